@@ -1,0 +1,1 @@
+//! Protects App Volumes disks: the stackferry program

@@ -1,0 +1,2 @@
+//! The `stackferry` program.
+fn main() {}

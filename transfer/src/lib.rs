@@ -1,0 +1,1 @@
+//! Moves volumes: one-time credentials, routes, the wire, the pipeline, the endpoint

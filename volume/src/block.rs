@@ -1,0 +1,474 @@
+//! Blocks: 1 MiB of one file, counted from 0, the unit of digests; and what is known of all blocks of a file.
+//!
+//! A block that holds only zeros has no digest: it is never sent and never stored, and a run of such blocks is one
+//! entry. The last block of a file is as long as what is left.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The length of a block, in bytes.
+pub const BLOCK_BYTES: u64 = 1 << 20;
+/// Runs of zeros of this length, aligned to it within the block, are left out on the wire, in bytes.
+pub const WIRE_ZERO_BYTES: usize = 64 << 10;
+/// Runs of zeros of this length, aligned to it, are left as holes when writing, in bytes.
+pub const STORE_ZERO_BYTES: usize = 4 << 10;
+/// The largest file that is taken on, in bytes: vSphere's own limit for a virtual disk (62 TiB).
+pub const MAX_FILE_BYTES: u64 = 62 << 40;
+
+/// A BLAKE3 digest: of a block's bytes, unless said otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text is not 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no digest: 64 hexadecimal digits are expected")]
+pub struct ParseDigestError(String);
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        let hash = blake3::Hash::from_hex(text).map_err(|_| ParseDigestError(text.chars().take(80).collect()))?;
+        Ok(Self(*hash.as_bytes()))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A block's number within its file, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BlockIndex(pub u64);
+
+impl BlockIndex {
+    /// The block that holds the byte at `offset`.
+    #[must_use]
+    pub fn at(offset: u64) -> Self {
+        Self(offset / BLOCK_BYTES)
+    }
+
+    /// Where the block begins, in bytes from the file's start.
+    #[must_use]
+    pub fn offset(self) -> u64 {
+        self.0.saturating_mul(BLOCK_BYTES)
+    }
+
+    /// How many bytes the block has in a file of `file_bytes`; 0 beyond its end.
+    #[must_use]
+    pub fn len_in(self, file_bytes: u64) -> usize {
+        let left = file_bytes.saturating_sub(self.offset()).min(BLOCK_BYTES);
+        usize::try_from(left).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for BlockIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of blocks of a file of `file_bytes`.
+#[must_use]
+pub fn blocks_in(file_bytes: u64) -> u64 {
+    file_bytes.div_ceil(BLOCK_BYTES)
+}
+
+/// Whether all bytes are zero. Vectorises: 64 bytes are folded at a time, and a byte that is set ends it early.
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<256>();
+    chunks.iter().all(|chunk| {
+        let (words, _) = chunk.as_chunks::<8>();
+        words.iter().fold(0u64, |seen, word| seen | u64::from_ne_bytes(*word)) == 0
+    }) && rest.iter().all(|byte| *byte == 0)
+}
+
+/// What is known of one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockState {
+    /// Nothing yet.
+    Unknown,
+    /// All its bytes are zero.
+    Zero,
+    /// Its bytes have this digest.
+    Data(Digest),
+}
+
+/// Digests are held in pages of this many blocks, made where there is data: memory follows the data, not the file.
+const PAGE_BLOCKS: usize = 256;
+type Page = [Digest; PAGE_BLOCKS];
+
+/// What is known of every block of one file.
+///
+/// Memory: 2 bits a block, and 32 bytes a block in pages of 256 where there is data.
+#[derive(Clone)]
+pub struct BlockMap {
+    bytes: u64,
+    known: Bits,
+    data: Bits,
+    pages: Vec<Option<Box<Page>>>,
+}
+
+/// A run of blocks of one state, as [`BlockMap::runs`] gives it. Data blocks come one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The first block of the run.
+    pub first: BlockIndex,
+    /// How many blocks there are, at least 1.
+    pub count: u64,
+    /// What they are.
+    pub state: BlockState,
+}
+
+impl BlockMap {
+    /// A map of a file of `bytes`, of which nothing is known. Lengths over [`MAX_FILE_BYTES`] are cut to it; callers
+    /// check before.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let bytes = bytes.min(MAX_FILE_BYTES);
+        let blocks = usize::try_from(blocks_in(bytes)).unwrap_or(0);
+        Self {
+            bytes,
+            known: Bits::new(blocks),
+            data: Bits::new(blocks),
+            pages: vec![None; blocks.div_ceil(PAGE_BLOCKS)],
+        }
+    }
+
+    /// The file's length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The number of blocks.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        blocks_in(self.bytes)
+    }
+
+    /// What is known of a block; `Unknown` beyond the end.
+    #[must_use]
+    pub fn get(&self, block: BlockIndex) -> BlockState {
+        let Ok(at) = usize::try_from(block.0) else { return BlockState::Unknown };
+        if !self.known.get(at) {
+            return BlockState::Unknown;
+        }
+        if !self.data.get(at) {
+            return BlockState::Zero;
+        }
+        let page = self.pages.get(at / PAGE_BLOCKS).and_then(Option::as_deref);
+        page.and_then(|page| page.get(at % PAGE_BLOCKS)).map_or(BlockState::Unknown, |digest| BlockState::Data(*digest))
+    }
+
+    /// Notes what a block is. Beyond the end nothing is noted.
+    pub fn set(&mut self, block: BlockIndex, state: BlockState) {
+        let Ok(at) = usize::try_from(block.0) else { return };
+        if block.0 >= self.blocks() {
+            return;
+        }
+        self.known.set(at, state != BlockState::Unknown);
+        self.data.set(at, matches!(state, BlockState::Data(_)));
+        if let BlockState::Data(digest) = state
+            && let Some(slot) = self.pages.get_mut(at / PAGE_BLOCKS)
+            && let Some(entry) =
+                slot.get_or_insert_with(|| Box::new([Digest([0; 32]); PAGE_BLOCKS])).get_mut(at % PAGE_BLOCKS)
+        {
+            *entry = digest;
+        }
+    }
+
+    /// Notes `count` blocks from `first` as zero.
+    pub fn set_zero(&mut self, first: BlockIndex, count: u64) {
+        for block in first.0..first.0.saturating_add(count).min(self.blocks()) {
+            self.set(BlockIndex(block), BlockState::Zero);
+        }
+    }
+
+    /// Whether every block is known.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.first_unknown().is_none()
+    }
+
+    /// The first block of which nothing is known.
+    #[must_use]
+    pub fn first_unknown(&self) -> Option<BlockIndex> {
+        (0..self.blocks()).map(BlockIndex).find(|block| self.get(*block) == BlockState::Unknown)
+    }
+
+    /// The number of blocks with data, and the bytes in them.
+    #[must_use]
+    pub fn data_blocks(&self) -> (u64, u64) {
+        let mut found = (0u64, 0u64);
+        for run in self.runs() {
+            if let BlockState::Data(_) = run.state {
+                found.0 += 1;
+                found.1 += run.first.len_in(self.bytes) as u64;
+            }
+        }
+        found
+    }
+
+    /// All blocks in order: data blocks one by one, zero and unknown blocks in the longest runs.
+    pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            if next >= self.blocks() {
+                return None;
+            }
+            let first = BlockIndex(next);
+            let state = self.get(first);
+            next += 1;
+            if !matches!(state, BlockState::Data(_)) {
+                while next < self.blocks() && self.get(BlockIndex(next)) == state {
+                    next += 1;
+                }
+            }
+            Some(Run { first, count: next - first.0, state })
+        })
+    }
+
+    /// The digest of the whole file, made of the digests of its blocks.
+    ///
+    /// A file of at most one block has its plain BLAKE3, so that `b3sum` agrees. For a longer one it is the BLAKE3 of
+    /// its length (8 bytes, little-endian) and then, for each of [`BlockMap::runs`], a byte 1 and the digest of a data
+    /// block, or a byte 0 and the count of a run of zero blocks (8 bytes, little-endian). So a thin disk's digest
+    /// costs what its data costs, and not what its zeros would.
+    ///
+    /// None while a block is unknown.
+    #[must_use]
+    pub fn file_digest(&self) -> Option<Digest> {
+        if !self.is_complete() {
+            return None;
+        }
+        if self.blocks() <= 1 {
+            return Some(match self.get(BlockIndex(0)) {
+                BlockState::Data(digest) => digest,
+                _ => Digest::of(&vec![0; BlockIndex(0).len_in(self.bytes)]),
+            });
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.bytes.to_le_bytes());
+        for run in self.runs() {
+            match run.state {
+                BlockState::Data(digest) => hasher.update(&[1]).update(digest.as_bytes()),
+                _ => hasher.update(&[0]).update(&run.count.to_le_bytes()),
+            };
+        }
+        Some(Digest(*hasher.finalize().as_bytes()))
+    }
+}
+
+impl PartialEq for BlockMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes && self.runs().eq(other.runs())
+    }
+}
+
+impl Eq for BlockMap {}
+
+impl fmt::Debug for BlockMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (data, _) = self.data_blocks();
+        f.debug_struct("BlockMap").field("bytes", &self.bytes).field("data_blocks", &data).finish_non_exhaustive()
+    }
+}
+
+/// As it lies in a manifest: the length, and the blocks as texts: 64 hexadecimal digits for a data block, `z<count>`
+/// for zero blocks, `u<count>` for unknown ones.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    bytes: u64,
+    runs: Vec<String>,
+}
+
+impl Serialize for BlockMap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let runs = self.runs().map(|run| match run.state {
+            BlockState::Data(digest) => digest.to_string(),
+            BlockState::Zero => format!("z{}", run.count),
+            BlockState::Unknown => format!("u{}", run.count),
+        });
+        Stored { bytes: self.bytes, runs: runs.collect() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for BlockMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let stored = Stored::deserialize(deserializer)?;
+        if stored.bytes > MAX_FILE_BYTES {
+            return Err(D::Error::custom("a file longer than 62 TiB"));
+        }
+        let mut map = BlockMap::new(stored.bytes);
+        let mut next = 0u64;
+        for run in &stored.runs {
+            let (state, count) = if let Some(count) = run.strip_prefix('z') {
+                (BlockState::Zero, count.parse().map_err(D::Error::custom)?)
+            } else if let Some(count) = run.strip_prefix('u') {
+                (BlockState::Unknown, count.parse().map_err(D::Error::custom)?)
+            } else {
+                (BlockState::Data(run.parse().map_err(D::Error::custom)?), 1u64)
+            };
+            if count == 0 || count > map.blocks().saturating_sub(next) {
+                return Err(D::Error::custom(format!("a run of {count} blocks at block {next} of {}", map.blocks())));
+            }
+            if state != BlockState::Unknown {
+                for block in next..next + count {
+                    map.set(BlockIndex(block), state);
+                }
+            }
+            next += count;
+        }
+        if next != map.blocks() {
+            return Err(D::Error::custom(format!("{next} blocks told of {}", map.blocks())));
+        }
+        Ok(map)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn new(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
+    }
+    fn get(&self, at: usize) -> bool {
+        self.0.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+    fn set(&mut self, at: usize, on: bool) {
+        if let Some(word) = self.0.get_mut(at / 64) {
+            let bit = 1u64 << (at % 64);
+            if on { *word |= bit } else { *word &= !bit }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_zero_check_sees_every_byte() {
+        for len in [0usize, 1, 7, 255, 256, 257, 4096, 5000] {
+            let mut bytes = vec![0u8; len];
+            assert!(is_zero(&bytes));
+            for at in 0..len {
+                bytes[at] = 0x80;
+                assert!(!is_zero(&bytes), "{at} of {len}");
+                bytes[at] = 0;
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_one_block_has_its_plain_digest() {
+        let mut map = BlockMap::new(5);
+        assert_eq!(map.file_digest(), None);
+        map.set(BlockIndex(0), BlockState::Data(Digest::of(b"hello")));
+        assert_eq!(map.file_digest(), Some(Digest::of(b"hello")));
+        map.set(BlockIndex(0), BlockState::Zero);
+        assert_eq!(map.file_digest(), Some(Digest::of(&[0; 5])));
+        assert_eq!(BlockMap::new(0).file_digest(), Some(Digest::of(b"")));
+    }
+
+    #[test]
+    fn the_digest_depends_on_length_place_and_content() {
+        let make = |bytes: u64, data: &[(u64, u8)]| {
+            let mut map = BlockMap::new(bytes);
+            map.set_zero(BlockIndex(0), map.blocks());
+            for (at, content) in data {
+                map.set(BlockIndex(*at), BlockState::Data(Digest::of(&[*content])));
+            }
+            map.file_digest().unwrap()
+        };
+        let some = make(10 * BLOCK_BYTES, &[(3, 1)]);
+        for other in [
+            make(10 * BLOCK_BYTES, &[(4, 1)]),
+            make(10 * BLOCK_BYTES, &[(3, 2)]),
+            make(10 * BLOCK_BYTES - 1, &[(3, 1)]),
+        ] {
+            assert_ne!(some, other);
+        }
+    }
+
+    #[test]
+    fn a_map_that_does_not_fit_its_file_is_refused() {
+        for text in [
+            r#"{"bytes":1,"runs":[]}"#,
+            r#"{"bytes":1,"runs":["z2"]}"#,
+            r#"{"bytes":1,"runs":["z0","z1"]}"#,
+            r#"{"bytes":1,"runs":["z18446744073709551615"]}"#,
+            r#"{"bytes":18446744073709551615,"runs":["z1"]}"#,
+            r#"{"bytes":1,"runs":["abc"]}"#,
+        ] {
+            assert!(serde_json::from_str::<BlockMap>(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn maps_are_read_as_they_are_written(bytes in 0u64..700 * BLOCK_BYTES, set in prop::collection::vec((0u64..700, any::<Option<u8>>()), 0..40)) {
+            let mut map = BlockMap::new(bytes);
+            let mut model = std::collections::BTreeMap::new();
+            for (at, content) in set {
+                let state = content.map_or(BlockState::Zero, |byte| BlockState::Data(Digest::of(&[byte])));
+                map.set(BlockIndex(at), state);
+                if at < map.blocks() { model.insert(at, state); }
+            }
+            for at in 0..map.blocks() {
+                prop_assert_eq!(map.get(BlockIndex(at)), *model.get(&at).unwrap_or(&BlockState::Unknown));
+            }
+            let text = serde_json::to_string(&map).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<BlockMap>(&text).unwrap(), &map);
+            prop_assert_eq!(map.runs().map(|run| run.count).sum::<u64>(), map.blocks());
+            prop_assert_eq!(map.is_complete(), model.len() as u64 == map.blocks());
+        }
+    }
+}

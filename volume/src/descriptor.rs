@@ -1,0 +1,1 @@
+//! The text that describes a virtual disk: `Office.vmdk` beside `Office-flat.vmdk`.

@@ -1,0 +1,24 @@
+//! What an App Volumes disk is: names, kinds, locations, VMDK descriptors and extents, blocks, manifests,
+//! and the plain, blocking traits its bytes move through.
+//!
+//! Nothing here knows of async, networks or databases. Everything that is read from a datastore is hostile
+//! input: sizes are bounded before anything is allocated, names are checked before they become paths.
+
+pub mod block;
+pub mod descriptor;
+pub mod fingerprint;
+pub mod group;
+pub mod ids;
+pub mod io;
+pub mod local;
+pub mod location;
+pub mod manifest;
+pub mod name;
+
+pub use block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest};
+pub use fingerprint::{FileStamp, Fingerprint};
+pub use ids::{Generation, Kind, ParseIdError, TransferId, VersionId, VolumeId};
+pub use io::{Entry, EntryKind, Folder, FolderError, HoleMapSource, Sink, Source};
+pub use location::{Location, SiteName};
+pub use manifest::{Manifest, ManifestError};
+pub use name::{FileName, NameError};
