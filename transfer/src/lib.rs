@@ -1,1 +1,23 @@
-//! Moves volumes: one-time credentials, routes, the wire, the pipeline, the endpoint
+//! Moves volumes: one-time credentials, routes, the wire, the pipeline, the endpoint.
+//!
+//! A copy reads a file's blocks by one of the routes, checks each against its digest, and writes it to a
+//! [`stackferry_volume::Sink`]. Nothing here knows where versions live or when a volume is due.
+//!
+//! Only the module [`ssh`] and what lies below [`endpoint`] may use russh, whose API moves from release to release.
+
+pub mod context;
+pub mod credential;
+pub mod endpoint;
+pub mod error;
+pub mod known_hosts;
+pub mod local;
+pub mod remote;
+pub mod resume;
+pub mod ssh;
+pub mod wire;
+
+mod receive;
+mod walk;
+
+pub use context::{CopyContext, FileCopy, FileOutcome, Progress, Silent};
+pub use error::{Retry, TransferError};

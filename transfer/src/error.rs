@@ -1,0 +1,188 @@
+//! What can go wrong on the way, and whether it is worth another try.
+
+use std::io;
+use std::time::Duration;
+
+use stackferry_volume::{BlockIndex, FolderError};
+
+/// Whether an operation that failed may succeed when it is tried again as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Not before somebody changed something.
+    Permanent,
+    /// It may: the network, a restart, a file that just changed.
+    Transient,
+    /// It will, once others are done.
+    Busy,
+}
+
+/// Why a file was not copied. `file` is a path on the datastore or a file's name, `host` is `name:port`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Reading the source failed.
+    #[error("reading {file} at byte {offset} failed")]
+    Read {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// The system's own words.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing the copy failed.
+    #[error("writing the copy of {file} failed")]
+    Write {
+        /// The file.
+        file: String,
+        /// The system's own words.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder of the source could not be looked at.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The source is not what it was when the copy began.
+    #[error("{file} changed while it was copied: {what}")]
+    SourceChanged {
+        /// The file.
+        file: String,
+        /// What is different.
+        what: String,
+    },
+    /// A block's bytes do not give the digest that was sent with them.
+    #[error("block {block} of {file} from {host} does not match its digest")]
+    BlockMismatch {
+        /// The file.
+        file: String,
+        /// The block.
+        block: BlockIndex,
+        /// Who sent it.
+        host: String,
+    },
+    /// A peer said something that the protocol does not allow.
+    #[error("{host} broke the protocol: {what}")]
+    Protocol {
+        /// Who.
+        host: String,
+        /// What it did.
+        what: String,
+    },
+    /// A peer told that it can't do what was asked.
+    #[error("{host} refused: {message}")]
+    Refused {
+        /// Who.
+        host: String,
+        /// Its code for it, as in the protocol's document.
+        code: String,
+        /// Its words.
+        message: String,
+    },
+    /// A host's key is in no list of known ones.
+    #[error("the host key of {host} is not known: {key}")]
+    HostKeyUnknown {
+        /// Who.
+        host: String,
+        /// Its key, as a line for the list.
+        key: String,
+        /// Its key's fingerprint.
+        fingerprint: String,
+    },
+    /// A host's key is another one than the list has.
+    #[error("the host key of {host} changed: it shows {shown}, but {place} has {expected}")]
+    HostKeyChanged {
+        /// Who.
+        host: String,
+        /// The fingerprint that it shows.
+        shown: String,
+        /// The fingerprint that is known.
+        expected: String,
+        /// Where that is said (`known_hosts:12`).
+        place: String,
+    },
+    /// A list of known host keys can't be used.
+    #[error("{place}: {why}")]
+    KnownHosts {
+        /// The file and line.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A key file of ours can't be used.
+    #[error("the key {path} can't be used: {why}")]
+    Key {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A host does not let us in.
+    #[error("{host} refused the login of {user}")]
+    LoginRefused {
+        /// Who.
+        host: String,
+        /// As whom; a one-time user's public name.
+        user: String,
+        /// What to look at.
+        hint: String,
+    },
+    /// A host can't be reached, or the connection broke.
+    #[error("{host} can't be reached")]
+    Unreachable {
+        /// Who.
+        host: String,
+        /// What happened.
+        #[source]
+        source: io::Error,
+    },
+    /// A host that was there says nothing any more.
+    #[error("{host} has been silent for {} seconds while {doing}", after.as_secs())]
+    Silent {
+        /// Who.
+        host: String,
+        /// What was being waited for.
+        doing: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// Somebody asked for the end.
+    #[error("the copy was interrupted")]
+    Cancelled,
+    /// A worker of the copy panicked: a defect of this program.
+    #[error("a worker failed while copying {file}")]
+    Worker {
+        /// The file.
+        file: String,
+    },
+}
+
+impl TransferError {
+    /// Whether trying again may help.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Read { .. }
+            | Self::SourceChanged { .. }
+            | Self::BlockMismatch { .. }
+            | Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Cancelled
+            | Self::Worker { .. } => Retry::Transient,
+            Self::Refused { code, .. } if code == "busy" => Retry::Busy,
+            Self::Folder(FolderError::Unreachable { .. } | FolderError::Io { .. }) => Retry::Transient,
+            _ => Retry::Permanent,
+        }
+    }
+
+    /// Whether a disk of ours is full.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Write { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    pub(crate) fn protocol(host: &str, what: impl Into<String>) -> Self {
+        Self::Protocol { host: host.to_owned(), what: what.into() }
+    }
+}

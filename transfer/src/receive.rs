@@ -1,0 +1,192 @@
+//! The receiving end of every route: blocks come in, are written, and are recorded as done.
+//!
+//! Order, so that a crash at any point loses at most [`MOST_UNRECORDED`] bytes of work and never believes a byte that
+//! is not there:
+//!  1. a block is checked against its digest, before it gets here;
+//!  2. it is written to the sink (page cache);
+//!  3. a thread of its own takes all blocks written so far, has the sink bring them onto the disk, and only then has
+//!     it record them (`Sink::checkpoint`);
+//!  4. writers wait while more than [`MOST_UNRECORDED`] bytes are written and not recorded.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use stackferry_volume::block::{BlockIndex, BlockMap, BlockState, Digest};
+use stackferry_volume::{HoleMapSource, Sink};
+
+use crate::context::{Counters, CopyContext, FileCopy, FileOutcome};
+use crate::error::TransferError;
+
+/// Blocks are recorded when so many bytes wait for it.
+const RECORD_AT: u64 = 12 << 20;
+/// Writers wait when so many bytes are written and not recorded. An interrupted copy reads these again, and what was
+/// on the way: together less than 64 MiB.
+pub(crate) const MOST_UNRECORDED: u64 = 32 << 20;
+
+pub(crate) struct Receiver<'a> {
+    path: &'a str,
+    sink: &'a dyn Sink,
+    base: Option<&'a BlockMap>,
+    context: &'a CopyContext,
+    pub(crate) counters: Counters,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    blocks: BlockMap,
+    same_as_base: Vec<BlockIndex>,
+    waiting: Vec<(BlockIndex, BlockState)>,
+    /// Bytes in `waiting`, and in the records being made.
+    unrecorded: u64,
+    waiting_bytes: u64,
+    closed: bool,
+    failed: Option<TransferError>,
+}
+
+impl<'a> Receiver<'a> {
+    pub(crate) fn new(file: &FileCopy<'a>, context: &'a CopyContext) -> Self {
+        let state = State {
+            blocks: file.done.clone(),
+            same_as_base: Vec::new(),
+            waiting: Vec::new(),
+            unrecorded: 0,
+            waiting_bytes: 0,
+            closed: false,
+            failed: None,
+        };
+        Self {
+            path: file.path,
+            sink: file.sink,
+            base: file.base,
+            context,
+            counters: Counters::default(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked with the lock held failed the copy; the state is only read to say so.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The digest that the last version has for this block.
+    pub(crate) fn base_state(&self, block: BlockIndex) -> BlockState {
+        self.base.map_or(BlockState::Unknown, |base| base.get(block))
+    }
+
+    /// Notes blocks that are zero at the source. They are holes in the sink already.
+    pub(crate) fn zero(&self, first: BlockIndex, count: u64) {
+        let bytes = self.sink.bytes();
+        let end = BlockIndex(first.0.saturating_add(count)).offset().min(bytes);
+        let zero = end.saturating_sub(first.offset());
+        self.counters.zero.fetch_add(zero, Ordering::Relaxed);
+        self.lock().blocks.set_zero(first, count);
+        self.context.progress.done(zero);
+    }
+
+    /// Notes a block that equals the last version's.
+    pub(crate) fn same(&self, block: BlockIndex, digest: Digest) {
+        let mut state = self.lock();
+        state.blocks.set(block, BlockState::Data(digest));
+        state.same_as_base.push(block);
+        drop(state);
+        self.context.progress.done(block.len_in(self.sink.bytes()) as u64);
+    }
+
+    /// Writes a block whose bytes were checked to give `digest`.
+    pub(crate) fn data(&self, block: BlockIndex, bytes: &[u8], digest: Digest) -> Result<(), TransferError> {
+        let stored = self.sink.write_at(block.offset(), bytes).map_err(|source| self.write_error(source))?;
+        self.counters.stored.fetch_add(stored, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.blocks.set(block, BlockState::Data(digest));
+        state.waiting.push((block, BlockState::Data(digest)));
+        state.waiting_bytes += bytes.len() as u64;
+        state.unrecorded += bytes.len() as u64;
+        if state.waiting_bytes >= RECORD_AT {
+            self.changed.notify_all();
+        }
+        while state.unrecorded > MOST_UNRECORDED && state.failed.is_none() && !self.context.cancel.is_cancelled() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let failed = state.failed.is_some();
+        drop(state);
+        self.context.progress.done(bytes.len() as u64);
+        if failed || self.context.cancel.is_cancelled() { Err(TransferError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Remembers the first failure and wakes everybody to end.
+    pub(crate) fn fail(&self, error: TransferError) {
+        let mut state = self.lock();
+        // What follows a failure elsewhere is `Cancelled` or its like, and says less.
+        if state.failed.is_none() || matches!(state.failed, Some(TransferError::Cancelled)) {
+            state.failed = Some(error);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Whether the work should end now.
+    pub(crate) fn ended(&self) -> bool {
+        self.context.cancel.is_cancelled() || self.lock().failed.is_some()
+    }
+
+    pub(crate) fn write_error(&self, source: std::io::Error) -> TransferError {
+        TransferError::Write { file: self.path.to_owned(), source }
+    }
+
+    /// Records blocks as they come, until [`Receiver::close`]. Runs on a thread of its own; with what is recorded an
+    /// interrupted copy goes on, so it records what it can after a failure too.
+    pub(crate) fn record(&self) {
+        loop {
+            let mut state = self.lock();
+            while state.waiting_bytes < RECORD_AT && !state.closed && state.failed.is_none() {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            let last = state.closed || state.failed.is_some();
+            let waiting = std::mem::take(&mut state.waiting);
+            let bytes = std::mem::take(&mut state.waiting_bytes);
+            drop(state);
+            if !waiting.is_empty()
+                && let Err(error) = self.sink.checkpoint(&waiting)
+            {
+                self.fail(self.write_error(error));
+                return;
+            }
+            let mut state = self.lock();
+            state.unrecorded = state.unrecorded.saturating_sub(bytes);
+            let done = last && state.waiting.is_empty();
+            drop(state);
+            self.changed.notify_all();
+            if done {
+                return;
+            }
+        }
+    }
+
+    /// Says that no more blocks come.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// What the copy came to, once all threads have ended.
+    pub(crate) fn finish(self, hole_map: HoleMapSource, credentials: u64) -> Result<FileOutcome, TransferError> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = state.failed {
+            return Err(error);
+        }
+        if self.context.cancel.is_cancelled() {
+            return Err(TransferError::Cancelled);
+        }
+        // Every route ends only when it has told of every block; a missing one is a defect, and must not be committed.
+        if !state.blocks.is_complete() {
+            return Err(TransferError::Worker { file: self.path.to_owned() });
+        }
+        let mut same_as_base = state.same_as_base;
+        same_as_base.sort_unstable();
+        let counts = self.counters.totals(state.blocks.bytes());
+        Ok(FileOutcome { blocks: state.blocks, same_as_base, hole_map, counts, credentials })
+    }
+}

@@ -1,0 +1,193 @@
+//! Frames: one byte of type, four bytes of length (little-endian), and as many bytes of payload.
+//!
+//! The reader takes data as it comes, in any cut, and gives whole frames. It never holds more than one frame, and
+//! refuses a length over its limit before it takes a byte of it.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// A frame's type and length, in bytes.
+pub const HEADER_BYTES: usize = 5;
+
+/// What kinds of frame there are. The numbers are those of `docs/protocol.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Client: which file, and what it can do. JSON.
+    Open = 0x01,
+    /// Client: blocks that need not be sent, or only where they differ.
+    Known = 0x02,
+    /// Client: send.
+    Go = 0x03,
+    /// Server: what the file is. JSON.
+    Opened = 0x11,
+    /// Server: blocks that are zero.
+    Zero = 0x12,
+    /// Server: a block's bytes.
+    Data = 0x13,
+    /// Server: blocks that equal what the client has.
+    Same = 0x14,
+    /// Server: all was told. JSON.
+    End = 0x15,
+    /// Server: it can't go on. JSON.
+    Error = 0x1f,
+    /// Client: a request on the control subsystem. JSON.
+    Request = 0x20,
+    /// Server: the answer to one. JSON.
+    Response = 0x21,
+}
+
+impl FrameKind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        use FrameKind::{Data, End, Error, Go, Known, Open, Opened, Request, Response, Same, Zero};
+        [Open, Known, Go, Opened, Zero, Data, Same, End, Error, Request, Response]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+
+    /// The most bytes of payload that a frame of this kind may have.
+    #[must_use]
+    pub fn limit(self) -> usize {
+        match self {
+            // A block, and what is said of it.
+            FrameKind::Data => super::block::DATA_HEADER_BYTES + (1 << 20),
+            FrameKind::Known => super::block::MOST_KNOWN_BYTES,
+            FrameKind::Zero | FrameKind::Same => 16,
+            FrameKind::Go => 0,
+            // A thousand entries of a folder with the longest names.
+            FrameKind::Response => 1 << 20,
+            FrameKind::Request | FrameKind::Open | FrameKind::Opened | FrameKind::End | FrameKind::Error => 64 << 10,
+        }
+    }
+}
+
+/// One whole frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is.
+    pub kind: FrameKind,
+    /// What it says.
+    pub payload: Bytes,
+}
+
+/// The header of a frame with so many bytes of payload, which is at most the kind's limit.
+#[must_use]
+pub fn header(kind: FrameKind, payload: usize) -> [u8; HEADER_BYTES] {
+    let [a, b, c, d] = u32::try_from(payload).unwrap_or(u32::MAX).to_le_bytes();
+    [kind as u8, a, b, c, d]
+}
+
+/// A frame in one piece.
+#[must_use]
+pub fn encode(kind: FrameKind, payload: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(HEADER_BYTES + payload.len());
+    frame.extend_from_slice(&header(kind, payload.len()));
+    frame.extend_from_slice(payload);
+    frame.freeze()
+}
+
+/// A frame of JSON.
+///
+/// # Errors
+/// Only what can't be written as JSON.
+pub fn encode_json(kind: FrameKind, value: &impl serde::Serialize) -> Result<Bytes, serde_json::Error> {
+    Ok(encode(kind, &serde_json::to_vec(value)?))
+}
+
+/// What a peer sent is no frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// No kind has this number.
+    #[error("a frame of unknown type {0:#04x}")]
+    Kind(u8),
+    /// More payload than the kind allows.
+    #[error("a frame of type {kind:?} with {bytes} bytes, where {most} are allowed")]
+    TooLong {
+        /// Its kind.
+        kind: FrameKind,
+        /// Its length.
+        bytes: usize,
+        /// The most allowed.
+        most: usize,
+    },
+}
+
+/// Makes frames of a stream of bytes.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    /// Received and not yet taken: less than one frame and one packet.
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    /// Takes bytes as they came.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame; none while it is not here yet.
+    ///
+    /// # Errors
+    /// See [`FrameError`]; the stream can't be used after that.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some([kind, a, b, c, d]) = self.buffer.first_chunk::<HEADER_BYTES>().copied() else { return Ok(None) };
+        let kind = FrameKind::from_byte(kind).ok_or(FrameError::Kind(kind))?;
+        let bytes = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        if bytes > kind.limit() {
+            return Err(FrameError::TooLong { kind, bytes, most: kind.limit() });
+        }
+        if self.buffer.len() < HEADER_BYTES + bytes {
+            self.buffer.reserve(HEADER_BYTES + bytes - self.buffer.len());
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER_BYTES);
+        Ok(Some(Frame { kind, payload: self.buffer.split_to(bytes).freeze() }))
+    }
+
+    /// Whether all that was received made whole frames.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_frame_that_is_too_long_is_refused_at_its_header() {
+        let mut reader = FrameReader::default();
+        reader.push(&[FrameKind::Data as u8, 0xff, 0xff, 0xff, 0xff]);
+        assert!(matches!(reader.next_frame(), Err(FrameError::TooLong { .. })));
+        let mut reader = FrameReader::default();
+        reader.push(&[0x77, 0, 0, 0, 0]);
+        assert_eq!(reader.next_frame(), Err(FrameError::Kind(0x77)));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_they_are_cut(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
+            cut in 1usize..50,
+        ) {
+            let sent: Vec<_> = payloads.iter().flat_map(|payload| encode(FrameKind::Request, payload)).collect();
+            let mut reader = FrameReader::default();
+            let mut got = Vec::new();
+            for piece in sent.chunks(cut) {
+                reader.push(piece);
+                while let Some(frame) = reader.next_frame().unwrap() { got.push(frame.payload.to_vec()); }
+            }
+            prop_assert_eq!(got, payloads);
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let mut reader = FrameReader::default();
+            reader.push(&bytes);
+            while let Ok(Some(_)) = reader.next_frame() {}
+        }
+    }
+}
