@@ -1,0 +1,305 @@
+//! What was done, by whom, to what: records that are only ever added, each sealed with the digest of the one before.
+//!
+//! A record's digest is the BLAKE3 of the former record's digest (32 zero bytes for the first) and its own fields, each
+//! led by its length. So a record that is changed, removed or put in between breaks the chain, and the last digest,
+//! kept beside the chain, tells of records cut off at its end. Who can write the file can also make the whole chain
+//! anew: keep [`AuditCheck::head`] elsewhere to know of that too.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::SqliteConnection;
+use stackferry_volume::Digest;
+
+use crate::convert::{During, stamp, words};
+use crate::error::CatalogError;
+use crate::meta;
+use crate::pool::{Catalog, Row};
+
+/// Where the number and the digest of the last record are kept.
+const HEAD: &str = "audit_head";
+/// So many records are checked at a time: the chain may be long, memory is not.
+const PAGE: u32 = 1000;
+const DOMAIN: &[u8] = b"stackferry audit record 1\0";
+
+words! {
+    /// What was done.
+    AuditAction ("audit action") {
+        /// A credential was made.
+        CredentialIssued = "credential_issued",
+        /// A credential opened its file.
+        CredentialUsed = "credential_used",
+        /// A credential was refused.
+        CredentialRefused = "credential_refused",
+        /// A credential's time was over.
+        CredentialExpired = "credential_expired",
+        /// A credential was taken back.
+        CredentialRevoked = "credential_revoked",
+        /// A person was given a credential for a file.
+        Grant = "grant",
+        /// The service or the endpoint began its work.
+        ServiceStarted = "service_started",
+        /// The service or the endpoint ended its work.
+        ServiceStopped = "service_stopped",
+        /// A volume was copied.
+        Copied = "copied",
+        /// A copy failed.
+        CopyFailed = "copy_failed",
+        /// A running copy was ended by a person.
+        CopyCancelled = "copy_cancelled",
+        /// A version was put back.
+        Restored = "restored",
+        /// Putting a version back failed.
+        RestoreFailed = "restore_failed",
+        /// Versions were read back and checked.
+        Verified = "verified",
+        /// A version was found damaged.
+        DamageFound = "damage_found",
+        /// A read-only disk changed by no one's order.
+        IncidentFound = "incident_found",
+        /// An incident was looked at by a person.
+        IncidentCleared = "incident_cleared",
+        /// A version was deleted.
+        VersionDeleted = "version_deleted",
+        /// A version is kept whatever retention says.
+        Pinned = "pinned",
+        /// A version is subject to retention again.
+        Unpinned = "unpinned",
+        /// Copying was paused for a volume or for all.
+        Paused = "paused",
+        /// Copying goes on.
+        Resumed = "resumed",
+        /// The catalog was made anew from the vault.
+        CatalogRebuilt = "catalog_rebuilt",
+        /// A vault was made or adopted.
+        VaultBound = "vault_bound",
+        /// A new host, certificate or key was taken as known.
+        HostTrusted = "host_trusted",
+        /// A host, certificate or key is not the one that is known.
+        HostRefused = "host_refused",
+        /// A caller could not show who he is, or may not do what he asked for.
+        AccessDenied = "access_denied",
+        /// A token for the API was made.
+        TokenCreated = "token_created",
+        /// A token for the API was taken back.
+        TokenRevoked = "token_revoked",
+        /// An account was made on a host.
+        AccountCreated = "account_created",
+        /// An account was removed from a host.
+        AccountRemoved = "account_removed",
+        /// A host's or a peer's setting was changed for a transfer (SSH started, a writable disabled).
+        PeerChanged = "peer_changed",
+        /// What was changed at a peer was put back.
+        PeerRestored = "peer_restored",
+    }
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditRecord {
+    /// Its number, from 1, without gaps.
+    pub id: u64,
+    /// When it was written.
+    pub at: Timestamp,
+    /// What was done. A text, so that records of a newer program can be read.
+    pub action: String,
+    /// By whom.
+    pub actor: String,
+    /// To what.
+    pub subject: String,
+    /// What else there is to say.
+    pub detail: Value,
+    /// The digest that seals it and all before it.
+    pub digest: Digest,
+}
+
+/// What became of a check of all records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditCheck {
+    /// How many records are in order: all, or those before the first that is not.
+    pub records: u64,
+    /// The digest of the last of them; none if there is none.
+    pub head: Option<Digest>,
+    /// The first record that is not in order, and why.
+    pub broken: Option<(u64, String)>,
+}
+
+impl Catalog {
+    /// Adds a record, safely beside other processes that do the same. Gives its number. One durable transaction.
+    ///
+    /// # Errors
+    /// `Row` if the last record can't be read, `Json`, or `Database`.
+    pub async fn audit(
+        &self,
+        action: AuditAction,
+        actor: &str,
+        subject: &str,
+        detail: &Value,
+    ) -> Result<u64, CatalogError> {
+        let during = self.during("writing an audit record", format!("{action} {subject}"));
+        let mut tx = self.write(&during).await?;
+        let id = append(tx.conn(), &during, self.clock().now(), action, actor, subject, detail).await?;
+        tx.commit(&during).await?;
+        Ok(id)
+    }
+
+    /// The records after number `after`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn audit_records(&self, after: u64, limit: u32) -> Result<Vec<AuditRecord>, CatalogError> {
+        let during = self.during("reading audit records", format!("after {after}"));
+        let mut conn = self.pool().acquire().await.map_err(|error| during.sql(error))?;
+        let rows = page(&mut conn, &during, after, limit).await?;
+        rows.iter().map(|row| record(&during, row)).collect()
+    }
+
+    /// The last records, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn last_audit_records(&self, limit: u32) -> Result<Vec<AuditRecord>, CatalogError> {
+        let during = self.during("reading audit records", "the last");
+        let rows = sqlx::query("SELECT * FROM audit ORDER BY id DESC LIMIT $1")
+            .bind(i64::from(limit))
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| record(&during, row)).collect()
+    }
+
+    /// Checks every record's seal, and that none is missing.
+    ///
+    /// # Errors
+    /// `Database`; a broken chain is no error but an answer.
+    pub async fn verify_audit(&self) -> Result<AuditCheck, CatalogError> {
+        let during = self.during("checking the audit records", "the catalog");
+        let mut tx = self.read(&during).await?;
+        let mut check = AuditCheck { records: 0, head: None, broken: None };
+        loop {
+            let rows = page(&mut tx, &during, check.records, PAGE).await?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in &rows {
+                match sealed(&during, row, check.records, check.head) {
+                    Ok(digest) => {
+                        check.records += 1;
+                        check.head = Some(digest);
+                    }
+                    Err(why) => {
+                        check.broken = Some((check.records.saturating_add(1), why));
+                        return Ok(check);
+                    }
+                }
+            }
+        }
+        let head = meta::get(&mut tx, &during, HEAD).await?;
+        if head != check.head.map(|digest| head_text(check.records, digest)) {
+            let why = "records are missing at the end: the last one is not the last that was written";
+            check.broken = Some((check.records.saturating_add(1), why.into()));
+        }
+        Ok(check)
+    }
+}
+
+/// Adds a record within a transaction.
+pub(crate) async fn append(
+    conn: &mut SqliteConnection,
+    during: &During,
+    at: Timestamp,
+    action: AuditAction,
+    actor: &str,
+    subject: &str,
+    detail: &Value,
+) -> Result<u64, CatalogError> {
+    let last = sqlx::query("SELECT id, digest FROM audit ORDER BY id DESC LIMIT 1")
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(|error| during.sql(error))?;
+    let (before, former) = match &last {
+        Some(row) => {
+            let row = during.row(row);
+            (row.count("id")?, Some(row.parsed::<Digest>("digest")?))
+        }
+        None => (0, None),
+    };
+    let id = before.saturating_add(1);
+    let (at, detail) = (stamp(at), during.json("detail", detail)?);
+    let digest = seal(former, id, [&at, action.as_str(), actor, subject, &detail]);
+    sqlx::query(
+        "INSERT INTO audit (id, at, action, actor, subject, detail, digest) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(during.number("id", id)?)
+    .bind(&at)
+    .bind(action.as_str())
+    .bind(actor)
+    .bind(subject)
+    .bind(&detail)
+    .bind(digest.to_string())
+    .execute(&mut *conn)
+    .await
+    .map_err(|error| during.sql(error))?;
+    meta::put(conn, during, HEAD, &head_text(id, digest)).await?;
+    Ok(id)
+}
+
+fn head_text(id: u64, digest: Digest) -> String {
+    format!("{id} {digest}")
+}
+
+fn seal(former: Option<Digest>, id: u64, fields: [&str; 5]) -> Digest {
+    let mut bytes = DOMAIN.to_vec();
+    bytes.extend_from_slice(former.map_or([0; 32], |digest| *digest.as_bytes()).as_slice());
+    bytes.extend_from_slice(&id.to_le_bytes());
+    for field in fields {
+        // No text is longer than 2^64 bytes.
+        bytes.extend_from_slice(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_le_bytes());
+        bytes.extend_from_slice(field.as_bytes());
+    }
+    Digest::of(&bytes)
+}
+
+/// The digest of a row if it is the right one after `before` records that end with `former`; else what is wrong.
+fn sealed(during: &During, row: &Row, before: u64, former: Option<Digest>) -> Result<Digest, String> {
+    let row = during.row(row);
+    let unreadable = |error: CatalogError| format!("it can't be read: {error}");
+    let id = row.count("id").map_err(unreadable)?;
+    if id != before.saturating_add(1) {
+        return Err(format!("it is missing: the next record has the number {id}"));
+    }
+    let mut fields = Vec::with_capacity(5);
+    for column in ["at", "action", "actor", "subject", "detail"] {
+        fields.push(row.text(column).map_err(unreadable)?);
+    }
+    let told: Digest = row.parsed("digest").map_err(unreadable)?;
+    let fields: [String; 5] = fields.try_into().map_err(|_| "it can't be read".to_owned())?;
+    let digest = seal(former, id, fields.each_ref().map(String::as_str));
+    if digest == told {
+        Ok(digest)
+    } else {
+        Err("its digest is not that of its fields and the record before it".into())
+    }
+}
+
+async fn page(conn: &mut SqliteConnection, during: &During, after: u64, limit: u32) -> Result<Vec<Row>, CatalogError> {
+    sqlx::query("SELECT * FROM audit WHERE id > $1 ORDER BY id LIMIT $2")
+        .bind(during.number("id", after)?)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await
+        .map_err(|error| during.sql(error))
+}
+
+fn record(during: &During, row: &Row) -> Result<AuditRecord, CatalogError> {
+    let row = during.row(row);
+    Ok(AuditRecord {
+        id: row.count("id")?,
+        at: row.time("at")?,
+        action: row.text("action")?,
+        actor: row.text("actor")?,
+        subject: row.text("subject")?,
+        detail: row.json("detail")?,
+        digest: row.parsed("digest")?,
+    })
+}

@@ -1,0 +1,119 @@
+//! Baselines: for each location, the fingerprint whose content is known to equal a committed version. A volume is due
+//! when a location's fingerprint is no longer its baseline's.
+//!
+//! A baseline never outlives what it rests on: it goes when its version is removed or found damaged, and when the
+//! volume begins a new generation.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use stackferry_volume::{Fingerprint, Location, SiteName, VersionId, VolumeId};
+
+use crate::convert::{During, stamp};
+use crate::error::CatalogError;
+use crate::pool::Catalog;
+
+/// A location's content equals a version as long as its fingerprint is this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Baseline {
+    /// Where.
+    pub location: Location,
+    /// What the files looked like there.
+    pub fingerprint: Fingerprint,
+    /// The version that their content equals.
+    pub version: VersionId,
+    /// Whether an equal fingerprint proves an equal content; see [`Fingerprint::is_settled`].
+    pub settled: bool,
+}
+
+impl Catalog {
+    /// Says that each of these locations, as long as its fingerprint stays, equals its version. A location's former
+    /// baseline is replaced. One durable transaction.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, or `Database`.
+    pub async fn set_baselines(&self, volume: &VolumeId, baselines: &[Baseline]) -> Result<(), CatalogError> {
+        let during = self.during("setting baselines", volume);
+        let mut tx = self.write(&during).await?;
+        for baseline in baselines {
+            if !crate::versions::exists(tx.conn(), &during, volume, &baseline.version).await? {
+                return Err(CatalogError::NoSuchVersion { volume: volume.clone(), version: baseline.version.clone() });
+            }
+            put(tx.conn(), &during, volume, baseline, self.clock().now()).await?;
+        }
+        tx.commit(&during).await
+    }
+
+    /// The baselines of a volume's locations.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn baselines(&self, volume: &VolumeId) -> Result<Vec<Baseline>, CatalogError> {
+        let during = self.during("reading baselines", volume);
+        let rows = sqlx::query(
+            "SELECT site, datastore, path, fingerprint, version, settled FROM baselines WHERE volume = $1 \
+             ORDER BY site, datastore, path",
+        )
+        .bind(volume.to_string())
+        .fetch_all(self.pool())
+        .await
+        .map_err(|error| during.sql(error))?;
+        rows.iter()
+            .map(|row| {
+                let row = during.row(row);
+                Ok(Baseline {
+                    location: Location {
+                        site: SiteName(row.text("site")?),
+                        datastore: row.text("datastore")?,
+                        path: row.text("path")?,
+                    },
+                    fingerprint: row.json("fingerprint")?,
+                    version: row.parsed("version")?,
+                    settled: row.flag("settled")?,
+                })
+            })
+            .collect()
+    }
+}
+
+pub(crate) async fn put(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VolumeId,
+    baseline: &Baseline,
+    at: Timestamp,
+) -> Result<(), CatalogError> {
+    sqlx::query(
+        "INSERT INTO baselines (volume, site, datastore, path, fingerprint, version, settled, set_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (volume, site, datastore, path) DO UPDATE SET fingerprint = excluded.fingerprint, \
+           version = excluded.version, settled = excluded.settled, set_at = excluded.set_at",
+    )
+    .bind(volume.to_string())
+    .bind(&baseline.location.site.0)
+    .bind(&baseline.location.datastore)
+    .bind(&baseline.location.path)
+    .bind(during.json("fingerprint", &baseline.fingerprint)?)
+    .bind(baseline.version.to_string())
+    .bind(baseline.settled)
+    .bind(stamp(at))
+    .execute(conn)
+    .await
+    .map_err(|error| during.sql(error))?;
+    Ok(())
+}
+
+/// Forgets every baseline that rests on a version.
+pub(crate) async fn forget(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VolumeId,
+    version: &VersionId,
+) -> Result<(), CatalogError> {
+    sqlx::query("DELETE FROM baselines WHERE volume = $1 AND version = $2")
+        .bind(volume.to_string())
+        .bind(version.to_string())
+        .execute(conn)
+        .await
+        .map_err(|error| during.sql(error))?;
+    Ok(())
+}

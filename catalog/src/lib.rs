@@ -1,0 +1,53 @@
+//! What is known and what is to be done, in SQL: volumes and where they lie, versions, attempts, leases, credentials
+//! issued, audit.
+//!
+//! The catalog is an index: the vault is the truth about versions, and what is here of them can be made anew with
+//! `rebuild`. Only attempts, leases, credentials, audit and the descriptor cache live here alone. No secret is ever
+//! written here.
+//!
+//! # Durability
+//!
+//! Every function that writes is one SQLite transaction that began with `BEGIN IMMEDIATE`, in a WAL file with
+//! `synchronous=FULL`:
+//!
+//! 1. the new pages are appended to the WAL;
+//! 2. the commit record is appended, and the WAL is synced to disk;
+//! 3. only then the function returns `Ok`.
+//!
+//! A crash before 2 leaves nothing of the transaction, a crash after it leaves all of it; a later checkpoint copies
+//! the pages into the main file and is repeated from the WAL if it is cut off. A function that returns an error, or
+//! whose future is dropped before it is done, has written all or nothing, nearly always nothing.
+
+mod attempts;
+mod audit;
+mod baselines;
+mod clock;
+mod convert;
+mod credentials;
+mod descriptors;
+mod error;
+mod leases;
+mod meta;
+mod pool;
+mod process;
+mod rebuild;
+mod versions;
+mod volumes;
+
+pub use attempts::{Attempt, AttemptEnd, AttemptId, Outcome, Trigger};
+pub use audit::{AuditAction, AuditCheck, AuditRecord};
+pub use baselines::Baseline;
+pub use clock::Clock;
+pub use convert::UnknownWord;
+pub use credentials::{Credential, CredentialEnding, Direction, NewCredential};
+pub use descriptors::{CachedDescriptor, MAX_CACHED_DESCRIPTOR};
+pub use error::{CatalogError, DatabaseCause};
+pub use leases::{LEASE_LIFE, Lease, LeaseBusy, LeaseGuard, LeaseInfo, RENEW_EVERY};
+pub use pool::Catalog;
+pub use process::Process;
+pub use rebuild::VaultVolume;
+pub use versions::VersionRow;
+pub use volumes::{
+    DatastoreKey, InventoryChange, InventoryRound, LastError, LocationRow, ObservedLocation, ObservedVolume, Reason,
+    UnreachableDatastore, VolumeRow, VolumeState,
+};

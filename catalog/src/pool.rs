@@ -1,0 +1,265 @@
+//! The database connection: the one place that knows it is SQLite. Another database would replace this file and
+//! `migrations/`; the statements elsewhere use `$1` placeholders and what both SQLite and PostgreSQL understand.
+//!
+//! The file is shared by processes: the service, and commands beside it. Every write takes the database's write lock
+//! at its start (`BEGIN IMMEDIATE`), since a transaction that read first and wants to write later can't wait for the
+//! lock: SQLite fails it at once.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Row as _, SqliteConnection, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::clock::Clock;
+use crate::convert::During;
+use crate::error::{CatalogError, DatabaseCause, is_corrupt};
+
+pub(crate) type Row = sqlx::sqlite::SqliteRow;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a statement waits for another process's write.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// How long a task waits for a connection of the pool: longer than a write may wait for its lock.
+const POOL_WAIT: Duration = Duration::from_secs(30);
+/// Reads run beside each other and beside one write; more connections than this only cost memory.
+const CONNECTIONS: u32 = 4;
+
+/// The database of what is known and what is to be done. Cheap to clone; all clones share one pool of connections.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    path: Arc<Path>,
+    pool: SqlitePool,
+    // Within one process writers queue here, in order: SQLite's own waiting is neither fair nor cheap.
+    writers: Arc<Mutex<()>>,
+    clock: Clock,
+}
+
+impl Catalog {
+    /// Opens the catalog, making it (mode 0600, owned by the folder's owner if root makes it) or bringing its schema
+    /// up to date where needed. Several processes may do so at the same time.
+    ///
+    /// # Errors
+    /// `Create`, `Corrupt`, `TooNew`, `Schema`, or `Database` where it can't be opened or stays locked for 10 s.
+    pub async fn open(path: &Path) -> Result<Self, CatalogError> {
+        Self::open_with(path, Clock::system()).await
+    }
+
+    /// Like [`Catalog::open`], with another clock.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn open_with(path: &Path, clock: Clock) -> Result<Self, CatalogError> {
+        create(path).map_err(|source| CatalogError::Create { path: path.to_owned(), source })?;
+        let options = options(path).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        // Two processes that turn a new file to WAL at the same moment meet a lock that SQLite does not wait for.
+        let deadline = Instant::now() + BUSY_WAIT;
+        loop {
+            let opened = Self::connect(path, options.clone(), clock.clone()).await;
+            let done = match opened {
+                Ok(catalog) => match catalog.migrate().await {
+                    Ok(()) => catalog.give_install_id().await.map(|()| catalog),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+            match done {
+                Err(error) if error.is_busy() && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Opens an existing catalog for reading only: every function that writes fails.
+    ///
+    /// # Errors
+    /// `Missing`, `Corrupt`, `TooNew`, `TooOld`, or `Database`.
+    pub async fn open_read_only(path: &Path) -> Result<Self, CatalogError> {
+        if !path.exists() {
+            return Err(CatalogError::Missing { path: path.to_owned() });
+        }
+        let catalog = Self::connect(path, options(path).read_only(true), Clock::system()).await?;
+        if catalog.is_up_to_date().await? { Ok(catalog) } else { Err(CatalogError::TooOld { path: path.to_owned() }) }
+    }
+
+    async fn connect(path: &Path, options: SqliteConnectOptions, clock: Clock) -> Result<Self, CatalogError> {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(POOL_WAIT)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .map_err(|error| at(path).sql(error))?;
+        Ok(Self { path: path.into(), pool, writers: Arc::default(), clock })
+    }
+
+    /// Whether every migration of this program is applied.
+    async fn is_up_to_date(&self) -> Result<bool, CatalogError> {
+        let during = self.during("reading the schema's version", "the catalog");
+        let mut conn = self.pool.acquire().await.map_err(|error| during.sql(error))?;
+        let table = sqlx::query("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
+            .fetch_optional(&mut *conn)
+            .await
+            .map_err(|error| during.sql(error))?;
+        if table.is_none() {
+            return Ok(false);
+        }
+        let rows = sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(|error| during.sql(error))?;
+        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let mut applied = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let version: i64 = row.try_get("version").map_err(|error| during.sql(error))?;
+            let checksum: Vec<u8> = row.try_get("checksum").map_err(|error| during.sql(error))?;
+            if version > known {
+                return Err(CatalogError::TooNew { path: self.path.to_path_buf(), schema: version, known });
+            }
+            match MIGRATIONS.iter().find(|migration| migration.version == version) {
+                Some(migration) if *migration.checksum == *checksum => applied.push(version),
+                _ => {
+                    let why = format!("migration {version} of the file is not this program's");
+                    return Err(CatalogError::Schema { path: self.path.to_path_buf(), why });
+                }
+            }
+        }
+        Ok(MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)))
+    }
+
+    /// Applies what is missing, all of it in one transaction under the write lock: another process that opens the file
+    /// meanwhile waits, and finds it done.
+    async fn migrate(&self) -> Result<(), CatalogError> {
+        if self.is_up_to_date().await? {
+            return Ok(());
+        }
+        let during = self.during("bringing the schema up to date", "the catalog");
+        let mut tx = self.write(&during).await?;
+        MIGRATIONS.run(tx.conn()).await.map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _)
+                if is_corrupt(&error) || DatabaseCause::of(&error).is_busy() =>
+            {
+                during.sql(error)
+            }
+            error => CatalogError::Schema { path: self.path.to_path_buf(), why: error.to_string() },
+        })?;
+        tx.commit(&during).await
+    }
+
+    /// Looks for damage in the whole file: every page, every row's form, every index's order. Reads it all, which
+    /// takes a second for some hundred MB.
+    ///
+    /// # Errors
+    /// `Corrupt` with what was found, or `Database`.
+    pub async fn quick_check(&self) -> Result<(), CatalogError> {
+        let during = self.during("checking the file", "the catalog");
+        let rows =
+            sqlx::query("PRAGMA quick_check(20)").fetch_all(&self.pool).await.map_err(|error| during.sql(error))?;
+        let mut found = Vec::new();
+        for row in &rows {
+            let line: String = row.try_get(0).map_err(|error| during.sql(error))?;
+            if line != "ok" {
+                found.push(line);
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        Err(CatalogError::Corrupt { path: self.path.to_path_buf(), why: found.join("; ") })
+    }
+
+    /// Ends all connections, and copies what is in the WAL into the main file if no other process has it open.
+    pub async fn close(self) {
+        self.pool.close().await;
+    }
+
+    /// The catalog's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The clock that the catalog's times come from.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn during(&self, operation: &'static str, subject: impl ToString) -> During {
+        During { path: self.path.clone(), operation, subject: subject.to_string() }
+    }
+
+    pub(crate) fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
+    /// Begins a transaction that may write, under the database's write lock from its start.
+    pub(crate) async fn write(&self, during: &During) -> Result<WriteTx, CatalogError> {
+        let turn = self.writers.clone().lock_owned().await;
+        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| during.sql(error))?;
+        Ok(WriteTx { tx, _turn: turn })
+    }
+
+    /// Begins a transaction that only reads: all its statements see one state.
+    pub(crate) async fn read(&self, during: &During) -> Result<Transaction<'static, sqlx::Sqlite>, CatalogError> {
+        self.pool.begin().await.map_err(|error| during.sql(error))
+    }
+}
+
+/// A transaction that may write; dropped, it is rolled back.
+pub(crate) struct WriteTx {
+    // Before `_turn`: it is dropped, and with it rolled back, before the next writer's turn.
+    tx: Transaction<'static, sqlx::Sqlite>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl WriteTx {
+    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+
+    pub(crate) async fn commit(self, during: &During) -> Result<(), CatalogError> {
+        self.tx.commit().await.map_err(|error| during.sql(error))
+    }
+}
+
+fn at(path: &Path) -> During {
+    During { path: path.into(), operation: "opening the catalog", subject: path.display().to_string() }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_WAIT)
+        .disable_statement_logging()
+}
+
+/// Makes the empty file, if there is none. SQLite gives its side files the mode and the owner of this one.
+fn create(path: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let owner = folder.metadata()?;
+    if rustix::process::geteuid().is_root() && owner.uid() != 0 {
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    file.sync_all()?;
+    std::fs::File::open(folder)?.sync_all()
+}

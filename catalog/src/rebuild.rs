@@ -1,0 +1,149 @@
+//! Making the catalog from the vault: all of it, or what one volume lacks.
+//!
+//! A volume that is known from the vault only has no location, `attached` unknown, and the state `deferred` with the
+//! reason `missing` ("no discovery round has looked for it yet"): it is neither `ready`, since nobody knows whether it
+//! can be copied, nor `gone`, which is an alarm. The next round makes it one of the two.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use stackferry_volume::manifest::Owner;
+use stackferry_volume::{Generation, VolumeId};
+
+use crate::baselines::{self, Baseline};
+use crate::convert::{During, stamp};
+use crate::error::CatalogError;
+use crate::pool::Catalog;
+use crate::versions::{self, VersionRow};
+use crate::volumes::VolumeState;
+
+/// A volume as the vault knows it: from `volume.json` and its newest manifest.
+#[derive(Debug, Clone)]
+pub struct VaultVolume {
+    /// Its id.
+    pub id: VolumeId,
+    /// Its stem, verbatim.
+    pub stem: String,
+    /// Its name as a person reads it.
+    pub name: String,
+    /// Whose disk it is.
+    pub owner: Option<Owner>,
+    /// App Volumes' own id of the disk.
+    pub guid: Option<String>,
+    /// Which life of the volume is the current one.
+    pub generation: Generation,
+    /// The lengths of its files together, in bytes.
+    pub size_bytes: Option<u64>,
+    /// Its versions.
+    pub versions: Vec<VersionRow>,
+    /// What its manifests tell of the locations they were read from. Those of versions that are damaged, of an
+    /// earlier generation or not in `versions` are passed over; of several for one location the newest counts.
+    pub baselines: Vec<Baseline>,
+}
+
+impl Catalog {
+    /// Makes the index of versions anew from the vault: every version and baseline that is known is forgotten, every
+    /// one given is added. Volumes are added where they are missing, else stay as discovery saw them; attempts,
+    /// credentials, leases and audit stay. One durable transaction.
+    ///
+    /// # Errors
+    /// `Twice`, `Range`, or `Database`; then all is as it was.
+    pub async fn replace_all(&self, volumes: &[VaultVolume]) -> Result<(), CatalogError> {
+        let during = self.during("rebuilding the catalog", format!("{} volumes", volumes.len()));
+        let mut seen = HashSet::new();
+        if let Some(volume) = volumes.iter().find(|volume| !seen.insert(&volume.id)) {
+            return Err(CatalogError::Twice { operation: during.operation, subject: volume.id.to_string() });
+        }
+        let now = self.clock().now();
+        let mut tx = self.write(&during).await?;
+        // Baselines rest on versions and go with them.
+        sqlx::query("DELETE FROM versions").execute(tx.conn()).await.map_err(|error| during.sql(error))?;
+        for volume in volumes {
+            add_volume(tx.conn(), &during, volume, now).await?;
+            for version in &volume.versions {
+                versions::insert(tx.conn(), &during, version).await?;
+            }
+            add_baselines(tx.conn(), &during, volume, now).await?;
+        }
+        tx.commit(&during).await
+    }
+
+    /// Adds what the vault knows of a volume and the catalog does not: the volume, and versions that have no row.
+    /// What is known stays as it is. Gives the number of versions added. One durable transaction.
+    ///
+    /// # Errors
+    /// `VersionExists` if another version has the number of one of these, `Range`, or `Database`.
+    pub async fn adopt(&self, volume: &VaultVolume) -> Result<u64, CatalogError> {
+        let during = self.during("adopting a volume of the vault", &volume.id);
+        let now = self.clock().now();
+        let mut tx = self.write(&during).await?;
+        add_volume(tx.conn(), &during, volume, now).await?;
+        let mut added = 0;
+        for version in &volume.versions {
+            if !versions::exists(tx.conn(), &during, &volume.id, &version.version).await? {
+                versions::insert(tx.conn(), &during, version).await?;
+                added += 1;
+            }
+        }
+        tx.commit(&during).await?;
+        Ok(added)
+    }
+}
+
+async fn add_volume(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VaultVolume,
+    at: Timestamp,
+) -> Result<(), CatalogError> {
+    let size = volume.size_bytes.map(|bytes| during.number("size_bytes", bytes)).transpose()?;
+    let owner = volume.owner.as_ref();
+    sqlx::query(
+        "INSERT INTO volumes (id, kind, stem, name, owner_name, owner_sid, owner_upn, guid, generation, size_bytes, \
+           state, attached, protectable, reason_code, reason_text, first_seen, deferred_since) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL, TRUE, 'missing', $12, $13, $13) \
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(volume.id.to_string())
+    .bind(volume.id.kind().as_str())
+    .bind(&volume.stem)
+    .bind(&volume.name)
+    .bind(owner.map(|owner| &owner.name))
+    .bind(owner.and_then(|owner| owner.sid.as_ref()))
+    .bind(owner.and_then(|owner| owner.upn.as_ref()))
+    .bind(&volume.guid)
+    .bind(i64::from(volume.generation.0))
+    .bind(size)
+    .bind(VolumeState::Deferred.as_str())
+    .bind("known from the vault; no discovery round has looked for it yet")
+    .bind(stamp(at))
+    .execute(conn)
+    .await
+    .map_err(|error| during.sql(error))?;
+    Ok(())
+}
+
+async fn add_baselines(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VaultVolume,
+    at: Timestamp,
+) -> Result<(), CatalogError> {
+    let mut usable: Vec<&Baseline> = volume
+        .baselines
+        .iter()
+        .filter(|baseline| {
+            volume.versions.iter().any(|version| {
+                version.version == baseline.version
+                    && version.generation == volume.generation
+                    && version.damaged.is_none()
+            })
+        })
+        .collect();
+    usable.sort_by(|one, two| one.version.cmp(&two.version));
+    for baseline in usable {
+        baselines::put(conn, during, &volume.id, baseline, at).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! The index of the vault's versions. A row here says that the vault holds the version; it never makes or deletes one.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use stackferry_volume::manifest::VerifyMethod;
+use stackferry_volume::{Generation, VersionId, VolumeId};
+
+use crate::baselines;
+use crate::convert::{During, opt_stamp, stamp};
+use crate::error::CatalogError;
+use crate::pool::{Catalog, Row, WriteTx};
+
+/// A version, as the catalog knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRow {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The version.
+    pub version: VersionId,
+    /// Which life of the volume it is of.
+    pub generation: Generation,
+    /// When its last byte was checked (the manifest's `ended`).
+    pub created: Timestamp,
+    /// The lengths of its files together, in bytes.
+    pub bytes: u64,
+    /// What it takes in the vault, in bytes.
+    pub stored: u64,
+    /// Whether the last check of its digests, on arrival or later, found every block right.
+    pub verified: bool,
+    /// How it was checked before it was committed.
+    pub verify_method: VerifyMethod,
+    /// Whether it is kept whatever retention says.
+    pub pinned: bool,
+    /// Why it is known to be damaged.
+    pub damaged: Option<String>,
+    /// When it was last read back from the vault and checked.
+    pub last_verified: Option<Timestamp>,
+    /// The route its bytes came by.
+    pub route: String,
+    /// Why it is an incident.
+    pub incident: Option<String>,
+}
+
+impl Catalog {
+    /// Adds a version that the vault has committed. One durable transaction.
+    ///
+    /// # Errors
+    /// `NoSuchVolume` (see [`Catalog::adopt`] for those that only the vault knows), `VersionExists`, `Range`, or
+    /// `Database`.
+    pub async fn add_version(&self, version: &VersionRow) -> Result<(), CatalogError> {
+        let during = self.during("adding a version", format!("{}@{}", version.volume, version.version));
+        let mut tx = self.write(&during).await?;
+        need_volume(tx.conn(), &during, &version.volume).await?;
+        insert(tx.conn(), &during, version).await?;
+        tx.commit(&during).await
+    }
+
+    /// The versions of a volume, newest first; none for a volume that is not known.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn versions(&self, volume: &VolumeId) -> Result<Vec<VersionRow>, CatalogError> {
+        let during = self.during("reading the versions", volume);
+        let rows = sqlx::query("SELECT * FROM versions WHERE volume = $1 ORDER BY seq DESC")
+            .bind(volume.to_string())
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| version_row(&during, row)).collect()
+    }
+
+    /// Every version of every volume, by volume, newest first.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn all_versions(&self) -> Result<Vec<VersionRow>, CatalogError> {
+        let during = self.during("reading all versions", "the catalog");
+        let rows = sqlx::query("SELECT * FROM versions ORDER BY volume, seq DESC")
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| version_row(&during, row)).collect()
+    }
+
+    /// Forgets a version that the vault has deleted, and the baselines that rest on it. One durable transaction.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, or `Database`.
+    pub async fn remove_version(&self, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
+        let (during, mut tx) = self.about(volume, version, "removing a version").await?;
+        let done = sqlx::query("DELETE FROM versions WHERE volume = $1 AND version = $2")
+            .bind(volume.to_string())
+            .bind(version.to_string())
+            .execute(tx.conn())
+            .await;
+        one(&during, done, volume, version)?;
+        tx.commit(&during).await
+    }
+
+    /// Records whether the vault keeps a version whatever retention says. One durable transaction.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, or `Database`.
+    pub async fn set_pinned(&self, volume: &VolumeId, version: &VersionId, pinned: bool) -> Result<(), CatalogError> {
+        let (during, mut tx) = self.about(volume, version, "pinning a version").await?;
+        let done = sqlx::query("UPDATE versions SET pinned = $3 WHERE volume = $1 AND version = $2")
+            .bind(volume.to_string())
+            .bind(version.to_string())
+            .bind(pinned)
+            .execute(tx.conn())
+            .await;
+        one(&during, done, volume, version)?;
+        tx.commit(&during).await
+    }
+
+    /// Records that a version is damaged. Nothing rests on it any more: its baselines are forgotten, so the volume is
+    /// due. One durable transaction.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, or `Database`.
+    pub async fn mark_damaged(&self, volume: &VolumeId, version: &VersionId, why: &str) -> Result<(), CatalogError> {
+        let (during, mut tx) = self.about(volume, version, "marking a version as damaged").await?;
+        let done = sqlx::query("UPDATE versions SET damaged = $3, verified = FALSE WHERE volume = $1 AND version = $2")
+            .bind(volume.to_string())
+            .bind(version.to_string())
+            .bind(why)
+            .execute(tx.conn())
+            .await;
+        one(&during, done, volume, version)?;
+        baselines::forget(tx.conn(), &during, volume, version).await?;
+        tx.commit(&during).await
+    }
+
+    /// Records that a whole version was read back at `at`. If all was right it is verified, and no longer damaged (it
+    /// was repaired, or the reading had been at fault); if not, it is damaged, as by [`Catalog::mark_damaged`], which
+    /// may tell more. One durable transaction.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, or `Database`.
+    pub async fn set_verified(
+        &self,
+        volume: &VolumeId,
+        version: &VersionId,
+        at: Timestamp,
+        ok: bool,
+    ) -> Result<(), CatalogError> {
+        let (during, mut tx) = self.about(volume, version, "recording a verification").await?;
+        let done = sqlx::query(
+            "UPDATE versions SET last_verified = $3, verified = $4, \
+               damaged = CASE WHEN $4 THEN NULL ELSE COALESCE(damaged, 'its verification failed') END \
+             WHERE volume = $1 AND version = $2",
+        )
+        .bind(volume.to_string())
+        .bind(version.to_string())
+        .bind(stamp(at))
+        .bind(ok)
+        .execute(tx.conn())
+        .await;
+        one(&during, done, volume, version)?;
+        if !ok {
+            baselines::forget(tx.conn(), &during, volume, version).await?;
+        }
+        tx.commit(&during).await
+    }
+
+    async fn about(
+        &self,
+        volume: &VolumeId,
+        version: &VersionId,
+        operation: &'static str,
+    ) -> Result<(During, WriteTx), CatalogError> {
+        let during = self.during(operation, format!("{volume}@{version}"));
+        let tx = self.write(&during).await?;
+        Ok((during, tx))
+    }
+}
+
+fn one(
+    during: &During,
+    done: Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error>,
+    volume: &VolumeId,
+    version: &VersionId,
+) -> Result<(), CatalogError> {
+    match done.map_err(|error| during.sql(error))?.rows_affected() {
+        0 => Err(CatalogError::NoSuchVersion { volume: volume.clone(), version: version.clone() }),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn exists(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VolumeId,
+    version: &VersionId,
+) -> Result<bool, CatalogError> {
+    let row = sqlx::query("SELECT 1 FROM versions WHERE volume = $1 AND version = $2")
+        .bind(volume.to_string())
+        .bind(version.to_string())
+        .fetch_optional(conn)
+        .await
+        .map_err(|error| during.sql(error))?;
+    Ok(row.is_some())
+}
+
+/// The volume's current generation.
+pub(crate) async fn need_volume(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VolumeId,
+) -> Result<Generation, CatalogError> {
+    let row = sqlx::query("SELECT generation FROM volumes WHERE id = $1")
+        .bind(volume.to_string())
+        .fetch_optional(conn)
+        .await
+        .map_err(|error| during.sql(error))?;
+    let row = row.ok_or_else(|| CatalogError::NoSuchVolume(volume.clone()))?;
+    Ok(Generation(during.row(&row).small("generation")?))
+}
+
+pub(crate) async fn insert(
+    conn: &mut SqliteConnection,
+    during: &During,
+    version: &VersionRow,
+) -> Result<(), CatalogError> {
+    sqlx::query(
+        "INSERT INTO versions (volume, seq, version, generation, created, bytes, stored, verified, verify_method, \
+           pinned, damaged, last_verified, route, incident) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    )
+    .bind(version.volume.to_string())
+    .bind(during.number("seq", version.version.seq())?)
+    .bind(version.version.to_string())
+    .bind(i64::from(version.generation.0))
+    .bind(stamp(version.created))
+    .bind(during.number("bytes", version.bytes)?)
+    .bind(during.number("stored", version.stored)?)
+    .bind(version.verified)
+    .bind(method_word(version.verify_method))
+    .bind(version.pinned)
+    .bind(&version.damaged)
+    .bind(opt_stamp(version.last_verified))
+    .bind(&version.route)
+    .bind(&version.incident)
+    .execute(conn)
+    .await
+    .map_err(|error| match error.as_database_error() {
+        Some(cause) if cause.is_unique_violation() => {
+            CatalogError::VersionExists { volume: version.volume.clone(), version: version.version.clone() }
+        }
+        _ => during.sql(error),
+    })?;
+    Ok(())
+}
+
+fn version_row(during: &During, row: &Row) -> Result<VersionRow, CatalogError> {
+    let row = during.row(row);
+    let method = row.text("verify_method")?;
+    Ok(VersionRow {
+        volume: row.parsed("volume")?,
+        version: row.parsed("version")?,
+        generation: Generation(row.small("generation")?),
+        created: row.time("created")?,
+        bytes: row.count("bytes")?,
+        stored: row.count("stored")?,
+        verified: row.flag("verified")?,
+        verify_method: match method.as_str() {
+            "arrival" => VerifyMethod::Arrival,
+            "read_back" => VerifyMethod::ReadBack,
+            _ => return Err(during.bad("verify_method", format!("`{method}` is no method"))),
+        },
+        pinned: row.flag("pinned")?,
+        damaged: row.opt_text("damaged")?,
+        last_verified: row.opt_time("last_verified")?,
+        route: row.text("route")?,
+        incident: row.opt_text("incident")?,
+    })
+}
+
+fn method_word(method: VerifyMethod) -> &'static str {
+    match method {
+        VerifyMethod::Arrival => "arrival",
+        VerifyMethod::ReadBack => "read_back",
+    }
+}
