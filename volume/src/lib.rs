@@ -14,6 +14,7 @@ pub mod local;
 pub mod location;
 pub mod manifest;
 pub mod name;
+pub mod reason;
 
 pub use block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest};
 pub use fingerprint::{FileStamp, Fingerprint};
@@ -22,3 +23,4 @@ pub use io::{Entry, EntryKind, Folder, FolderError, HoleMapSource, Sink, Source}
 pub use location::{Location, SiteName};
 pub use manifest::{Manifest, ManifestError};
 pub use name::{FileName, NameError};
+pub use reason::{Reason, ReasonCode, State, Unprotectable};
