@@ -1,0 +1,29 @@
+//! Stackferry's settings: typed, validated, secrets by reference.
+//!
+//! [`Config::load`] reads the file, the environment and the flags, and gives either a configuration in which everything
+//! that can be checked here has been checked, or an error with file, line and column and what to do. This crate never
+//! opens a path of the configuration, asks another system, or holds a secret: [`SecretRef::resolve`] fetches one when it
+//! is needed.
+
+mod error;
+mod load;
+mod model;
+mod schema;
+mod secret;
+mod show;
+mod validate;
+mod value;
+
+pub use error::{ConfigError, Invalid, Origin};
+pub use load::{MAX_FILE, Overrides};
+pub use model::{
+    AppVolumes, Config, Datastore, DatastoreKeys, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Http, Keep, KeepKeys,
+    Kind, Limits, Local, Metrics, Misfit, PerVolume, Plan, PlanKeys, Restore, Retention, Route, RouteKind, Schedule,
+    Serve, Ssh, Tls, TlsTrust, Vault, VaultKind, Verify, Vsphere,
+};
+pub use schema::schema;
+pub use secret::{MAX_SECRET, Secret, SecretError, SecretRef};
+pub use value::{
+    AbsPath, CatalogUrl, Fingerprint, FolderPath, HostKey, HostPort, Listen, Name, Percent, Period, Rate, Reserve,
+    Site, Size, UnixName, ValueError, WebUrl, Window,
+};

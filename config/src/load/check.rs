@@ -1,0 +1,182 @@
+//! Compares the tree with the schema: unknown keys, types, words, ranges and missing keys, each with its place. Values are
+//! quoted in an error only where the schema lists the words that may stand there; anything else could be a secret.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::near::nearest;
+use super::place::{Issue, Step};
+use crate::model::list;
+use crate::schema::{Shape, Table};
+use crate::value::shown;
+
+/// Checks the whole tree.
+pub(super) fn root(root: &DeTable<'_>, shape: &Shape<'_>) -> Result<(), Issue> {
+    match shape.table() {
+        Some(known) => table(root, known, &[]),
+        None => Ok(()),
+    }
+}
+
+/// How a table is called in an error: `[limits]`, `[[datastore]]`, `[serve] datastores`.
+fn title(path: &[Step]) -> String {
+    let keys: Vec<&str> = path
+        .iter()
+        .filter_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Item(_) => None,
+        })
+        .collect();
+    match path.last() {
+        None => "the configuration's first part, before any [table]".to_owned(),
+        Some(Step::Item(_)) => format!("[[{}]]", keys.join(".")),
+        Some(Step::Key(_)) => format!("[{}]", keys.join(".")),
+    }
+}
+
+fn table(entries: &DeTable<'_>, known: Table<'_>, path: &[Step]) -> Result<(), Issue> {
+    // In the order of the file, so that the first error is the topmost.
+    let mut sorted: Vec<_> = entries.iter().collect();
+    sorted.sort_by_key(|(key, _)| key.span().start);
+    for (key, entry) in sorted {
+        let name = key.get_ref().as_ref();
+        let shape = known.key(name).or_else(|| known.free_keys());
+        let mut here = path.to_vec();
+        here.push(Step::key(name));
+        match shape {
+            Some(shape) => value(entry, &shape, &mut here)?,
+            None => return Err(unknown(name, known, path, here)),
+        }
+    }
+    for key in known.required() {
+        if !entries.contains_key(key) {
+            let example = known.key(key).and_then(|shape| shape.example());
+            let hint = match example {
+                Some(example) => format!("add it, as {key} = {example}"),
+                None => "add it".to_owned(),
+            };
+            return Err(Issue::at(path.to_vec(), format!("{} needs `{key}`", title(path))).with_hint(hint));
+        }
+    }
+    Ok(())
+}
+
+fn unknown(name: &str, known: Table<'_>, path: &[Step], here: Vec<Step>) -> Issue {
+    let keys = known.keys();
+    let hint = match nearest(name, keys.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it knows {}", list(&keys)),
+    };
+    Issue::at_key(here, format!("unknown key {} in {}", quoted(name), title(path))).with_hint(hint)
+}
+
+fn quoted(name: &str) -> String {
+    let plain = name.len() <= 60 && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+    if plain { format!("`{name}`") } else { shown(name) }
+}
+
+fn value(entry: &Spanned<DeValue<'_>>, shape: &Shape<'_>, path: &mut Vec<Step>) -> Result<(), Issue> {
+    if shape.is_choice_of_tables() {
+        // A reference to a secret: its own type says what is wrong, without repeating what stands there.
+        return Ok(());
+    }
+    let entry = entry.get_ref();
+    if !shape.takes(json_type(entry)) {
+        let name = path.iter().rev().find_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Item(_) => None,
+        });
+        let what = match path.last() {
+            Some(Step::Item(_)) => format!("an item of `{}`", name.unwrap_or_default()),
+            _ => format!("`{}`", name.unwrap_or_default()),
+        };
+        let text = format!("{what} must be {}, not {}", shape.describe(), said(entry));
+        let issue = Issue::at(path.clone(), text);
+        return Err(match shape.example() {
+            Some(example) => issue.with_hint(format!("for example {example}")),
+            None => issue,
+        });
+    }
+    match entry {
+        DeValue::Table(entries) => match shape.table() {
+            Some(known) => table(entries, known, path),
+            None => Ok(()),
+        },
+        DeValue::Array(entries) => {
+            let Some(shape) = shape.items() else { return Ok(()) };
+            for (at, entry) in entries.iter().enumerate() {
+                path.push(Step::Item(at));
+                value(entry, &shape, path)?;
+                path.pop();
+            }
+            Ok(())
+        }
+        DeValue::String(word) => words(word, shape, path),
+        DeValue::Integer(number) => {
+            let (least, most) = shape.range();
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+            let fits = number.is_some_and(|number| {
+                least.is_none_or(|least| number >= least) && most.is_none_or(|most| number <= most)
+            });
+            if fits {
+                return Ok(());
+            }
+            let range = match (least, most) {
+                (Some(least), Some(most)) => format!("from {least} to {most}"),
+                (Some(least), None) => format!("of at least {least}"),
+                (None, Some(most)) => format!("of at most {most}"),
+                (None, None) => "of at most 63 bits".to_owned(),
+            };
+            Err(Issue::at(path.clone(), format!("`{}` must be a whole number {range}", last(path))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn words(word: &str, shape: &Shape<'_>, path: &[Step]) -> Result<(), Issue> {
+    let words = shape.words();
+    if words.is_empty() || words.contains(&word) {
+        return Ok(());
+    }
+    let text = format!("`{}` must be one of {}, not {}", last(path), list(&words), shown(word));
+    let issue = Issue::at(path.to_vec(), text);
+    Err(match nearest(word, words) {
+        Some(near) => issue.with_hint(format!("did you mean `{near}`?")),
+        None => issue,
+    })
+}
+
+fn last(path: &[Step]) -> &str {
+    path.iter()
+        .rev()
+        .find_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Item(_) => None,
+        })
+        .unwrap_or_default()
+}
+
+/// The JSON type of a TOML value; times and fractions are in no key.
+pub(super) fn json_type(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "string",
+        DeValue::Integer(_) => "integer",
+        DeValue::Float(_) => "number",
+        DeValue::Boolean(_) => "boolean",
+        DeValue::Datetime(_) => "date-time",
+        DeValue::Array(_) => "array",
+        DeValue::Table(_) => "object",
+    }
+}
+
+fn said(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time without quotes",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

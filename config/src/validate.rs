@@ -1,0 +1,251 @@
+//! Fills in what depends on other keys, and checks what several keys say together.
+
+use std::collections::BTreeSet;
+
+use crate::load::near::nearest;
+use crate::load::place::{Issue, Step};
+use crate::model::{Config, Kind, Limits, Route, Schedule, TlsTrust};
+use crate::value::{AbsPath, Name, Site, check_key_line};
+
+/// The most `[[datastore]]` entries: a vCenter 8 has at most 2,000 datastores, and two sites may share one machine.
+const MAX_DATASTORES: usize = 4096;
+
+/// Completes and checks a configuration that has the right shape.
+pub(crate) fn complete(mut config: Config) -> Result<Config, Issue> {
+    sites(&mut config)?;
+    config.schedule.writable.max_age.get_or_insert(Schedule::WRITABLE_MAX_AGE);
+    catalog(&config)?;
+    systems(&config)?;
+    datastores(&config)?;
+    vault(&config)?;
+    schedule(&config)?;
+    retention(&config)?;
+    limits(&config)?;
+    http(&config)?;
+    serve(&config)?;
+    Ok(config)
+}
+
+/// The path of a key, from keys and places in lists.
+macro_rules! path {
+    ($($step:expr),+ $(,)?) => { vec![$(Step::from($step)),+] };
+}
+
+impl From<&str> for Step {
+    fn from(key: &str) -> Self {
+        Self::key(key)
+    }
+}
+
+impl From<usize> for Step {
+    fn from(at: usize) -> Self {
+        Self::Item(at)
+    }
+}
+
+/// An entry that names no site belongs to the only one there is.
+fn sites(config: &mut Config) -> Result<(), Issue> {
+    let entries = config
+        .datastores
+        .iter_mut()
+        .map(|entry| &mut entry.site)
+        .enumerate()
+        .map(|(at, site)| ("datastore", at, site))
+        .chain(config.app_volumes.iter_mut().enumerate().map(|(at, entry)| ("app_volumes", at, &mut entry.site)))
+        .chain(config.vspheres.iter_mut().enumerate().map(|(at, entry)| ("vsphere", at, &mut entry.site)));
+    let entries: Vec<_> = entries.collect();
+    let named: BTreeSet<Site> =
+        entries.iter().filter(|(_, _, site)| !site.is_unset()).map(|(_, _, site)| (**site).clone()).collect();
+    let only = match named.len() {
+        0 => Some(Site::only()),
+        1 => named.first().cloned(),
+        _ => None,
+    };
+    for (list, at, site) in entries {
+        if site.is_unset() {
+            *site = only.clone().ok_or_else(|| {
+                let names: Vec<String> = named.iter().map(|site| format!("\"{site}\"")).collect();
+                Issue::at(path![list, at], format!("this [[{list}]] names no site, and there are several"))
+                    .with_hint(format!("add site = one of {}", names.join(", ")))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn catalog(config: &Config) -> Result<(), Issue> {
+    if config.catalog_password.is_some() && config.catalog.is_none() {
+        return Err(Issue::at(path!["catalog_password"], "`catalog_password` is given without `catalog`")
+            .with_hint("SQLite takes no password: remove it, or name the PostgreSQL database"));
+    }
+    Ok(())
+}
+
+fn unique<'a>(list: &str, names: impl Iterator<Item = &'a Name>) -> Result<(), Issue> {
+    let mut seen = BTreeSet::new();
+    for (at, name) in names.enumerate() {
+        if !seen.insert(name) {
+            return Err(Issue::at(path![list, at, "name"], format!("there are two [[{list}]] named \"{name}\""))
+                .with_hint("give each a name of its own"));
+        }
+    }
+    Ok(())
+}
+
+fn systems(config: &Config) -> Result<(), Issue> {
+    unique("app_volumes", config.app_volumes.iter().map(|entry| &entry.name))?;
+    unique("vsphere", config.vspheres.iter().map(|entry| &entry.name))?;
+    let managers = config.app_volumes.iter().enumerate().map(|(at, entry)| {
+        ("app_volumes", at, &entry.url, entry.ca.is_some() && entry.fingerprint.is_some(), entry.trust())
+    });
+    let vspheres = config.vspheres.iter().enumerate().map(|(at, entry)| {
+        ("vsphere", at, &entry.url, entry.ca.is_some() && entry.fingerprint.is_some(), entry.trust())
+    });
+    for (list, at, url, both, trust) in managers.chain(vspheres) {
+        if both {
+            return Err(Issue::at(path![list, at, "fingerprint"], "`ca` and `fingerprint` are both given")
+                .with_hint("keep the one that is to decide"));
+        }
+        if !url.is_https() && trust != TlsTrust::System {
+            return Err(Issue::at(path![list, at, "url"], "a certificate is given, but the address is plain http")
+                .with_hint("write https://"));
+        }
+    }
+    Ok(())
+}
+
+fn datastores(config: &Config) -> Result<(), Issue> {
+    if config.datastores.len() > MAX_DATASTORES {
+        return Err(Issue::at(path!["datastore"], format!("there are more than {MAX_DATASTORES} [[datastore]]"))
+            .with_hint("spread them over several machines"));
+    }
+    let mut seen = BTreeSet::new();
+    for (at, datastore) in config.datastores.iter().enumerate() {
+        if !seen.insert((&datastore.site, &datastore.name)) {
+            let text =
+                format!("there are two [[datastore]] named \"{}\" in site \"{}\"", datastore.name, datastore.site);
+            return Err(
+                Issue::at(path!["datastore", at, "name"], text).with_hint("join them, or give them different sites")
+            );
+        }
+        let Route::Esxi(route) = &datastore.route else { continue };
+        let Some(vsphere) = config.vsphere(&route.vsphere) else {
+            let names = config.vspheres.iter().map(|entry| entry.name.as_str());
+            let hint = match nearest(&route.vsphere, names.clone()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "add [[vsphere]] with this name".to_owned(),
+            };
+            return Err(Issue::at(
+                path!["datastore", at, "vsphere"],
+                format!("there is no [[vsphere]] named \"{}\"", route.vsphere),
+            )
+            .with_hint(hint));
+        };
+        if vsphere.site != datastore.site {
+            let text = format!(
+                "[[vsphere]] \"{}\" belongs to site \"{}\", this datastore to \"{}\"",
+                vsphere.name, vsphere.site, datastore.site
+            );
+            return Err(Issue::at(path!["datastore", at, "vsphere"], text).with_hint("give both the same site"));
+        }
+    }
+    Ok(())
+}
+
+/// A vault in a datastore would be found as volumes and copied into itself; a datastore in the vault would be kept as one.
+fn vault(config: &Config) -> Result<(), Issue> {
+    let Some(vault) = &config.vault else { return Ok(()) };
+    let mounted = config.datastores.iter().filter_map(|datastore| match &datastore.route {
+        Route::Local(route) => Some((&datastore.name, &route.path)),
+        Route::Endpoint(_) | Route::Ssh(_) | Route::Esxi(_) => None,
+    });
+    let served = config.serve.iter().flat_map(|serve| serve.datastores.iter());
+    for (name, path) in mounted.chain(served) {
+        if vault.path.overlaps(path) {
+            return Err(Issue::at(path!["vault", "path"], said(&vault.path, name, path))
+                .with_hint("choose a folder that holds nothing else"));
+        }
+    }
+    Ok(())
+}
+
+fn said(vault: &AbsPath, name: &Name, path: &AbsPath) -> String {
+    if vault.starts_with(path) {
+        format!("the vault {vault} lies inside of datastore \"{name}\" ({path})")
+    } else {
+        format!("datastore \"{name}\" ({path}) lies inside of the vault {vault}")
+    }
+}
+
+fn schedule(config: &Config) -> Result<(), Issue> {
+    let too_often = |path: Vec<Step>| {
+        Issue::at(path, "discovery cannot run without a pause").with_hint("take at least \"1s\", usually \"5m\"")
+    };
+    if config.schedule.every.is_zero() {
+        return Err(too_often(path!["schedule", "every"]));
+    }
+    for kind in Kind::ALL {
+        if config.schedule.keys(kind).every.is_some_and(|every| every.is_zero()) {
+            return Err(too_often(path!["schedule", kind.as_str(), "every"]));
+        }
+    }
+    Ok(())
+}
+
+fn retention(config: &Config) -> Result<(), Issue> {
+    for kind in Kind::ALL {
+        if config.retention.of(kind).is_some_and(|keep| keep.keeps_nothing()) {
+            return Err(Issue::at(
+                path!["retention", kind.as_str()],
+                format!("retention keeps no version of kind `{kind}`"),
+            )
+            .with_hint("set at least last = 1, or leave [retention] out to keep all"));
+        }
+    }
+    Ok(())
+}
+
+fn limits(config: &Config) -> Result<(), Issue> {
+    if config.limits.memory < Limits::MIN_MEMORY {
+        return Err(Issue::at(path!["limits", "memory"], format!("memory {} is too small", config.limits.memory))
+            .with_hint(format!("take at least \"{}\"", Limits::MIN_MEMORY)));
+    }
+    Ok(())
+}
+
+/// Tokens travel over this address, so it is encrypted wherever another machine can listen.
+fn http(config: &Config) -> Result<(), Issue> {
+    if config.http.listen.is_loopback() || config.http.tls.is_some() {
+        return Ok(());
+    }
+    Err(Issue::at(path!["http", "listen"], format!("{} is open to other machines without TLS", config.http.listen))
+        .with_hint("add tls = { cert = \"…\", key = \"…\" }, or listen on \"127.0.0.1:9812\""))
+}
+
+fn serve(config: &Config) -> Result<(), Issue> {
+    let Some(serve) = &config.serve else { return Ok(()) };
+    if serve.issuers.is_empty() {
+        return Err(Issue::at(path!["serve", "issuers"], "nobody may ask this endpoint for credentials")
+            .with_hint("add the public key of the service's own key"));
+    }
+    for (at, line) in serve.issuers.iter().enumerate() {
+        check_key_line(line)
+            .map_err(|error| Issue::at(path!["serve", "issuers", at], error.text()).with_hint(error.hint()))?;
+    }
+    if serve.datastores.is_empty() {
+        return Err(Issue::at(path!["serve", "datastores"], "this endpoint serves no datastore")
+            .with_hint("add one, as datastores = { nfs02 = \"/export/nfs02\" }"));
+    }
+    for (at, name) in serve.restore.iter().enumerate() {
+        if !serve.datastores.contains_key(name) {
+            let hint = match nearest(name, serve.datastores.keys().map(Name::as_str)) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "name one of [serve] datastores".to_owned(),
+            };
+            return Err(
+                Issue::at(path!["serve", "restore", at], format!("\"{name}\" is not served here")).with_hint(hint)
+            );
+        }
+    }
+    Ok(())
+}
