@@ -1,0 +1,91 @@
+//! Who may read the vault: its owner only, or a group as well.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+
+use rustix::fs::{Gid, Mode};
+
+use crate::VaultError;
+
+/// Owner, group and modes of what the vault makes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    gid: Option<Gid>,
+}
+
+impl Access {
+    /// For the owner only, or for this group too.
+    pub(crate) fn new(group: Option<&str>) -> Result<Self, VaultError> {
+        let gid = group.map(|group| look_up(group).map(Gid::from_raw)).transpose()?;
+        Ok(Self { gid })
+    }
+
+    /// Folders: entered, and by the group read.
+    pub(crate) fn folder(self) -> Mode {
+        Mode::from_raw_mode(if self.gid.is_some() { 0o750 } else { 0o700 })
+    }
+
+    /// Files that change.
+    pub(crate) fn file(self) -> Mode {
+        Mode::from_raw_mode(if self.gid.is_some() { 0o640 } else { 0o600 })
+    }
+
+    /// Files of a committed version: nobody writes them any more. Deleting needs only the folder.
+    pub(crate) fn kept(self) -> Mode {
+        Mode::from_raw_mode(if self.gid.is_some() { 0o440 } else { 0o400 })
+    }
+
+    /// Gives an open file or folder to the group, with exactly this mode whatever the umask.
+    pub(crate) fn apply(self, fd: impl AsFd, mode: Mode) -> rustix::io::Result<()> {
+        if self.gid.is_some() {
+            rustix::fs::fchown(&fd, None, self.gid)?;
+        }
+        rustix::fs::fchmod(fd, mode)
+    }
+
+    /// Whether an open file or folder has this mode and group already.
+    pub(crate) fn is_applied(self, fd: impl AsFd, mode: Mode) -> rustix::io::Result<bool> {
+        let stat = rustix::fs::fstat(fd)?;
+        Ok(Mode::from_raw_mode(stat.st_mode) == mode && self.gid.is_none_or(|gid| gid.as_raw() == stat.st_gid))
+    }
+}
+
+/// A group's number: given as such, or by name from /etc/group, or from wherever else `getent` (glibc's own tool for
+/// this machine's name services) finds groups.
+fn look_up(group: &str) -> Result<u32, VaultError> {
+    if let Ok(gid) = group.parse() {
+        return Ok(gid);
+    }
+    let gid_of = |text: &str| {
+        text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(group)).then_some(())?;
+            fields.nth(1)?.parse().ok()
+        })
+    };
+    let missing = |source| VaultError::NoGroup { group: group.to_owned(), source };
+    if let Some(gid) = std::fs::read_to_string("/etc/group").ok().as_deref().and_then(gid_of) {
+        return Ok(gid);
+    }
+    let asked = Command::new("getent").args(["group", "--", group]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    match asked {
+        Ok(answer) => gid_of(&String::from_utf8_lossy(&answer.stdout)).ok_or_else(|| missing(None)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(None)),
+        Err(error) => Err(missing(Some(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_known_by_name_and_number() {
+        assert_eq!(look_up("root").unwrap(), 0);
+        assert_eq!(look_up("4711").unwrap(), 4711);
+        assert!(matches!(look_up("no-such-group-here"), Err(VaultError::NoGroup { .. })));
+        assert_eq!(Access::new(Some("0")).unwrap().kept().as_raw_mode(), 0o440);
+        assert_eq!(Access::new(None).unwrap().folder().as_raw_mode(), 0o700);
+    }
+}

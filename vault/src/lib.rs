@@ -1,0 +1,169 @@
+//! Where versions live: commit, list, open, verify, restore, delete.
+//!
+//! The vault is the truth about versions, pins, locks, generations and incidents; whatever else is known of them is an
+//! index of it. It survives the end of its process and of its machine at any moment: each path that writes durably
+//! tells its order and why a crash at any point of it is safe.
+//!
+//! This is the `plain` kind: a version is a folder with the volume's own files.
+//!
+//! ```text
+//! <vault>/stackferry-vault.json                       marker: format, UUID
+//! <vault>/volumes/<kind>/<folder>/volume.json         id, generations, pins, locks, marks of damage
+//! <vault>/volumes/<kind>/<folder>/<version>/          the volume's files, and manifest.json
+//! <vault>/incoming/<transfer>/transfer.json           whose it is
+//! <vault>/incoming/<transfer>/files/                  what is being written; this folder becomes the version
+//! <vault>/incoming/<transfer>/journal/                which blocks of each file are on the disk
+//! <vault>/trash/                                      what is being deleted
+//! ```
+//!
+//! All of it blocks; nothing here knows of async, networks or databases.
+
+mod access;
+mod commit;
+mod delete;
+mod dir;
+mod error;
+mod incoming;
+mod list;
+mod open;
+mod record;
+mod restore;
+mod seal;
+mod steps;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod version;
+mod volumes;
+mod walk;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::{Cause, VaultError};
+pub use incoming::{Incoming, IncomingSpec, VaultFile};
+pub use list::{VersionEntry, VersionSummary};
+pub use open::{VaultId, VaultOptions};
+pub use record::{DamageMark, GenerationRecord, Pin, Place, VolumeRecord, VolumeSpec};
+pub use restore::RestoreReport;
+pub use sweep::{MAX_AGE, Swept};
+pub use version::{Version, VersionFile};
+pub use volumes::{Problem, Volumes};
+pub use walk::{Damage, MAX_DAMAGE};
+
+use access::Access;
+use dir::Dir;
+
+/// What is kept free of the vault's file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    /// Percent of its size, up to 100.
+    Percent(u8),
+    /// Bytes.
+    Bytes(u64),
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self::Percent(5)
+    }
+}
+
+impl Reserve {
+    /// In bytes, of a file system of `total` bytes.
+    #[must_use]
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => {
+                let percent = u64::from(percent.min(100));
+                total / 100 * percent + total % 100 * percent / 100
+            }
+        }
+    }
+}
+
+/// The room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub total: u64,
+    /// What this user may still write.
+    pub free: u64,
+}
+
+pub(crate) fn space_of(dir: &Dir) -> Result<Space, VaultError> {
+    let stat = rustix::fs::fstatvfs(dir).map_err(|errno| VaultError::system("measure", dir.path(), errno))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+}
+
+/// An open vault. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Vault(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) root: Dir,
+    pub(crate) volumes: Dir,
+    pub(crate) writable: Option<Writable>,
+    pub(crate) id: VaultId,
+    pub(crate) access: Access,
+    pub(crate) reserve: Reserve,
+    pub(crate) program: String,
+}
+
+/// The parts that only a writer needs.
+#[derive(Debug)]
+pub(crate) struct Writable {
+    pub(crate) incoming: Dir,
+    pub(crate) trash: Dir,
+}
+
+impl Inner {
+    pub(crate) fn writable(&self, op: &'static str) -> Result<&Writable, VaultError> {
+        self.writable.as_ref().ok_or(VaultError::ReadOnly { op })
+    }
+}
+
+impl Vault {
+    /// Which vault it is.
+    #[must_use]
+    pub fn id(&self) -> VaultId {
+        self.0.id
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.root.path()
+    }
+
+    /// The room on its file system.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn space(&self) -> Result<Space, VaultError> {
+        space_of(&self.0.root)
+    }
+
+    /// Whether `needed` bytes more leave the reserve free.
+    ///
+    /// # Errors
+    /// `NoSpace` if not; else the system's.
+    pub fn check_space(&self, needed: u64) -> Result<(), VaultError> {
+        let Space { total, free } = self.space()?;
+        let reserve = self.0.reserve.of(total);
+        if needed.checked_add(reserve).is_some_and(|all| all <= free) {
+            return Ok(());
+        }
+        Err(VaultError::NoSpace { path: self.path().to_owned(), needed, free, reserve })
+    }
+}
+
+/// 64 random bits as 16 hexadecimal digits, for names that nobody else takes.
+pub(crate) fn random_name() -> String {
+    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    format!("{high:016x}")
+}

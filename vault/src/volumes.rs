@@ -1,0 +1,302 @@
+//! The volumes of a vault, and what is noted of them: pins, locks, marks of damage.
+//!
+//! `volume.json` is written only under the lock of the volume's folder, and only by [`Dir::replace`], which tells the
+//! order and the crash argument. A volume's folder is made before its `volume.json`: a crash between leaves an empty
+//! folder, which is no volume and is used when the volume is seen again. Folders of volumes are never removed.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use stackferry_volume::{Kind, VersionId, VolumeId};
+
+use crate::dir::Dir;
+use crate::record::{DamageMark, MAX_RECORD_BYTES, Pin, RECORD_NAME, VolumeRecord, VolumeSpec};
+use crate::version::load_manifest;
+use crate::{GenerationRecord, Inner, Vault, VaultError};
+
+/// Something in the vault that can't be read, or does not belong there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub path: PathBuf,
+    /// What, for a person.
+    pub why: String,
+}
+
+/// All volumes of a vault, and all that is in their place without being one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Volumes {
+    /// The volumes, by id.
+    pub volumes: Vec<VolumeRecord>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
+}
+
+impl Volumes {
+    fn problem(&mut self, path: PathBuf, why: impl ToString) {
+        self.problems.push(Problem { path, why: why.to_string() });
+    }
+}
+
+impl Inner {
+    /// The volume's folder; none if there is none.
+    pub(crate) fn folder(&self, volume: &VolumeId) -> Result<Option<Dir>, VaultError> {
+        match self.volumes.sub(volume.kind().as_str())? {
+            Some(kind) => kind.sub(volume.folder().as_str()),
+            None => Ok(None),
+        }
+    }
+
+    /// The volume's folder and what is noted of it.
+    pub(crate) fn record(&self, volume: &VolumeId) -> Result<(Dir, VolumeRecord), VaultError> {
+        let missing = || VaultError::NoVolume { volume: volume.clone() };
+        let folder = self.folder(volume)?.ok_or_else(missing)?;
+        let record = read_record(&folder, volume)?.ok_or_else(missing)?;
+        Ok((folder, record))
+    }
+
+    /// Changes what is noted of a volume, under its lock, and gives the folder with the lock still held. `change`
+    /// says whether there is anything to write.
+    pub(crate) fn change<T>(
+        &self,
+        volume: &VolumeId,
+        op: &'static str,
+        change: impl FnOnce(&Dir, &mut VolumeRecord) -> Result<(bool, T), VaultError>,
+    ) -> Result<(Dir, T), VaultError> {
+        self.writable(op)?;
+        let folder = self.folder(volume)?.ok_or_else(|| VaultError::NoVolume { volume: volume.clone() })?;
+        folder.lock(true)?;
+        let mut record =
+            read_record(&folder, volume)?.ok_or_else(|| VaultError::NoVolume { volume: volume.clone() })?;
+        let (changed, value) = change(&folder, &mut record)?;
+        if changed {
+            write_record(&folder, &record, self)?;
+        }
+        Ok((folder, value))
+    }
+}
+
+pub(crate) fn read_record(folder: &Dir, volume: &VolumeId) -> Result<Option<VolumeRecord>, VaultError> {
+    let path = folder.child(RECORD_NAME);
+    let Some(bytes) = folder.read(RECORD_NAME, MAX_RECORD_BYTES)? else { return Ok(None) };
+    let record = VolumeRecord::from_bytes(&bytes, &path)?;
+    if record.id != *volume {
+        return Err(VaultError::RecordDamaged { path, why: format!("it is of {}", record.id) });
+    }
+    Ok(Some(record))
+}
+
+fn write_record(folder: &Dir, record: &VolumeRecord, vault: &Inner) -> Result<(), VaultError> {
+    let bytes = record.to_bytes(&folder.child(RECORD_NAME))?;
+    folder.replace(RECORD_NAME, &bytes, vault.access)
+}
+
+/// The versions in a volume's folder, oldest first, whatever state they are in.
+pub(crate) fn version_ids(folder: &Dir) -> Result<Vec<VersionId>, VaultError> {
+    let items = folder.items()?;
+    let mut ids: Vec<VersionId> =
+        items.iter().filter(|item| item.is_folder).filter_map(|item| item.shown.parse().ok()).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+impl Vault {
+    /// Makes a volume known, or notes what is new of it: another generation, another place. Gives what is known then.
+    ///
+    /// Where versions lie but `volume.json` is gone it is made anew from them; pins, locks and marks are lost then.
+    ///
+    /// # Errors
+    /// `Conflict` where the volume is known with another stem, or its generation with another GUID; `RecordDamaged`;
+    /// else the system's.
+    pub fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord, VaultError> {
+        let op = "note a volume";
+        self.0.writable(op)?;
+        let kind = self.0.volumes.make(spec.id.kind().as_str(), self.0.access)?;
+        let folder = kind.make(spec.id.folder().as_str(), self.0.access)?;
+        folder.lock(true)?;
+        let (record, new) = match read_record(&folder, &spec.id)? {
+            Some(mut record) => {
+                let new = record.learn(spec)?;
+                (record, new)
+            }
+            None => (from_versions(&folder, spec)?, true),
+        };
+        if new {
+            write_record(&folder, &record, &self.0)?;
+        }
+        Ok(record)
+    }
+
+    /// What is known of a volume.
+    ///
+    /// # Errors
+    /// `NoVolume`; `RecordDamaged`; else the system's.
+    pub fn volume(&self, volume: &VolumeId) -> Result<VolumeRecord, VaultError> {
+        self.0.record(volume).map(|(_, record)| record)
+    }
+
+    /// All volumes, and all that could not be read: it is told, not hidden.
+    ///
+    /// # Errors
+    /// The system's, where nothing can be listed at all.
+    pub fn volumes(&self) -> Result<Volumes, VaultError> {
+        let mut found = Volumes::default();
+        for item in self.0.volumes.items()? {
+            let path = self.0.volumes.child(&item.shown);
+            match item.shown.parse::<Kind>() {
+                Ok(kind) if item.is_folder => self.volumes_of(kind, &mut found),
+                _ => found.problem(path, "no kind of volume has this name"),
+            }
+        }
+        found.volumes.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(found)
+    }
+
+    fn volumes_of(&self, kind: Kind, found: &mut Volumes) {
+        let listed = self.0.volumes.need(kind.as_str()).and_then(|dir| dir.items().map(|items| (dir, items)));
+        let (dir, items) = match listed {
+            Ok(listed) => listed,
+            Err(error) => return found.problem(self.0.volumes.child(kind.as_str()), Chain(&error)),
+        };
+        for item in items {
+            let path = dir.child(&item.shown);
+            let Some(name) = item.name.filter(|_| item.is_folder) else {
+                found.problem(path, "this is no volume's folder");
+                continue;
+            };
+            let volume = VolumeId::first(kind, &name);
+            if let Err(error) = one_volume(&dir, &volume, found) {
+                found.problem(path, Chain(&error));
+            }
+        }
+    }
+
+    /// Pins a version: it is not deleted until unpinned. Pinned anew it gets the new note.
+    ///
+    /// # Errors
+    /// `NoVolume`, `NoVersion`; else the system's.
+    pub fn pin(&self, volume: &VolumeId, version: &VersionId, note: &str, at: Timestamp) -> Result<(), VaultError> {
+        self.mark(volume, version, "pin a version", |record| {
+            record.pins.insert(version.clone(), Pin { note: note.to_owned(), at });
+            true
+        })
+    }
+
+    /// Unpins a version. One that is not pinned stays as it is.
+    ///
+    /// # Errors
+    /// `NoVolume`, `NoVersion`; else the system's.
+    pub fn unpin(&self, volume: &VolumeId, version: &VersionId) -> Result<(), VaultError> {
+        self.mark(volume, version, "unpin a version", |record| record.pins.remove(version).is_some())
+    }
+
+    /// Locks a version until a time. A lock only ever gets longer.
+    ///
+    /// # Errors
+    /// `NoVolume`, `NoVersion`; else the system's.
+    pub fn lock_until(&self, volume: &VolumeId, version: &VersionId, until: Timestamp) -> Result<(), VaultError> {
+        self.mark(volume, version, "lock a version", |record| {
+            let longer = record.locks.get(version).is_none_or(|known| *known < until);
+            if longer {
+                record.locks.insert(version.clone(), until);
+            }
+            longer
+        })
+    }
+
+    /// Marks a version as damaged: it no longer counts as a good one. The first mark stays.
+    ///
+    /// # Errors
+    /// `NoVolume`, `NoVersion`; else the system's.
+    pub fn mark_damaged(
+        &self,
+        volume: &VolumeId,
+        version: &VersionId,
+        why: &str,
+        at: Timestamp,
+    ) -> Result<(), VaultError> {
+        self.mark(volume, version, "mark a version as damaged", |record| {
+            let new = !record.damaged.contains_key(version);
+            if new {
+                record.damaged.insert(version.clone(), DamageMark { why: why.to_owned(), at });
+            }
+            new
+        })
+    }
+
+    /// Takes the mark of damage off a version, after it was verified anew.
+    ///
+    /// # Errors
+    /// `NoVolume`, `NoVersion`; else the system's.
+    pub fn clear_damage(&self, volume: &VolumeId, version: &VersionId) -> Result<(), VaultError> {
+        self.mark(volume, version, "unmark a version", |record| record.damaged.remove(version).is_some())
+    }
+
+    fn mark(
+        &self,
+        volume: &VolumeId,
+        version: &VersionId,
+        op: &'static str,
+        change: impl FnOnce(&mut VolumeRecord) -> bool,
+    ) -> Result<(), VaultError> {
+        let change = |folder: &Dir, record: &mut VolumeRecord| {
+            if folder.sub(&version.to_string())?.is_none() {
+                return Err(VaultError::NoVersion { volume: volume.clone(), version: version.clone() });
+            }
+            Ok((change(record), ()))
+        };
+        self.0.change(volume, op, change).map(|_| ())
+    }
+}
+
+/// What the versions in a volume's folder tell of it, where `volume.json` is gone.
+fn from_versions(folder: &Dir, spec: &VolumeSpec) -> Result<VolumeRecord, VaultError> {
+    let ids = version_ids(folder)?;
+    let next = ids.last().map_or(1, |last| last.seq().saturating_add(1));
+    let mut record = VolumeRecord::new(spec, next);
+    for version in &ids {
+        let dir = folder.need(&version.to_string())?;
+        // A version that can't be read tells of no generation.
+        let Ok(manifest) = load_manifest(&dir, &spec.id, version) else { continue };
+        if !record.knows(manifest.generation) {
+            let (number, guid) = (manifest.generation, manifest.guid);
+            record.generations.push(GenerationRecord { number, guid, began: manifest.started });
+        }
+    }
+    record.generations.sort_by_key(|known| known.number);
+    Ok(record)
+}
+
+fn one_volume(kind: &Dir, volume: &VolumeId, found: &mut Volumes) -> Result<(), VaultError> {
+    let dir = kind.need(volume.folder().as_str())?;
+    let items = dir.items()?;
+    for item in &items {
+        let own = item.shown == RECORD_NAME || item.shown == format!("{RECORD_NAME}.tmp");
+        let version = item.is_folder && item.shown.parse::<VersionId>().is_ok();
+        if !own && !version {
+            found.problem(dir.child(&item.shown), "this is no version");
+        }
+    }
+    match read_record(&dir, volume)? {
+        Some(record) => found.volumes.push(record),
+        // A folder that was made just before a crash.
+        None if items.is_empty() => {}
+        None => found.problem(dir.path().to_owned(), format!("{RECORD_NAME} is missing")),
+    }
+    Ok(())
+}
+
+/// An error with its causes, on one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self.0, f)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! Reading a version's blocks and checking each against its digest, with several threads.
+//!
+//! Memory: one block for each thread, and the digests that the manifest holds anyway. Holes are not read: where the
+//! file system says there is no data, the bytes are zero.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use stackferry_volume::block::is_zero;
+use stackferry_volume::io::{Cancel, Source};
+use stackferry_volume::local::LocalSource;
+use stackferry_volume::manifest::FileRecord;
+use stackferry_volume::{BlockIndex, BlockState, Digest};
+
+use crate::VaultError;
+
+/// The most damage that is told of one version. A disk that fails altogether would tell of every block.
+pub const MAX_DAMAGE: usize = 10_000;
+/// The most threads that read one version.
+const MAX_THREADS: usize = 64;
+/// How many runs of blocks one thread takes at a time, so that each reads some way in sequence.
+const BATCH: usize = 8;
+
+/// Something in a version that is not what its manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file's name.
+    pub file: String,
+    /// The block's number in it; none where the whole file is meant.
+    pub block: Option<u64>,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.block {
+            Some(block) => write!(f, "{}, block {block}: {}", self.file, self.why),
+            None => write!(f, "{}: {}", self.file, self.why),
+        }
+    }
+}
+
+/// A file of a version, opened.
+pub(crate) struct Opened<'a> {
+    pub(crate) record: &'a FileRecord,
+    pub(crate) source: LocalSource,
+}
+
+enum Event {
+    Done(u64),
+    Damage(usize, Damage),
+    Failed(VaultError),
+}
+
+/// What is given each block with data, once it was checked: the file's place in the list, the block, its bytes.
+pub(crate) type Visit<'a> = &'a (dyn Fn(usize, BlockIndex, &[u8]) -> Result<(), VaultError> + Sync);
+
+/// Checks every block of these files, in no order. Ends at the first damage if `stop` is set, and at [`MAX_DAMAGE`].
+/// `progress` is told the bytes done so far, zeros included.
+pub(crate) fn walk(
+    op: &'static str,
+    files: &[Opened<'_>],
+    threads: NonZeroUsize,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(u64),
+    stop: bool,
+    visit: Visit<'_>,
+) -> Result<Vec<Damage>, VaultError> {
+    let runs =
+        files.iter().enumerate().flat_map(|(file, opened)| opened.record.blocks.runs().map(move |run| (file, run)));
+    let queue = Mutex::new(runs);
+    let take = || -> Vec<_> {
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.by_ref().take(BATCH).collect()
+    };
+    for opened in files {
+        opened.source.forget(0..opened.source.bytes());
+    }
+    let ended = AtomicBool::new(false);
+    let is_ended = || ended.load(Ordering::Relaxed) || cancel.is_cancelled();
+    let threads = threads.get().min(MAX_THREADS);
+    let (tell, told) = sync_channel(threads * 2);
+    let (mut damage, mut failure, mut done) = (Vec::new(), None, 0u64);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (tell, take, is_ended) = (tell.clone(), &take, &is_ended);
+            scope.spawn(move || {
+                let mut checker = Checker { files, tell, buf: Vec::new(), visit, is_ended };
+                loop {
+                    let batch = take();
+                    if batch.is_empty() {
+                        return;
+                    }
+                    for (file, run) in batch {
+                        if is_ended() || checker.run(file, run.first, run.count, run.state).is_none() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        drop(tell);
+        for event in told {
+            match event {
+                Event::Done(bytes) => {
+                    done += bytes;
+                    progress(done);
+                }
+                Event::Damage(file, found) => {
+                    damage.push((file, found));
+                    if stop || damage.len() >= MAX_DAMAGE {
+                        ended.store(true, Ordering::Relaxed);
+                    }
+                }
+                Event::Failed(error) => {
+                    failure.get_or_insert(error);
+                    ended.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    if cancel.is_cancelled() {
+        return Err(VaultError::Cancelled { op });
+    }
+    damage.sort_by_key(|(file, found)| (*file, found.block));
+    damage.truncate(MAX_DAMAGE);
+    Ok(damage.into_iter().map(|(_, found)| found).collect())
+}
+
+/// One thread's work.
+struct Checker<'a, 'f> {
+    files: &'a [Opened<'f>],
+    tell: SyncSender<Event>,
+    buf: Vec<u8>,
+    visit: Visit<'a>,
+    is_ended: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Checker<'_, '_> {
+    /// Checks a run; none if nobody listens any more.
+    fn run(&mut self, file: usize, first: BlockIndex, count: u64, state: BlockState) -> Option<()> {
+        let opened = self.files.get(file)?;
+        let bytes = opened.record.blocks.bytes();
+        let end = first.offset().saturating_add(count.saturating_mul(stackferry_volume::BLOCK_BYTES)).min(bytes);
+        if let BlockState::Data(_) = state {
+            match self.block(opened, first, state) {
+                Ok(()) => {
+                    let len = first.len_in(bytes);
+                    if let Err(error) = (self.visit)(file, first, self.buf.get(..len).unwrap_or_default()) {
+                        self.tell.send(Event::Failed(error)).ok()?;
+                    }
+                }
+                Err(found) => self.tell.send(Event::Damage(file, found)).ok()?,
+            }
+        } else {
+            let mut at = first.offset();
+            while at < end && !(self.is_ended)() {
+                let block = match opened.source.next_data(at) {
+                    Ok(Some(data)) if data.start < end => BlockIndex::at(data.start),
+                    Ok(_) => break,
+                    // Reading tells, and is tried twice.
+                    Err(_) => BlockIndex::at(at),
+                };
+                if let Err(found) = self.block(opened, block, BlockState::Zero) {
+                    self.tell.send(Event::Damage(file, found)).ok()?;
+                }
+                at = block.offset().saturating_add(stackferry_volume::BLOCK_BYTES);
+            }
+        }
+        self.tell.send(Event::Done(end.saturating_sub(first.offset()))).ok()
+    }
+
+    /// Reads one block and checks it. What does not pass is read once more, from the disk, before it is called damaged:
+    /// a bit that fell over in memory is no damage of the version.
+    fn block(&mut self, opened: &Opened<'_>, block: BlockIndex, state: BlockState) -> Result<(), Damage> {
+        let len = block.len_in(opened.record.blocks.bytes());
+        self.buf.resize(len.max(self.buf.len()), 0);
+        let buf = self.buf.get_mut(..len).unwrap_or_default();
+        let mut why = String::new();
+        for again in [false, true] {
+            if again {
+                let start = block.offset();
+                opened.source.forget(start..start.saturating_add(len as u64));
+            }
+            why = match opened.source.read_at(block.offset(), buf) {
+                Err(error) => format!("reading failed: {error}"),
+                Ok(()) => match state {
+                    BlockState::Data(digest) if Digest::of(buf) == digest => return Ok(()),
+                    BlockState::Zero if is_zero(buf) => return Ok(()),
+                    BlockState::Zero => "it should hold only zeros".to_owned(),
+                    _ => "its digest does not match".to_owned(),
+                },
+            };
+        }
+        Err(Damage { file: opened.record.name.to_string(), block: Some(block.0), why })
+    }
+}
