@@ -1,1 +1,166 @@
-//! x
+//! The endpoint: our own SSH server on a machine that mounts datastores.
+//!
+//! It knows two kinds of client. A *service* logs in with a known key, may list folders, read small files and ask for
+//! grants, and moves no volume. A *credential* logs in once with a user name and password that a service was given for
+//! one file, and reads that file: with the block subsystem, SFTP or SCP. Everything else is refused: shells, terminals,
+//! forwarding, other commands, a second channel, a second file, writing.
+//!
+//! It writes nothing to a datastore, and keeps grants in memory only: a restart ends them all.
+
+pub mod issuer;
+
+mod control;
+mod grants;
+mod listener;
+mod scp;
+mod send;
+mod session;
+mod sftp;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use russh::keys::PrivateKey;
+use stackferry_volume::FolderError;
+use stackferry_volume::local::LocalFolder;
+use tokio::net::TcpListener;
+
+use crate::error::TransferError;
+use crate::ssh;
+use issuer::Issuer;
+
+/// What an endpoint is told.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its host key, in OpenSSH's format; made where it is missing.
+    pub host_key: PathBuf,
+    /// The services that may ask, as lines of `authorized_keys` with at most the options `from` and `restrict`.
+    pub issuers: Vec<String>,
+    /// Its datastores: name, and where it is mounted here.
+    pub datastores: BTreeMap<String, PathBuf>,
+}
+
+/// Why an endpoint does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// It can't listen.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its host key can't be read or made.
+    #[error(transparent)]
+    HostKey(#[from] TransferError),
+    /// A line of `issuers` can't be understood.
+    #[error("issuer {number}: {why}")]
+    Issuer {
+        /// Which line, from 1.
+        number: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What all connections of an endpoint share.
+pub(crate) struct Shared {
+    pub(crate) issuers: Vec<Issuer>,
+    pub(crate) datastores: BTreeMap<String, PathBuf>,
+    pub(crate) grants: grants::Grants,
+    pub(crate) workers: usize,
+}
+
+impl Shared {
+    pub(crate) fn folder(&self, datastore: &str) -> Result<LocalFolder, FolderError> {
+        let path = self.datastores.get(datastore).ok_or_else(|| FolderError::Refused {
+            path: datastore.to_owned(),
+            why: "this endpoint has no datastore of that name",
+        })?;
+        LocalFolder::open(path)
+    }
+}
+
+/// An endpoint that listens.
+pub struct Endpoint {
+    listener: TcpListener,
+    key: PrivateKey,
+    shared: Arc<Shared>,
+}
+
+impl Endpoint {
+    /// Reads or makes the host key, reads the issuers, and listens.
+    ///
+    /// # Errors
+    /// See [`EndpointError`].
+    pub async fn bind(config: EndpointConfig) -> Result<Self, EndpointError> {
+        let key = host_key(&config.host_key)?;
+        let issuers = config
+            .issuers
+            .iter()
+            .enumerate()
+            .map(|(at, line)| issuer::parse(line).map_err(|why| EndpointError::Issuer { number: at + 1, why }));
+        let issuers = issuers.collect::<Result<Vec<_>, _>>()?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| EndpointError::Listen { address: config.listen, source })?;
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        let shared =
+            Arc::new(Shared { issuers, datastores: config.datastores, grants: grants::Grants::default(), workers });
+        Ok(Self { listener, key, shared })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Its host key as a line for a configuration: `ssh-ed25519 AAAA…`.
+    #[must_use]
+    pub fn public_host_key(&self) -> String {
+        let mut key = self.key.public_key().clone();
+        key.set_comment("");
+        key.to_openssh().unwrap_or_default()
+    }
+
+    /// Serves until `stop` is done; then ends all connections.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        listener::run(self.listener, self.key, self.shared, stop).await;
+    }
+}
+
+/// Reads the host key, or makes it: written whole under another name, then linked into place, so that two that start
+/// at once agree on one key and a crash leaves none that is cut.
+fn host_key(path: &Path) -> Result<PrivateKey, TransferError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let bad = |why: String| TransferError::Key { path: path.display().to_string(), why };
+    let failed = |error: std::io::Error| bad(error.to_string());
+    if !path.try_exists().map_err(failed)? {
+        let key = ssh::new_key("stackferry endpoint");
+        let text = key.to_openssh(russh::keys::ssh_key::LineEnding::LF).map_err(|error| bad(error.to_string()))?;
+        let mut other = path.as_os_str().to_owned();
+        other.push(format!(".{}", std::process::id()));
+        let other = PathBuf::from(other);
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&other).map_err(failed)?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        let linked = written.and_then(|()| match std::fs::hard_link(&other, path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        });
+        std::fs::remove_file(&other).map_err(failed)?;
+        linked.map_err(failed)?;
+    }
+    ssh::load_key(path).map(|key| (*key).clone())
+}

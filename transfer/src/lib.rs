@@ -21,3 +21,16 @@ mod walk;
 
 pub use context::{CopyContext, FileCopy, FileOutcome, Progress, Silent};
 pub use error::{Retry, TransferError};
+
+/// An error with its causes, in one line: `a: b: c`.
+#[must_use]
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
+use stackferry_volume::Source;
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockState, Digest, is_zero};
 use stackferry_volume::local::{LocalFolder, LocalSource};
-use stackferry_volume::Source;
 
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;

@@ -14,7 +14,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use stackferry_volume::block::{BlockIndex, BlockMap, BlockState, Digest};
 use stackferry_volume::{HoleMapSource, Sink};
 
-use crate::context::{Counters, CopyContext, FileCopy, FileOutcome};
+use crate::context::{CopyContext, Counters, FileCopy, FileOutcome};
 use crate::error::TransferError;
 
 /// Blocks are recorded when so many bytes wait for it.

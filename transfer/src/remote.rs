@@ -1,1 +1,6 @@
-//! x
+//! The route `endpoint`, as seen from the service: asking an endpoint, and copying a file from it.
+
+mod ask;
+mod fetch;
+
+pub use ask::{EndpointClient, EndpointFolder, IssuedCredential};

@@ -9,7 +9,6 @@ use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Di
 use stackferry_volume::io::Cancel;
 use stackferry_volume::{Sink, Source};
 
-
 /// What an interrupted copy left that can be used.
 #[derive(Debug)]
 pub struct Resumed {
@@ -30,7 +29,8 @@ pub fn resume(sink: &dyn Sink, workers: usize, cancel: &Cancel) -> Result<Resume
     let found = Mutex::new(Resumed { done: BlockMap::new(sink.bytes()), taken: 0, rejected: Vec::new() });
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(|| check(sink, &recorded, &found, &next, cancel))).collect();
+        let workers: Vec<_> =
+            (0..workers.max(1)).map(|_| scope.spawn(|| check(sink, &recorded, &found, &next, cancel))).collect();
         workers.into_iter().try_for_each(|worker| match worker.join() {
             Ok(result) => result,
             Err(_) => Err(io::Error::other("a thread failed while hashing what an interrupted copy left")),
@@ -42,7 +42,13 @@ pub fn resume(sink: &dyn Sink, workers: usize, cancel: &Cancel) -> Result<Resume
     Ok(found)
 }
 
-fn check(sink: &dyn Sink, recorded: &BlockMap, found: &Mutex<Resumed>, next: &AtomicU64, cancel: &Cancel) -> io::Result<()> {
+fn check(
+    sink: &dyn Sink,
+    recorded: &BlockMap,
+    found: &Mutex<Resumed>,
+    next: &AtomicU64,
+    cancel: &Cancel,
+) -> io::Result<()> {
     let mut buffer = vec![0u8; usize::try_from(BLOCK_BYTES).unwrap_or(1 << 20)];
     loop {
         let block = BlockIndex(next.fetch_add(1, Ordering::Relaxed));

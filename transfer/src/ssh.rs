@@ -1,1 +1,295 @@
-//! x
+//! SSH connections of ours: one to ask (the service's key), one for each file (a one-time credential).
+//!
+//! Never goes on past a host key that is not known, and never asks a person anything.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::client::{self, AuthResult, Handle};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{Disconnect, Preferred, cipher, compression};
+use tokio::net::TcpStream;
+
+use crate::credential::Secret;
+use crate::error::TransferError;
+use crate::known_hosts::{self, HostKeys};
+
+/// How long a host may take to answer a connection, its greeting and key exchange, and its login, each.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A host is asked for a sign of life when it was silent for so long …
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// … and is given up after so many unanswered questions: it is noticed within 30 seconds.
+const KEEPALIVES: usize = 4;
+
+/// A host to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Where its key is looked up.
+    pub host_keys: HostKeys,
+}
+
+impl Peer {
+    /// `host:port`, as it is named in messages.
+    #[must_use]
+    pub fn address(&self) -> String {
+        known_hosts::address(&self.host, self.port)
+    }
+}
+
+/// How to log in.
+pub enum Login {
+    /// With a password: by method `password`.
+    Password(Secret),
+    /// With a key.
+    Key(Arc<PrivateKey>),
+}
+
+/// Algorithms, in our order: AES-GCM first, since it is as fast as memory where the CPU has AES, while russh's own
+/// order begins with ChaCha20, at half of that and less.
+pub(crate) fn preferred() -> Preferred {
+    Preferred {
+        cipher: Cow::Borrowed(&[
+            cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_256_CTR,
+            cipher::AES_128_CTR,
+        ]),
+        compression: Cow::Borrowed(&[compression::NONE]),
+        ..Preferred::default()
+    }
+}
+
+/// The most that one SSH packet carries of a channel's data, in bytes.
+pub(crate) const PACKET_BYTES: u32 = 65535;
+
+/// The receive window for a transfer that may take `memory` bytes: a quarter of it, between 2 and 16 MiB. A stream is
+/// limited to the window in each round trip.
+pub(crate) fn window(memory: u64) -> u32 {
+    u32::try_from((memory / 4).clamp(2 << 20, 16 << 20)).unwrap_or(2 << 20)
+}
+
+/// A connection that is logged in.
+pub struct Connection {
+    handle: Handle<Client>,
+    address: String,
+    refused: Arc<Mutex<Option<TransferError>>>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+struct Client {
+    peer: Peer,
+    refused: Arc<Mutex<Option<TransferError>>>,
+}
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        let verdict = match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => {
+                known_hosts::check(&self.peer.host_keys, &self.peer.host, self.peer.port, key)
+            }
+            PublicKeyOrCertificate::Certificate(_) => Err(TransferError::protocol(
+                &self.peer.address(),
+                "it shows a host certificate, which was not asked for",
+            )),
+        };
+        match verdict {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Connects, checks the host's key, and logs in as `user`.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Silent`, `HostKey…`, `KnownHosts`, `LoginRefused`, `Protocol`.
+    pub async fn open(peer: &Peer, user: &str, login: &Login, memory: u64) -> Result<Self, TransferError> {
+        let address = peer.address();
+        let silent = |doing| TransferError::Silent { host: address.clone(), doing, after: CONNECT_TIMEOUT };
+        let unreachable = |source| TransferError::Unreachable { host: address.clone(), source };
+        let connecting = TcpStream::connect((peer.host.as_str(), peer.port));
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .map_err(|_| silent("connecting"))?
+            .map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let config = client::Config {
+            window_size: window(memory),
+            maximum_packet_size: PACKET_BYTES,
+            nodelay: true,
+            keepalive_interval: Some(KEEPALIVE),
+            keepalive_max: KEEPALIVES,
+            preferred: preferred(),
+            ..client::Config::default()
+        };
+        let refused = Arc::new(Mutex::new(None));
+        let handler = Client { peer: peer.clone(), refused: Arc::clone(&refused) };
+        let handshake = client::connect_stream(Arc::new(config), stream, handler);
+        let handle = match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
+            Err(_) => return Err(silent("agreeing on keys")),
+            Ok(Ok(handle)) => handle,
+            Ok(Err(error)) => {
+                let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(refused.unwrap_or_else(|| explain(&address, error)));
+            }
+        };
+        let mut connection = Self { handle, address: address.clone(), refused };
+        let result = tokio::time::timeout(CONNECT_TIMEOUT, connection.log_in(user, login))
+            .await
+            .map_err(|_| silent("logging in"))??;
+        match result {
+            AuthResult::Success => Ok(connection),
+            AuthResult::Failure { remaining_methods, .. } => Err(TransferError::LoginRefused {
+                host: address,
+                user: user.to_owned(),
+                hint: format!("it would take: {}", method_names(&remaining_methods)),
+            }),
+        }
+    }
+
+    async fn log_in(&mut self, user: &str, login: &Login) -> Result<AuthResult, TransferError> {
+        let result = match login {
+            Login::Password(secret) => self.handle.authenticate_password(user, secret.expose()).await,
+            Login::Key(key) => {
+                let hash =
+                    self.handle.best_supported_rsa_hash().await.map_err(|error| explain(&self.address, error))?;
+                let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash.flatten());
+                self.handle.authenticate_publickey(user, key).await
+            }
+        };
+        result.map_err(|error| explain(&self.address, error))
+    }
+
+    /// Opens a session channel and asks for a subsystem on it.
+    ///
+    /// # Errors
+    /// `Refused` where the host has no such subsystem for this login; `Unreachable`.
+    pub async fn subsystem(&self, name: &str) -> Result<russh::Channel<client::Msg>, TransferError> {
+        let refused = |what: &str| TransferError::Refused {
+            host: self.address.clone(),
+            code: "no_subsystem".to_owned(),
+            message: format!("{what} {name}"),
+        };
+        let opening = async {
+            let mut channel = self.handle.channel_open_session().await.map_err(|error| match error {
+                russh::Error::ChannelOpenFailure(_) => refused("no channel is given for"),
+                other => explain(&self.address, other),
+            })?;
+            channel.request_subsystem(true, name).await.map_err(|error| explain(&self.address, error))?;
+            loop {
+                match channel.wait().await {
+                    Some(russh::ChannelMsg::Success) => return Ok(channel),
+                    Some(russh::ChannelMsg::WindowAdjusted { .. }) => {}
+                    Some(russh::ChannelMsg::Failure) => return Err(refused("there is no subsystem")),
+                    _ => return Err(self.broken()),
+                }
+            }
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| TransferError::Silent {
+            host: self.address.clone(),
+            doing: "starting a subsystem",
+            after: CONNECT_TIMEOUT,
+        })?
+    }
+
+    /// The error for a connection that ended by itself.
+    pub(crate) fn broken(&self) -> TransferError {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        refused.unwrap_or_else(|| TransferError::Unreachable {
+            host: self.address.clone(),
+            source: io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"),
+        })
+    }
+
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether the connection has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// Says goodbye. The host closes what is left.
+    pub async fn close(self) {
+        // Whether the goodbye arrives makes no difference: dropping the handle ends the connection.
+        let goodbye = self.handle.disconnect(Disconnect::ByApplication, "done", "");
+        let _ = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
+    }
+}
+
+fn method_names(methods: &russh::MethodSet) -> String {
+    let names: Vec<String> = methods.iter().map(|method| <&'static str>::from(method).to_owned()).collect();
+    if names.is_empty() { "nothing more".to_owned() } else { names.join(", ") }
+}
+
+/// Maps the library's errors to ours. Its texts hold no secrets: they name algorithms, channels and I/O errors.
+pub(crate) fn explain(address: &str, error: russh::Error) -> TransferError {
+    let unreachable = |source| TransferError::Unreachable { host: address.to_owned(), source };
+    match error {
+        russh::Error::IO(source) => unreachable(source),
+        russh::Error::Disconnect | russh::Error::HUP | russh::Error::SendError | russh::Error::RecvError => {
+            unreachable(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"))
+        }
+        russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout | russh::Error::ConnectionTimeout => {
+            unreachable(io::Error::new(io::ErrorKind::TimedOut, "it gives no sign of life"))
+        }
+        other => TransferError::protocol(address, other.to_string()),
+    }
+}
+
+/// Reads a private key of ours in OpenSSH's format, without a passphrase, that nobody else may read.
+///
+/// # Errors
+/// `Key`, with what to do.
+pub fn load_key(path: &Path) -> Result<Arc<PrivateKey>, TransferError> {
+    use std::os::unix::fs::MetadataExt;
+    let bad = |why: String| TransferError::Key { path: path.display().to_string(), why };
+    let meta = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?;
+    if meta.mode() & 0o077 != 0 {
+        return Err(bad(format!("others may read it (mode {:04o}); chmod 600 it", meta.mode() & 0o7777)));
+    }
+    if meta.len() > 64 << 10 {
+        return Err(bad("it is too long for a key".to_owned()));
+    }
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?);
+    let key = PrivateKey::from_openssh(text.as_bytes())
+        .map_err(|error| bad(format!("it is no private key in OpenSSH's format ({error})")))?;
+    if key.is_encrypted() {
+        return Err(bad("it has a passphrase; make one without: ssh-keygen -t ed25519 -N '' -f …".to_owned()));
+    }
+    Ok(Arc::new(key))
+}
+
+/// Makes a fresh Ed25519 key.
+#[must_use]
+pub fn new_key(comment: &str) -> PrivateKey {
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+    let mut seed = zeroize::Zeroizing::new([0u8; 32]);
+    rand::fill(seed.as_mut_slice());
+    let mut key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
+    key.set_comment(comment);
+    key
+}

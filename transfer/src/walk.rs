@@ -5,8 +5,8 @@
 use std::io;
 use std::ops::Range;
 
-use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, blocks_in};
 use stackferry_volume::Source;
+use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, blocks_in};
 
 /// What comes next in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

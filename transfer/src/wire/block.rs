@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest, WIRE_ZERO_BYTES, is_zero};
 use stackferry_volume::HoleMapSource;
+use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest, WIRE_ZERO_BYTES, is_zero};
 
 use super::frame::{FrameKind, HEADER_BYTES, header};
 
@@ -195,7 +195,13 @@ impl Known {
 
 /// Makes a DATA frame of a block that is not all zero, in `frame`, whose capacity is used again. With `zstd`, and
 /// where that makes it shorter, the segments are compressed.
-pub fn encode_data(block: BlockIndex, bytes: &[u8], digest: &Digest, zstd: Option<&mut Packer>, frame: &mut Vec<u8>) -> Codec {
+pub fn encode_data(
+    block: BlockIndex,
+    bytes: &[u8],
+    digest: &Digest,
+    zstd: Option<&mut Packer>,
+    frame: &mut Vec<u8>,
+) -> Codec {
     frame.clear();
     frame.resize(HEADER_BYTES + DATA_HEADER_BYTES, 0);
     let mut mask = 0u16;
@@ -321,9 +327,15 @@ impl DataFrame {
     ///
     /// # Errors
     /// See [`DataError`]; `block` holds nothing of use then.
-    pub fn unpack(&self, unpacker: &mut zstd::bulk::Decompressor<'_>, scratch: &mut Vec<u8>, block: &mut [u8]) -> Result<(), DataError> {
+    pub fn unpack(
+        &self,
+        unpacker: &mut zstd::bulk::Decompressor<'_>,
+        scratch: &mut Vec<u8>,
+        block: &mut [u8],
+    ) -> Result<(), DataError> {
         let segments = block.chunks(WIRE_ZERO_BYTES).enumerate();
-        let expected: usize = segments.filter(|(at, _)| self.mask >> at & 1 == 1).map(|(_, segment)| segment.len()).sum();
+        let expected: usize =
+            segments.filter(|(at, _)| self.mask >> at & 1 == 1).map(|(_, segment)| segment.len()).sum();
         let count = block.len().div_ceil(WIRE_ZERO_BYTES);
         let beyond = count < 16 && self.mask >> count != 0;
         if expected != self.raw || expected == 0 || beyond {

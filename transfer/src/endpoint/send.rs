@@ -1,0 +1,347 @@
+//! The block subsystem's sending end.
+//!
+//! A thread walks the hole map and shares the blocks out to workers, who read, look for zeros, hash, compare and
+//! compress. What they make goes out in the file's order: each block's place in the queue is taken, under the walker's
+//! lock, before it is read. Memory: [`QUEUE`] frames and one per worker, of a block each.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use russh::server::Msg;
+use russh::{Channel, ChannelMsg, ChannelReadHalf};
+use stackferry_volume::Source;
+use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockState, Digest, is_zero};
+use stackferry_volume::io::Cancel;
+use stackferry_volume::local::LocalSource;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use super::grants::{Granted, Target};
+use crate::local::read_block;
+use crate::walk::{Step, Walker};
+use crate::wire::PROTOCOL;
+use crate::wire::block::{Codec, End, Failure, Known, Open, Opened, Packer, encode_data, run_payload};
+use crate::wire::frame::{Frame, FrameKind, FrameReader, HEADER_BYTES, encode, encode_json};
+use crate::wire::rule::Rule;
+
+/// Frames that wait for the wire.
+const QUEUE: usize = 4;
+/// How long a client may take to say what it wants.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Opens the file of a grant and makes sure that it is still the same one.
+pub(super) fn open(shared: &Shared, target: &Target) -> Result<LocalSource, Failure> {
+    let fail = |code: &str, message: String| Failure { code: code.to_owned(), message };
+    let source = shared
+        .folder(&target.datastore)
+        .and_then(|folder| folder.open_file(&target.path))
+        .map_err(|error| fail("io", error.to_string()))?;
+    match source.identity() {
+        Ok(identity) if identity == target.identity => Ok(source),
+        Ok(_) => Err(fail("replaced", format!("{} is another file now", target.shown_path()))),
+        Err(error) => Err(fail("io", error.to_string())),
+    }
+}
+
+pub(super) async fn serve(channel: Channel<Msg>, shared: Arc<Shared>, granted: Granted) {
+    let (mut read, write) = channel.split();
+    let result = async {
+        let (source, known, zstd) = agree(&mut read, &write, &shared, &granted.target).await?;
+        send(&mut read, &write, source, known, zstd, shared.workers).await
+    }
+    .await;
+    let status = match result {
+        Ok(()) => 0,
+        Err(Stop::Gone) => return,
+        Err(Stop::Tell(failure)) => {
+            tracing::warn!(
+                user = granted.user,
+                path = granted.target.shown_path(),
+                code = failure.code,
+                "{}",
+                failure.message
+            );
+            let Ok(frame) = encode_json(FrameKind::Error, &failure) else { return };
+            if write.data_bytes(frame).await.is_err() {
+                return;
+            }
+            1
+        }
+    };
+    // The client may have hung up after the last frame; it has what it needs.
+    let _ = write.exit_status(status).await;
+    let _ = write.eof().await;
+    let _ = write.close().await;
+}
+
+enum Stop {
+    /// The client is not there any more.
+    Gone,
+    /// The client is told.
+    Tell(Failure),
+}
+
+fn tell(code: &str, message: impl Into<String>) -> Stop {
+    Stop::Tell(Failure { code: code.to_owned(), message: message.into() })
+}
+
+async fn next_frame(read: &mut ChannelReadHalf, reader: &mut FrameReader) -> Result<Frame, Stop> {
+    loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => return Ok(frame),
+            Ok(None) => {}
+            Err(error) => return Err(tell("bad_request", error.to_string())),
+        }
+        match tokio::time::timeout(REQUEST_TIMEOUT, read.wait()).await {
+            Ok(Some(ChannelMsg::Data { data })) => reader.push(&data),
+            Ok(Some(ChannelMsg::Eof | ChannelMsg::Close) | None) => return Err(Stop::Gone),
+            Ok(Some(_)) => {}
+            Err(_) => return Err(tell("bad_request", "nothing was asked for in time")),
+        }
+    }
+}
+
+type WriteHalf = russh::ChannelWriteHalf<Msg>;
+
+async fn put(write: &WriteHalf, bytes: Bytes) -> Result<(), Stop> {
+    write.data_bytes(bytes).await.map_err(|_| Stop::Gone)
+}
+
+async fn agree(
+    read: &mut ChannelReadHalf,
+    write: &WriteHalf,
+    shared: &Arc<Shared>,
+    target: &Target,
+) -> Result<(LocalSource, Known, bool), Stop> {
+    let mut reader = FrameReader::default();
+    let first = next_frame(read, &mut reader).await?;
+    let open_request: Open = match first.kind {
+        FrameKind::Open => {
+            serde_json::from_slice(&first.payload).map_err(|error| tell("bad_request", error.to_string()))?
+        }
+        _ => return Err(tell("bad_request", "the first frame must be OPEN")),
+    };
+    let (shared, target) = (Arc::clone(shared), target.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let source = open(&shared, &target)?;
+        let stamp = source.stamp().map_err(|error| Failure { code: "io".into(), message: error.to_string() })?;
+        Ok::<_, Failure>((source, stamp.0))
+    });
+    let (source, stamp) =
+        opened.await.map_err(|_| tell("internal", "the endpoint failed; its log says why"))?.map_err(Stop::Tell)?;
+    let answer = Opened {
+        protocol: PROTOCOL.min(open_request.protocol),
+        bytes: source.bytes(),
+        mtime: stamp.mtime,
+        hole_map: source.hole_map(),
+    };
+    put(write, encode_json(FrameKind::Opened, &answer).map_err(|_| Stop::Gone)?).await?;
+    let mut known = Known::new(source.bytes());
+    loop {
+        let frame = next_frame(read, &mut reader).await?;
+        match frame.kind {
+            FrameKind::Known => {
+                known
+                    .take(&frame.payload)
+                    .ok_or_else(|| tell("bad_request", "a KNOWN frame that does not fit the file"))?;
+            }
+            FrameKind::Go => break,
+            _ => return Err(tell("bad_request", "KNOWN or GO is expected")),
+        }
+    }
+    Ok((source, known, open_request.codecs.contains(&Codec::Zstd)))
+}
+
+/// What the workers and the sender share.
+struct Job {
+    source: LocalSource,
+    known: Known,
+    rule: Option<Mutex<Rule>>,
+    read: AtomicU64,
+    cancel: Cancel,
+}
+
+async fn send(
+    read: &mut ChannelReadHalf,
+    write: &WriteHalf,
+    source: LocalSource,
+    known: Known,
+    zstd: bool,
+    workers: usize,
+) -> Result<(), Stop> {
+    let rule = zstd.then(|| Mutex::new(Rule::new(workers)));
+    let job = Arc::new(Job { source, known, rule, read: AtomicU64::new(0), cancel: Cancel::default() });
+    let (places, mut queue) = mpsc::channel(QUEUE);
+    let reading = tokio::task::spawn_blocking({
+        let job = Arc::clone(&job);
+        move || read_all(&job, &places, workers)
+    });
+    let mut data_frames = 0u64;
+    let mut runs = Runs::default();
+    let sending = async {
+        while let Some(place) = queue.recv().await {
+            // A worker that failed drops its place; the walk's end tells why.
+            let place: Place = place;
+            let Ok(frame) = place.await else { continue };
+            match runs.take(&frame) {
+                Some(Some(finished)) => put(write, finished).await?,
+                Some(None) => {}
+                None => {
+                    if let Some(finished) = runs.finish() {
+                        put(write, finished).await?;
+                    }
+                    data_frames += 1;
+                    let (bytes, began) = (frame.len(), Instant::now());
+                    put(write, frame).await?;
+                    if let Some(rule) = &job.rule {
+                        rule.lock().unwrap_or_else(PoisonError::into_inner).sent(bytes, began.elapsed());
+                    }
+                }
+            }
+        }
+        if let Some(finished) = runs.finish() {
+            put(write, finished).await?;
+        }
+        Ok(())
+    };
+    // The read half has to be drained, or the connection stands still; a client that closes ends the work.
+    let gone = async {
+        loop {
+            match read.wait().await {
+                None | Some(ChannelMsg::Close | ChannelMsg::Eof) => return,
+                Some(_) => {}
+            }
+        }
+    };
+    let sent = tokio::select! {
+        sent = sending => sent,
+        () = gone => Err(Stop::Gone),
+    };
+    if sent.is_err() {
+        job.cancel.cancel();
+    }
+    drop(queue);
+    let walked = reading.await.map_err(|_| tell("internal", "the endpoint failed; its log says why"))?;
+    sent?;
+    walked.map_err(Stop::Tell)?;
+    let stamp = job.source.stamp().map_err(|error| tell("io", error.to_string()))?.0;
+    let end = End { read: job.read.load(Ordering::Relaxed), bytes: stamp.bytes, mtime: stamp.mtime, data_frames };
+    put(write, encode_json(FrameKind::End, &end).map_err(|_| Stop::Gone)?).await
+}
+
+/// Joins ZERO frames, and SAME frames, that follow each other, so that a dense run of zeros is one frame. A run is let
+/// go after [`Runs::MOST`] blocks, as a sign of life.
+#[derive(Default)]
+struct Runs {
+    open: Option<(FrameKind, BlockIndex, u64)>,
+}
+
+impl Runs {
+    const MOST: u64 = 1 << 12;
+
+    /// Takes a frame of a run: perhaps with the frame of the run before it. None for a frame of another kind.
+    fn take(&mut self, frame: &Bytes) -> Option<Option<Bytes>> {
+        let kind = match frame.first() {
+            Some(kind) if *kind == FrameKind::Zero as u8 => FrameKind::Zero,
+            Some(kind) if *kind == FrameKind::Same as u8 => FrameKind::Same,
+            _ => return None,
+        };
+        let (first, count) = crate::wire::block::read_run(frame.get(HEADER_BYTES..)?)?;
+        if let Some((open, begin, length)) = &mut self.open
+            && *open == kind
+            && begin.0 + *length == first.0
+            && *length < Self::MOST
+        {
+            *length += count;
+            return Some(None);
+        }
+        let before = self.finish();
+        self.open = Some((kind, first, count));
+        Some(before)
+    }
+
+    fn finish(&mut self) -> Option<Bytes> {
+        self.open.take().map(|(kind, first, count)| encode(kind, &run_payload(first, count)))
+    }
+}
+
+/// A place in the queue: the frame that a worker is making.
+type Place = oneshot::Receiver<Bytes>;
+
+fn read_all(job: &Job, places: &mpsc::Sender<Place>, workers: usize) -> Result<(), Failure> {
+    let walker = Mutex::new(Walker::new(&job.source, &job.known.done));
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(|| work(job, &walker, places))).collect();
+        let mut result = Ok(());
+        for worker in workers {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => result = Err(failure),
+                Err(_) => {
+                    result =
+                        Err(Failure { code: "internal".into(), message: "a worker failed; the log says why".into() })
+                }
+            }
+        }
+        result
+    })
+}
+
+fn work(job: &Job, walker: &Mutex<Walker<'_>>, places: &mpsc::Sender<Place>) -> Result<(), Failure> {
+    let failed = |(offset, error): (u64, std::io::Error)| {
+        job.cancel.cancel();
+        let code = if error.kind() == std::io::ErrorKind::UnexpectedEof { "source_changed" } else { "io" };
+        Failure { code: code.to_owned(), message: format!("reading at byte {offset} failed: {error}") }
+    };
+    let mut block_bytes = vec![0u8; usize::try_from(BLOCK_BYTES).unwrap_or(1 << 20)];
+    let mut packer = Packer::new().map_err(|error| failed((0, error)))?;
+    loop {
+        if job.cancel.is_cancelled() {
+            return Ok(());
+        }
+        let (place, taken) = oneshot::channel();
+        let step = {
+            let mut walker = walker.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(step) = walker.next().map_err(failed)? else { return Ok(()) };
+            // Waiting here holds the other workers too, which is the point: the queue is full.
+            if places.blocking_send(taken).is_err() {
+                return Ok(());
+            }
+            step
+        };
+        let made = match step {
+            Step::Hole { first, count } => encode(FrameKind::Zero, &run_payload(first, count)),
+            Step::Read { block, data } => {
+                let bytes = block_bytes.get_mut(..block.len_in(job.source.bytes())).unwrap_or_default();
+                let read = read_block(&job.source, block, &data, bytes).map_err(failed)?;
+                job.read.fetch_add(read, Ordering::Relaxed);
+                make(job, block, bytes, &mut packer)
+            }
+        };
+        // A receiver that is gone is a client that is gone.
+        if place.send(made).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn make(job: &Job, block: BlockIndex, bytes: &[u8], packer: &mut Packer) -> Bytes {
+    if is_zero(bytes) {
+        return encode(FrameKind::Zero, &run_payload(block, 1));
+    }
+    let digest = Digest::of(bytes);
+    if job.known.base.get(block) == BlockState::Data(digest) {
+        return encode(FrameKind::Same, &run_payload(block, 1));
+    }
+    let mut frame = Vec::with_capacity(crate::wire::block::MOST_DATA_FRAME);
+    let rule = job.rule.as_ref();
+    let compress = rule.is_some_and(|rule| rule.lock().unwrap_or_else(PoisonError::into_inner).next());
+    let began = Instant::now();
+    encode_data(block, bytes, &digest, compress.then_some(packer), &mut frame);
+    if compress && let Some(rule) = rule {
+        rule.lock().unwrap_or_else(PoisonError::into_inner).compressed(bytes.len(), frame.len(), began.elapsed());
+    }
+    Bytes::from(frame)
+}

@@ -1,0 +1,263 @@
+//! SFTP version 3, for stock clients: a file system that holds one file, for reading.
+//!
+//! The packets are russh-sftp's. Its server is not used: it would send no exit status, which `scp` takes for a failure,
+//! and it goes on after a packet that it could not read.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use russh::server::Msg;
+use russh::{Channel, ChannelMsg};
+use russh_sftp::protocol::{
+    Attrs, Data, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status, StatusCode, Version,
+};
+use stackferry_volume::Source;
+use stackferry_volume::local::LocalSource;
+
+use super::Shared;
+use super::grants::{Granted, Target};
+use super::send::open;
+
+/// The longest packet that is taken: requests to read are some hundred bytes long.
+const MOST_PACKET: usize = 34_000;
+/// The most bytes given for one request to read.
+const MOST_READ: u32 = 256 << 10;
+/// The most handles at a time.
+const MOST_HANDLES: usize = 16;
+
+pub(super) async fn serve(mut channel: Channel<Msg>, shared: Arc<Shared>, granted: Granted) {
+    let mut server = Server { shared, target: granted.target, handles: Vec::new(), next: 0 };
+    let mut buffer = BytesMut::new();
+    let status = loop {
+        match take_packet(&mut buffer) {
+            Err(()) => break 1,
+            Ok(Some(mut packet)) => {
+                let Ok(request) = Packet::try_from(&mut packet) else { break 1 };
+                let Ok(reply) = Bytes::try_from(server.answer(request).await) else { break 1 };
+                if channel.data_bytes(reply).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => match channel.wait().await {
+                Some(ChannelMsg::Data { data }) => buffer.extend_from_slice(&data),
+                Some(ChannelMsg::Eof) => break 0,
+                None | Some(ChannelMsg::Close) => return,
+                Some(_) => {}
+            },
+        }
+    };
+    // The client may have hung up; nothing is left to say.
+    let _ = channel.exit_status(status).await;
+    let _ = channel.eof().await;
+    let _ = channel.close().await;
+}
+
+/// The next whole packet without its length; none while it is not here; an error if it is too long.
+fn take_packet(buffer: &mut BytesMut) -> Result<Option<Bytes>, ()> {
+    let Some(length) = buffer.first_chunk::<4>().copied() else { return Ok(None) };
+    let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| ())?;
+    if length == 0 || length > MOST_PACKET {
+        return Err(());
+    }
+    if buffer.len() < 4 + length {
+        return Ok(None);
+    }
+    buffer.advance(4);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+enum Opened {
+    File(Arc<LocalSource>),
+    /// A folder, and whether it was read.
+    Folder {
+        path: String,
+        read: bool,
+    },
+}
+
+struct Server {
+    shared: Arc<Shared>,
+    target: Target,
+    handles: Vec<(String, Opened)>,
+    next: u64,
+}
+
+fn status(id: u32, code: StatusCode, message: &str) -> Packet {
+    Packet::Status(Status { id, status_code: code, error_message: message.to_owned(), language_tag: "en".to_owned() })
+}
+
+/// An absolute path without `.`, `..` and doubled slashes.
+fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            other => parts.push(other),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+impl Server {
+    async fn answer(&mut self, request: Packet) -> Packet {
+        match request {
+            Packet::Init(_) => Packet::Version(Version::new()),
+            Packet::RealPath(request) => {
+                Packet::Name(Name { id: request.id, files: vec![File::dummy(normal(&request.path))] })
+            }
+            Packet::Stat(request) => self.stat(request.id, &request.path).await,
+            Packet::Lstat(request) => self.stat(request.id, &request.path).await,
+            Packet::Fstat(request) => match self.handle(&request.handle) {
+                Some(Opened::File(source)) => {
+                    let bytes = source.bytes();
+                    Packet::Attrs(Attrs { id: request.id, attrs: file_attributes(bytes, None) })
+                }
+                Some(Opened::Folder { .. }) => Packet::Attrs(Attrs { id: request.id, attrs: folder_attributes() }),
+                None => status(request.id, StatusCode::Failure, "no such handle"),
+            },
+            Packet::Open(request) if request.pflags.bits() == OpenFlags::READ.bits() => {
+                self.open(request.id, &request.filename).await
+            }
+            Packet::Open(request) => status(request.id, StatusCode::PermissionDenied, "this credential only reads"),
+            Packet::OpenDir(request) => {
+                let path = normal(&request.path);
+                if self.is_folder(&path) {
+                    self.keep(request.id, Opened::Folder { path, read: false })
+                } else {
+                    status(request.id, StatusCode::NoSuchFile, "no such folder")
+                }
+            }
+            Packet::ReadDir(request) => self.read_folder(request.id, &request.handle).await,
+            Packet::Read(request) => self.read(request.id, &request.handle, request.offset, request.len).await,
+            Packet::Close(request) => {
+                self.handles.retain(|(handle, _)| *handle != request.handle);
+                status(request.id, StatusCode::Ok, "")
+            }
+            Packet::Extended(request) => status(request.id, StatusCode::OpUnsupported, "no extensions"),
+            other => {
+                status(other.get_request_id(), StatusCode::PermissionDenied, "this credential only reads one file")
+            }
+        }
+    }
+
+    fn handle(&self, handle: &str) -> Option<&Opened> {
+        self.handles.iter().find(|(own, _)| own == handle).map(|(_, opened)| opened)
+    }
+
+    fn keep(&mut self, id: u32, opened: Opened) -> Packet {
+        if self.handles.len() >= MOST_HANDLES {
+            return status(id, StatusCode::Failure, "too many open handles");
+        }
+        self.next += 1;
+        let handle = self.next.to_string();
+        self.handles.push((handle.clone(), opened));
+        Packet::Handle(Handle { id, handle })
+    }
+
+    /// Whether a path is a folder above the file.
+    fn is_folder(&self, path: &str) -> bool {
+        let file = self.target.shown_path();
+        path == "/" || file.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    async fn source(&self) -> Option<LocalSource> {
+        let (shared, target) = (Arc::clone(&self.shared), self.target.clone());
+        tokio::task::spawn_blocking(move || open(&shared, &target)).await.ok()?.ok()
+    }
+
+    async fn stat(&self, id: u32, path: &str) -> Packet {
+        let path = normal(path);
+        if self.is_folder(&path) {
+            return Packet::Attrs(Attrs { id, attrs: folder_attributes() });
+        }
+        if path != self.target.shown_path() {
+            return status(id, StatusCode::NoSuchFile, "this credential knows one file");
+        }
+        match self.source().await {
+            Some(source) => {
+                let mtime = source.stamp().ok().and_then(|(stamp, _)| u32::try_from(stamp.mtime.as_second()).ok());
+                Packet::Attrs(Attrs { id, attrs: file_attributes(source.bytes(), mtime) })
+            }
+            None => status(id, StatusCode::Failure, "the file can't be opened"),
+        }
+    }
+
+    async fn open(&mut self, id: u32, path: &str) -> Packet {
+        if normal(path) != self.target.shown_path() {
+            return status(id, StatusCode::PermissionDenied, "this credential is for another file");
+        }
+        match self.source().await {
+            Some(source) => self.keep(id, Opened::File(Arc::new(source))),
+            None => status(id, StatusCode::Failure, "the file can't be opened"),
+        }
+    }
+
+    async fn read(&self, id: u32, handle: &str, offset: u64, len: u32) -> Packet {
+        let Some(Opened::File(source)) = self.handle(handle) else {
+            return status(id, StatusCode::Failure, "no such handle");
+        };
+        let left = source.bytes().saturating_sub(offset).min(len.min(MOST_READ).into());
+        if left == 0 {
+            return status(id, StatusCode::Eof, "");
+        }
+        let source = Arc::clone(source);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut data = vec![0u8; usize::try_from(left).unwrap_or(0)];
+            source.read_at(offset, &mut data).map(|()| data)
+        });
+        match reading.await {
+            Ok(Ok(data)) => Packet::Data(Data { id, data }),
+            _ => status(id, StatusCode::Failure, "reading failed"),
+        }
+    }
+
+    async fn read_folder(&mut self, id: u32, handle: &str) -> Packet {
+        let file = self.target.shown_path();
+        let found = self.handles.iter_mut().find(|(own, _)| own == handle);
+        let Some((_, Opened::Folder { path, read })) = found else {
+            return status(id, StatusCode::Failure, "no such handle");
+        };
+        if std::mem::replace(read, true) {
+            return status(id, StatusCode::Eof, "");
+        }
+        let below = if path == "/" { file.strip_prefix('/') } else { file.strip_prefix(&format!("{path}/")) };
+        let name = below.and_then(|below| below.split('/').next()).unwrap_or_default().to_owned();
+        let full = format!("{}/{name}", path.trim_end_matches('/'));
+        let attrs = match self.stat(id, &full).await {
+            Packet::Attrs(found) => found.attrs,
+            other => return other,
+        };
+        Packet::Name(Name { id, files: vec![File::new(name, attrs)] })
+    }
+}
+
+fn folder_attributes() -> FileAttributes {
+    let mut attributes = FileAttributes::empty();
+    attributes.set_dir(true);
+    attributes.permissions = Some(0o040_555);
+    attributes
+}
+
+fn file_attributes(bytes: u64, mtime: Option<u32>) -> FileAttributes {
+    let mut attributes = FileAttributes::empty();
+    attributes.size = Some(bytes);
+    attributes.permissions = Some(0o100_400);
+    attributes.atime = mtime;
+    attributes.mtime = mtime;
+    attributes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_plain() {
+        for (path, expected) in [("", "/"), (".", "/"), ("/a/../../b/./c//", "/b/c"), ("a", "/a")] {
+            assert_eq!(normal(path), expected);
+        }
+    }
+}

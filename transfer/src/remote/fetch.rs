@@ -1,0 +1,340 @@
+//! Copying one file from an endpoint, over a connection of its own, with a credential of its own.
+//!
+//! One thread receives and cuts frames; it knows which block comes next and refuses everything else. Workers unpack,
+//! check each block against its digest and write it. Memory: the SSH window and [`QUEUE`] frames, plus two blocks for
+//! each worker.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use russh::{ChannelMsg, client};
+use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState};
+
+use super::ask::{EndpointClient, IssuedCredential, clean};
+use crate::context::{CopyContext, FileCopy, FileOutcome};
+use crate::error::TransferError;
+use crate::receive::Receiver;
+use crate::ssh::{Connection, Login};
+use crate::wire::block::{Codec, DataError, DataFrame, End, Failure, Open, Opened, known_payloads, read_run};
+use crate::wire::frame::{Frame, FrameKind, FrameReader, encode, encode_json};
+use crate::wire::{BLOCK_SUBSYSTEM, PROTOCOL};
+
+/// Frames that wait for a worker.
+const QUEUE: usize = 4;
+/// How long a credential may wait for its one login.
+const CREDENTIAL_LIFE: Duration = Duration::from_secs(60);
+/// A host that answers signs of life but sends nothing for so long has a disk that hangs.
+const STALL: Duration = Duration::from_secs(120);
+/// How often a waiting receiver looks whether it should end.
+const LOOK: Duration = Duration::from_millis(200);
+
+pub(super) fn copy(
+    endpoint: &EndpointClient,
+    datastore: &str,
+    file: FileCopy<'_>,
+    context: &CopyContext,
+    issued: &mut dyn FnMut(&IssuedCredential),
+) -> Result<FileOutcome, TransferError> {
+    let credential = endpoint.issue(datastore, file.path, CREDENTIAL_LIFE)?;
+    issued(&credential);
+    let fetched = fetch(endpoint, &file, context, &credential);
+    if fetched.is_err() {
+        // Used or not, it is of no more use. It dies by itself soon, whatever comes of this.
+        let _ = endpoint.revoke(&credential.user);
+    }
+    fetched
+}
+
+fn fetch(
+    endpoint: &EndpointClient,
+    file: &FileCopy<'_>,
+    context: &CopyContext,
+    credential: &IssuedCredential,
+) -> Result<FileOutcome, TransferError> {
+    let runtime = endpoint.runtime();
+    let login = Login::Password(credential.password.clone());
+    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, context.memory);
+    let connection = runtime.block_on(connecting)?;
+    let result = receive(endpoint, file, context, &connection);
+    runtime.block_on(connection.close());
+    result
+}
+
+/// The one stream of frames, and what was counted of it.
+struct Stream<'a> {
+    connection: &'a Connection,
+    channel: russh::Channel<client::Msg>,
+    reader: FrameReader,
+    wire: u64,
+}
+
+impl Stream<'_> {
+    async fn put(&mut self, frame: Bytes) -> Result<(), TransferError> {
+        self.wire += frame.len() as u64;
+        self.channel.data_bytes(frame).await.map_err(|_| self.connection.broken())
+    }
+
+    async fn next(&mut self, ended: &dyn Fn() -> bool) -> Result<Frame, TransferError> {
+        let since = Instant::now();
+        loop {
+            let next = self.reader.next_frame();
+            if let Some(frame) = next.map_err(|error| self.broke(error.to_string()))? {
+                return Ok(frame);
+            }
+            if ended() {
+                return Err(TransferError::Cancelled);
+            }
+            match tokio::time::timeout(LOOK, self.channel.wait()).await {
+                Ok(Some(ChannelMsg::Data { data })) => {
+                    self.wire += data.len() as u64;
+                    self.reader.push(&data);
+                }
+                Ok(Some(ChannelMsg::Close) | None) => return Err(self.connection.broken()),
+                Ok(Some(_)) => {}
+                Err(_) if since.elapsed() > STALL => {
+                    let host = self.connection.address().to_owned();
+                    return Err(TransferError::Silent { host, doing: "sending a file", after: STALL });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn broke(&self, what: impl Into<String>) -> TransferError {
+        TransferError::protocol(self.connection.address(), what)
+    }
+
+    fn told(&self, payload: &[u8], path: &str) -> TransferError {
+        match serde_json::from_slice::<Failure>(payload) {
+            Ok(failure) if failure.code == "source_changed" || failure.code == "replaced" => {
+                TransferError::SourceChanged { file: path.to_owned(), what: clean(&failure.message) }
+            }
+            Ok(failure) => TransferError::Refused {
+                host: self.connection.address().to_owned(),
+                code: clean(&failure.code),
+                message: clean(&failure.message),
+            },
+            Err(error) => self.broke(format!("its failure is not understood: {error}")),
+        }
+    }
+}
+
+fn receive(
+    endpoint: &EndpointClient,
+    file: &FileCopy<'_>,
+    context: &CopyContext,
+    connection: &Connection,
+) -> Result<FileOutcome, TransferError> {
+    let runtime = endpoint.runtime();
+    let channel = runtime.block_on(connection.subsystem(BLOCK_SUBSYSTEM))?;
+    let mut stream = Stream { connection, channel, reader: FrameReader::default(), wire: 0 };
+    let opened = runtime.block_on(agree(&mut stream, file, context))?;
+    check(file, opened.bytes, opened.mtime)?;
+    let receiver = Receiver::new(file, context);
+    let (queue, frames) = sync_channel::<DataFrame>(QUEUE);
+    let frames = Mutex::new(frames);
+    std::thread::scope(|scope| {
+        scope.spawn(|| receiver.record());
+        let workers: Vec<_> = (0..context.workers.max(1))
+            .map(|_| scope.spawn(|| work(&frames, file, connection.address(), &receiver)))
+            .collect();
+        let received = runtime.block_on(receive_all(&mut stream, file, &receiver, queue));
+        if let Err(error) = received {
+            receiver.fail(error);
+        }
+        for worker in workers {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => receiver.fail(error),
+                Err(_) => receiver.fail(TransferError::Worker { file: file.path.to_owned() }),
+            }
+        }
+        receiver.close();
+    });
+    receiver.counters.wire.fetch_add(stream.wire, Ordering::Relaxed);
+    receiver.finish(opened.hole_map, 1)
+}
+
+async fn agree(stream: &mut Stream<'_>, file: &FileCopy<'_>, context: &CopyContext) -> Result<Opened, TransferError> {
+    let cancelled = || context.cancel.is_cancelled();
+    let open = Open { protocol: PROTOCOL, codecs: vec![Codec::None, Codec::Zstd] };
+    let open = encode_json(FrameKind::Open, &open).map_err(|error| stream.broke(error.to_string()))?;
+    stream.put(open).await?;
+    let frame = stream.next(&cancelled).await?;
+    let opened: Opened = match frame.kind {
+        FrameKind::Opened => serde_json::from_slice(&frame.payload)
+            .map_err(|error| stream.broke(format!("OPENED is not understood: {error}")))?,
+        FrameKind::Error => return Err(stream.told(&frame.payload, file.path)),
+        other => return Err(stream.broke(format!("a frame of type {other:?} where OPENED is due"))),
+    };
+    if opened.protocol == 0 || opened.protocol > PROTOCOL {
+        return Err(stream.broke(format!("it speaks protocol {}", opened.protocol)));
+    }
+    for payload in known_payloads(&file.done, file.base) {
+        stream.put(encode(FrameKind::Known, &payload)).await?;
+    }
+    stream.put(encode(FrameKind::Go, &[])).await?;
+    Ok(opened)
+}
+
+/// The file is what discovery saw.
+fn check(file: &FileCopy<'_>, bytes: u64, mtime: jiff::Timestamp) -> Result<(), TransferError> {
+    let what = if bytes != file.bytes {
+        format!("its length was {} bytes and is {bytes}", file.bytes)
+    } else if mtime != file.mtime {
+        format!("its time of last change was {} and is {mtime}", file.mtime)
+    } else {
+        return Ok(());
+    };
+    Err(TransferError::SourceChanged { file: file.path.to_owned(), what })
+}
+
+/// Which block has to come next: every block once, in order, but for those that were done before.
+struct Expected<'a> {
+    done: &'a BlockMap,
+    next: u64,
+}
+
+impl Expected<'_> {
+    fn skip_done(&mut self) {
+        while self.next < self.done.blocks() && self.done.get(BlockIndex(self.next)) != BlockState::Unknown {
+            self.next += 1;
+        }
+    }
+
+    /// Takes a run. False where it is not what comes next, or runs over blocks that were done or the file's end.
+    fn take(&mut self, first: BlockIndex, count: u64) -> bool {
+        self.skip_done();
+        let fits = first.0 == self.next && count > 0 && count <= self.done.blocks().saturating_sub(first.0);
+        if !fits || (first.0..first.0 + count).any(|block| self.done.get(BlockIndex(block)) != BlockState::Unknown) {
+            return false;
+        }
+        self.next += count;
+        true
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.skip_done();
+        self.next >= self.done.blocks()
+    }
+}
+
+async fn receive_all(
+    stream: &mut Stream<'_>,
+    file: &FileCopy<'_>,
+    receiver: &Receiver<'_>,
+    queue: SyncSender<DataFrame>,
+) -> Result<(), TransferError> {
+    let mut expected = Expected { done: &file.done, next: 0 };
+    let mut data_frames = 0u64;
+    let ended = || receiver.ended();
+    loop {
+        let frame = stream.next(&ended).await?;
+        match frame.kind {
+            FrameKind::Zero => {
+                let (first, count) =
+                    read_run(&frame.payload).ok_or_else(|| stream.broke("a ZERO frame of a wrong length"))?;
+                if !expected.take(first, count) {
+                    return Err(
+                        stream.broke(format!("zero blocks {first} and {count} more where {} is due", expected.next))
+                    );
+                }
+                receiver.zero(first, count);
+            }
+            FrameKind::Same => {
+                let (first, count) =
+                    read_run(&frame.payload).ok_or_else(|| stream.broke("a SAME frame of a wrong length"))?;
+                if !expected.take(first, count) {
+                    return Err(
+                        stream.broke(format!("equal blocks {first} and {count} more where {} is due", expected.next))
+                    );
+                }
+                for block in (first.0..first.0 + count).map(BlockIndex) {
+                    let BlockState::Data(digest) = receiver.base_state(block) else {
+                        return Err(stream.broke(format!("block {block} is said to equal what was not asked about")));
+                    };
+                    receiver.same(block, digest);
+                }
+            }
+            FrameKind::Data => {
+                let data = DataFrame::parse(&frame.payload).map_err(|error| stream.broke(error.to_string()))?;
+                if !expected.take(data.block, 1) {
+                    return Err(stream.broke(format!("block {} where {} is due", data.block, expected.next)));
+                }
+                data_frames += 1;
+                // This thread runs nothing else: waiting for a worker here is what holds the sender back.
+                if queue.send(data).is_err() {
+                    return Err(TransferError::Cancelled);
+                }
+            }
+            FrameKind::End => {
+                let end: End = serde_json::from_slice(&frame.payload)
+                    .map_err(|error| stream.broke(format!("END is not understood: {error}")))?;
+                if !expected.is_over() || end.data_frames != data_frames {
+                    return Err(stream.broke(format!("it ended at block {} of {}", expected.next, file.done.blocks())));
+                }
+                receiver.counters.read.fetch_add(end.read, Ordering::Relaxed);
+                return check(file, end.bytes, end.mtime);
+            }
+            FrameKind::Error => return Err(stream.told(&frame.payload, file.path)),
+            other => return Err(stream.broke(format!("a frame of type {other:?} in the middle of a file"))),
+        }
+    }
+}
+
+fn work(
+    frames: &Mutex<Queue<DataFrame>>,
+    file: &FileCopy<'_>,
+    host: &str,
+    receiver: &Receiver<'_>,
+) -> Result<(), TransferError> {
+    let mut unpacker = zstd::bulk::Decompressor::new().map_err(|source| receiver.write_error(source))?;
+    let mut scratch = Vec::new();
+    let mut buffer = vec![0u8; usize::try_from(BLOCK_BYTES).unwrap_or(1 << 20)];
+    loop {
+        // One worker waits in the queue at a time; the others wait for it to be served.
+        let next = frames.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(data) = next else { return Ok(()) };
+        if receiver.ended() {
+            // Drains the queue, so that the receiving thread is not left waiting for room.
+            continue;
+        }
+        let bytes = buffer.get_mut(..data.block.len_in(file.bytes)).unwrap_or_default();
+        let unpacked = data.unpack(&mut unpacker, &mut scratch, bytes).map_err(|error| match error {
+            DataError::Digest => {
+                TransferError::BlockMismatch { file: file.path.to_owned(), block: data.block, host: host.to_owned() }
+            }
+            other => TransferError::protocol(host, format!("block {} of {}: {other}", data.block, file.path)),
+        });
+        let written = unpacked.and_then(|()| receiver.data(data.block, bytes, data.digest));
+        if let Err(error) = written {
+            receiver.fail(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_come_once_and_in_order() {
+        let mut done = BlockMap::new(10 << 20);
+        done.set_zero(BlockIndex(3), 2);
+        let mut expected = Expected { done: &done, next: 0 };
+        assert!(!expected.take(BlockIndex(1), 1), "one is missing");
+        assert!(!expected.take(BlockIndex(0), 4), "it runs over a block that is done");
+        assert!(!expected.take(BlockIndex(0), 0));
+        assert!(expected.take(BlockIndex(0), 3));
+        assert!(!expected.take(BlockIndex(2), 1), "it comes twice");
+        assert!(!expected.take(BlockIndex(5), 6), "it runs over the end");
+        assert!(!expected.is_over());
+        assert!(expected.take(BlockIndex(5), 5));
+        assert!(expected.is_over());
+        assert!(!expected.take(BlockIndex(10), 1));
+        assert!(!expected.take(BlockIndex(u64::MAX), u64::MAX));
+    }
+}
