@@ -27,7 +27,8 @@ pub struct Baseline {
 
 impl Catalog {
     /// Says that each of these locations, as long as its fingerprint stays, equals its version. A location's former
-    /// baseline is replaced. One durable transaction.
+    /// baseline is replaced. What rests on a damaged version, or on one of another generation than the volume's current
+    /// one (it may have begun while the copy ran), is passed over. One durable transaction.
     ///
     /// # Errors
     /// `NoSuchVersion`, or `Database`.
@@ -35,10 +36,9 @@ impl Catalog {
         let during = self.during("setting baselines", volume);
         let mut tx = self.write(&during).await?;
         for baseline in baselines {
-            if !crate::versions::exists(tx.conn(), &during, volume, &baseline.version).await? {
-                return Err(CatalogError::NoSuchVersion { volume: volume.clone(), version: baseline.version.clone() });
+            if bears(tx.conn(), &during, volume, &baseline.version).await? {
+                put(tx.conn(), &during, volume, baseline, self.clock().now()).await?;
             }
-            put(tx.conn(), &during, volume, baseline, self.clock().now()).await?;
         }
         tx.commit(&during).await
     }
@@ -73,6 +73,27 @@ impl Catalog {
             })
             .collect()
     }
+}
+
+/// Whether a baseline may rest on a version.
+async fn bears(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VolumeId,
+    version: &VersionId,
+) -> Result<bool, CatalogError> {
+    let row = sqlx::query(
+        "SELECT n.damaged, n.generation AS own, v.generation AS current FROM versions n \
+         JOIN volumes v ON v.id = n.volume WHERE n.volume = $1 AND n.version = $2",
+    )
+    .bind(volume.to_string())
+    .bind(version.to_string())
+    .fetch_optional(conn)
+    .await
+    .map_err(|error| during.sql(error))?
+    .ok_or_else(|| CatalogError::NoSuchVersion { volume: volume.clone(), version: version.clone() })?;
+    let row = during.row(&row);
+    Ok(row.opt_text("damaged")?.is_none() && row.signed("own")? == row.signed("current")?)
 }
 
 pub(crate) async fn put(

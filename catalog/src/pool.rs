@@ -5,6 +5,7 @@
 //! at its start (`BEGIN IMMEDIATE`), since a transaction that read first and wants to write later can't wait for the
 //! lock: SQLite fails it at once.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migrate as _, MigrateError, Migration, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _, SqliteConnection, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -88,7 +89,11 @@ impl Catalog {
             return Err(CatalogError::Missing { path: path.to_owned() });
         }
         let catalog = Self::connect(path, options(path).read_only(true), Clock::system()).await?;
-        if catalog.is_up_to_date().await? { Ok(catalog) } else { Err(CatalogError::TooOld { path: path.to_owned() }) }
+        if catalog.missing_migrations().await?.is_empty() {
+            Ok(catalog)
+        } else {
+            Err(CatalogError::TooOld { path: path.to_owned() })
+        }
     }
 
     async fn connect(path: &Path, options: SqliteConnectOptions, clock: Clock) -> Result<Self, CatalogError> {
@@ -102,57 +107,33 @@ impl Catalog {
         Ok(Self { path: path.into(), pool, writers: Arc::default(), clock })
     }
 
-    /// Whether every migration of this program is applied.
-    async fn is_up_to_date(&self) -> Result<bool, CatalogError> {
-        let during = self.during("reading the schema's version", "the catalog");
-        let mut conn = self.pool.acquire().await.map_err(|error| during.sql(error))?;
-        let table = sqlx::query("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
-            .fetch_optional(&mut *conn)
-            .await
-            .map_err(|error| during.sql(error))?;
-        if table.is_none() {
-            return Ok(false);
-        }
-        let rows = sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
-            .fetch_all(&mut *conn)
-            .await
-            .map_err(|error| during.sql(error))?;
-        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let mut applied = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let version: i64 = row.try_get("version").map_err(|error| during.sql(error))?;
-            let checksum: Vec<u8> = row.try_get("checksum").map_err(|error| during.sql(error))?;
-            if version > known {
-                return Err(CatalogError::TooNew { path: self.path.to_path_buf(), schema: version, known });
-            }
-            match MIGRATIONS.iter().find(|migration| migration.version == version) {
-                Some(migration) if *migration.checksum == *checksum => applied.push(version),
-                _ => {
-                    let why = format!("migration {version} of the file is not this program's");
-                    return Err(CatalogError::Schema { path: self.path.to_path_buf(), why });
-                }
-            }
-        }
-        Ok(MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)))
-    }
-
     /// Applies what is missing, all of it in one transaction under the write lock: another process that opens the file
     /// meanwhile waits, and finds it done.
     async fn migrate(&self) -> Result<(), CatalogError> {
-        if self.is_up_to_date().await? {
+        let during = self.during("bringing the schema up to date", "the catalog");
+        if self.missing_migrations().await?.is_empty() {
             return Ok(());
         }
-        let during = self.during("bringing the schema up to date", "the catalog");
         let mut tx = self.write(&during).await?;
-        MIGRATIONS.run(tx.conn()).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _)
+        let failed = |error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
                 if is_corrupt(&error) || DatabaseCause::of(&error).is_busy() =>
             {
                 during.sql(error)
             }
             error => CatalogError::Schema { path: self.path.to_path_buf(), why: error.to_string() },
-        })?;
+        };
+        tx.conn().ensure_migrations_table(&MIGRATIONS.table_name).await.map_err(failed)?;
+        for migration in missing_migrations(tx.conn(), &during).await? {
+            tx.conn().apply(&MIGRATIONS.table_name, migration).await.map_err(failed)?;
+        }
         tx.commit(&during).await
+    }
+
+    async fn missing_migrations(&self) -> Result<Vec<&'static Migration>, CatalogError> {
+        let during = self.during("reading the schema's version", "the catalog");
+        let mut conn = self.pool.acquire().await.map_err(|error| during.sql(error))?;
+        missing_migrations(&mut conn, &during).await
     }
 
     /// Looks for damage in the whole file: every page, every row's form, every index's order. Reads it all, which
@@ -230,6 +211,41 @@ impl WriteTx {
     pub(crate) async fn commit(self, during: &During) -> Result<(), CatalogError> {
         self.tx.commit().await.map_err(|error| during.sql(error))
     }
+}
+
+/// The program's migrations that the file lacks.
+async fn missing_migrations(
+    conn: &mut SqliteConnection,
+    during: &During,
+) -> Result<Vec<&'static Migration>, CatalogError> {
+    let table = sqlx::query("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(|error| during.sql(error))?;
+    if table.is_none() {
+        return Ok(MIGRATIONS.iter().collect());
+    }
+    let rows = sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
+        .fetch_all(conn)
+        .await
+        .map_err(|error| during.sql(error))?;
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let mut applied = HashSet::new();
+    for row in &rows {
+        let row = during.row(row);
+        let (version, checksum) = (row.signed("version")?, row.bytes("checksum")?);
+        if version > known {
+            return Err(CatalogError::TooNew { path: during.path.to_path_buf(), schema: version, known });
+        }
+        match MIGRATIONS.iter().find(|migration| migration.version == version) {
+            Some(migration) if *migration.checksum == *checksum => applied.insert(version),
+            _ => {
+                let why = format!("migration {version} of the file is not this program's");
+                return Err(CatalogError::Schema { path: during.path.to_path_buf(), why });
+            }
+        };
+    }
+    Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).collect())
 }
 
 fn at(path: &Path) -> During {

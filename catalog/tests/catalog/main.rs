@@ -1,0 +1,16 @@
+//! The catalog as those who use it see it. Each test has a file of its own and a clock that it sets itself.
+
+#[cfg(test)]
+mod attempts;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod inventory;
+#[cfg(test)]
+mod leases;
+#[cfg(test)]
+mod opening;
+#[cfg(test)]
+mod records;
+#[cfg(test)]
+mod versions;

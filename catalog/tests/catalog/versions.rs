@@ -1,0 +1,210 @@
+//! Versions, baselines, and making them anew from the vault.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+use stackferry_catalog::*;
+use stackferry_volume::Generation;
+
+use crate::bench::*;
+
+const OFFICE: &str = "appstack/Office";
+
+async fn with_two_versions() -> (Bench, VersionRow, VersionRow) {
+    let bench = Bench::new().await;
+    bench.round(vec![seen(OFFICE, &["nfs01", "nfs02"])], &[]).await;
+    let one = version(OFFICE, 1, bench.now());
+    bench.pass(3600);
+    let two = version(OFFICE, 2, bench.now());
+    bench.catalog.add_version(&one).await.unwrap();
+    bench.catalog.add_version(&two).await.unwrap();
+    (bench, one, two)
+}
+
+#[tokio::test]
+async fn versions_are_read_as_they_were_added_newest_first() {
+    let (bench, one, mut two) = with_two_versions().await;
+    assert!(!bench.catalog.is_empty().await.unwrap());
+    assert_eq!(bench.catalog.versions(&vol(OFFICE)).await.unwrap(), [two.clone(), one.clone()]);
+    assert_eq!(bench.catalog.all_versions().await.unwrap().len(), 2);
+    let row = bench.volume(OFFICE).await;
+    assert_eq!((row.versions, row.good_versions, row.last_version), (2, 2, Some(two.version.clone())));
+    assert_eq!(row.last_success, Some(two.created));
+
+    // The number orders them, not the time: a clock may have been set back.
+    let mut early = version(OFFICE, 10, one.created - seconds(1_000_000));
+    early.incident = Some("changed by no one's order".into());
+    early.last_verified = Some(bench.now());
+    bench.catalog.add_version(&early).await.unwrap();
+    assert_eq!(bench.catalog.versions(&vol(OFFICE)).await.unwrap(), [early.clone(), two.clone(), one]);
+    assert_eq!(bench.volume(OFFICE).await.last_version, Some(early.version));
+
+    let error = bench.catalog.add_version(&two).await.unwrap_err();
+    assert!(matches!(error, CatalogError::VersionExists { .. }), "{error:?}");
+    two.volume = vol("appstack/None");
+    let error = bench.catalog.add_version(&two).await.unwrap_err();
+    assert!(matches!(error, CatalogError::NoSuchVolume(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_does_not_exist_can_not_be_changed() {
+    let (bench, ..) = with_two_versions().await;
+    let (volume, none) = (vol(OFFICE), version(OFFICE, 7, bench.now()));
+    let catalog = &bench.catalog;
+    for done in [
+        catalog.remove_version(&volume, &none.version).await,
+        catalog.set_pinned(&volume, &none.version, true).await,
+        catalog.mark_damaged(&volume, &none.version, "why").await,
+        catalog.set_verified(&volume, &none.version, bench.now(), true).await,
+        catalog.set_baselines(&volume, &[baseline(OFFICE, "nfs01", &none)]).await,
+    ] {
+        assert!(matches!(done, Err(CatalogError::NoSuchVersion { .. })), "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn pins_damage_and_verification_are_kept() {
+    let (bench, _, two) = with_two_versions().await;
+    let (volume, catalog) = (vol(OFFICE), &bench.catalog);
+    let newest = async || catalog.versions(&volume).await.unwrap().remove(0);
+    catalog.set_pinned(&volume, &two.version, true).await.unwrap();
+    assert!(newest().await.pinned);
+    catalog.set_pinned(&volume, &two.version, false).await.unwrap();
+    assert!(!newest().await.pinned);
+
+    catalog.mark_damaged(&volume, &two.version, "block 7 of Office-flat.vmdk").await.unwrap();
+    let row = newest().await;
+    assert_eq!((row.damaged.as_deref(), row.verified), (Some("block 7 of Office-flat.vmdk"), false));
+    let summary = bench.volume(OFFICE).await;
+    assert_eq!((summary.versions, summary.good_versions), (2, 1));
+    assert_eq!(summary.last_version, Some(two.version.clone()));
+    assert!(summary.last_success.unwrap() < two.created, "a damaged version is no success");
+
+    bench.pass(60);
+    catalog.set_verified(&volume, &two.version, bench.now(), false).await.unwrap();
+    let row = newest().await;
+    assert_eq!(row.damaged.as_deref(), Some("block 7 of Office-flat.vmdk"), "the reason that says more stays");
+    assert_eq!(row.last_verified, Some(bench.now()));
+    catalog.set_verified(&volume, &two.version, bench.now(), true).await.unwrap();
+    let row = newest().await;
+    assert_eq!((row.damaged, row.verified), (None, true));
+    catalog.set_verified(&volume, &two.version, bench.now(), false).await.unwrap();
+    assert!(newest().await.damaged.is_some());
+}
+
+#[tokio::test]
+async fn a_baseline_goes_with_what_it_rests_on() {
+    let (bench, one, two) = with_two_versions().await;
+    let (volume, catalog) = (vol(OFFICE), &bench.catalog);
+    let at_first = [baseline(OFFICE, "nfs01", &one), baseline(OFFICE, "nfs02", &one)];
+    catalog.set_baselines(&volume, &at_first).await.unwrap();
+    assert_eq!(catalog.baselines(&volume).await.unwrap(), at_first);
+
+    let mut newer = baseline(OFFICE, "nfs01", &two);
+    newer.fingerprint = print(2);
+    newer.settled = false;
+    catalog.set_baselines(&volume, std::slice::from_ref(&newer)).await.unwrap();
+    assert_eq!(catalog.baselines(&volume).await.unwrap(), [newer.clone(), at_first[1].clone()], "it is replaced");
+
+    catalog.remove_version(&volume, &one.version).await.unwrap();
+    assert_eq!(catalog.baselines(&volume).await.unwrap(), [newer.clone()]);
+    catalog.mark_damaged(&volume, &two.version, "why").await.unwrap();
+    assert_eq!(catalog.baselines(&volume).await.unwrap(), []);
+    catalog.set_baselines(&volume, std::slice::from_ref(&newer)).await.unwrap();
+    assert_eq!(catalog.baselines(&volume).await.unwrap(), [], "nothing rests on a damaged version");
+    catalog.set_verified(&volume, &two.version, bench.now(), true).await.unwrap();
+    catalog.set_baselines(&volume, std::slice::from_ref(&newer)).await.unwrap();
+    assert_eq!(catalog.baselines(&volume).await.unwrap(), [newer]);
+    catalog.set_verified(&volume, &two.version, bench.now(), false).await.unwrap();
+    assert_eq!(catalog.baselines(&volume).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_rebuild_replaces_versions_and_keeps_the_rest() {
+    let (bench, one, two) = with_two_versions().await;
+    let (volume, catalog) = (vol(OFFICE), &bench.catalog);
+    catalog.set_baselines(&volume, &[baseline(OFFICE, "nfs02", &one)]).await.unwrap();
+    catalog.start_attempt(&volume, "local", Trigger::Command).await.unwrap();
+    catalog.audit(AuditAction::Copied, "root", OFFICE, &json!({})).await.unwrap();
+
+    let mut damaged = version(OFFICE, 3, bench.now());
+    damaged.damaged = Some("why".into());
+    let other = version("writable/x", 4, bench.now());
+    let mut former = version("writable/x", 2, bench.now());
+    former.generation = Generation(7);
+    let office = vault_volume(
+        OFFICE,
+        vec![two.clone(), damaged.clone()],
+        vec![baseline(OFFICE, "nfs01", &two), baseline(OFFICE, "nfs01", &one), baseline(OFFICE, "nfs02", &damaged)],
+    );
+    let x = vault_volume(
+        "writable/x",
+        vec![other.clone(), former.clone()],
+        vec![baseline("writable/x", "nfs01", &former), baseline("writable/x", "nfs02", &other)],
+    );
+    catalog.replace_all(&[office.clone(), x.clone()]).await.unwrap();
+    catalog.replace_all(&[office.clone(), x.clone()]).await.unwrap();
+
+    assert_eq!(catalog.versions(&volume).await.unwrap(), [damaged, two.clone()]);
+    assert_eq!(catalog.baselines(&volume).await.unwrap(), [baseline(OFFICE, "nfs01", &two)]);
+    assert_eq!(catalog.baselines(&vol("writable/x")).await.unwrap(), [baseline("writable/x", "nfs02", &other)]);
+    assert_eq!(catalog.attempts(&volume, 9).await.unwrap().len(), 1);
+    assert_eq!(catalog.verify_audit().await.unwrap().records, 1);
+    let row = bench.volume(OFFICE).await;
+    assert_eq!((row.state, row.locations.len()), (VolumeState::Ready, 2), "as discovery saw it");
+    assert_eq!(row.last_success, Some(two.created));
+    assert_eq!(bench.volume("writable/x").await.last_success, Some(other.created));
+
+    let mut clash = x.clone();
+    clash.versions.push(version("writable/x", 4, bench.now() + seconds(1)));
+    for (volumes, what) in [(vec![office.clone(), clash], "a number twice"), (vec![x.clone(), x], "a volume twice")] {
+        assert!(catalog.replace_all(&volumes).await.is_err(), "{what}");
+        assert_eq!(catalog.all_versions().await.unwrap().len(), 4, "all is as it was");
+    }
+    catalog.replace_all(&[]).await.unwrap();
+    assert!(catalog.is_empty().await.unwrap());
+    assert_eq!(catalog.volumes().await.unwrap().len(), 2, "rows of volumes are never deleted");
+}
+
+#[tokio::test]
+async fn adopting_adds_only_what_is_missing() {
+    let (bench, one, two) = with_two_versions().await;
+    let catalog = &bench.catalog;
+    catalog.set_pinned(&vol(OFFICE), &one.version, true).await.unwrap();
+    let three = version(OFFICE, 3, bench.now());
+    let office = vault_volume(OFFICE, vec![one, two, three.clone()], vec![]);
+    assert_eq!(catalog.adopt(&office).await.unwrap(), 1);
+    assert_eq!(catalog.adopt(&office).await.unwrap(), 0);
+    let versions = catalog.versions(&vol(OFFICE)).await.unwrap();
+    assert_eq!((versions.len(), &versions[0], versions[2].pinned), (3, &three, true));
+
+    let x = vault_volume("writable/x", vec![version("writable/x", 1, bench.now())], vec![]);
+    assert_eq!(catalog.adopt(&x).await.unwrap(), 1);
+    assert_eq!(bench.volume("writable/x").await.versions, 1);
+}
+
+#[tokio::test]
+async fn descriptors_are_kept_while_they_are_seen() {
+    let bench = Bench::new().await;
+    let one = |bytes: u64, content: &[u8]| CachedDescriptor { bytes, mtime: bench.now(), content: content.to_vec() };
+    let mut seen: HashMap<String, CachedDescriptor> =
+        [("a.vmdk".to_owned(), one(3, b"abc")), ("b.vmdk".to_owned(), one(0, b""))].into();
+    let (first, second) = (key("nfs01"), key("nfs02"));
+    bench.catalog.store_descriptors(&first, &seen).await.unwrap();
+    bench.catalog.store_descriptors(&second, &seen).await.unwrap();
+    assert_eq!(bench.catalog.cached_descriptors(&first).await.unwrap(), seen);
+
+    bench.pass(1);
+    seen.remove("b.vmdk");
+    seen.insert("a.vmdk".into(), one(3, b"abd"));
+    seen.insert("c.vmdk".into(), one(1, b"\xff\x00"));
+    bench.catalog.store_descriptors(&first, &seen).await.unwrap();
+    assert_eq!(bench.catalog.cached_descriptors(&first).await.unwrap(), seen);
+    assert_eq!(bench.catalog.cached_descriptors(&second).await.unwrap().len(), 2, "another datastore is not touched");
+
+    seen.insert("long.vmdk".into(), one(1, &vec![0; MAX_CACHED_DESCRIPTOR + 1]));
+    let error = bench.catalog.store_descriptors(&first, &seen).await.unwrap_err();
+    assert!(matches!(error, CatalogError::DescriptorTooLong { .. }), "{error:?}");
+    bench.catalog.store_descriptors(&first, &HashMap::new()).await.unwrap();
+    assert!(bench.catalog.cached_descriptors(&first).await.unwrap().is_empty());
+}
