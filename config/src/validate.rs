@@ -7,9 +7,6 @@ use crate::load::place::{Issue, Step};
 use crate::model::{Config, Kind, Limits, Route, Schedule, TlsTrust};
 use crate::value::{AbsPath, Name, Site, check_key_line};
 
-/// The most `[[datastore]]` entries: a vCenter 8 has at most 2,000 datastores, and two sites may share one machine.
-const MAX_DATASTORES: usize = 4096;
-
 /// Completes and checks a configuration that has the right shape.
 pub(crate) fn complete(mut config: Config) -> Result<Config, Issue> {
     sites(&mut config)?;
@@ -115,10 +112,6 @@ fn systems(config: &Config) -> Result<(), Issue> {
 }
 
 fn datastores(config: &Config) -> Result<(), Issue> {
-    if config.datastores.len() > MAX_DATASTORES {
-        return Err(Issue::at(path!["datastore"], format!("there are more than {MAX_DATASTORES} [[datastore]]"))
-            .with_hint("spread them over several machines"));
-    }
     let mut seen = BTreeSet::new();
     for (at, datastore) in config.datastores.iter().enumerate() {
         if !seen.insert((&datastore.site, &datastore.name)) {

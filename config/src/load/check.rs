@@ -28,7 +28,7 @@ fn title(path: &[Step]) -> String {
         })
         .collect();
     match path.last() {
-        None => "the configuration's first part, before any [table]".to_owned(),
+        None => "the configuration".to_owned(),
         Some(Step::Item(_)) => format!("[[{}]]", keys.join(".")),
         Some(Step::Key(_)) => format!("[{}]", keys.join(".")),
     }
@@ -45,7 +45,7 @@ fn table(entries: &DeTable<'_>, known: Table<'_>, path: &[Step]) -> Result<(), I
         here.push(Step::key(name));
         match shape {
             Some(shape) => value(entry, &shape, &mut here)?,
-            None => return Err(unknown(name, known, path, here)),
+            None => return Err(unknown(name, entry.get_ref(), known, here)),
         }
     }
     for key in known.required() {
@@ -61,13 +61,24 @@ fn table(entries: &DeTable<'_>, known: Table<'_>, path: &[Step]) -> Result<(), I
     Ok(())
 }
 
-fn unknown(name: &str, known: Table<'_>, path: &[Step], here: Vec<Step>) -> Issue {
+fn unknown(name: &str, entry: &DeValue<'_>, known: Table<'_>, here: Vec<Step>) -> Issue {
     let keys = known.keys();
-    let hint = match nearest(name, keys.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it knows {}", list(&keys)),
+    let outer = here.split_last().map_or(&[][..], |(_, outer)| outer);
+    let what = match entry {
+        DeValue::Table(_) if outer.is_empty() => format!("there is no table {}", quoted(name)),
+        _ if outer.is_empty() => format!("unknown key {} outside of any table", quoted(name)),
+        _ => format!("unknown key {} in {}", quoted(name), title(outer)),
     };
-    Issue::at_key(here, format!("unknown key {} in {}", quoted(name), title(path))).with_hint(hint)
+    let elsewhere = known
+        .properties()
+        .find(|(_, schema)| Shape::new(schema).table().is_some_and(|table| table.key(name).is_some()))
+        .map(|(table, _)| table);
+    let hint = match (nearest(name, keys.iter().copied()), elsewhere) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, Some(table)) => format!("it belongs into [{table}]"),
+        (None, None) => format!("there are {}", list(&keys)),
+    };
+    Issue::at_key(here, what).with_hint(hint)
 }
 
 fn quoted(name: &str) -> String {

@@ -144,11 +144,6 @@ fn lookup<'a>(known: Table<'a>, path: &[&str]) -> Option<Shape<'a>> {
 }
 
 fn variable_hint(name: &str, known: Table<'_>, path: &[&str]) -> String {
-    let mut all = Vec::new();
-    variables(known, PREFIX, &mut all);
-    if let Some(near) = nearest(name, all.iter().map(String::as_str)) {
-        return format!("did you mean {near}?");
-    }
     // The longest beginning that is a key: a list or a table with free names ends there.
     let outer = (1..path.len()).rev().find_map(|length| {
         let outer = path.get(..length)?;
@@ -156,11 +151,14 @@ fn variable_hint(name: &str, known: Table<'_>, path: &[&str]) -> String {
         let whole = shape.takes("array") || shape.table().is_some_and(|table| table.free_keys().is_some());
         whole.then(|| format!("{PREFIX}{}", outer.join("__").to_ascii_uppercase()))
     });
-    match outer {
-        Some(outer) => {
-            format!("entries cannot be set one by one: set {outer} to all of them, as TOML, or use the file")
-        }
-        None => "unset it, or see `config show` for the keys: STACKFERRY_VAULT__PATH sets `path` of [vault]".to_owned(),
+    if let Some(outer) = outer {
+        return format!("entries cannot be set one by one: set {outer} to all of them, as TOML, or use the file");
+    }
+    let mut all = Vec::new();
+    variables(known, PREFIX, &mut all);
+    match nearest(name, all.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "unset it, or name a key: STACKFERRY_VAULT__PATH sets `path` of [vault]".to_owned(),
     }
 }
 

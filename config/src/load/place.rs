@@ -166,6 +166,9 @@ fn path_to(root: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<Step>> {
     in_table(root, span, &mut path).then_some(path)
 }
 
+/// The most characters of one key or name that an error's subject shows.
+const LONGEST_KEY: usize = 80;
+
 /// A path as a person says it: `limits.transfers`, `datastore[nfs01].path`, `schedule.windows[#2]`.
 fn say(root: Option<&DeTable<'_>>, path: &[Step]) -> Option<String> {
     let mut said = String::new();
@@ -177,14 +180,19 @@ fn say(root: Option<&DeTable<'_>>, path: &[Step]) -> Option<String> {
                 if !said.is_empty() {
                     said.push('.');
                 }
-                said.push_str(name);
+                // A key may hold anything, also what would steer a terminal.
+                said.extend(name.chars().take(LONGEST_KEY).flat_map(char::escape_debug));
                 table.and_then(|table| table.get(name.as_str()))
             }
             Step::Item(at) => {
                 let item = list.and_then(|list: &toml::de::DeArray<'_>| list.get(*at));
                 let name = item.and_then(|item| item.get_ref().get("name")).and_then(|name| name.get_ref().as_str());
                 match name {
-                    Some(name) => said.push_str(&format!("[{name}]")),
+                    Some(name) => {
+                        said.push('[');
+                        said.extend(name.chars().take(LONGEST_KEY).flat_map(char::escape_debug));
+                        said.push(']');
+                    }
                     None => said.push_str(&format!("[#{}]", at + 1)),
                 }
                 item

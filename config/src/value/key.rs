@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::{ValueError, text_value};
 
-/// The key types of OpenSSH 10's `ssh -Q key-plain` that are still in use.
+/// The plain key types of OpenSSH (`ssh -Q key-plain`) for hosts and users, without DSA.
 const KEY_TYPES: [&str; 7] = [
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",

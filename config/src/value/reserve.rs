@@ -18,6 +18,13 @@ pub enum Reserve {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Percent(u8);
 
+impl Percent {
+    /// The number, 0 to 90.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
 text_value!(Reserve, "a share of the file system or a size", "5%");
 
 impl Reserve {
