@@ -260,10 +260,8 @@ impl DatabaseCause {
             _ if matches!(error, sqlx::Error::PoolTimedOut) => Class::Busy,
             _ => Class::Other,
         };
-        let text = match error {
-            sqlx::Error::Database(error) => error.to_string(),
-            error => error.to_string(),
-        };
+        // SQLite's own words, without the wrapper's.
+        let text = error.as_database_error().map_or_else(|| error.to_string(), ToString::to_string);
         Self { class, text }
     }
 

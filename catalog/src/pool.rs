@@ -279,3 +279,41 @@ fn create(path: &Path) -> io::Result<()> {
     file.sync_all()?;
     std::fs::File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_connection_is_durable_and_keeps_its_references() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(catalog.pool.acquire().await.unwrap());
+        }
+        for conn in &mut connections {
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut **conn).await.unwrap();
+            assert_eq!(mode, "wal");
+            // 2 is FULL: https://www.sqlite.org/pragma.html#pragma_synchronous
+            for (pragma, value) in
+                [("PRAGMA synchronous", 2i64), ("PRAGMA foreign_keys", 1), ("PRAGMA busy_timeout", 10_000)]
+            {
+                let found: i64 = sqlx::query_scalar(pragma).fetch_one(&mut **conn).await.unwrap();
+                assert_eq!(found, value, "{pragma}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_committed_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+        let during = catalog.during("testing", "nothing");
+        let mut tx = catalog.write(&during).await.unwrap();
+        crate::meta::put(tx.conn(), &during, "vault_id", "a").await.unwrap();
+        drop(tx);
+        assert_eq!(catalog.vault_id().await.unwrap(), None);
+        catalog.bind_vault("b").await.unwrap();
+    }
+}
