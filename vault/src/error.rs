@@ -328,6 +328,9 @@ impl VaultError {
             }
             Self::Busy { .. } => "try again when that has ended",
             Self::Pinned { .. } => "unpin it first",
+            Self::LastGood { .. } => {
+                "copy the volume once more first; the last good version of a generation is never deleted"
+            }
             Self::Exists { .. } => "restore into an empty folder, or allow overwriting",
             Self::Fenced { .. } => "another process took over this volume; it makes the version",
             Self::Io { .. } if self.is_no_space() => "free some space, or prune versions",

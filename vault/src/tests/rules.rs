@@ -1,0 +1,267 @@
+use super::*;
+use crate::MAX_AGE;
+
+fn good(vault: &Vault) -> Vec<(u64, bool)> {
+    vault.versions(&volume()).unwrap().iter().map(|entry| (entry.id.seq(), entry.is_good())).collect()
+}
+
+#[test]
+fn the_last_good_version_of_each_generation_stays() {
+    let bench = bench();
+    let vault = &bench.vault;
+    let delete = |version: &VersionId| vault.delete(&volume(), version, now());
+    let (one, two) = (put(vault, 1, 1, &disk(1)).unwrap(), put(vault, 2, 1, &disk(2)).unwrap());
+    let next = put(vault, 3, 2, &disk(3)).unwrap();
+    assert!(matches!(delete(&next), Err(VaultError::LastGood { generation: Generation(2), .. })));
+    vault.mark_damaged(&volume(), &two, "block 3", now()).unwrap();
+    assert!(matches!(delete(&one), Err(VaultError::LastGood { generation: Generation(1), .. })));
+    vault.clear_damage(&volume(), &two).unwrap();
+    delete(&one).unwrap();
+    assert!(delete(&one).unwrap_err().is_not_found());
+    assert!(matches!(delete(&two), Err(error) if error.is_protected()));
+    // One that is damaged is not good, and may go.
+    vault.mark_damaged(&volume(), &two, "block 3", now()).unwrap();
+    delete(&two).unwrap();
+    assert_eq!(good(vault), [(3, true)]);
+    assert!(names(&bench.path.join("trash")).is_empty());
+    assert!(vault.volume(&volume()).unwrap().damaged.is_empty());
+}
+
+#[test]
+fn a_number_is_never_given_twice() {
+    let mut bench = bench();
+    put(&bench.vault, 1, 1, &disk(1)).unwrap();
+    let two = put(&bench.vault, 2, 1, &disk(2)).unwrap();
+    bench.vault.delete(&volume(), &two, now()).unwrap();
+    bench.reopen();
+    assert_eq!(put(&bench.vault, 3, 1, &disk(3)).unwrap().seq(), 3);
+    let mut never = bench.vault.begin(&incoming_spec(&volume(), 4), now()).unwrap();
+    assert_eq!(never.allocate(now(), None).unwrap().seq(), 4);
+    never.discard().unwrap();
+    assert_eq!(put(&bench.vault, 5, 1, &disk(3)).unwrap().seq(), 5);
+}
+
+#[test]
+fn pins_and_locks_hold() {
+    let mut bench = bench();
+    put(&bench.vault, 1, 1, &disk(1)).unwrap();
+    let two = put(&bench.vault, 2, 1, &disk(2)).unwrap();
+    bench.vault.pin(&volume(), &two, "before the upgrade", now()).unwrap();
+    bench.reopen();
+    let vault = &bench.vault;
+    assert!(matches!(vault.delete(&volume(), &two, now()), Err(VaultError::Pinned { .. })));
+    assert_eq!(vault.versions(&volume()).unwrap()[1].pin.as_ref().unwrap().note, "before the upgrade");
+    vault.unpin(&volume(), &two).unwrap();
+    vault.unpin(&volume(), &two).unwrap();
+    let until = now() + MAX_AGE;
+    vault.lock_until(&volume(), &two, until).unwrap();
+    vault.lock_until(&volume(), &two, now()).unwrap();
+    assert_eq!(vault.versions(&volume()).unwrap()[1].locked_until, Some(until), "a lock only gets longer");
+    assert!(matches!(vault.delete(&volume(), &two, now()), Err(VaultError::Locked { .. })));
+    vault.delete(&volume(), &two, until).unwrap();
+    assert!(vault.volume(&volume()).unwrap().locks.is_empty());
+    let none: VersionId = "20260101T000000Z-9".parse().unwrap();
+    assert!(vault.pin(&volume(), &none, "", now()).unwrap_err().is_not_found());
+    assert!(vault.pin(&"image/none".parse().unwrap(), &none, "", now()).unwrap_err().is_not_found());
+}
+
+#[test]
+fn a_version_is_locked_from_its_first_moment() {
+    let bench = bench();
+    let vault = &bench.vault;
+    put(vault, 1, 1, &disk(1)).unwrap();
+    let mut incoming = vault.begin(&incoming_spec(&volume(), 2), now()).unwrap();
+    write(&incoming, &disk(2)).unwrap();
+    let version = incoming.allocate(now(), Some(now() + MAX_AGE)).unwrap();
+    incoming.commit(&manifest(&volume(), &version, 1, &files(&disk(2))), &mut || Ok(())).unwrap();
+    assert!(matches!(vault.delete(&volume(), &version, now()), Err(VaultError::Locked { .. })));
+}
+
+#[test]
+fn who_reads_a_version_keeps_it() {
+    let bench = bench();
+    let vault = &bench.vault;
+    let one = put(vault, 1, 1, &disk(1)).unwrap();
+    put(vault, 2, 1, &disk(2)).unwrap();
+    let version = vault.version(&volume(), &one).unwrap();
+    let file = version.open(EXTENT).unwrap();
+    let again = vault.version(&volume(), &one).unwrap();
+    let busy = || vault.delete(&volume(), &one, now()).unwrap_err().is_busy();
+    assert!(busy());
+    drop((version, again));
+    assert!(busy(), "an open file holds it too");
+    drop(file);
+    vault.delete(&volume(), &one, now()).unwrap();
+    assert!(matches!(vault.version(&volume(), &one), Err(VaultError::NoVersion { .. })));
+}
+
+#[test]
+fn a_volume_is_known_by_what_was_first_told_of_it() {
+    let bench = bench();
+    let vault = &bench.vault;
+    let mut told = spec(&volume(), 1);
+    told.generation.guid = None;
+    let first = vault.ensure_volume(&told).unwrap();
+    assert_eq!((first.next_seq, first.generations.len()), (1, 1));
+    assert_eq!(vault.ensure_volume(&told).unwrap(), first);
+    told.generation.guid = Some("g1".into());
+    told.place.datastore = "nfs02".into();
+    let learned = vault.ensure_volume(&told).unwrap();
+    assert_eq!((learned.places.len(), learned.generations[0].guid.as_deref()), (2, Some("g1")));
+    assert_eq!(vault.ensure_volume(&spec(&volume(), 2)).unwrap().generations.len(), 2);
+    let mut other = told.clone();
+    other.generation.guid = Some("g2".into());
+    assert!(matches!(vault.ensure_volume(&other), Err(VaultError::Conflict { .. })));
+    let mut other = told.clone();
+    other.stem = FileName::stem("office").unwrap();
+    assert!(matches!(vault.ensure_volume(&other), Err(VaultError::Conflict { .. })));
+    assert_eq!(vault.volumes().unwrap().volumes, [vault.volume(&volume()).unwrap()]);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_not_hidden() {
+    let bench = bench();
+    let vault = &bench.vault;
+    let version = put(vault, 1, 1, &disk(1)).unwrap();
+    let other: VolumeId = "writable/CORP!5C!jdoe".parse().unwrap();
+    put_as(vault, &other, 2, 1, &disk(2)).unwrap();
+    let home = bench.path.join("volumes");
+    std::fs::create_dir_all(home.join("appstack/Empty")).unwrap();
+    std::fs::create_dir_all(home.join("appstack/Strange/20260101T000000Z-1")).unwrap();
+    std::fs::create_dir(home.join("disks")).unwrap();
+    std::fs::write(home.join("appstack/Office/notes.txt"), b"x").unwrap();
+    std::fs::write(home.join("appstack/file"), b"x").unwrap();
+    let path = home.join("writable/CORP!5C!jdoe/volume.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"next_seq\": 2", "\"next_seq\": 1")).unwrap();
+    let found = vault.volumes().unwrap();
+    assert_eq!(found.volumes.iter().map(|volume| volume.id.to_string()).collect::<Vec<_>>(), ["appstack/Office"]);
+    let mut problems: Vec<_> = found
+        .problems
+        .iter()
+        .map(|problem| problem.path.strip_prefix(&home).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    problems.sort();
+    let expected = ["appstack/Office/notes.txt", "appstack/Strange", "appstack/file", "disks", "writable/CORP!5C!jdoe"];
+    assert_eq!(problems, expected);
+    assert!(vault.versions(&other).unwrap_err().is_damaged());
+    assert!(vault.begin(&incoming_spec(&other, 3), now()).unwrap_err().is_damaged());
+
+    // A damaged manifest is listed with why, and no longer opened.
+    let path = bench.version_path(&version, "manifest.json");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let entries = vault.versions(&volume()).unwrap();
+    assert!(!entries[0].is_good() && entries[0].problem().unwrap().contains("digest does not match"));
+    assert!(vault.version(&volume(), &version).unwrap_err().is_damaged());
+    vault.delete(&volume(), &version, now()).unwrap();
+}
+
+#[test]
+fn a_lost_record_is_made_anew_from_the_versions() {
+    let bench = bench();
+    let vault = &bench.vault;
+    put(vault, 1, 1, &disk(1)).unwrap();
+    put(vault, 2, 2, &disk(2)).unwrap();
+    std::fs::remove_file(bench.path.join("volumes/appstack/Office/volume.json")).unwrap();
+    assert!(vault.volume(&volume()).unwrap_err().is_not_found());
+    let record = vault.ensure_volume(&spec(&volume(), 3)).unwrap();
+    let numbers: Vec<_> = record.generations.iter().map(|known| known.number.0).collect();
+    assert_eq!((numbers.as_slice(), record.next_seq), ([1, 2, 3].as_slice(), 3));
+    assert_eq!(vault.versions(&volume()).unwrap().len(), 2);
+}
+
+#[test]
+fn a_version_in_the_wrong_place_is_not_believed() {
+    let bench = bench();
+    let vault = &bench.vault;
+    let one = put(vault, 1, 1, &disk(1)).unwrap();
+    let home = bench.path.join("volumes/appstack/Office");
+    std::fs::rename(home.join(one.to_string()), home.join("20260101T000000Z-7")).unwrap();
+    let moved: VersionId = "20260101T000000Z-7".parse().unwrap();
+    assert!(vault.version(&volume(), &moved).unwrap_err().is_damaged());
+    assert_eq!(put(vault, 2, 1, &disk(1)).unwrap().seq(), 8, "its number counts all the same");
+}
+
+#[test]
+fn what_does_not_agree_is_not_committed() {
+    let bench = bench();
+    let vault = &bench.vault;
+    vault.ensure_volume(&spec(&volume(), 1)).unwrap();
+    let extent = disk(1);
+    type Change = Box<dyn Fn(&mut Manifest)>;
+    let changes: Vec<Change> = vec![
+        Box::new(|manifest| manifest.version = VersionId::new(now(), 99)),
+        Box::new(|manifest| manifest.volume = "appstack/Other".parse().unwrap()),
+        Box::new(|manifest| manifest.generation = Generation(9)),
+        Box::new(|manifest| manifest.stem = FileName::stem("Other").unwrap()),
+        Box::new(|manifest| drop(manifest.files.pop())),
+        Box::new(|manifest| manifest.files.push(record("more", b"x"))),
+        Box::new(|manifest| manifest.files[1] = record(EXTENT, b"shorter")),
+        Box::new(|manifest| manifest.files[1].blake3 = Digest::of(b"other")),
+    ];
+    for (at, change) in changes.iter().enumerate() {
+        let mut incoming = vault.begin(&incoming_spec(&volume(), at as u64), now()).unwrap();
+        write(&incoming, &extent).unwrap();
+        let version = incoming.allocate(now(), None).unwrap();
+        let mut manifest = manifest(&volume(), &version, 1, &files(&extent));
+        change(&mut manifest);
+        let error = incoming.commit(&manifest, &mut || Ok(())).unwrap_err();
+        assert!(matches!(error, VaultError::Incomplete { .. }) || error.is_damaged(), "{at}: {error}");
+    }
+    let mut incoming = vault.begin(&incoming_spec(&volume(), 100), now()).unwrap();
+    write(&incoming, &extent).unwrap();
+    let open = incoming.file(&FileName::new(EXTENT).unwrap(), extent.len() as u64).unwrap();
+    assert!(incoming.file(&FileName::new(EXTENT).unwrap(), extent.len() as u64).unwrap_err().is_busy());
+    let version = incoming.allocate(now(), None).unwrap();
+    let whole = manifest(&volume(), &version, 1, &files(&extent));
+    assert!(incoming.commit(&whole, &mut || Ok(())).unwrap_err().is_busy(), "a file is open for writing");
+    drop(open);
+    assert!(vault.versions(&volume()).unwrap().is_empty());
+}
+
+#[test]
+fn who_lost_the_lease_does_not_commit() {
+    let bench = bench();
+    let vault = &bench.vault;
+    vault.ensure_volume(&spec(&volume(), 1)).unwrap();
+    let mut incoming = vault.begin(&incoming_spec(&volume(), 1), now()).unwrap();
+    write(&incoming, &disk(1)).unwrap();
+    let version = incoming.allocate(now(), None).unwrap();
+    let manifest = manifest(&volume(), &version, 1, &files(&disk(1)));
+    let error = incoming.commit(&manifest, &mut || Err("fence 8 is newer than 7".into())).unwrap_err();
+    assert!(matches!(&error, VaultError::Fenced { .. }), "{error}");
+    assert!(vault.versions(&volume()).unwrap().is_empty());
+    assert!(vault.resumable(&volume(), &fingerprint(), now()).unwrap().is_some(), "the bytes are not lost");
+}
+
+#[test]
+fn errors_read_well() {
+    let (volume, version) = (volume(), VersionId::new(at("2026-11-22T04:15:00Z"), 3));
+    let damage = crate::Damage { file: EXTENT.into(), block: Some(7), why: "its digest does not match".into() };
+    let errors = [
+        VaultError::Damaged { volume: volume.clone(), version: version.clone(), damage: Box::new(damage) },
+        VaultError::LastGood { volume: volume.clone(), version, generation: Generation(1) },
+        VaultError::NoSpace { path: "/srv".into(), needed: 9, free: 5, reserve: 2 },
+        VaultError::system("write", Path::new("/srv/x"), rustix::io::Errno::ROFS),
+        VaultError::system("write", Path::new("/srv/x"), rustix::io::Errno::NOSPC),
+        VaultError::NotAVault { path: "/srv".into() },
+    ];
+    let texts: Vec<String> = errors.iter().map(|error| format!("{error}\n  {}", error.hint().unwrap_or("-"))).collect();
+    insta::assert_snapshot!(texts.join("\n"), @r"
+    appstack/Office@20261122T041500Z-3 is damaged: Office-flat.vmdk, block 7: its digest does not match
+      use another version; the file system or the disk below it may be failing
+    appstack/Office@20261122T041500Z-3 is the last good version of generation 1
+      copy the volume once more first; the last good version of a generation is never deleted
+    9 bytes are needed at /srv, 5 are free, of which 2 are kept in reserve
+      free some space, prune versions, or lower `reserve` in [vault]
+    user id 0 may not write /srv/x
+      the file system is mounted read-only
+    can't write /srv/x
+      free some space, or prune versions
+    /srv holds other files and is no vault
+      give an empty folder, or the folder that holds stackferry-vault.json
+    ");
+}

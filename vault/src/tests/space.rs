@@ -1,0 +1,97 @@
+//! A file system of its own, small enough to be filled. Mounting needs root, as all tests here do.
+
+use super::*;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(path: PathBuf, size: &str) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        let options = std::ffi::CString::new(format!("size={size}")).unwrap();
+        rustix::mount::mount("none", &path, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn a_full_vault_says_so_keeps_what_it_has_and_can_be_freed() {
+    let home = tempfile::tempdir().unwrap();
+    let mounted = Mounted::at(home.path().join("vault"), "10m");
+    let vault = Vault::open(&mounted.0, &options()).unwrap();
+    let one = put(&vault, 1, 1, &disk(1)).unwrap();
+    put(&vault, 2, 1, &disk(2)).unwrap();
+    vault.lock_until(&volume(), &one, at("2020-01-01T00:00:00Z")).unwrap();
+    let incoming = vault.begin(&incoming_spec(&volume(), 3), now()).unwrap();
+    let bytes = vec![7u8; 16 << 20];
+    let file = incoming.file(&FileName::new(EXTENT).unwrap(), bytes.len() as u64).unwrap();
+    let mut full = None;
+    for (at, chunk) in bytes.chunks(4096).enumerate() {
+        if let Err(error) = file.write_at(at as u64 * 4096, chunk) {
+            full = Some(VaultError::system("write", file.path(), error));
+            break;
+        }
+    }
+    let error = full.unwrap();
+    assert!(error.is_no_space() && error.hint().is_some(), "{error:?}");
+    assert!(vault.check_space(1 << 20).unwrap_err().is_no_space());
+    // Nothing can be noted any more, and what is noted stays as it is.
+    assert!(vault.pin(&volume(), &one, &"x".repeat(1 << 20), now()).unwrap_err().is_no_space());
+    assert!(vault.volume(&volume()).unwrap().pins.is_empty());
+    // Where space is needed most nothing is written before space is freed.
+    vault.delete(&volume(), &one, now()).unwrap();
+    assert!(vault.volume(&volume()).unwrap().locks.is_empty());
+    drop(file);
+    incoming.discard().unwrap();
+    put(&vault, 4, 1, &disk(4)).unwrap();
+    assert_eq!(vault.versions(&volume()).unwrap().iter().filter(|entry| entry.is_good()).count(), 2);
+}
+
+#[test]
+fn a_restore_without_room_does_not_begin() {
+    let bench = bench();
+    let version = put(&bench.vault, 1, 1, &disk(1)).unwrap();
+    let mounted = Mounted::at(bench.path.parent().unwrap().join("small"), "1m");
+    let version = bench.vault.version(&volume(), &version).unwrap();
+    let error = version.restore(&mounted.0, false, &mut |_| {}, &Cancel::default()).unwrap_err();
+    assert!(matches!(error, VaultError::NoSpace { reserve: 0, .. }));
+    assert!(names(&mounted.0).is_empty());
+}
+
+#[test]
+fn parts_on_two_file_systems_are_refused_and_both_are_named() {
+    let bench = bench();
+    let _mounted = Mounted::at(bench.path.join("incoming"), "1m");
+    let error = Vault::open(&bench.path, &options()).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, VaultError::TwoFileSystems { .. }));
+    assert!(text.contains("/incoming") && text.contains("/volumes"), "{text}");
+}
+
+#[test]
+fn a_bind_mount_of_the_same_device_is_refused_too() {
+    let bench = bench();
+    let trash = bench.path.join("trash");
+    rustix::mount::mount_bind(&trash, &trash).unwrap();
+    let _mounted = Mounted(trash);
+    assert!(matches!(Vault::open(&bench.path, &options()), Err(VaultError::TwoFileSystems { .. })));
+}
+
+#[test]
+fn a_vault_that_is_not_writable_says_who_may_not() {
+    let home = tempfile::tempdir().unwrap();
+    let mounted = Mounted::at(home.path().join("vault"), "10m");
+    let version = put(&Vault::open(&mounted.0, &options()).unwrap(), 1, 1, &disk(1)).unwrap();
+    rustix::mount::mount_remount(&mounted.0, MountFlags::RDONLY, "").unwrap();
+    let error = Vault::open(&mounted.0, &options()).unwrap_err();
+    assert!(matches!(error, VaultError::Denied { uid: 0, .. }), "{error}");
+    assert!(error.hint().unwrap().contains("read-only"));
+    let reader = Vault::open_read_only(&mounted.0, None).unwrap();
+    assert_whole(&reader.version(&volume(), &version).unwrap(), &disk(1));
+}
