@@ -1,1 +1,24 @@
-//! Finds App Volumes disks and says what is new, changed, gone, and whether it may be copied
+//! Finds App Volumes disks and says what is new, changed, gone, and whether each may be copied now, and why not.
+//!
+//! [`scan`](scan::scan) looks at one datastore, [`merge`](merge::merge) makes one inventory of all scans and of what was
+//! known before, [`due`](due::due) tells whether a volume has to be read again. Only scanning touches a datastore, and it
+//! opens descriptors only; nothing here writes, and nothing here decides when something is copied.
+
+pub mod cache;
+pub mod due;
+pub mod locks;
+pub mod merge;
+pub mod scan;
+pub mod view;
+pub mod volume;
+
+#[cfg(test)]
+mod double;
+
+pub use cache::DescriptorCache;
+pub use due::{Baseline, Due, due};
+pub use merge::merge;
+pub use scan::{Observation, Scan, ScanProblem, scan};
+pub use stackferry_volume::reason::{Reason, ReasonCode, State, Unprotectable};
+pub use view::{DatastoreView, FolderSpec};
+pub use volume::{ContentKey, Held, Inventory, KnownVolume, Volume, VolumeFile, VolumeLocation};

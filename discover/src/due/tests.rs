@@ -1,0 +1,126 @@
+use stackferry_volume::{Generation, SiteName, State};
+
+use super::*;
+use crate::double::{at, now};
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+fn place(datastore: &str) -> VolumeLocation {
+    let file = |name: &str, bytes| FileStamp { name: name.to_owned(), bytes, mtime: at("2026-11-20T12:00:00Z") };
+    VolumeLocation {
+        location: Location {
+            site: SiteName("dc1".to_owned()),
+            datastore: datastore.to_owned(),
+            path: "cloudvolumes/apps/Office.vmdk".to_owned(),
+        },
+        datastore_type: None,
+        reachable: true,
+        seen: true,
+        files: Vec::new(),
+        fingerprint: Fingerprint::new(vec![file("Office.vmdk", 300), file("Office-flat.vmdk", 4096)], Some("1".into())),
+        settled: true,
+        observed: now(),
+        descriptor: None,
+        held: None,
+    }
+}
+
+fn volume(locations: &[VolumeLocation]) -> Volume {
+    let id: stackferry_volume::VolumeId = "appstack/Office".parse().unwrap();
+    Volume {
+        kind: id.kind(),
+        stem: id.folder().clone(),
+        id,
+        generation: Generation::FIRST,
+        name: "Office".to_owned(),
+        owner: None,
+        guid: None,
+        locations: locations.to_vec(),
+        size_bytes: Some(4096),
+        attached: None,
+        state: State::Ready,
+        protectable: true,
+        reason: None,
+        remedy: None,
+    }
+}
+
+fn baseline(place: &VolumeLocation) -> Baseline {
+    Baseline { location: place.location.clone(), fingerprint: place.fingerprint.clone(), observed: place.observed }
+}
+
+#[test]
+fn a_volume_is_due_once_and_then_when_it_changed() {
+    let own = place("nfs01");
+    let all = volume(std::slice::from_ref(&own));
+    let check = |baselines: &[Baseline], versions| due(&all, &own, baselines, versions, None, None, now());
+    assert_eq!(check(&[], false), Due::Never);
+    assert_eq!(check(&[baseline(&own)], false), Due::Never);
+    assert_eq!(check(&[baseline(&own)], true), Due::No);
+    let mut old = baseline(&own);
+    old.fingerprint.cid = Some("0".to_owned());
+    assert_eq!(check(&[old], true), Due::Changed { what: "its content id was 0 and is 1".to_owned() });
+}
+
+#[test]
+fn a_reading_that_was_too_early_is_repeated() {
+    let mut own = place("nfs01");
+    let all = volume(std::slice::from_ref(&own));
+    own.observed = at("2026-11-20T12:00:01Z");
+    let early = baseline(&own);
+    assert!(matches!(due(&all, &own, &[early.clone()], true, None, None, now()), Due::Changed { .. }));
+    let late = Baseline { observed: at("2026-11-20T12:00:02Z"), ..early };
+    assert_eq!(due(&all, &own, &[late], true, None, None, now()), Due::No);
+}
+
+#[test]
+fn another_location_is_no_change_unless_none_is_left() {
+    let (first, second) = (place("nfs01"), place("nfs02"));
+    let mut other = second.clone();
+    other.fingerprint.files[0].mtime = now();
+    let away = VolumeLocation { seen: false, reachable: false, ..first.clone() };
+    for former in [&first, &away] {
+        let all = volume(&[former.clone(), other.clone()]);
+        assert_eq!(due(&all, &other, &[baseline(&first)], true, None, None, now()), Due::No);
+    }
+    let moved = volume(std::slice::from_ref(&other));
+    assert_eq!(
+        due(&moved, &other, &[baseline(&first)], true, None, None, now()),
+        Due::Changed { what: "it was never read at [nfs02] cloudvolumes/apps/Office.vmdk".to_owned() }
+    );
+    let own = volume(&[first.clone(), other.clone()]);
+    let both = [baseline(&first), baseline(&second)];
+    assert!(matches!(due(&own, &other, &both, true, None, None, now()), Due::Changed { .. }));
+}
+
+#[test]
+fn a_writable_is_overdue_after_its_age() {
+    let own = place("nfs01");
+    let all = volume(std::slice::from_ref(&own));
+    let check = |age, last: Option<&str>| due(&all, &own, &[baseline(&own)], true, age, last.map(at), now());
+    assert_eq!(check(Some(DAY), Some("2026-11-21T04:15:00.1Z")), Due::No);
+    let last = "2026-11-21T04:15:00Z";
+    assert_eq!(check(Some(DAY), Some(last)), Due::Overdue { since: Some(at(last)) });
+    assert_eq!(check(Some(DAY), None), Due::Overdue { since: None });
+    assert!(matches!(check(Some(DAY), Some("2027-01-01T00:00:00Z")), Due::Overdue { .. }), "a clock that was wrong");
+    assert_eq!(check(None, Some(last)), Due::No);
+}
+
+#[test]
+fn every_difference_is_told() {
+    let base = place("nfs01").fingerprint;
+    let with = |change: &dyn Fn(&mut Fingerprint)| {
+        let mut now = base.clone();
+        change(&mut now);
+        difference(&base, &now).unwrap()
+    };
+    assert_eq!(difference(&base, &base), None);
+    let texts = [
+        with(&|now| now.files[0].bytes = 5),
+        with(&|now| now.files[0].mtime = at("2026-11-22T04:00:00Z")),
+        with(&|now| now.files[0].name = "Office_1-flat.vmdk".to_owned()),
+        with(&|now| drop(now.files.pop())),
+        with(&|now| now.cid = None),
+    ];
+    insta::assert_snapshot!("differences", texts.join("\n"));
+}

@@ -1,0 +1,54 @@
+//! What may be done with a volume, from what may be done at each of its places.
+
+use stackferry_volume::{Reason, ReasonCode, State};
+
+use crate::volume::{Held, VolumeLocation};
+
+/// What may be done with a volume.
+pub(super) struct Verdict {
+    pub(super) state: State,
+    pub(super) protectable: bool,
+    pub(super) reason: Option<Reason>,
+    pub(super) remedy: Option<String>,
+}
+
+/// One place that can be copied from is enough. Where there is none, the reason told is that of the place that will
+/// be the first to be usable again.
+pub(super) fn judge(locations: &[VolumeLocation], conflict: Option<&String>) -> Verdict {
+    let usable = locations.iter().any(|location| location.seen && location.held.is_none());
+    if usable {
+        return match conflict {
+            None => Verdict { state: State::Ready, protectable: true, reason: None, remedy: None },
+            Some(text) => Verdict {
+                state: State::Conflict,
+                protectable: true,
+                reason: Some(Reason::new(ReasonCode::Conflict, text.clone())),
+                remedy: Some(
+                    "Find out which disk is right, and delete or rename the other one in App Volumes. All are protected \
+                     meanwhile."
+                        .to_owned(),
+                ),
+            },
+        };
+    }
+    let order = |held: &&Held| match (held.state, held.reason.code) {
+        (State::Deferred, ReasonCode::Unreachable) => 1,
+        (State::Deferred, _) => 0,
+        (State::Unprotectable, _) => 2,
+        _ => 3,
+    };
+    match locations.iter().filter_map(|location| location.held.as_ref()).min_by_key(order) {
+        Some(held) => Verdict {
+            state: held.state,
+            protectable: held.state == State::Deferred,
+            reason: Some(held.reason.clone()),
+            remedy: held.remedy.clone(),
+        },
+        None => Verdict {
+            state: State::Gone,
+            protectable: false,
+            reason: Some(Reason::new(ReasonCode::Missing, "it is not known to lie anywhere")),
+            remedy: None,
+        },
+    }
+}
