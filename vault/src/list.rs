@@ -1,7 +1,7 @@
 //! The versions of a volume, the damaged ones among them.
 
 use jiff::Timestamp;
-use stackferry_volume::manifest::{ByteCounts, VerifyMethod};
+use stackferry_volume::manifest::{ByteCounts, Owner, VerifyMethod};
 use stackferry_volume::{Fingerprint, Generation, Location, Manifest, VersionId, VolumeId};
 
 use crate::dir::Dir;
@@ -17,6 +17,8 @@ pub struct VersionSummary {
     pub generation: Generation,
     /// The name as a person reads it.
     pub name: String,
+    /// Whose disk it is.
+    pub owner: Option<Owner>,
     /// App Volumes' own id of the disk.
     pub guid: Option<String>,
     /// Where it was read.
@@ -46,6 +48,7 @@ impl From<&Manifest> for VersionSummary {
         Self {
             generation: manifest.generation,
             name: manifest.name.clone(),
+            owner: manifest.owner.clone(),
             guid: manifest.guid.clone(),
             location: manifest.location.clone(),
             fingerprint: manifest.fingerprint.clone(),

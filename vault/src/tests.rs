@@ -1,6 +1,7 @@
 //! Tests of the whole vault.
 
 mod crash;
+mod kill;
 mod model;
 mod opening;
 mod reading;
@@ -221,4 +222,15 @@ pub(crate) fn names(path: &Path) -> Vec<String> {
         std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+#[test]
+fn all_of_it_goes_to_other_threads() {
+    fn moves<T: Send + Sync + 'static>() {}
+    moves::<Vault>();
+    moves::<Incoming>();
+    moves::<VaultFile>();
+    moves::<Version>();
+    moves::<crate::VersionFile>();
+    moves::<VaultError>();
 }

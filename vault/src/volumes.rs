@@ -119,7 +119,16 @@ impl Vault {
                 let new = record.learn(spec)?;
                 (record, new)
             }
-            None => (from_versions(&folder, spec)?, true),
+            None => {
+                // The folders may be what a crash left: made, but not yet with their mode, nor durable.
+                for dir in [&kind, &folder] {
+                    dir.open_to(self.0.access)?;
+                }
+                for parent in [&self.0.volumes, &kind] {
+                    parent.sync()?;
+                }
+                (from_versions(&folder, spec)?, true)
+            }
         };
         if new {
             write_record(&folder, &record, &self.0)?;
