@@ -74,6 +74,9 @@ enum Slot {
     New(usize),
 }
 
+/// Things, each with what tells its disk from another.
+type Keyed<T> = Vec<(T, ContentKey)>;
+
 /// What of a volume does not come from where it lies.
 struct Identity {
     id: VolumeId,
@@ -138,7 +141,7 @@ fn join_new<'a>(fresh: Vec<&'a Observation>, known: &[&KnownVolume], parts: &mut
             known_by_name.entry(name).or_default().insert(at);
         }
     }
-    let mut by_name: BTreeMap<Name<'_>, Vec<((usize, &'a Observation), ContentKey)>> = BTreeMap::new();
+    let mut by_name: BTreeMap<Name<'_>, Keyed<(usize, &'a Observation)>> = BTreeMap::new();
     for (number, seen) in fresh.into_iter().enumerate() {
         let name = Name::of(seen.kind, &seen.at.location).filter(|_| seen.stem.is_some() && !seen.is_backup);
         match (name, seen.at.content()) {
@@ -173,10 +176,10 @@ fn contents_of(at: usize, known: &[&KnownVolume], parts: &BTreeMap<Slot, Vec<&Ob
 }
 
 /// Splits into sets of which each member agrees with another one; as many as datastores at most, so pairs are compared.
-fn components<T>(mut rest: Vec<(T, ContentKey)>) -> Vec<Vec<(T, ContentKey)>> {
+fn components<T>(mut rest: Keyed<T>) -> Vec<Keyed<T>> {
     let mut found = Vec::new();
     while !rest.is_empty() {
-        let mut same: Vec<(T, ContentKey)> = rest.drain(..1).collect();
+        let mut same: Keyed<T> = rest.drain(..1).collect();
         loop {
             let (joined, other): (Vec<_>, Vec<_>) =
                 rest.into_iter().partition(|(_, content)| same.iter().any(|(_, own)| own.agrees(content)));
@@ -193,7 +196,7 @@ fn components<T>(mut rest: Vec<(T, ContentKey)>) -> Vec<Vec<(T, ContentKey)>> {
 
 /// Volumes of which copies that should be one disk differ, each with the sentence that says where.
 fn conflicts(parts: &BTreeMap<Slot, Vec<&Observation>>, known: &[&KnownVolume]) -> BTreeMap<Slot, String> {
-    let mut by_name: BTreeMap<Name<'_>, Vec<((Slot, &Location), ContentKey)>> = BTreeMap::new();
+    let mut by_name: BTreeMap<Name<'_>, Keyed<(Slot, &Location)>> = BTreeMap::new();
     for (slot, own) in parts {
         for seen in own.iter().filter(|seen| seen.stem.is_some() && !seen.is_backup) {
             let kind = match slot {

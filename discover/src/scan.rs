@@ -138,3 +138,16 @@ fn hint(error: &FolderError) -> &'static str {
         _ => "See whether the datastore is healthy; the next round tries again.",
     }
 }
+
+/// An error without the path that it is about, which is told beside it, and with its cause.
+fn why(error: &FolderError) -> String {
+    match error {
+        FolderError::NotFound { .. } => "no such file or folder".to_owned(),
+        FolderError::Denied { .. } => "permission denied".to_owned(),
+        FolderError::Refused { why, .. } => (*why).to_owned(),
+        FolderError::TooMany { most, .. } => format!("more than {most} entries"),
+        FolderError::Unreachable { why, .. } => format!("the datastore can't be reached: {why}"),
+        FolderError::Io { source, .. } => format!("reading failed: {source}"),
+        other => other.to_string(),
+    }
+}

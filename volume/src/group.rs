@@ -225,7 +225,9 @@ fn orphan(stem: FileName, mut files: Vec<GroupFile>) -> Orphan {
         ReasonCode::Missing,
         format!("the descriptor {}.vmdk is missing beside {first}", shown(stem.as_str())),
     )
-    .remedy("If the disk is being copied or moved, wait; else put the descriptor back, or delete the extent.");
+    .remedy(
+        "If the disk is being copied or moved, wait; else put the descriptor back; it can be made anew for the extent.",
+    );
     Orphan { stem, files, why }
 }
 

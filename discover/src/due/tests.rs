@@ -68,7 +68,7 @@ fn a_reading_that_was_too_early_is_repeated() {
     let all = volume(std::slice::from_ref(&own));
     own.observed = at("2026-11-20T12:00:01Z");
     let early = baseline(&own);
-    assert!(matches!(due(&all, &own, &[early.clone()], true, None, None, now()), Due::Changed { .. }));
+    assert!(matches!(due(&all, &own, std::slice::from_ref(&early), true, None, None, now()), Due::Changed { .. }));
     let late = Baseline { observed: at("2026-11-20T12:00:02Z"), ..early };
     assert_eq!(due(&all, &own, &[late], true, None, None, now()), Due::No);
 }

@@ -11,7 +11,7 @@ use stackferry_volume::{
     Entry, EntryKind, FileName, FileStamp, Fingerprint, FolderError, Kind, ReasonCode, Unprotectable,
 };
 
-use super::{MAX_DEPTH, MAX_DESCRIPTOR_BYTES, MAX_ENTRIES, Observation, Scan, ScanProblem, hint, subject};
+use super::{MAX_DEPTH, MAX_DESCRIPTOR_BYTES, MAX_ENTRIES, Observation, Scan, ScanProblem, hint, subject, why};
 use crate::cache::{CachedDescriptor, DescriptorCache};
 use crate::locks::Locks;
 use crate::view::{Content, DatastoreView, FolderSpec, content_of};
@@ -78,7 +78,7 @@ impl<'a> Walk<'a> {
         self.scan.reachable = false;
         self.scan.observations.clear();
         self.scan.problems.clear();
-        self.problem("", error.to_string(), hint(error));
+        self.problem("", why(error), hint(error));
         self.finish_incomplete()
     }
 
@@ -108,7 +108,7 @@ impl<'a> Walk<'a> {
 
     /// Nothing below this folder may be taken for gone.
     pub(super) fn not_listed(&mut self, path: &str, error: &FolderError) {
-        self.skip(path, error.to_string(), hint(error));
+        self.skip(path, why(error), hint(error));
     }
 
     fn skip(&mut self, path: &str, text: String, hint: &str) {
@@ -194,7 +194,8 @@ impl<'a> Walk<'a> {
             self.observe(&place, Some(orphan.stem), &name, orphan.files, None, Some(orphan.why.into()));
         }
         for rejected in rejected {
-            self.observe(&place, None, &rejected.entry.name, Vec::new(), None, Some(rejected.why.into()));
+            // Its name is only told, never used: the place is written so that it is harmless to show.
+            self.observe(&place, None, &shown(&rejected.entry.name), Vec::new(), None, Some(rejected.why.into()));
         }
         for left in assigned.left_out {
             let text = format!("it is not copied with {}: {}", shown(left.stem.as_str()), left.why);
@@ -281,12 +282,12 @@ impl<'a> Walk<'a> {
                 Ok(descriptor) => descriptor,
                 Err(error) => return Some(error.unprotectable().into()),
             },
-            Read::Failed(error @ FolderError::NotFound { .. }) => {
-                let text = format!("{error}: it vanished while it was looked at");
+            Read::Failed(FolderError::NotFound { .. }) => {
+                let text = "its descriptor vanished while the folder was looked at".to_owned();
                 return Some(Held::deferred(ReasonCode::Missing, text));
             }
             Read::Failed(error) => {
-                let text = format!("its descriptor can't be read: {}", chain(error));
+                let text = format!("its descriptor can't be read: {}", why(error));
                 return Some(Held::deferred(ReasonCode::Unreachable, text).remedy(hint(error)));
             }
             Read::TooMuch => {
@@ -361,15 +362,4 @@ fn app_volumes_backup(name: &str) -> Unprotectable {
 
 fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
-}
-
-/// An error with its causes.
-fn chain(error: &FolderError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,0 +1,56 @@
+//! Any bytes as a descriptor: reading, judging and grouping never panic, and a disk that may be protected names only
+//! plain files beside itself.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use stackferry_volume::descriptor::{Descriptor, ExtentFile, SECTOR_BYTES};
+use stackferry_volume::{Entry, EntryKind, FileName, group};
+
+fn entry(name: &str) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        utf8: true,
+        kind: EntryKind::File,
+        bytes: 1 << 20,
+        allocated: None,
+        mtime: Default::default(),
+        inode: None,
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let file = FileName::new("Office.vmdk").expect("a plain name");
+    let disk = match Descriptor::parse(bytes, &file) {
+        Ok(disk) => disk,
+        Err(error) => {
+            assert!(!error.to_string().chars().any(char::is_control), "{error:?}");
+            let _ = error.unprotectable();
+            return;
+        }
+    };
+    let _ = (disk.summary(), disk.adapter_type(), disk.thin());
+    if disk.protectable().is_ok() {
+        let sum: u64 = disk.extents.iter().map(|extent| extent.sectors * SECTOR_BYTES).sum();
+        assert_eq!(sum, disk.logical_bytes());
+        for extent in &disk.extents {
+            match &extent.file {
+                Some(ExtentFile::Beside(name)) => {
+                    assert!(!name.as_str().contains(['/', '\\']) && *name != file && name.as_str() != "manifest.json");
+                }
+                Some(other) => panic!("{other:?} may be protected"),
+                None => {}
+            }
+        }
+    }
+    let mut entries =
+        vec![entry("Office.vmdk"), entry("Office-flat.vmdk"), entry("Other.vmdk"), entry("Other-flat.vmdk")];
+    entries.extend(disk.extent_files().iter().take(8).map(|name| entry(name.as_str())));
+    entries.dedup_by(|one, two| one.name == two.name);
+    let _ = disk.check_against(&entries);
+    let found = group::candidates(&entries);
+    let read: Vec<Option<&Descriptor>> =
+        found.descriptors.iter().map(|candidate| (candidate.name == file).then_some(&disk)).collect();
+    let assigned = group::assign(&entries, &found.descriptors, &read);
+    assert_eq!(assigned.groups.len(), found.descriptors.len());
+});
