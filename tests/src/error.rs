@@ -1,0 +1,79 @@
+//! What can go wrong while the lab is built, told so that a person can act on it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A step of the lab that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabError {
+    /// The operating system refused an operation on a file.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was to be done, as a verb phrase.
+        operation: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// An external tool could not be started.
+    #[error("cannot start {tool}")]
+    Start {
+        /// Its name.
+        tool: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// An external tool ended with an error.
+    #[error("{tool} ended with {status}: {stderr}")]
+    Tool {
+        /// Its name.
+        tool: String,
+        /// How it ended.
+        status: String,
+        /// The end of what it said.
+        stderr: String,
+    },
+    /// This machine lacks something that the step needs.
+    #[error("this machine lacks {0}")]
+    Missing(&'static str),
+    /// What was asked for makes no sense.
+    #[error("cannot build {subject}: {why}")]
+    Plan {
+        /// What was to be built.
+        subject: String,
+        /// Why it can't be.
+        why: String,
+    },
+    /// A file is not what it should be.
+    #[error("{} is not as expected: {why}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A condition did not come true in time.
+    #[error("waited {seconds} s in vain: {what}")]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// How long, in seconds.
+        seconds: u64,
+    },
+}
+
+/// Names the operation and the file of an I/O error.
+pub(crate) trait At<T> {
+    /// Adds what was to be done, and to which file.
+    fn at(self, operation: &'static str, path: &Path) -> Result<T, LabError>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+    fn at(self, operation: &'static str, path: &Path) -> Result<T, LabError> {
+        self.map_err(|error| LabError::Io { operation, path: path.to_owned(), source: error.into() })
+    }
+}
