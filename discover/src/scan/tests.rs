@@ -135,6 +135,31 @@ fn depth_and_number_are_bounded() {
 }
 
 #[test]
+fn a_flood_of_files_or_of_text_drowns_only_what_it_is_in() {
+    let folder = Arc::new(FakeFolder::default());
+    folder.volume("b/Office", 1);
+    for number in 0..=MAX_ENTRIES {
+        folder.file(&format!("a/{number}"), 1, b"");
+    }
+    let scan = look(&folder, &["a", "b"]);
+    assert_eq!(scan.observations.len(), 1);
+    assert!(!scan.complete && !scan.covers("a") && scan.covers("b"));
+
+    let folder = Arc::new(FakeFolder::default());
+    let text = "# Disk DescriptorFile\nversion=1\nCID=1\ncreateType=\"vmfs\"\nRW 8 ZERO\n#";
+    let text = format!("{text}{}", "x".repeat((64 << 10) - text.len()));
+    let most = MAX_DESCRIPTOR_BYTES / text.len();
+    for number in 0..most + 2 {
+        folder.file(&format!("a/{number:04}.vmdk"), 64 << 10, text.as_bytes());
+    }
+    let scan = look(&folder, &["a"]);
+    assert_eq!(scan.observations.iter().filter(|seen| seen.at.held.is_none()).count(), most);
+    assert_eq!(scan.fresh_descriptors.len(), most, "the rest is not held in memory");
+    let held = scan.observations.last().unwrap().at.held.clone().unwrap();
+    assert_eq!(held.reason.text, "the descriptors of this datastore are longer than 67108864 bytes in all");
+}
+
+#[test]
 fn folders_within_folders_are_looked_at_once_and_keep_their_kinds() {
     let folder = Arc::new(FakeFolder::default());
     folder.volume("x/Office", 1);

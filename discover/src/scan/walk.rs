@@ -132,12 +132,13 @@ impl<'a> Walk<'a> {
                 }
             };
             is_there = true;
-            self.entries = self.entries.saturating_add(entries.len());
-            if self.entries > MAX_ENTRIES {
+            let total = self.entries.saturating_add(entries.len());
+            if total > MAX_ENTRIES {
                 let text = format!("the datastore has more than {MAX_ENTRIES} entries in the folders to look through");
                 self.skip(&path, text, "Name fewer folders in `folders`.");
                 continue;
             }
+            self.entries = total;
             for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Folder) {
                 self.sub_folder(&path, depth, entry, &mut open);
             }
