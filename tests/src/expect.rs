@@ -16,6 +16,8 @@ pub enum Expect {
 impl Expect {
     /// The descriptor or its extents can't be trusted.
     pub const BAD_DESCRIPTOR: Expect = Expect::Unprotectable("bad_descriptor");
+    /// The descriptor or an extent is not there.
+    pub const MISSING: Expect = Expect::Unprotectable("missing");
     /// A disk format whose bytes are not in plain extents, or that hangs on a parent.
     pub const UNSUPPORTED: Expect = Expect::Unprotectable("unsupported_disk");
     /// The bytes are in an object of vSAN.

@@ -38,8 +38,10 @@ pub const FOLDERS: [&str; 9] = [
 pub struct Location {
     /// The datastore's name.
     pub datastore: &'static str,
-    /// The descriptor's path below the datastore.
+    /// The descriptor's path below the datastore, whether it is there or not.
     pub path: String,
+    /// The names of all files that belong to the volume, beside each other.
+    pub files: Vec<String>,
     /// The disk, where it is one that can be changed.
     pub disk: Option<Disk>,
 }
@@ -53,8 +55,6 @@ pub struct Volume {
     pub stem: String,
     /// Where it lies. More than one: equal copies that are one volume.
     pub locations: Vec<Location>,
-    /// Files beside descriptor and extents that belong to it, by name.
-    pub sidecars: Vec<String>,
     /// What Stackferry should think of it.
     pub expect: Expect,
     /// What is special about it; empty if nothing is.

@@ -76,6 +76,7 @@ impl Broken {
     pub fn expect(self) -> Expect {
         match self {
             Broken::Crlf => Expect::Protectable,
+            Broken::MissingExtent => Expect::MISSING,
             _ => Expect::BAD_DESCRIPTOR,
         }
     }

@@ -1,11 +1,12 @@
 //! Making the site's files, and the list of what they are.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{DATASTORES, FOLDERS, Location, Site, SitePlan, Size, Stray, Volume};
-use crate::check::write_new;
+use crate::check::{new_file, write_new};
 use crate::disk::content::derive;
+use crate::disk::foreign::Made;
 use crate::disk::{Broken, Content, Disk, DiskSpec, Foreign, Sidecar};
 use crate::error::{At, LabError};
 use crate::expect::Expect;
@@ -58,10 +59,8 @@ impl Builder {
         let companion = Size { bytes: 16 << 20, data: 128 << 10 };
         let companion = self.spec(NFS01, packages, "App_workstation", companion, Sidecar::None);
         let companion = Disk::build(&self.folder(NFS01, packages), companion)?;
-        if let Some(app) = self.site.volumes.last_mut() {
-            let names =
-                companion.files().into_iter().filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned()));
-            app.sidecars.extend(names);
+        if let Some(app) = self.site.volumes.last_mut().and_then(|app| app.locations.last_mut()) {
+            app.files.extend(names(&companion.files()));
         }
 
         let mut update = self.spec(NFS01, packages, "Notepad!2B!!2B!-update", size, Sidecar::Json);
@@ -110,20 +109,19 @@ impl Builder {
         let (seed, tools) = (self.plan.seed, self.plan.tools);
         let bytes = 64 << 20;
         let apps = self.folder(NFS01, "cloudvolumes/apps");
-        Foreign::StreamOptimized.build(&apps, "Exported", bytes, seed, tools)?;
-        self.add(
-            "appstack",
-            NFS01,
-            "cloudvolumes/apps",
-            "Exported",
-            Foreign::StreamOptimized.expect(),
-            "streamOptimized",
-        );
-        Broken::Truncated.build(&apps, "Damaged", bytes, seed)?;
-        self.add("appstack", NFS01, "cloudvolumes/apps", "Damaged", Broken::Truncated.expect(), "a cut-off descriptor");
+        let made = Foreign::StreamOptimized.build(&apps, "Exported", bytes, seed, tools)?;
+        self.add("appstack", NFS01, "cloudvolumes/apps", "Exported", &made, "streamOptimized");
+        let made = Broken::Truncated.build(&apps, "Damaged", bytes, seed)?;
+        self.add("appstack", NFS01, "cloudvolumes/apps", "Damaged", &made, "a cut-off descriptor");
         let packages = self.folder(NFS02, "appvolumes/packages");
-        Foreign::Vsan.build(&packages, "OnVsan", bytes, seed, tools)?;
-        self.add("package", NFS02, "appvolumes/packages", "OnVsan", Foreign::Vsan.expect(), "its bytes are on vSAN");
+        let made = Foreign::Vsan.build(&packages, "OnVsan", bytes, seed, tools)?;
+        self.add("package", NFS02, "appvolumes/packages", "OnVsan", &made, "its bytes are on vSAN");
+
+        let apps = self.folder(NFS02, "cloudvolumes/apps");
+        let (path, flat) = (apps.join("Lost.vmdk"), apps.join("Lost-flat.vmdk"));
+        new_file(&flat)?.set_len(bytes).at("size", &flat)?;
+        let made = Made { path, files: vec![flat], expect: Expect::MISSING };
+        self.add("appstack", NFS02, "cloudvolumes/apps", "Lost", &made, "an extent without its descriptor");
         Ok(())
     }
 
@@ -148,7 +146,6 @@ impl Builder {
             "a dot-file with a disk's name",
         )?;
         file(self, NFS01, "appvolumes/packages/readme.txt", "Do not touch.\r\n", "a note to colleagues")?;
-        file(self, NFS02, "cloudvolumes/apps/Lost-flat.vmdk", "", "an extent without a descriptor")?;
         let path = "cloudvolumes/apps/Old.vmdk.lck";
         let folder = self.site.datastore(NFS01).join(path);
         fs::create_dir(&folder).at("make", &folder)?;
@@ -161,7 +158,7 @@ impl Builder {
         Ok(())
     }
 
-    fn folder(&self, datastore: &str, folder: &str) -> std::path::PathBuf {
+    fn folder(&self, datastore: &str, folder: &str) -> PathBuf {
         self.site.datastore(datastore).join(folder)
     }
 
@@ -183,13 +180,10 @@ impl Builder {
     ) -> Result<(), LabError> {
         let disk = Disk::build(&self.folder(datastore, folder), spec)?;
         let stem = disk.spec().stem.clone();
-        let sidecars = disk.sidecar().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        self.add(kind, datastore, folder, &stem, Expect::Protectable, note);
-        if let Some(volume) = self.site.volumes.last_mut() {
-            volume.sidecars.extend(sidecars);
-            if let Some(location) = volume.locations.last_mut() {
-                location.disk = Some(disk);
-            }
+        let made = Made { path: disk.path(), files: disk.files(), expect: Expect::Protectable };
+        self.add(kind, datastore, folder, &stem, &made, note);
+        if let Some(location) = self.site.volumes.last_mut().and_then(|volume| volume.locations.last_mut()) {
+            location.disk = Some(disk);
         }
         Ok(())
     }
@@ -200,24 +194,30 @@ impl Builder {
         datastore: &'static str,
         folder: &str,
         stem: &str,
-        expect: Expect,
+        made: &Made,
         note: &'static str,
     ) {
-        let location = Location { datastore, path: format!("{folder}/{stem}.vmdk"), disk: None };
-        let volume =
-            Volume { kind, stem: stem.to_owned(), locations: vec![location], sidecars: Vec::new(), expect, note };
-        self.site.volumes.push(volume);
+        let files = names(&made.files).collect();
+        let location = Location { datastore, path: format!("{folder}/{stem}.vmdk"), files, disk: None };
+        let stem = stem.to_owned();
+        self.site.volumes.push(Volume { kind, stem, locations: vec![location], expect: made.expect, note });
     }
 
     /// Puts an equal copy of a volume onto another datastore.
     fn replica(&mut self, kind: &str, stem: &str, datastore: &'static str) -> Result<(), LabError> {
         let root = self.site.root.clone();
         for volume in self.site.volumes.iter_mut().filter(|volume| volume.kind == kind && volume.stem == stem) {
-            let Some(Location { path, disk: Some(disk), .. }) = volume.locations.first().cloned() else { continue };
+            let Some(Location { path, files, disk: Some(disk), .. }) = volume.locations.first().cloned() else {
+                continue;
+            };
             let target = root.join(datastore).join(&path);
             let copy = disk.replicate(target.parent().unwrap_or(&root))?;
-            volume.locations.push(Location { datastore, path, disk: Some(copy) });
+            volume.locations.push(Location { datastore, path, files, disk: Some(copy) });
         }
         Ok(())
     }
+}
+
+fn names(files: &[PathBuf]) -> impl Iterator<Item = String> {
+    files.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned()))
 }

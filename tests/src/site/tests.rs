@@ -34,16 +34,7 @@ fn every_file_of_the_site_is_accounted_for() {
     for volume in &site.volumes {
         for location in &volume.locations {
             let folder = Path::new(location.datastore).join(Path::new(&location.path).parent().unwrap());
-            let mut names = vec![format!("{}.vmdk", volume.stem)];
-            match &location.disk {
-                Some(disk) => {
-                    names.extend(disk.extents().iter().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()))
-                }
-                None if volume.stem == "Damaged" => names.push("Damaged-flat.vmdk".to_owned()),
-                None => {}
-            }
-            names.extend(volume.sidecars.iter().cloned());
-            expected.extend(names.iter().map(|name| folder.join(name).to_str().unwrap().to_owned()));
+            expected.extend(location.files.iter().map(|name| folder.join(name).to_str().unwrap().to_owned()));
         }
     }
     expected.extend(site.strays.iter().map(|stray| format!("{}/{}", stray.datastore, stray.path)));
@@ -93,7 +84,7 @@ fn the_summary_names_every_volume_and_why_not() {
         let mut lines = text.lines().filter(|line| line.starts_with(&name) && line.contains(store));
         assert!(lines.any(|line| line.contains(volume.note)), "{name}");
     }
-    for code in ["bad_descriptor", "unsupported_disk", "vsan_only", "app_volumes_backup", "later: locked"] {
+    for code in ["bad_descriptor", "unsupported_disk", "vsan_only", "missing", "app_volumes_backup", "later: locked"] {
         assert!(text.contains(code), "{text}");
     }
     assert!(site.find("writable", "CORP!5C!asmith").all(|volume| volume.expect == Expect::LOCKED));
