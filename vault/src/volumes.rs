@@ -1,8 +1,8 @@
 //! The volumes of a vault, and what is noted of them: pins, locks, marks of damage.
 //!
 //! `volume.json` is written only under the lock of the volume's folder, and only by [`Dir::replace`], which tells the
-//! order and the crash argument. A volume's folder is made before its `volume.json`: a crash between leaves an empty
-//! folder, which is no volume and is used when the volume is seen again. Folders of volumes are never removed.
+//! order and the crash argument. A volume's folder is made before its `volume.json`: a crash between leaves a folder
+//! that is empty or holds a temporary file, which is no volume and is used when the volume is seen again. Folders of volumes are never removed.
 
 use std::path::PathBuf;
 
@@ -288,8 +288,8 @@ fn one_volume(kind: &Dir, volume: &VolumeId, found: &mut Volumes) -> Result<(), 
     }
     match read_record(&dir, volume)? {
         Some(record) => found.volumes.push(record),
-        // A folder that was made just before a crash.
-        None if items.is_empty() => {}
+        // A crash came while the volume was first noted: there is nothing of it yet.
+        None if items.iter().all(|item| item.shown == format!("{RECORD_NAME}.tmp")) => {}
         None => found.problem(dir.path().to_owned(), format!("{RECORD_NAME} is missing")),
     }
     Ok(())

@@ -194,6 +194,7 @@ fn a_first_copy_may_stop_anywhere() {
     };
     let check = |bench: &Bench, done: bool| {
         let vault = &bench.vault;
+        assert_eq!(vault.volumes().unwrap().problems, []);
         if let Some(incoming) = vault.resumable(&volume(), &fingerprint(), now()).unwrap() {
             let recorded =
                 incoming.file(&FileName::new(EXTENT).unwrap(), disk.len() as u64).unwrap().recorded().unwrap();
