@@ -2,7 +2,8 @@
 //!
 //! `volume.json` is written only under the lock of the volume's folder, and only by [`Dir::replace`], which tells the
 //! order and the crash argument. A volume's folder is made before its `volume.json`: a crash between leaves a folder
-//! that is empty or holds a temporary file, which is no volume and is used when the volume is seen again. Folders of volumes are never removed.
+//! that is empty or holds a temporary file, which is no volume and is used when the volume is seen again. Folders of
+//! volumes are never removed.
 
 use std::path::PathBuf;
 
