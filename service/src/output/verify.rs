@@ -1,0 +1,146 @@
+//! Checking and putting back: what `verify` and `restore` print.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use stackferry_vault::{Damage, RestoreReport};
+use stackferry_volume::{VersionId, VolumeId};
+
+use super::table::{Grid, Side, fields, or_none};
+use super::{Style, View, seconds, size};
+use crate::problem::Exit;
+
+/// One thing that is wrong with a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamageView {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The version.
+    pub version: VersionId,
+    /// The file's name.
+    pub file: String,
+    /// The block's index in it, from 0; none where the whole file is meant.
+    pub block: Option<u64>,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What `verify` prints.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyView {
+    /// How many versions were read back.
+    pub checked: u64,
+    /// How many of them are whole.
+    pub ok: u64,
+    /// What is wrong with the others.
+    pub damaged: Vec<DamageView>,
+}
+
+impl VerifyView {
+    /// Adds a version that was checked, with what was found.
+    pub fn push(&mut self, volume: &VolumeId, version: &VersionId, damage: Vec<Damage>) {
+        self.checked += 1;
+        if damage.is_empty() {
+            self.ok += 1;
+        }
+        self.damaged.extend(damage.into_iter().map(|found| DamageView {
+            volume: volume.clone(),
+            version: version.clone(),
+            file: found.file,
+            block: found.block,
+            why: found.why,
+        }));
+    }
+
+    /// The exit code of `verify`.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.damaged.is_empty() { Exit::Done } else { Exit::VerifyFailed }
+    }
+}
+
+impl View for VerifyView {
+    fn table(&self, _style: &Style) -> String {
+        let summary = format!("{} checked, {} ok, {} damaged\n", self.checked, self.ok, self.checked - self.ok);
+        if self.damaged.is_empty() {
+            return summary;
+        }
+        let mut grid = Grid::new(&[
+            ("VOLUME", Side::Left),
+            ("VERSION", Side::Left),
+            ("FILE", Side::Left),
+            ("BLOCK", Side::Right),
+            ("WHY", Side::Left),
+        ]);
+        for found in &self.damaged {
+            grid.row([
+                found.volume.to_string(),
+                found.version.to_string(),
+                found.file.clone(),
+                or_none(found.block),
+                found.why.clone(),
+            ]);
+        }
+        format!("{}\n{summary}", grid.finish())
+    }
+}
+
+/// What `restore` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestoreView {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The version.
+    pub version: VersionId,
+    /// The folder that it was put into; bytes that are no UTF-8 are replaced.
+    pub to: String,
+    /// The names of its files there.
+    pub files: Vec<String>,
+    /// Their lengths together, in bytes.
+    pub bytes: u64,
+    /// The bytes that were written; the rest are holes.
+    pub stored: u64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl RestoreView {
+    /// A version that was put back.
+    #[must_use]
+    pub fn new(
+        volume: &VolumeId,
+        version: &VersionId,
+        to: &Path,
+        files: Vec<String>,
+        report: &RestoreReport,
+        took: Duration,
+    ) -> Self {
+        Self {
+            volume: volume.clone(),
+            version: version.clone(),
+            to: to.display().to_string(),
+            files,
+            bytes: report.bytes,
+            stored: report.stored,
+            seconds: seconds(took),
+        }
+    }
+}
+
+impl View for RestoreView {
+    fn table(&self, _style: &Style) -> String {
+        let mut lines = vec![
+            ("volume", self.volume.to_string()),
+            ("version", self.version.to_string()),
+            ("folder", self.to.clone()),
+        ];
+        lines.extend(self.files.iter().map(|file| ("file", file.clone())));
+        lines.extend([
+            ("size", size(self.bytes)),
+            ("written", size(self.stored)),
+            ("seconds", format!("{:.1}", self.seconds)),
+        ]);
+        fields(lines)
+    }
+}

@@ -1,0 +1,106 @@
+//! Versions: what `versions` prints.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use stackferry_catalog::VersionRow;
+use stackferry_volume::manifest::VerifyMethod;
+use stackferry_volume::{Generation, VersionId};
+
+use super::table::{Grid, Side, none, yes};
+use super::{Style, View, size};
+
+/// One version of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VersionView {
+    /// The version.
+    pub version: VersionId,
+    /// When its last byte was checked.
+    pub created: Timestamp,
+    /// The lengths of its files together, in bytes.
+    pub bytes: u64,
+    /// Whether the last check of its digests found every block right.
+    pub verified: bool,
+    /// Whether it is kept whatever retention says.
+    pub pinned: bool,
+    /// What it takes in the vault, in bytes.
+    pub stored: u64,
+    /// How it was checked before it was committed.
+    pub verify_method: VerifyMethod,
+    /// Why it is known to be damaged.
+    pub damaged: Option<String>,
+    /// Which life of the volume it is of.
+    pub generation: Generation,
+    /// The route its bytes came by.
+    pub route: String,
+    /// Why it is an incident.
+    pub incident: Option<String>,
+    /// When it was last read back from the vault and checked.
+    pub last_verified: Option<Timestamp>,
+}
+
+impl From<&VersionRow> for VersionView {
+    fn from(row: &VersionRow) -> Self {
+        Self {
+            version: row.version.clone(),
+            created: row.created,
+            bytes: row.bytes,
+            verified: row.verified,
+            pinned: row.pinned,
+            stored: row.stored,
+            verify_method: row.verify_method,
+            damaged: row.damaged.clone(),
+            generation: row.generation,
+            route: row.route.clone(),
+            incident: row.incident.clone(),
+            last_verified: row.last_verified,
+        }
+    }
+}
+
+/// What `versions` prints: an array, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct VersionsView(pub Vec<VersionView>);
+
+impl VersionsView {
+    /// The versions of these rows, in their order.
+    #[must_use]
+    pub fn new(rows: &[VersionRow]) -> Self {
+        Self(rows.iter().map(VersionView::from).collect())
+    }
+}
+
+impl View for VersionsView {
+    fn table(&self, style: &Style) -> String {
+        let mut grid = Grid::new(&[
+            ("VERSION", Side::Left),
+            ("CREATED", Side::Left),
+            ("SIZE", Side::Right),
+            ("STORED", Side::Right),
+            ("VERIFIED", Side::Left),
+            ("LAST VERIFIED", Side::Left),
+            ("PINNED", Side::Left),
+            ("ROUTE", Side::Left),
+            ("NOTE", Side::Left),
+        ]);
+        for row in &self.0 {
+            let note = match (&row.damaged, &row.incident) {
+                (Some(why), _) => format!("damaged: {why}"),
+                (None, Some(why)) => format!("incident: {why}"),
+                (None, None) => none(),
+            };
+            grid.row([
+                row.version.to_string(),
+                style.time(row.created),
+                size(row.bytes),
+                size(row.stored),
+                yes(row.verified),
+                style.maybe_time(row.last_verified),
+                yes(row.pinned),
+                row.route.clone(),
+                note,
+            ]);
+        }
+        grid.finish()
+    }
+}

@@ -1,0 +1,98 @@
+//! Problems of the vault.
+
+use stackferry_vault::VaultError;
+
+use super::{Code, Problem, shell};
+use crate::output::size;
+
+impl From<VaultError> for Problem {
+    fn from(error: VaultError) -> Self {
+        let problem = Self::of(code(&error), &error);
+        match &error {
+            VaultError::Missing { path, expected } => problem.path(path).hint(format!(
+                "is it mounted? Mount the file system of vault {expected} at {} and try again: nothing is written \
+                 into the empty folder",
+                path.display()
+            )),
+            VaultError::NoSpace { path, needed, free, reserve } => {
+                let lacking = needed.saturating_add(*reserve).saturating_sub(*free);
+                let lower = match reserve {
+                    0 => String::new(),
+                    reserve => format!(", or lower `vault.reserve`, which keeps {} free", size(*reserve)),
+                };
+                let hint = format!("make {} more free on the file system of {}{lower}", size(lacking), path.display());
+                problem.path(path).hint(hint)
+            }
+            VaultError::Damaged { volume, version, .. } | VaultError::ManifestDamaged { volume, version, .. } => {
+                problem.subject(format_args!("{volume}@{version}")).hint(format!(
+                    "use another version (`stackferry versions {}`) and look for a failing disk below the vault",
+                    shell(volume)
+                ))
+            }
+            VaultError::NoVersion { volume, .. } => problem
+                .subject(volume)
+                .hint(format!("`stackferry versions {}` lists those that are there", shell(volume))),
+            VaultError::NoVolume { volume } => {
+                problem.subject(volume).hint("`stackferry volumes` lists those that are known")
+            }
+            VaultError::NoFile { volume, version, .. } => {
+                problem.subject(format_args!("{volume}@{version}")).hint("leave `--file` away for the disk itself")
+            }
+            VaultError::Pinned { volume, version } => problem
+                .subject(format_args!("{volume}@{version}"))
+                .hint(format!("unpin it first: stackferry unpin {}", shell(format_args!("{volume}@{version}")))),
+            VaultError::Locked { volume, version, .. } => problem
+                .subject(format_args!("{volume}@{version}"))
+                .hint("it can be deleted after that time; `vault.lock` says how long versions are locked"),
+            VaultError::LastGood { volume, version, .. } => problem
+                .subject(format_args!("{volume}@{version}"))
+                .hint("it is never deleted while there is no newer good one"),
+            VaultError::Conflict { volume, .. } => problem.subject(volume).hint(
+                "two disks may have one name: compare their GUIDs in App Volumes with `volume.json` in the vault",
+            ),
+            VaultError::Busy { subject, .. } => problem.subject(subject).maybe_hint(error.hint()),
+            VaultError::NoGroup { group, .. } => problem.subject(group).maybe_hint(error.hint()),
+            VaultError::Fenced { transfer, .. } | VaultError::Incomplete { transfer, .. } => {
+                problem.subject(transfer).maybe_hint(error.hint())
+            }
+            VaultError::Exists { path } => Self::exists(path),
+            VaultError::NoVault { path }
+            | VaultError::NotAVault { path }
+            | VaultError::OtherVault { path, .. }
+            | VaultError::NewerFormat { path, .. }
+            | VaultError::Denied { path, .. }
+            | VaultError::RecordDamaged { path, .. }
+            | VaultError::Io { path, .. } => problem.path(path).maybe_hint(error.hint()),
+            VaultError::TwoFileSystems { other, .. } => problem.path(other).maybe_hint(error.hint()),
+            error => problem.maybe_hint(error.hint()),
+        }
+    }
+}
+
+fn code(error: &VaultError) -> Code {
+    match error {
+        _ if error.is_no_space() => Code::NoSpace,
+        VaultError::Missing { .. } => Code::VaultMissing,
+        VaultError::NoVault { .. } => Code::NoVault,
+        VaultError::NotAVault { .. } => Code::NotAVault,
+        VaultError::OtherVault { .. } => Code::OtherVault,
+        VaultError::NewerFormat { .. } => Code::NewerFormat,
+        VaultError::TwoFileSystems { .. } => Code::TwoFileSystems,
+        VaultError::NoGroup { .. } => Code::BadConfig,
+        VaultError::Denied { .. } => Code::PermissionDenied,
+        VaultError::ReadOnly { .. } => Code::VaultReadOnly,
+        VaultError::NoVolume { .. } => Code::NoSuchVolume,
+        VaultError::NoVersion { .. } => Code::NoSuchVersion,
+        VaultError::NoFile { .. } => Code::NoSuchFile,
+        VaultError::RecordDamaged { .. } => Code::RecordDamaged,
+        VaultError::ManifestDamaged { .. } | VaultError::Damaged { .. } => Code::Damaged,
+        VaultError::Busy { .. } => Code::Busy,
+        VaultError::Pinned { .. } | VaultError::Locked { .. } | VaultError::LastGood { .. } => Code::VersionProtected,
+        VaultError::Conflict { .. } => Code::VaultConflict,
+        VaultError::Incomplete { .. } => Code::IncompleteCopy,
+        VaultError::Fenced { .. } => Code::LeaseLost,
+        VaultError::Exists { .. } => Code::Exists,
+        VaultError::Cancelled { .. } => Code::Interrupted,
+        _ => Code::VaultFailed,
+    }
+}

@@ -1,0 +1,9 @@
+//! What a person sees while something runs: bars on a terminal, plain lines elsewhere, and the log. All of it goes to
+//! stderr; stdout belongs to answers.
+
+mod lines;
+mod log;
+mod task;
+
+pub use log::{LogOptions, LogWriter, init, is_capped, subscriber};
+pub use task::{Reporter, Task};
