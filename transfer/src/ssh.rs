@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, AuthResult, Handle};
+use russh::client::{self, AuthResult, Handle, Session};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Disconnect, Preferred, cipher, compression};
 use tokio::net::TcpStream;
@@ -94,6 +94,10 @@ struct Client {
     refused: Arc<Mutex<Option<TransferError>>>,
 }
 
+type Opened = russh::Channel<client::Msg>;
+type Reply = client::ChannelOpenHandle;
+type Refusal = Result<(), russh::Error>;
+
 impl client::Handler for Client {
     type Error = russh::Error;
 
@@ -114,6 +118,73 @@ impl client::Handler for Client {
                 Ok(false)
             }
         }
+    }
+
+    // A host has no channel to open to us; the library would let it. What drops `reply` says no.
+
+    async fn server_channel_open_session(&mut self, _: Opened, _reply: Reply, _: &mut Session) -> Refusal {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: Opened,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        _reply: Reply,
+        _: &mut Session,
+    ) -> Refusal {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Opened,
+        _socket_path: &str,
+        _reply: Reply,
+        _: &mut Session,
+    ) -> Refusal {
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(&mut self, _: Opened, _reply: Reply, _: &mut Session) -> Refusal {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Opened,
+        _host_to_connect: &str,
+        _port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        _reply: Reply,
+        _: &mut Session,
+    ) -> Refusal {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Opened,
+        _socket_path: &str,
+        _reply: Reply,
+        _: &mut Session,
+    ) -> Refusal {
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Opened,
+        _originator_address: &str,
+        _originator_port: u32,
+        _reply: Reply,
+        _: &mut Session,
+    ) -> Refusal {
+        Ok(())
     }
 }
 
@@ -292,4 +363,10 @@ pub fn new_key(comment: &str) -> PrivateKey {
     let mut key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
     key.set_comment(comment);
     key
+}
+
+/// The public half of a key, as a line for `authorized_keys` or `issuers`.
+#[must_use]
+pub fn public_line(key: &PrivateKey) -> String {
+    key.public_key().to_openssh().unwrap_or_default()
 }

@@ -197,17 +197,44 @@ pub trait Sink: Source {
 
 /// Asks work on other threads to end soon. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<CancelNode>);
+
+#[derive(Debug, Default)]
+struct CancelNode {
+    asked: AtomicBool,
+    parent: Option<Cancel>,
+}
 
 impl Cancel {
+    /// One that ends with this one, and can be ended by itself.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self(Arc::new(CancelNode { asked: AtomicBool::new(false), parent: Some(self.clone()) }))
+    }
+
     /// Asks for the end.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.asked.store(true, Ordering::SeqCst);
     }
 
     /// Whether the end was asked for.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.asked.load(Ordering::SeqCst) || self.0.parent.as_ref().is_some_and(Cancel::is_cancelled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cancel;
+
+    #[test]
+    fn a_child_ends_with_its_parent_and_not_the_other_way() {
+        let parent = Cancel::default();
+        let (one, two) = (parent.child(), parent.child());
+        one.cancel();
+        assert!(one.is_cancelled() && !two.is_cancelled() && !parent.is_cancelled());
+        parent.clone().cancel();
+        assert!(two.is_cancelled());
     }
 }

@@ -5,13 +5,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use russh::keys::PrivateKey;
 use russh::{ChannelMsg, client};
-use stackferry_volume::io::MAX_SMALL_READ;
+use stackferry_volume::io::{Cancel, MAX_SMALL_READ};
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, Folder, FolderError};
 use tokio::runtime::Handle;
@@ -22,14 +22,39 @@ use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::ssh::{Connection, Login, Peer, load_key};
 use crate::wire::block::Failure;
-use crate::wire::control::{Content, Described, Direction, Hello, Issued, Listing, Op, Outcome, Request, Response};
+use crate::wire::control::{
+    Content, Described, Direction, Hello, Issued, Listing, Op, Outcome, Request, Response, SMALLEST_PAGE,
+};
 use crate::wire::frame::{FrameKind, FrameReader, encode_json};
 use crate::wire::{CONTROL_SUBSYSTEM, PROTOCOL};
 
-/// How long an endpoint may take to answer: a folder of many thousand files on a slow disk takes a while.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an endpoint may take, beyond being reachable at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// To answer a question: a folder of many thousand files on a slow disk takes a while.
+    pub answer: Duration,
+    /// To send the next whole frame of a file, of at most a block: one that answers signs of life but takes longer has
+    /// a disk that hangs.
+    pub stall: Duration,
+}
+
+impl Default for Patience {
+    /// 30 and 120 seconds.
+    fn default() -> Self {
+        Self { answer: Duration::from_secs(30), stall: Duration::from_secs(120) }
+    }
+}
+
+/// How long revoking a credential that is of no more use may take: it dies by itself.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long listing one folder may take, in all its pages.
+const LIST_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often something that waits looks whether it should end.
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 /// The user name that the service's key logs in as; endpoints go by the key.
 const SERVICE_USER: &str = "stackferry";
+/// How this program calls itself.
+const PROGRAM: &str = concat!("stackferry ", env!("CARGO_PKG_VERSION"));
 /// The receive window of the control connection.
 const CONTROL_MEMORY: u64 = 4 << 20;
 
@@ -38,6 +63,7 @@ pub struct EndpointClient {
     peer: Peer,
     key: Arc<PrivateKey>,
     runtime: Handle,
+    patience: Patience,
     asking: Mutex<Option<Asking>>,
 }
 
@@ -46,7 +72,6 @@ struct Asking {
     channel: russh::Channel<client::Msg>,
     reader: FrameReader,
     next: u64,
-    hello: Hello,
 }
 
 /// A credential as it was issued.
@@ -68,7 +93,18 @@ impl EndpointClient {
     /// # Errors
     /// `Key`.
     pub fn new(peer: Peer, key: &Path, runtime: Handle) -> Result<Self, TransferError> {
-        Ok(Self { peer, key: load_key(key)?, runtime, asking: Mutex::new(None) })
+        Ok(Self { peer, key: load_key(key)?, runtime, patience: Patience::default(), asking: Mutex::new(None) })
+    }
+
+    /// The same client with another patience.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// `host:port`.
@@ -77,7 +113,9 @@ impl EndpointClient {
         self.peer.address()
     }
 
-    pub(super) fn peer(&self) -> &Peer {
+    /// Where it is.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
@@ -85,15 +123,12 @@ impl EndpointClient {
         &self.runtime
     }
 
-    /// What the endpoint is, and what it has.
+    /// What the endpoint is, and what it has now.
     ///
     /// # Errors
     /// See [`TransferError`].
     pub fn hello(&self) -> Result<Hello, TransferError> {
-        self.runtime.block_on(async {
-            let mut asking = self.asking.lock().await;
-            self.connected(&mut asking).await.map(|asking| asking.hello.clone())
-        })
+        self.ask(Op::Hello { protocol: PROTOCOL, program: PROGRAM.to_owned() })
     }
 
     /// Asks for a credential for one file of a datastore; `life` is cut to whole seconds.
@@ -101,19 +136,35 @@ impl EndpointClient {
     /// # Errors
     /// See [`TransferError`]; `Refused` where the endpoint says no.
     pub fn issue(&self, datastore: &str, path: &str, life: Duration) -> Result<IssuedCredential, TransferError> {
+        self.issue_unless(&Cancel::default(), datastore, path, life)
+    }
+
+    pub(super) fn issue_unless(
+        &self,
+        cancel: &Cancel,
+        datastore: &str,
+        path: &str,
+        life: Duration,
+    ) -> Result<IssuedCredential, TransferError> {
         let op = Op::Issue {
             datastore: datastore.to_owned(),
             path: path.to_owned(),
             direction: Direction::Read,
             seconds: life.as_secs(),
         };
-        let issued: Issued = self.ask(op)?;
+        let issued: Issued = self.runtime.block_on(unless_cancelled(cancel, self.asked(op)))?;
         Ok(IssuedCredential {
             user: issued.user,
             password: Secret::new(issued.password),
             path: issued.path,
             life: Duration::from_secs(issued.seconds),
         })
+    }
+
+    /// Revokes what is of no more use, if that can be done at once.
+    pub(super) fn revoke_soon(&self, user: &str) {
+        let revoking = self.asked::<serde_json::Value>(Op::Revoke { user: user.to_owned() });
+        let _ = self.runtime.block_on(async { tokio::time::timeout(REVOKE_TIMEOUT, revoking).await });
     }
 
     /// Ends a credential and the connection made with it.
@@ -140,46 +191,30 @@ impl EndpointClient {
     }
 
     fn ask<T: serde::de::DeserializeOwned>(&self, op: Op) -> Result<T, TransferError> {
-        let outcome = self.runtime.block_on(async {
-            let mut asking = self.asking.lock().await;
-            let fresh = asking.is_none();
-            match self.ask_once(&mut asking, op.clone()).await {
-                // A connection that was kept may have been ended meanwhile: by a restart, or for being idle.
-                Err(error) if !fresh && error.retry() == crate::Retry::Transient => {
-                    *asking = None;
-                    self.ask_once(&mut asking, op).await
-                }
-                other => other,
-            }
-        })?;
-        match outcome {
-            Outcome::Ok(value) => serde_json::from_value(value).map_err(|error| {
-                TransferError::protocol(&self.address(), format!("its answer is not understood: {error}"))
-            }),
-            Outcome::Error(Failure { code, message }) => {
-                Err(TransferError::Refused { host: self.address(), code, message: clean(&message) })
-            }
-        }
+        self.runtime.block_on(self.asked(op))
+    }
+
+    async fn asked<T: serde::de::DeserializeOwned>(&self, op: Op) -> Result<T, TransferError> {
+        let mut slot = self.asking.lock().await;
+        let kept = slot.is_some();
+        let outcome = match self.ask_once(&mut slot, op.clone()).await {
+            // A connection that was kept may have been ended meanwhile: by a restart, or for being idle.
+            Err(TransferError::Unreachable { .. }) if kept => self.ask_once(&mut slot, op).await,
+            other => other,
+        }?;
+        drop(slot);
+        answered(&self.address(), outcome)
     }
 
     async fn ask_once(&self, slot: &mut Option<Asking>, op: Op) -> Result<Outcome, TransferError> {
-        let asking = self.connected(slot).await?;
-        let result = asking.ask(op).await;
-        if result.is_err() {
-            // What follows on this connection could answer another question.
-            *slot = None;
-        }
-        result
-    }
-
-    async fn connected<'a>(&self, slot: &'a mut Option<Asking>) -> Result<&'a mut Asking, TransferError> {
-        if slot.as_ref().is_some_and(|asking| asking.connection.is_closed()) {
-            *slot = None;
-        }
-        match slot {
-            Some(asking) => Ok(asking),
-            empty => Ok(empty.insert(self.connect().await?)),
-        }
+        // It goes back only after its answer: one that was not waited for would be taken for that to the next question.
+        let mut asking = match slot.take().filter(|asking| !asking.connection.is_closed()) {
+            Some(asking) => asking,
+            None => self.connect().await?,
+        };
+        let outcome = asking.ask(op, self.patience.answer).await?;
+        *slot = Some(asking);
+        Ok(outcome)
     }
 
     async fn connect(&self) -> Result<Asking, TransferError> {
@@ -197,30 +232,46 @@ impl EndpointClient {
         }
         })?;
         let channel = connection.subsystem(CONTROL_SUBSYSTEM).await?;
-        let hello = Hello { protocol: 0, program: String::new(), features: Vec::new(), datastores: Vec::new() };
-        let mut asking = Asking { connection, channel, reader: FrameReader::default(), next: 0, hello };
-        let program = concat!("stackferry ", env!("CARGO_PKG_VERSION")).to_owned();
-        let address = self.address();
-        match asking.ask(Op::Hello { protocol: PROTOCOL, program }).await? {
-            Outcome::Ok(value) => {
-                asking.hello = serde_json::from_value(value).map_err(|error| {
-                    TransferError::protocol(&address, format!("its greeting is not understood: {error}"))
-                })?;
-            }
-            Outcome::Error(Failure { code, message }) => {
-                return Err(TransferError::Refused { host: address, code, message: clean(&message) });
-            }
-        }
-        if asking.hello.protocol == 0 || asking.hello.protocol > PROTOCOL {
-            let what = format!("it speaks protocol {}, this program speaks {PROTOCOL}", asking.hello.protocol);
-            return Err(TransferError::protocol(&address, what));
+        let mut asking = Asking { connection, channel, reader: FrameReader::default(), next: 0 };
+        let greeting = Op::Hello { protocol: PROTOCOL, program: PROGRAM.to_owned() };
+        let hello: Hello = answered(&self.address(), asking.ask(greeting, self.patience.answer).await?)?;
+        if hello.protocol == 0 || hello.protocol > PROTOCOL {
+            let what = format!("it speaks protocol {}, this program speaks {PROTOCOL}", hello.protocol);
+            return Err(TransferError::protocol(&self.address(), what));
         }
         Ok(asking)
     }
 }
 
+fn answered<T: serde::de::DeserializeOwned>(address: &str, outcome: Outcome) -> Result<T, TransferError> {
+    match outcome {
+        Outcome::Ok(value) => serde_json::from_value(value)
+            .map_err(|error| TransferError::protocol(address, format!("its answer is not understood: {error}"))),
+        Outcome::Error(Failure { code, message }) => {
+            Err(TransferError::Refused { host: address.to_owned(), code: clean(&code), message: clean(&message) })
+        }
+    }
+}
+
+/// Waits, but not on once the end was asked for.
+pub(super) async fn unless_cancelled<T>(
+    cancel: &Cancel,
+    doing: impl Future<Output = Result<T, TransferError>>,
+) -> Result<T, TransferError> {
+    let cancelled = async {
+        while !cancel.is_cancelled() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancelled => Err(TransferError::Cancelled),
+        done = doing => done,
+    }
+}
+
 impl Asking {
-    async fn ask(&mut self, op: Op) -> Result<Outcome, TransferError> {
+    async fn ask(&mut self, op: Op, patience: Duration) -> Result<Outcome, TransferError> {
         self.next += 1;
         let id = self.next;
         let address = self.connection.address().to_owned();
@@ -250,10 +301,10 @@ impl Asking {
                 }
             }
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, asking).await.map_err(|_| TransferError::Silent {
+        tokio::time::timeout(patience, asking).await.map_err(|_| TransferError::Silent {
             host: address.clone(),
             doing: "answering a question",
-            after: ANSWER_TIMEOUT,
+            after: patience,
         })?
     }
 }
@@ -284,9 +335,6 @@ impl EndpointFolder {
                 "denied" => FolderError::Denied { path },
                 "unreachable" => FolderError::Unreachable { datastore: self.datastore.clone(), why: message },
                 "too_many" => FolderError::TooMany { path, most: MAX_FOLDER_ENTRIES },
-                "refused" if message.starts_with(self.datastore.as_str()) => {
-                    FolderError::Unreachable { datastore: self.datastore.clone(), why: message }
-                }
                 "refused" => FolderError::Refused { path, why: "the endpoint does not open it" },
                 _ => FolderError::Io { path, source: std::io::Error::other(message) },
             },
@@ -301,14 +349,15 @@ impl EndpointFolder {
 impl Folder for EndpointFolder {
     fn list(&self, path: &str) -> Result<Vec<Entry>, FolderError> {
         let mut entries: Vec<Entry> = Vec::new();
-        loop {
+        let began = Instant::now();
+        while began.elapsed() < LIST_TIMEOUT {
             let after = entries.last().map(|last| last.name.clone());
             let op = Op::List { datastore: self.datastore.clone(), path: path.to_owned(), after: after.clone() };
             let page: Listing = self.client.ask(op).map_err(|error| self.explain(path, error))?;
             // A list that does not go on would never end.
             let forward = page.entries.iter().is_sorted_by(|one, two| one.name <= two.name)
                 && page.entries.first().is_none_or(|first| after.as_ref().is_none_or(|after| first.name > *after));
-            if !forward || (page.more && page.entries.is_empty()) {
+            if !forward || (page.more && page.entries.len() < SMALLEST_PAGE) {
                 let what = format!("the list of {path} does not go forward");
                 return Err(self.explain(path, TransferError::protocol(&self.client.address(), what)));
             }
@@ -320,6 +369,9 @@ impl Folder for EndpointFolder {
                 return Ok(entries);
             }
         }
+        let host = self.client.address();
+        let late = TransferError::Silent { host, doing: "listing a folder", after: LIST_TIMEOUT };
+        Err(self.explain(path, late))
     }
 
     fn stat(&self, path: &str) -> Result<Option<Entry>, FolderError> {

@@ -1,0 +1,174 @@
+//! What every command works with: the configuration, the catalog, the vault, and the hosts that are asked.
+//!
+//! Each part is opened when it is first needed, so that a command does not fail for what it does not use.
+
+mod adopt;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use stackferry_catalog::Catalog;
+use stackferry_config::Config;
+use stackferry_discover::DescriptorCache;
+use stackferry_transfer::remote::EndpointClient;
+use stackferry_vault::{Reserve, Vault, VaultOptions};
+use stackferry_volume::io::Cancel;
+use tokio::runtime::Handle;
+
+use crate::problem::{Code, Problem};
+
+pub use adopt::{Adopted, vault_volumes, version_row};
+pub use sources::Source;
+pub(crate) use sources::config_kind;
+
+/// The program and its version, as it writes itself into manifests.
+pub const PROGRAM: &str = concat!("stackferry ", env!("CARGO_PKG_VERSION"));
+
+/// The parts that a command works with. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    config: Config,
+    catalog: Catalog,
+    runtime: Handle,
+    vault: OnceLock<Vault>,
+    endpoints: Mutex<BTreeMap<String, Arc<EndpointClient>>>,
+    descriptors: RwLock<DescriptorCache>,
+    cancel: Cancel,
+}
+
+/// The catalog's file below `state_dir`.
+#[must_use]
+pub fn catalog_path(config: &Config) -> PathBuf {
+    config.state_dir.join("catalog.sqlite")
+}
+
+impl App {
+    /// Opens the catalog, making it and the state folder where they are missing.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn open(config: Config, cancel: Cancel) -> Result<Self, Problem> {
+        if config.catalog.is_some() {
+            return Err(Problem::new(Code::BadConfig, "a catalog in PostgreSQL is not supported by this version")
+                .subject("catalog")
+                .hint("take `catalog` out of the configuration: the catalog is then a file in state_dir"));
+        }
+        make_state_dir(&config)?;
+        let catalog = Catalog::open(&catalog_path(&config)).await.map_err(Problem::from)?;
+        Ok(Self(Arc::new(Parts {
+            config,
+            catalog,
+            runtime: Handle::current(),
+            vault: OnceLock::new(),
+            endpoints: Mutex::new(BTreeMap::new()),
+            descriptors: RwLock::new(DescriptorCache::default()),
+            cancel,
+        })))
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The catalog.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.0.catalog
+    }
+
+    /// The runtime, for code on blocking threads that has to wait for the catalog.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        &self.0.runtime
+    }
+
+    /// Ends everything that runs.
+    #[must_use]
+    pub fn cancel(&self) -> &Cancel {
+        &self.0.cancel
+    }
+
+    /// The descriptors that were read before.
+    pub(crate) fn descriptors(&self) -> &RwLock<DescriptorCache> {
+        &self.0.descriptors
+    }
+
+    /// The vault. At the first call it is opened, or made where the catalog knows none and the folder is empty; one that
+    /// an empty catalog does not know is adopted: everything in it is taken into the catalog.
+    ///
+    /// # Errors
+    /// The vault's and the catalog's; a configuration without `[vault]`.
+    pub async fn vault(&self) -> Result<Vault, Problem> {
+        if let Some(vault) = self.0.vault.get() {
+            return Ok(vault.clone());
+        }
+        let known = self.catalog().vault_id().await?;
+        let expect = match &known {
+            Some(text) => Some(text.parse().map_err(|_| {
+                Problem::new(Code::CatalogDamaged, format!("the catalog says that its vault is `{text}`"))
+                    .hint("move the catalog's file away and run `stackferry rebuild`")
+            })?),
+            None => None,
+        };
+        let settings = self.config().vault()?;
+        let options = VaultOptions {
+            expect,
+            allow_create: expect.is_none(),
+            group: settings.group.as_ref().map(|group| group.as_str().to_owned()),
+            reserve: reserve(settings.reserve),
+            program: PROGRAM.to_owned(),
+        };
+        let path = settings.path.to_path_buf();
+        let vault = blocking(move || Vault::open(&path, &options)).await??;
+        if known.is_none() {
+            adopt::adopt(self.catalog(), &vault).await?;
+        }
+        Ok(self.0.vault.get_or_init(|| vault).clone())
+    }
+
+    /// The client for an endpoint, one for each.
+    ///
+    /// # Errors
+    /// The service's key can't be used.
+    pub fn endpoint(&self, settings: &stackferry_config::Endpoint) -> Result<Arc<EndpointClient>, Problem> {
+        let name = format!("{} {}", settings.host, settings.key.display());
+        let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = endpoints.get(&name) {
+            return Ok(Arc::clone(client));
+        }
+        let peer = sources::peer(&settings.host, &settings.trust);
+        let client = Arc::new(EndpointClient::new(peer, &settings.key, self.0.runtime.clone())?);
+        endpoints.insert(name, Arc::clone(&client));
+        Ok(client)
+    }
+}
+
+pub(crate) fn make_state_dir(config: &Config) -> Result<(), Problem> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = config.state_dir.to_path_buf();
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    made.map_err(|error| Problem::io("make the state folder", path.display(), &error))
+}
+
+fn reserve(reserve: stackferry_config::Reserve) -> Reserve {
+    match reserve {
+        stackferry_config::Reserve::Percent(percent) => Reserve::Percent(percent.get()),
+        stackferry_config::Reserve::Size(size) => Reserve::Bytes(size.as_bytes()),
+    }
+}
+
+/// Runs blocking work on a thread for it. A panic there is a problem of that work only.
+///
+/// # Errors
+/// The work panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Problem::internal("a part of the program failed; its log says where"))
+}

@@ -1,0 +1,180 @@
+//! The configured datastores, and how each is looked at and read.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use stackferry_config::{Datastore, HostPort, HostTrust, Route, RouteKind};
+use stackferry_discover::{DatastoreView, FolderSpec};
+use stackferry_transfer::known_hosts::HostKeys;
+use stackferry_transfer::remote::{EndpointClient, EndpointFolder};
+use stackferry_transfer::ssh::Peer;
+use stackferry_volume::local::LocalFolder;
+use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
+
+use super::App;
+use crate::problem::{Code, Problem};
+
+/// How one datastore's bytes are reached.
+#[derive(Clone)]
+pub enum Source {
+    /// It is mounted here.
+    Local(Arc<LocalFolder>),
+    /// An endpoint has it, under this name.
+    Endpoint {
+        /// The endpoint.
+        client: Arc<EndpointClient>,
+        /// The datastore's name there.
+        datastore: String,
+    },
+}
+
+impl Source {
+    /// The route's word in manifests and JSON.
+    #[must_use]
+    pub fn route(&self) -> RouteKind {
+        match self {
+            Source::Local(_) => RouteKind::Local,
+            Source::Endpoint { .. } => RouteKind::Endpoint,
+        }
+    }
+
+    /// The datastore, to be looked at.
+    #[must_use]
+    pub fn folder(&self) -> Arc<dyn Folder> {
+        match self {
+            Source::Local(folder) => Arc::<LocalFolder>::clone(folder),
+            Source::Endpoint { client, datastore } => Arc::new(EndpointFolder::new(Arc::clone(client), datastore)),
+        }
+    }
+
+    /// The host that is read from, for caps per host.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match self {
+            Source::Local(_) => "local".to_owned(),
+            Source::Endpoint { client, .. } => client.address(),
+        }
+    }
+
+    fn datastore_type(&self) -> Option<String> {
+        match self {
+            Source::Local(folder) => Some(if folder.is_nfs() { "NFS" } else { "OTHER" }.to_owned()),
+            Source::Endpoint { client, datastore } => {
+                let hello = client.hello().ok()?;
+                hello.datastores.into_iter().find(|info| info.name == *datastore).map(|info| info.kind)
+            }
+        }
+    }
+}
+
+/// A datastore that can't be looked at, and why. Scanning it gives just that.
+struct Unreachable {
+    datastore: String,
+    why: String,
+}
+
+impl Unreachable {
+    fn error(&self) -> FolderError {
+        FolderError::Unreachable { datastore: self.datastore.clone(), why: self.why.clone() }
+    }
+}
+
+impl Folder for Unreachable {
+    fn list(&self, _path: &str) -> Result<Vec<Entry>, FolderError> {
+        Err(self.error())
+    }
+    fn stat(&self, _path: &str) -> Result<Option<Entry>, FolderError> {
+        Err(self.error())
+    }
+    fn read(&self, _path: &str, _limit: usize) -> Result<Vec<u8>, FolderError> {
+        Err(self.error())
+    }
+}
+
+/// A host as the transfer wants it.
+pub(crate) fn peer(host: &HostPort, trust: &HostTrust) -> Peer {
+    let host_keys = match trust {
+        HostTrust::Key(key) => HostKeys::Line(key.as_str().to_owned()),
+        HostTrust::KnownHosts(path) => HostKeys::File(PathBuf::from(&**path)),
+    };
+    Peer { host: host.host.clone(), port: host.port, host_keys }
+}
+
+impl App {
+    /// How a datastore is reached. Blocks.
+    ///
+    /// # Errors
+    /// It is not mounted, or its host can't be asked at all.
+    pub fn source(&self, datastore: &Datastore) -> Result<Source, Problem> {
+        match &datastore.route {
+            Route::Local(local) => Ok(Source::Local(Arc::new(LocalFolder::open(&local.path)?))),
+            Route::Endpoint(endpoint) => {
+                Ok(Source::Endpoint { client: self.endpoint(endpoint)?, datastore: datastore.name.to_string() })
+            }
+            Route::Ssh(_) | Route::Esxi(_) => Err(Problem::new(
+                Code::Failed,
+                format!("this version can't read datastore {} by route `{}`", datastore.name, datastore.route.kind()),
+            )
+            .subject(&datastore.name)
+            .hint("use route `local`, or `endpoint` with `stackferry serve` on a machine that mounts the datastore")),
+        }
+    }
+
+    /// A configured datastore as discovery wants it; one that can't be reached is looked at all the same, and says so.
+    /// Blocks.
+    #[must_use]
+    pub fn view(&self, rank: usize, datastore: &Datastore) -> DatastoreView {
+        let (folder, datastore_type): (Arc<dyn Folder>, _) = match self.source(datastore) {
+            Ok(source) => (source.folder(), source.datastore_type()),
+            Err(problem) => {
+                let why = problem.message;
+                (Arc::new(Unreachable { datastore: datastore.name.to_string(), why }), None)
+            }
+        };
+        let folders = datastore
+            .folders
+            .iter()
+            .map(|folder| FolderSpec { path: folder.path.as_str().to_owned(), kind: folder.kind.map(kind) });
+        DatastoreView {
+            site: SiteName(datastore.site.as_str().to_owned()),
+            name: datastore.name.to_string(),
+            rank,
+            datastore_type,
+            folder,
+            folders: folders.collect(),
+            settle: SignedDuration::try_from(self.config().schedule.settle.duration()).unwrap_or(SignedDuration::ZERO),
+        }
+    }
+
+    /// The configured datastore of this site and name.
+    #[must_use]
+    pub fn datastore(&self, site: &SiteName, name: &str) -> Option<&Datastore> {
+        self.config()
+            .datastores
+            .iter()
+            .find(|datastore| datastore.site.as_str() == site.0 && datastore.name.as_str() == name)
+    }
+}
+
+/// The configuration's word for a kind, as the other rooms know it.
+pub(crate) fn kind(kind: stackferry_config::Kind) -> Kind {
+    match kind {
+        stackferry_config::Kind::Appstack => Kind::Appstack,
+        stackferry_config::Kind::Package => Kind::Package,
+        stackferry_config::Kind::Writable => Kind::Writable,
+        stackferry_config::Kind::Template => Kind::Template,
+        stackferry_config::Kind::Image => Kind::Image,
+    }
+}
+
+/// A kind as the configuration knows it.
+pub(crate) fn config_kind(kind: Kind) -> stackferry_config::Kind {
+    match kind {
+        Kind::Appstack => stackferry_config::Kind::Appstack,
+        Kind::Package => stackferry_config::Kind::Package,
+        Kind::Writable => stackferry_config::Kind::Writable,
+        Kind::Template => stackferry_config::Kind::Template,
+        Kind::Image => stackferry_config::Kind::Image,
+    }
+}

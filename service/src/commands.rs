@@ -1,0 +1,111 @@
+//! One module per verb. Each does what is asked and gives what is printed and how the program ends.
+
+mod audit;
+mod check;
+mod config;
+mod copy;
+mod discover;
+mod grant;
+mod rebuild;
+mod restore;
+mod run;
+mod serve;
+mod verify;
+mod volumes;
+
+use std::io::Write;
+
+use stackferry_config::Config;
+use stackferry_volume::io::Cancel;
+
+use crate::app::App;
+use crate::cli::{Cli, Command};
+use crate::output::{OutputFormat, View, print};
+use crate::problem::{Code, Exit, Problem};
+use crate::progress::Reporter;
+
+/// What a command works with before anything is opened.
+pub(crate) struct Context {
+    cli: Cli,
+    cancel: Cancel,
+    reporter: Reporter,
+}
+
+impl Context {
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Result<Config, Problem> {
+        let overrides = self.cli.global.overrides(std::env::vars_os());
+        Ok(Config::load(&self.cli.global.config, &overrides)?)
+    }
+
+    /// The program's parts, with the catalog open.
+    pub(crate) async fn app(&self) -> Result<App, Problem> {
+        App::open(self.config()?, self.cancel.clone()).await
+    }
+
+    /// Prints the answer.
+    pub(crate) fn print<V: View>(&self, view: &V) -> Result<(), Problem> {
+        print(view, self.output(), &mut std::io::stdout().lock()).or_else(|error| match error.kind() {
+            // Who reads the answer has read enough (`| head`).
+            std::io::ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(Problem::io("write to", "stdout", &error)),
+        })
+    }
+
+    pub(crate) fn output(&self) -> OutputFormat {
+        self.cli.global.output
+    }
+
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+}
+
+/// Runs the command line that was read.
+pub(crate) async fn run(cli: Cli, cancel: Cancel, reporter: Reporter) -> Result<Exit, Problem> {
+    let context = Context { cli, cancel, reporter };
+    let result = perform(&context).await;
+    match result {
+        // A signal makes many things fail in many ways; what happened is that somebody wanted it to end.
+        Err(problem) if context.cancel.is_cancelled() && problem.code != Code::Interrupted => {
+            tracing::debug!(message = problem.message, "what failed when the program was ended");
+            Err(Problem::interrupted("the command"))
+        }
+        other => other,
+    }
+}
+
+async fn perform(context: &Context) -> Result<Exit, Problem> {
+    match &context.cli.command {
+        Command::Check { config_only } => check::run(context, *config_only).await,
+        Command::Discover => discover::run(context).await,
+        Command::Run { once } => run::run(context, *once).await,
+        Command::Copy { volume, if_changed, wait } => copy::run(context, volume, *if_changed, wait.duration()).await,
+        Command::Volumes => volumes::volumes(context).await,
+        Command::Versions { volume } => volumes::versions(context, volume).await,
+        Command::Verify { target } => verify::run(context, target.as_ref()).await,
+        Command::Restore { target, to, overwrite } => restore::run(context, target, to, *overwrite).await,
+        Command::Grant { volume, file, life } => grant::run(context, volume, file.as_deref(), life.duration()).await,
+        Command::Serve => serve::run(context).await,
+        Command::Rebuild => rebuild::run(context).await,
+        Command::Pin { target, note } => volumes::pin(context, target, Some(note)).await,
+        Command::Unpin { target } => volumes::pin(context, target, None).await,
+        Command::Audit(what) => audit::run(context, what).await,
+        Command::Config(what) => config::run(context, *what),
+        Command::Completions { shell } => to_stdout(|out| crate::cli::completions(*shell, out)),
+        Command::Man { dir } => to_stdout(|out| crate::cli::man(dir.as_deref(), out)),
+    }
+}
+
+/// Writes a text that is no answer (a script, a page, a file) to stdout.
+fn to_stdout(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<Exit, Problem> {
+    let mut out = std::io::stdout().lock();
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Problem::io("write to", "stdout", &error)),
+        _ => Ok(Exit::Done),
+    }
+}

@@ -1,0 +1,84 @@
+//! `run`: rounds.
+
+use std::time::Duration;
+
+use stackferry_catalog::Trigger;
+
+use super::{Context, discover};
+use crate::app::App;
+use crate::engine::round::{self, RoundOutcome, RoundResult};
+use crate::output::{RunItem, RunOutcome, RunView};
+use crate::problem::{Code, Exit, Problem};
+
+pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> {
+    let app = context.app().await?;
+    if app.config().datastores.is_empty() {
+        return Err(Problem::new(Code::BadConfig, "the configuration names no datastore")
+            .subject("datastore")
+            .hint("add a [[datastore]] with name, route and path"));
+    }
+    if once {
+        let result = round(context, &app).await?;
+        let view = view(&result);
+        context.print(&view)?;
+        return match result {
+            RoundResult { interrupted: true, .. } => Err(Problem::interrupted("the round")),
+            RoundResult { blind: true, .. } => Ok(Exit::Failed),
+            RoundResult { partial: true, .. } if view.exit() == Exit::Done => Ok(Exit::Partly),
+            _ => Ok(view.exit()),
+        };
+    }
+    let every = app.config().schedule.every.duration();
+    while !context.cancel().is_cancelled() {
+        match round(context, &app).await {
+            Ok(result) => {
+                let view = view(&result);
+                tracing::info!(
+                    copied = view.copied,
+                    unchanged = view.unchanged,
+                    deferred = view.deferred,
+                    failed = view.failed,
+                    unprotectable = view.unprotectable,
+                    "a round has ended"
+                );
+            }
+            // The next round tries again: a vault that is mounted late, a database that was locked.
+            Err(problem) => tracing::error!(code = %problem.code, hint = problem.hint, "{}", problem.message),
+        }
+        let next = tokio::time::Instant::now() + every;
+        while tokio::time::Instant::now() < next && !context.cancel().is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(200).min(every)).await;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn round(context: &Context, app: &App) -> Result<RoundResult, Problem> {
+    let result = round::run(app, Trigger::Schedule, context.reporter()).await?;
+    discover::tell(&result.problems);
+    for volume in &result.volumes {
+        if let Some(problem) = &volume.problem {
+            tracing::error!(volume = %volume.volume, code = %problem.code, hint = problem.hint, "{}", problem.message);
+        }
+    }
+    Ok(result)
+}
+
+fn view(result: &RoundResult) -> RunView {
+    let mut view = RunView::default();
+    for volume in &result.volumes {
+        view.push(RunItem {
+            volume: volume.volume.clone(),
+            outcome: match volume.outcome {
+                RoundOutcome::Copied => RunOutcome::Copied,
+                RoundOutcome::Unchanged => RunOutcome::Unchanged,
+                RoundOutcome::Deferred => RunOutcome::Deferred,
+                RoundOutcome::Failed => RunOutcome::Failed,
+                RoundOutcome::Unprotectable => RunOutcome::Unprotectable,
+            },
+            version: volume.version.clone(),
+            reason: volume.reason.clone(),
+        });
+    }
+    view
+}

@@ -1,0 +1,21 @@
+//! `verify [VOLUME[@VERSION]]`.
+
+use super::Context;
+use crate::cli::Target;
+use crate::engine::versions;
+use crate::output::VerifyView;
+use crate::problem::{Exit, Problem};
+
+pub(super) async fn run(context: &Context, target: Option<&Target>) -> Result<Exit, Problem> {
+    let app = context.app().await?;
+    let what = target.map(ToString::to_string);
+    let task = context.reporter().start("verifying", what.as_deref().unwrap_or("all versions"), 0);
+    let verified = versions::verify(&app, what.as_deref(), task.progress()).await;
+    task.finish(if verified.is_ok() { "verified" } else { "failed" });
+    let mut view = VerifyView::default();
+    for (volume, version, damage) in verified?.versions {
+        view.push(&volume, &version, damage);
+    }
+    context.print(&view)?;
+    Ok(view.exit())
+}

@@ -1,0 +1,11 @@
+//! What the program does with volumes: look, decide, copy, check, put back. Commands, rounds and later the API are
+//! built of these.
+
+pub mod check;
+pub mod copy;
+pub mod find;
+pub mod inventory;
+pub mod round;
+pub mod versions;
+
+mod files;

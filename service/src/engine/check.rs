@@ -1,0 +1,128 @@
+//! Tries everything that the configuration names, and says for each what works and what to do about what does not.
+
+use std::path::Path;
+
+use stackferry_config::{Config, Datastore, SecretRef};
+use stackferry_vault::Vault;
+use stackferry_volume::Folder as _;
+
+use crate::app::{App, Source, blocking};
+use crate::problem::{Code, Problem};
+
+/// One thing that was tried.
+#[derive(Debug)]
+pub struct Finding {
+    /// What: a part of the configuration.
+    pub subject: String,
+    /// What works, or what is wrong.
+    pub result: Result<String, Problem>,
+}
+
+impl Finding {
+    fn new(subject: impl Into<String>, result: Result<impl Into<String>, Problem>) -> Self {
+        Self { subject: subject.into(), result: result.map(Into::into) }
+    }
+}
+
+/// What can be tried without asking anybody: secrets resolve, key files can be used.
+#[must_use]
+pub fn local(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![Finding::new("configuration", Ok("it can be read, and every value is in its range"))];
+    let secrets = config.app_volumes.iter().map(|one| (format!("password of app_volumes {}", one.name), &one.password));
+    let secrets =
+        secrets.chain(config.vspheres.iter().map(|one| (format!("password of vsphere {}", one.name), &one.password)));
+    findings.extend(secrets.map(|(subject, secret)| Finding::new(subject, resolve(secret))));
+    for datastore in &config.datastores {
+        if let stackferry_config::Route::Endpoint(endpoint) = &datastore.route {
+            findings.push(Finding::new(format!("key of datastore {}", datastore.name), key(&endpoint.key)));
+        }
+    }
+    if let Ok(serve) = config.serve() {
+        for (at, line) in serve.issuers.iter().enumerate() {
+            let parsed = stackferry_transfer::endpoint::issuer::parse(line)
+                .map(|issuer| format!("{} may ask for credentials", issuer.name));
+            let bad = |why| {
+                Problem::new(Code::BadConfig, why).hint("write a line as in authorized_keys: ssh-ed25519 AAAA… name")
+            };
+            findings.push(Finding::new(format!("serve.issuers, line {}", at + 1), parsed.map_err(bad)));
+        }
+    }
+    findings
+}
+
+fn resolve(secret: &SecretRef) -> Result<&'static str, Problem> {
+    secret.resolve()?;
+    Ok("it is there")
+}
+
+fn key(path: &Path) -> Result<String, Problem> {
+    let key = stackferry_transfer::ssh::load_key(path)?;
+    let fingerprint = stackferry_transfer::ssh::public_line(&key);
+    Ok(format!("it can be used; its public half is: {fingerprint}"))
+}
+
+/// Everything else: catalog, vault, datastores, the endpoint's own folders.
+pub async fn all(app: &App) -> Vec<Finding> {
+    let mut findings = local(app.config());
+    findings.push(Finding::new("catalog", catalog(app).await));
+    if app.config().serve().is_err() || app.config().vault().is_ok() {
+        findings.push(Finding::new("vault", vault(app).await));
+    }
+    for datastore in &app.config().datastores {
+        let (asking, datastore) = (app.clone(), datastore.clone());
+        let subject = format!("datastore {}", datastore.name);
+        let tried = blocking(move || try_datastore(&asking, &datastore)).await.and_then(|tried| tried);
+        findings.push(Finding::new(subject, tried));
+    }
+    if let Ok(serve) = app.config().serve() {
+        for (name, path) in &serve.datastores {
+            let opened = stackferry_volume::local::LocalFolder::open(path).and_then(|folder| folder.list(""));
+            let opened = opened.map(|entries| format!("{} entries at {}", entries.len(), path.display()));
+            findings.push(Finding::new(format!("served datastore {name}"), opened.map_err(Problem::from)));
+        }
+    }
+    findings
+}
+
+async fn catalog(app: &App) -> Result<String, Problem> {
+    app.catalog().quick_check().await?;
+    Ok(format!("{} is whole", app.catalog().path().display()))
+}
+
+async fn vault(app: &App) -> Result<String, Problem> {
+    let vault: Vault = app.vault().await?;
+    let space = vault.space()?;
+    vault.check_space(0)?;
+    Ok(format!("{} at {}: {} of {} bytes free", vault.id(), vault.path().display(), space.free, space.total))
+}
+
+fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
+    let source = app.source(datastore)?;
+    if let Source::Endpoint { client, datastore } = &source {
+        let hello = client.hello()?;
+        if !hello.datastores.iter().any(|info| info.name == *datastore) {
+            let has: Vec<_> = hello.datastores.iter().map(|info| info.name.as_str()).collect();
+            let message =
+                format!("the endpoint {} has no datastore {datastore}; it has: {}", client.address(), has.join(", "));
+            return Err(Problem::new(Code::Refused, message)
+                .subject(datastore)
+                .hint("name it in `datastores` of [serve] on that machine, or correct `name` here"));
+        }
+    }
+    let folder = source.folder();
+    let mut found = Vec::new();
+    for one in &datastore.folders {
+        match folder.list(one.path.as_str()) {
+            Ok(entries) => found.push(format!("{} ({} entries)", one.path, entries.len())),
+            Err(stackferry_volume::FolderError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if found.is_empty() {
+        let names: Vec<_> = datastore.folders.iter().map(|one| one.path.to_string()).collect();
+        return Err(Problem::new(Code::SourceMissing, format!("none of its folders is there: {}", names.join(", ")))
+            .subject(&datastore.name)
+            .hint("is it mounted? Correct `path` or `folders`"));
+    }
+    Ok(format!("by route {}: {}", source.route(), found.join(", ")))
+}

@@ -1,0 +1,199 @@
+//! Copying the files of one volume into the vault's incoming folder: whatever the route, each file goes through the
+//! same steps.
+//!
+//! 1. What an interrupted copy left of the file is hashed again; what matches is not read.
+//! 2. The blocks that are left are read. With a base (the last version), a block that equals the base's is only noted.
+//! 3. If the volume differs from the base, the noted blocks are taken from the base's files. Each is hashed as it is
+//!    read; one that does not match is read at the source again, and the base is reported as damaged.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use stackferry_catalog::{CredentialEnding, Direction, NewCredential};
+use stackferry_discover::{VolumeFile, VolumeLocation};
+use stackferry_transfer::remote::IssuedCredential;
+use stackferry_transfer::resume::resume;
+use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, TransferError};
+use stackferry_vault::{Incoming, VaultFile, Version};
+use stackferry_volume::block::BLOCK_BYTES;
+use stackferry_volume::manifest::{ByteCounts, FileRecord};
+use stackferry_volume::{BlockIndex, BlockMap, BlockState, Digest, Source as _, VolumeId};
+
+use crate::app::{App, Source};
+use crate::problem::Problem;
+
+/// What all files of one copy share.
+pub(super) struct Job<'a> {
+    pub(super) app: &'a App,
+    pub(super) volume: &'a VolumeId,
+    pub(super) place: &'a VolumeLocation,
+    pub(super) source: &'a Source,
+    pub(super) context: &'a CopyContext,
+    /// The last good version, to compare with.
+    pub(super) base: Option<&'a Version>,
+}
+
+/// A file that was copied, but for the blocks that equal the base's.
+pub(super) struct Copied {
+    pub(super) file: VolumeFile,
+    pub(super) sink: Arc<VaultFile>,
+    pub(super) outcome: FileOutcome,
+    /// Bytes that an earlier run had copied.
+    pub(super) resumed: u64,
+}
+
+impl Copied {
+    pub(super) fn record(&self) -> Option<FileRecord> {
+        Some(FileRecord {
+            name: self.file.name.clone(),
+            role: self.file.role,
+            mtime: self.file.mtime,
+            hole_map: self.outcome.hole_map,
+            blake3: self.outcome.blocks.file_digest()?,
+            blocks: self.outcome.blocks.clone(),
+        })
+    }
+}
+
+impl Job<'_> {
+    /// Steps 1 and 2 for one file. Blocks.
+    pub(super) fn copy(&self, incoming: &Incoming, file: &VolumeFile) -> Result<Copied, Problem> {
+        let sink = Arc::new(incoming.file(&file.name, file.bytes)?);
+        let mut done = BlockMap::new(file.bytes);
+        let mut resumed = 0;
+        if incoming.is_resumed() {
+            let left = resume(&*sink, self.context.workers, &self.context.cancel)
+                .map_err(|source| TransferError::Write { file: file.name.to_string(), source })?;
+            for block in &left.rejected {
+                tracing::warn!(volume = %self.volume, file = %file.name, %block, "what an interrupted copy left of this block does not match its digest; it is read again");
+            }
+            resumed = (0..left.done.blocks())
+                .map(BlockIndex)
+                .filter(|block| left.done.get(*block) != BlockState::Unknown)
+                .map(|block| block.len_in(file.bytes) as u64)
+                .sum();
+            self.context.progress.done(resumed);
+            done = left.done;
+        }
+        let base = self.base.and_then(|base| base.manifest().file(file.name.as_str()));
+        // A base of another length says nothing about the last blocks, and is not worth the special case.
+        let base = base.map(|record| &record.blocks).filter(|blocks| blocks.bytes() == file.bytes);
+        let outcome = self.read(file, &sink, done, base)?;
+        Ok(Copied { file: file.clone(), sink, outcome, resumed })
+    }
+
+    /// Reads the blocks that are not done, by the volume's route.
+    fn read(
+        &self,
+        file: &VolumeFile,
+        sink: &VaultFile,
+        done: BlockMap,
+        base: Option<&BlockMap>,
+    ) -> Result<FileOutcome, Problem> {
+        let path = self.place.location.sibling(file.name.as_str());
+        let copy = FileCopy { path: &path, bytes: file.bytes, mtime: file.mtime, sink, done, base };
+        match self.source {
+            Source::Local(folder) => Ok(stackferry_transfer::local::copy(folder, copy, self.context)?),
+            Source::Endpoint { client, datastore } => {
+                let host = client.address();
+                let mut issued = None;
+                let mut failed = None;
+                let outcome = client.copy(datastore, copy, self.context, &mut |credential| {
+                    failed = self.note_issued(file, &host, credential).err();
+                    issued = Some(credential.user.clone());
+                });
+                if let Some(name) = issued {
+                    self.note_ended(&name, &outcome);
+                }
+                // The credential lives a minute at most and for this file only; without its record no copy counts.
+                match failed {
+                    Some(problem) => Err(problem),
+                    None => Ok(outcome?),
+                }
+            }
+        }
+    }
+
+    fn note_issued(&self, file: &VolumeFile, host: &str, credential: &IssuedCredential) -> Result<(), Problem> {
+        let now = Timestamp::now();
+        let new = NewCredential {
+            name: credential.user.clone(),
+            volume: self.volume.clone(),
+            file: file.name.to_string(),
+            route: self.source.route().as_str().to_owned(),
+            host: host.to_owned(),
+            direction: Direction::Read,
+            standing: false,
+            issued: now,
+            expires: now.checked_add(credential.life).unwrap_or(now),
+        };
+        Ok(self.app.runtime().block_on(self.app.catalog().credential_issued(&new))?)
+    }
+
+    /// Writes down what became of a credential. A failure to is logged: the copy itself is what it is.
+    fn note_ended(&self, name: &str, outcome: &Result<FileOutcome, TransferError>) {
+        let catalog = self.app.catalog();
+        let written = self.app.runtime().block_on(async {
+            match outcome {
+                Err(TransferError::LoginRefused { .. }) => {
+                    catalog.credential_refused(name, "the host refused it").await?
+                }
+                Err(TransferError::HostKeyUnknown { .. } | TransferError::HostKeyChanged { .. }) => {}
+                _ => catalog.credential_used(name).await?,
+            }
+            if outcome.is_err() {
+                catalog.credential_ended(name, CredentialEnding::Revoked).await?;
+            }
+            Ok::<_, stackferry_catalog::CatalogError>(())
+        });
+        if let Err(error) = written {
+            tracing::error!(credential = name, error = %stackferry_transfer::describe(&error), "what became of a credential could not be recorded");
+        }
+    }
+
+    /// Step 3: takes the blocks that equal the base's from its files. Gives the blocks of the base that were damaged.
+    /// Blocks.
+    pub(super) fn take_from_base(&self, base: &Version, copied: &mut Copied) -> Result<Vec<BlockIndex>, Problem> {
+        let same = std::mem::take(&mut copied.outcome.same_as_base);
+        if same.is_empty() {
+            return Ok(Vec::new());
+        }
+        let source = base.open(copied.file.name.as_str())?;
+        let mut damaged = Vec::new();
+        let mut buffer = vec![0u8; usize::try_from(BLOCK_BYTES).unwrap_or(1 << 20)];
+        for block in same {
+            if self.context.cancel.is_cancelled() {
+                return Err(TransferError::Cancelled.into());
+            }
+            let bytes = buffer.get_mut(..block.len_in(copied.file.bytes)).unwrap_or_default();
+            let read = source.read_at(block.offset(), bytes);
+            let expected = copied.outcome.blocks.get(block);
+            if read.is_err() || BlockState::Data(Digest::of(bytes)) != expected {
+                damaged.push(block);
+                continue;
+            }
+            let write = |source| TransferError::Write { file: copied.file.name.to_string(), source };
+            copied.outcome.counts.stored +=
+                stackferry_volume::Sink::write_at(&*copied.sink, block.offset(), bytes).map_err(write)?;
+        }
+        if !damaged.is_empty() {
+            let mut done = copied.outcome.blocks.clone();
+            for block in &damaged {
+                done.set(*block, BlockState::Unknown);
+            }
+            let again = self.read(&copied.file, &copied.sink, done, None)?;
+            copied.outcome.counts = sum(&copied.outcome.counts, &again.counts);
+            copied.outcome.credentials += again.credentials;
+            copied.outcome.blocks = again.blocks;
+        }
+        Ok(damaged)
+    }
+}
+
+/// Two runs over one file: its length counts once.
+fn sum(one: &ByteCounts, other: &ByteCounts) -> ByteCounts {
+    let mut both = *one;
+    both.add(other);
+    both.logical = one.logical;
+    both
+}

@@ -1,0 +1,169 @@
+//! One discovery round: all datastores are scanned at once, and what they hold becomes one inventory.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use jiff::Timestamp;
+use stackferry_catalog::{
+    DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Reason, UnreachableDatastore, VolumeRow,
+    VolumeState,
+};
+use stackferry_discover::{ContentKey, Inventory, KnownVolume, Scan, ScanProblem, State, Volume, merge, scan};
+use stackferry_volume::name::decode;
+use stackferry_volume::{FileName, Location};
+
+use crate::app::{App, blocking};
+use crate::problem::Problem;
+
+/// What a round saw.
+#[derive(Debug)]
+pub struct Round {
+    /// The volumes.
+    pub inventory: Inventory,
+    /// What else a person should know: datastores that can't be reached, folders that can't be read.
+    pub problems: Vec<ScanProblem>,
+    /// Datastores that could be looked at.
+    pub reachable: usize,
+    /// All datastores.
+    pub datastores: usize,
+}
+
+/// Looks at every datastore, and records what is seen in the catalog.
+///
+/// # Errors
+/// The catalog's. A datastore that can't be reached is a problem in the round, not an error.
+pub async fn look(app: &App) -> Result<Round, Problem> {
+    let known = known_volumes(app).await?;
+    let looking = app.clone();
+    let scans = blocking(move || scan_all(&looking)).await?;
+    let mut problems = Vec::new();
+    for scan in &scans {
+        app.descriptors().write().unwrap_or_else(PoisonError::into_inner).absorb(scan);
+        problems.extend(scan.problems.iter().cloned());
+    }
+    let inventory = merge(&scans, &known);
+    app.catalog().record_inventory(&to_catalog(&inventory, &scans)).await?;
+    let reachable = scans.iter().filter(|scan| scan.reachable).count();
+    Ok(Round { inventory, problems, reachable, datastores: scans.len() })
+}
+
+fn scan_all(app: &App) -> Vec<Scan> {
+    let datastores = &app.config().datastores;
+    std::thread::scope(|scope| {
+        let scans: Vec<_> = datastores
+            .iter()
+            .enumerate()
+            .map(|(rank, datastore)| {
+                scope.spawn(move || {
+                    let view = app.view(rank, datastore);
+                    let cache = app.descriptors().read().unwrap_or_else(PoisonError::into_inner);
+                    scan(&view, &cache, Timestamp::now())
+                })
+            })
+            .collect();
+        // A scan that panicked is a datastore that was not looked at; its volumes stay as they were.
+        scans.into_iter().filter_map(|scan| scan.join().ok()).collect()
+    })
+}
+
+/// What the catalog, which indexes the vault, knows of volumes.
+async fn known_volumes(app: &App) -> Result<Vec<KnownVolume>, Problem> {
+    let rows = app.catalog().volumes().await?;
+    Ok(rows.iter().filter_map(known).collect())
+}
+
+fn known(row: &VolumeRow) -> Option<KnownVolume> {
+    let places = row.locations.iter().chain(&row.former_locations);
+    let content = places.clone().find_map(|place| content(&row.stem, place.fingerprint.as_ref()?));
+    Some(KnownVolume {
+        id: row.id.clone(),
+        kind: row.id.kind(),
+        stem: FileName::new(&row.stem).ok()?,
+        generation: row.generation,
+        guid: row.guid.clone(),
+        locations: places.map(|place| place.location.clone()).collect(),
+        content,
+    })
+}
+
+/// What told a disk from another, of what its files looked like: extents are named after the stem (`-flat.vmdk`,
+/// `-f001.vmdk`) by every tool that makes such disks.
+fn content(stem: &str, fingerprint: &stackferry_volume::Fingerprint) -> Option<ContentKey> {
+    let is_extent = |name: &str| {
+        let rest = name.strip_prefix(stem)?.strip_suffix(".vmdk")?;
+        let numbered = rest
+            .strip_prefix("-f")
+            .is_some_and(|number| number.len() == 3 && number.bytes().all(|digit| digit.is_ascii_digit()));
+        Some(rest == "-flat" || numbered)
+    };
+    let extents = fingerprint.files.iter().filter(|file| is_extent(&file.name) == Some(true));
+    let extent_bytes = extents.map(|file| file.bytes).sum();
+    (extent_bytes > 0).then_some(())?;
+    Some(ContentKey { extent_bytes, cid: fingerprint.cid.clone()?, uuid: None })
+}
+
+fn to_catalog(inventory: &Inventory, scans: &[Scan]) -> InventoryRound {
+    let key = |scan: &Scan| DatastoreKey { site: scan.site.clone(), datastore: scan.datastore.clone() };
+    let whys: BTreeMap<&str, &str> = scans
+        .iter()
+        .flat_map(|scan| &scan.problems)
+        .map(|problem| (problem.subject.as_str(), problem.text.as_str()))
+        .collect();
+    let unreachable = scans.iter().filter(|scan| !scan.reachable).map(|scan| {
+        let first = scan.problems.first().map(|problem| problem.text.clone());
+        let why = whys.get(scan.datastore.as_str()).map(|why| (*why).to_owned()).or(first);
+        UnreachableDatastore { key: key(scan), why: why.unwrap_or_else(|| "it could not be looked at".to_owned()) }
+    });
+    InventoryRound {
+        at: Timestamp::now(),
+        volumes: inventory.volumes.iter().filter(|volume| volume.state != State::Gone).map(observed).collect(),
+        scanned: scans.iter().filter(|scan| scan.complete).map(key).collect(),
+        unreachable: unreachable.collect(),
+        complete: !scans.is_empty() && scans.iter().all(|scan| scan.complete),
+    }
+}
+
+fn observed(volume: &Volume) -> ObservedVolume {
+    let locations = volume.locations.iter().filter(|place| place.seen).map(|place| ObservedLocation {
+        location: place.location.clone(),
+        datastore_type: place.datastore_type.clone(),
+        reachable: place.reachable,
+        fingerprint: Some(place.fingerprint.clone()),
+        settled: place.settled,
+    });
+    ObservedVolume {
+        id: volume.id.clone(),
+        stem: volume.stem.to_string(),
+        name: volume.name.clone(),
+        owner: volume.owner.clone(),
+        guid: volume.guid.clone(),
+        generation: volume.generation,
+        size_bytes: volume.size_bytes,
+        state: state(volume.state),
+        attached: volume.attached,
+        protectable: volume.protectable,
+        reason: volume
+            .reason
+            .as_ref()
+            .map(|reason| Reason { code: reason.code.to_string(), text: reason.text.clone() }),
+        remedy: volume.remedy.clone(),
+        locations: locations.collect(),
+    }
+}
+
+fn state(state: State) -> VolumeState {
+    match state {
+        State::Ready => VolumeState::Ready,
+        State::Deferred => VolumeState::Deferred,
+        State::Unprotectable => VolumeState::Unprotectable,
+        State::Gone => VolumeState::Gone,
+        State::Conflict => VolumeState::Conflict,
+        State::Incident => VolumeState::Incident,
+    }
+}
+
+/// A volume's name as a person reads it, for one that is known by its location only.
+#[must_use]
+pub fn shown_name(location: &Location) -> String {
+    decode(location.file().strip_suffix(".vmdk").unwrap_or(location.file()))
+}

@@ -1,0 +1,243 @@
+//! One full round: look, decide, copy what is due, within the caps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use stackferry_catalog::{Outcome, Reason, Trigger};
+use stackferry_discover::{Due, ScanProblem, State, Volume, due};
+use stackferry_volume::{VersionId, VolumeId};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::copy::{self, Wanted};
+use super::inventory;
+use crate::app::{App, blocking, config_kind};
+use crate::problem::{Code, Problem};
+use crate::progress::Reporter;
+
+/// What became of one volume in a round.
+#[derive(Debug)]
+pub struct VolumeResult {
+    /// The volume.
+    pub volume: VolumeId,
+    /// What became of it.
+    pub outcome: RoundOutcome,
+    /// The version that was made, or that it equals.
+    pub version: Option<VersionId>,
+    /// Why it was deferred, can't be protected, or failed.
+    pub reason: Option<Reason>,
+    /// The failure in full.
+    pub problem: Option<Problem>,
+}
+
+/// The words of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoundOutcome {
+    /// A version was made.
+    Copied,
+    /// It equals a committed version, by its fingerprint or by its digests.
+    Unchanged,
+    /// It is left alone for now.
+    Deferred,
+    /// Its copy failed.
+    Failed,
+    /// It can't be copied as it is.
+    Unprotectable,
+}
+
+/// What a round came to.
+#[derive(Debug)]
+pub struct RoundResult {
+    /// Every volume that is at its source, by id.
+    pub volumes: Vec<VolumeResult>,
+    /// What else a person should know.
+    pub problems: Vec<ScanProblem>,
+    /// Whether no datastore could be looked at.
+    pub blind: bool,
+    /// Whether some datastore could not be looked at in full.
+    pub partial: bool,
+    /// Whether it was ended before its time.
+    pub interrupted: bool,
+}
+
+impl RoundResult {
+    /// How many volumes came to this.
+    #[must_use]
+    pub fn count(&self, outcome: RoundOutcome) -> usize {
+        self.volumes.iter().filter(|volume| volume.outcome == outcome).count()
+    }
+}
+
+/// Does one round.
+///
+/// # Errors
+/// What keeps all volumes from being copied: the catalog's, the vault's.
+pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<RoundResult, Problem> {
+    let vault = app.vault().await?;
+    for (id, volume) in app.catalog().close_interrupted_attempts().await? {
+        tracing::info!(attempt = %id, %volume, "an attempt that was cut off is closed");
+    }
+    let sweeping = vault.clone();
+    let swept = blocking(move || sweeping.sweep(Timestamp::now())).await?;
+    if let Err(error) = swept {
+        tracing::warn!(error = %stackferry_transfer::describe(&error), "leftovers in the vault could not be swept");
+    }
+    let round = inventory::look(app).await?;
+    let mut volumes = Vec::new();
+    let mut waiting = Vec::new();
+    for volume in round.inventory.volumes {
+        match decide(app, &volume).await? {
+            Decision::Copy => waiting.push(volume),
+            Decision::Leave(result) => volumes.push(result),
+            Decision::Forget => {}
+        }
+    }
+    let (copied, interrupted) = copy_all(app, waiting, trigger, reporter).await?;
+    volumes.extend(copied);
+    volumes.sort_by(|one, other| one.volume.cmp(&other.volume));
+    let blind = round.reachable == 0 && round.datastores > 0;
+    let partial = round.reachable < round.datastores;
+    Ok(RoundResult { volumes, problems: round.problems, blind, partial, interrupted })
+}
+
+enum Decision {
+    Copy,
+    Leave(VolumeResult),
+    /// It is not at its source: there is nothing to be said of it in a round.
+    Forget,
+}
+
+async fn decide(app: &App, volume: &Volume) -> Result<Decision, Problem> {
+    let reason =
+        volume.reason.as_ref().map(|reason| Reason { code: reason.code.to_string(), text: reason.text.clone() });
+    let leave = |outcome, version| {
+        let (volume, reason) = (volume.id.clone(), reason.clone());
+        Ok(Decision::Leave(VolumeResult { volume, outcome, version, reason, problem: None }))
+    };
+    match volume.state {
+        State::Gone => return Ok(Decision::Forget),
+        State::Deferred => return leave(RoundOutcome::Deferred, None),
+        State::Unprotectable => return leave(RoundOutcome::Unprotectable, None),
+        State::Ready | State::Conflict | State::Incident => {}
+    }
+    let Some(row) = app.catalog().volume(&volume.id).await? else { return Ok(Decision::Copy) };
+    let baselines: Vec<_> = app
+        .catalog()
+        .baselines(&volume.id)
+        .await?
+        .into_iter()
+        .map(|baseline| {
+            // The catalog keeps whether the reading could be trusted; the decision asks by when it was made.
+            let observed = if baseline.settled { Timestamp::MAX } else { Timestamp::MIN };
+            stackferry_discover::Baseline { location: baseline.location, fingerprint: baseline.fingerprint, observed }
+        })
+        .collect();
+    let now = Timestamp::now();
+    let max_age = app.config().schedule.of(config_kind(volume.kind)).max_age;
+    let max_age = max_age.and_then(|age| SignedDuration::try_from(age.duration()).ok());
+    // Every place is asked, not only the one that would be read: a change at any of them is one.
+    let mut verdict = Due::No;
+    for place in volume.usable() {
+        let one = due(volume, place, &baselines, row.good_versions > 0, max_age, row.last_success, now);
+        if one != Due::No {
+            verdict = one;
+            break;
+        }
+    }
+    match verdict {
+        Due::No => leave(RoundOutcome::Unchanged, row.last_version),
+        why => {
+            tracing::debug!(volume = %volume.id, ?why, "it is due");
+            Ok(Decision::Copy)
+        }
+    }
+}
+
+/// Copies volumes side by side: `limits.transfers` at once, `limits.per_host` from one host.
+async fn copy_all(
+    app: &App,
+    waiting: Vec<Volume>,
+    trigger: Trigger,
+    reporter: &Reporter,
+) -> Result<(Vec<VolumeResult>, bool), Problem> {
+    let limits = &app.config().limits;
+    let all = Arc::new(Semaphore::new(usize::try_from(limits.transfers).unwrap_or(1).max(1)));
+    let per_host = usize::try_from(limits.per_host).unwrap_or(1).max(1);
+    let mut hosts: BTreeMap<String, Arc<Semaphore>> = BTreeMap::new();
+    let mut copies = JoinSet::new();
+    for volume in waiting {
+        let host = host(app, &volume);
+        // Disks that are mounted here are no host of somebody else's: only the cap of all transfers holds for them.
+        let room = if host == "local" { limits.transfers } else { limits.per_host };
+        let room = usize::try_from(room).unwrap_or(per_host).max(1);
+        let host = Arc::clone(hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(room))));
+        let (app, all, reporter) = (app.clone(), Arc::clone(&all), reporter.clone());
+        copies.spawn(async move {
+            // A semaphore that is closed is one of a program that ends; none of these is ever closed.
+            let _host = host.acquire().await;
+            let _all = all.acquire().await;
+            copy_one(&app, volume, trigger, &reporter).await
+        });
+    }
+    let mut results = Vec::new();
+    let mut interrupted = false;
+    while let Some(joined) = copies.join_next().await {
+        match joined {
+            Ok(Some(result)) => results.push(result),
+            Ok(None) => interrupted = true,
+            // The panic is in the log; the others go on.
+            Err(error) => return Err(Problem::internal(format!("a copy failed: {error}"))),
+        }
+    }
+    Ok((results, interrupted))
+}
+
+fn host(app: &App, volume: &Volume) -> String {
+    let place = volume.usable().next();
+    let datastore = place.and_then(|place| app.datastore(&place.location.site, &place.location.datastore));
+    match datastore.map(|datastore| &datastore.route) {
+        Some(stackferry_config::Route::Endpoint(endpoint)) => endpoint.host.to_string(),
+        Some(stackferry_config::Route::Ssh(ssh)) => ssh.host.to_string(),
+        _ => "local".to_owned(),
+    }
+}
+
+/// None where the round was ended before it began.
+async fn copy_one(app: &App, volume: Volume, trigger: Trigger, reporter: &Reporter) -> Option<VolumeResult> {
+    if app.cancel().is_cancelled() {
+        return None;
+    }
+    let bytes = copy::choose_bytes(&volume);
+    let task = reporter.start("copying", &volume.id.to_string(), bytes);
+    let wanted = Wanted { if_changed: true, trigger, wait: Duration::ZERO, progress: task.progress() };
+    let done = copy::copy(app, &volume, wanted).await;
+    let id = volume.id.clone();
+    let result = |outcome, version, reason, problem| {
+        Some(VolumeResult { volume: id.clone(), outcome, version, reason, problem })
+    };
+    match done {
+        Ok(done) => {
+            task.finish(done.outcome.as_str());
+            let outcome = match done.outcome {
+                Outcome::Copied => RoundOutcome::Copied,
+                Outcome::Unchanged => RoundOutcome::Unchanged,
+                Outcome::Deferred => RoundOutcome::Deferred,
+                _ => RoundOutcome::Failed,
+            };
+            result(outcome, done.version, done.reason, None)
+        }
+        Err(problem) => {
+            task.finish("failed");
+            let reason = Reason { code: problem.code.to_string(), text: problem.message.clone() };
+            // Another process copies it just now: that is as good as copying it.
+            let outcome = match problem.code {
+                Code::Busy | Code::LeaseLost => RoundOutcome::Deferred,
+                Code::NotProtectable => RoundOutcome::Unprotectable,
+                _ => RoundOutcome::Failed,
+            };
+            result(outcome, None, Some(reason), Some(problem))
+        }
+    }
+}
