@@ -11,6 +11,7 @@ pub mod issuer;
 
 mod control;
 mod grants;
+mod line;
 mod listener;
 mod scp;
 mod send;
@@ -79,10 +80,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// A datastore that this endpoint has.
     pub(crate) fn folder(&self, datastore: &str) -> Result<LocalFolder, FolderError> {
-        let path = self.datastores.get(datastore).ok_or_else(|| FolderError::Refused {
-            path: datastore.to_owned(),
-            why: "this endpoint has no datastore of that name",
+        let path = self.datastores.get(datastore).ok_or_else(|| FolderError::Unreachable {
+            datastore: datastore.to_owned(),
+            why: "this endpoint has none of that name".to_owned(),
         })?;
         LocalFolder::open(path)
     }
@@ -139,8 +141,12 @@ impl Endpoint {
     }
 }
 
-/// Reads the host key, or makes it: written whole under another name, then linked into place, so that two that start
-/// at once agree on one key and a crash leaves none that is cut.
+/// Reads the host key, or makes it. A key that changes by itself would lock every client out, so:
+///  1. the key is written whole to a fresh name beside its own, and brought onto the disk;
+///  2. it is linked to its own name, which fails where another that starts at once was first: then that one's counts;
+///  3. the fresh name is removed, and the folder is brought onto the disk before the key is shown to anybody.
+///
+/// A crash before 2 leaves no key, after it a whole one; at worst a fresh name is left over, which nobody reads.
 fn host_key(path: &Path) -> Result<PrivateKey, TransferError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
@@ -150,7 +156,7 @@ fn host_key(path: &Path) -> Result<PrivateKey, TransferError> {
         let key = ssh::new_key("stackferry endpoint");
         let text = key.to_openssh(russh::keys::ssh_key::LineEnding::LF).map_err(|error| bad(error.to_string()))?;
         let mut other = path.as_os_str().to_owned();
-        other.push(format!(".{}", std::process::id()));
+        other.push(format!(".{:016x}", rand::random::<u64>()));
         let other = PathBuf::from(other);
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&other).map_err(failed)?;
@@ -161,6 +167,8 @@ fn host_key(path: &Path) -> Result<PrivateKey, TransferError> {
         });
         std::fs::remove_file(&other).map_err(failed)?;
         linked.map_err(failed)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     }
     ssh::load_key(path).map(|key| (*key).clone())
 }

@@ -170,6 +170,10 @@ impl TransferError {
             | Self::Cancelled
             | Self::Worker { .. } => Retry::Transient,
             Self::Refused { code, .. } if code == "busy" => Retry::Busy,
+            // Its datastore or its disk is in trouble, not what was asked.
+            Self::Refused { code, .. } if matches!(code.as_str(), "unreachable" | "io" | "internal") => {
+                Retry::Transient
+            }
             Self::Folder(FolderError::Unreachable { .. } | FolderError::Io { .. }) => Retry::Transient,
             _ => Retry::Permanent,
         }

@@ -10,7 +10,7 @@ use stackferry_volume::local::{LocalFolder, LocalSource};
 
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
-use crate::receive::Receiver;
+use crate::receive::{Receiver, join};
 use crate::walk::{Step, Walker};
 
 /// Copies one file of a mounted datastore: only what its hole map calls data is read, once.
@@ -20,20 +20,15 @@ use crate::walk::{Step, Walker};
 pub fn copy(folder: &LocalFolder, file: FileCopy<'_>, context: &CopyContext) -> Result<FileOutcome, TransferError> {
     let source = folder.open_file(file.path)?;
     check_unchanged(&source, &file)?;
-    let receiver = Receiver::new(&file, context);
+    let receiver = Receiver::new(&file, context)?;
     let walker = Mutex::new(Walker::new(&source, &file.done));
     std::thread::scope(|scope| {
-        scope.spawn(|| receiver.record());
-        let workers: Vec<_> =
-            (0..context.workers.max(1)).map(|_| scope.spawn(|| work(&source, file.path, &walker, &receiver))).collect();
-        for worker in workers {
-            match worker.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => receiver.fail(error),
-                Err(_) => receiver.fail(TransferError::Worker { file: file.path.to_owned() }),
-            }
-        }
+        let recorder = scope.spawn(|| receiver.record());
+        let work = || receiver.run(|| work(&source, file.path, &walker, &receiver));
+        let workers: Vec<_> = (0..context.workers.max(1)).map(|_| scope.spawn(work)).collect();
+        join(workers);
         receiver.close();
+        join([recorder]);
     });
     let outcome = receiver.finish(source.hole_map(), 0)?;
     check_unchanged(&source, &file)?;

@@ -45,7 +45,14 @@ struct State {
 }
 
 impl<'a> Receiver<'a> {
-    pub(crate) fn new(file: &FileCopy<'a>, context: &'a CopyContext) -> Self {
+    /// # Errors
+    /// `Write` where the sink or what is known of it is not of the file's length: the copy would look whole and not be.
+    pub(crate) fn new(file: &FileCopy<'a>, context: &'a CopyContext) -> Result<Self, TransferError> {
+        if [file.sink.bytes(), file.done.bytes()] != [file.bytes; 2] {
+            let what = "what is written to, or known of it, is not of the file's length";
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
+            return Err(TransferError::Write { file: file.path.to_owned(), source });
+        }
         let state = State {
             blocks: file.done.clone(),
             same_as_base: Vec::new(),
@@ -55,7 +62,7 @@ impl<'a> Receiver<'a> {
             closed: false,
             failed: None,
         };
-        Self {
+        Ok(Self {
             path: file.path,
             sink: file.sink,
             base: file.base,
@@ -63,7 +70,7 @@ impl<'a> Receiver<'a> {
             counters: Counters::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,6 +146,8 @@ impl<'a> Receiver<'a> {
     /// Records blocks as they come, until [`Receiver::close`]. Runs on a thread of its own; with what is recorded an
     /// interrupted copy goes on, so it records what it can after a failure too.
     pub(crate) fn record(&self) {
+        // Writers wait for this thread: one that panics must not leave them waiting.
+        let _alarm = Alarm(self);
         loop {
             let mut state = self.lock();
             while state.waiting_bytes < RECORD_AT && !state.closed && state.failed.is_none() {
@@ -165,6 +174,14 @@ impl<'a> Receiver<'a> {
         }
     }
 
+    /// Runs one worker, whose failure ends the others' work at once.
+    pub(crate) fn run(&self, work: impl FnOnce() -> Result<(), TransferError>) {
+        let _alarm = Alarm(self);
+        if let Err(error) = work() {
+            self.fail(error);
+        }
+    }
+
     /// Says that no more blocks come.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
@@ -188,5 +205,23 @@ impl<'a> Receiver<'a> {
         same_as_base.sort_unstable();
         let counts = self.counters.totals(state.blocks.bytes());
         Ok(FileOutcome { blocks: state.blocks, same_as_base, hole_map, counts, credentials })
+    }
+}
+
+/// Fails the copy when its thread panics.
+struct Alarm<'r, 'a>(&'r Receiver<'a>);
+
+impl Drop for Alarm<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(TransferError::Worker { file: self.0.path.to_owned() });
+        }
+    }
+}
+
+/// Waits for all threads of a copy. A panic was told by its [`Alarm`], and must not become one of the caller's.
+pub(crate) fn join<'s>(threads: impl IntoIterator<Item = std::thread::ScopedJoinHandle<'s, ()>>) {
+    for thread in threads {
+        let _ = thread.join();
     }
 }

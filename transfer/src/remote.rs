@@ -3,4 +3,4 @@
 mod ask;
 mod fetch;
 
-pub use ask::{EndpointClient, EndpointFolder, IssuedCredential};
+pub use ask::{EndpointClient, EndpointFolder, IssuedCredential, Patience};

@@ -94,6 +94,7 @@ impl<'a> Walker<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use russh::server::Msg;
-use russh::{Channel, ChannelMsg};
-use stackferry_volume::{Folder, FolderError};
+use stackferry_volume::{Entry, Folder, FolderError};
 
 use super::Shared;
 use super::grants::Target;
+use super::line::Line;
 use crate::wire::PROTOCOL;
 use crate::wire::block::Failure;
 use crate::wire::control::{
@@ -19,34 +18,30 @@ use crate::wire::control::{
 };
 use crate::wire::frame::{FrameKind, FrameReader, encode_json};
 
-pub(super) async fn serve(mut channel: Channel<Msg>, shared: Arc<Shared>, issuer: String) {
+pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, issuer: String) {
     let mut reader = FrameReader::default();
-    while let Some(message) = channel.wait().await {
-        match message {
-            ChannelMsg::Data { data } => reader.push(&data),
-            ChannelMsg::Eof | ChannelMsg::Close => break,
-            _ => continue,
-        }
-        loop {
-            let frame = match reader.next_frame() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(issuer, %error, "a service broke the control protocol");
-                    let _ = channel.close().await;
-                    return;
+    let status = loop {
+        let frame = match reader.next_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => match line.next().await {
+                Some(data) => {
+                    reader.push(&data);
+                    continue;
                 }
-            };
-            let response = answer(&shared, &issuer, frame.kind, frame.payload.to_vec()).await;
-            let Ok(bytes) = encode_json(FrameKind::Response, &response) else { return };
-            if channel.data_bytes(bytes).await.is_err() {
-                return;
+                None => break 0,
+            },
+            Err(error) => {
+                tracing::warn!(issuer, %error, "a service broke the control protocol");
+                break 1;
             }
+        };
+        let response = answer(&shared, &issuer, frame.kind, frame.payload.to_vec()).await;
+        let Ok(bytes) = encode_json(FrameKind::Response, &response) else { break 1 };
+        if line.put(bytes).await.is_err() {
+            break 1;
         }
-    }
-    // The other side may be gone: nothing is left to say.
-    let _ = channel.exit_status(0).await;
-    let _ = channel.close().await;
+    };
+    line.finish(status).await;
 }
 
 async fn answer(shared: &Arc<Shared>, issuer: &str, kind: FrameKind, payload: Vec<u8>) -> Response {
@@ -141,9 +136,22 @@ fn list(shared: &Shared, datastore: &str, path: &str, after: Option<&str>) -> Re
     if let Some(after) = after {
         entries.retain(|entry| entry.name.as_str() > after);
     }
-    let more = entries.len() > LIST_PAGE;
-    entries.truncate(LIST_PAGE);
-    Ok(Listing { entries, more })
+    Ok(page(entries))
+}
+
+/// As many entries as one response holds. A name of control characters is six times as long in JSON.
+fn page(mut entries: Vec<Entry>) -> Listing {
+    let mut room = FrameKind::Response.limit().saturating_sub(4096);
+    let fits = entries.iter().take(LIST_PAGE).take_while(|entry| {
+        let bytes = serde_json::to_vec(entry).map_or(usize::MAX, |json| json.len() + 1);
+        let fits = bytes <= room;
+        room = room.saturating_sub(bytes);
+        fits
+    });
+    let count = fits.count();
+    let more = entries.len() > count;
+    entries.truncate(count);
+    Listing { entries, more }
 }
 
 fn issue(
@@ -157,6 +165,10 @@ fn issue(
     let Direction::Read = direction;
     if !(1..=MOST_GRANT_SECONDS).contains(&seconds) {
         return failure("bad_request", format!("a grant lives 1 to {MOST_GRANT_SECONDS} seconds"));
+    }
+    // SFTP and SCP know the file by this path, and compare it as text.
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return failure("refused", "a path has to be plain: folder/file, without . and .. and doubled slashes");
     }
     let opened = shared.folder(&datastore).and_then(|folder| folder.open_file(&path));
     let identity = match opened {
@@ -177,5 +189,36 @@ fn issue(
             path: shown,
         })),
         Err(super::grants::TooMany) => failure("busy", "too many credentials wait to be used"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::control::SMALLEST_PAGE;
+    use stackferry_volume::EntryKind;
+
+    #[test]
+    fn a_page_fits_into_its_frame_whatever_the_names() {
+        let entry = |name: String| Entry {
+            name,
+            utf8: true,
+            kind: EntryKind::Folder,
+            bytes: u64::MAX,
+            allocated: Some(u64::MAX),
+            mtime: jiff::Timestamp::MIN,
+            inode: Some(u64::MAX),
+        };
+        for character in ["\u{1}", "a", "\u{fffd}"] {
+            let entries: Vec<_> = (0..3000).map(|at| entry(format!("{at:05}{}", character.repeat(250)))).collect();
+            let listing = page(entries);
+            assert!(listing.more);
+            assert!((SMALLEST_PAGE..=LIST_PAGE).contains(&listing.entries.len()), "{}", listing.entries.len());
+            let response = Response { id: u64::MAX, outcome: Outcome::Ok(json(&listing)) };
+            let frame = encode_json(FrameKind::Response, &response).unwrap();
+            assert!(frame.len() - 5 <= FrameKind::Response.limit(), "{}", frame.len());
+        }
+        let listing = page((0..1000).map(|at| entry(format!("{at:05}"))).collect());
+        assert_eq!((listing.entries.len(), listing.more), (1000, false));
     }
 }

@@ -18,6 +18,13 @@ pub struct Issuer {
 }
 
 impl Issuer {
+    /// How it is named where one must not be taken for another: two keys may have the same comment.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let fingerprint = self.key.fingerprint(russh::keys::ssh_key::HashAlg::Sha256).to_string();
+        if self.name == fingerprint { fingerprint } else { format!("{} {fingerprint}", self.name) }
+    }
+
     /// Whether the service may come from this address. As in sshd(8): patterns with `*` and `?`, or networks in CIDR
     /// notation; `!` forbids.
     #[must_use]

@@ -106,44 +106,61 @@ async fn serve(
     mut dropped: watch::Receiver<bool>,
 ) {
     // A second handle on the socket ends the connection whatever its session is doing.
-    let Ok((stream, cut)) = split(stream) else { return };
+    let Ok((stream, cut)) = split(stream) else { return forget(&strangers, number) };
     let standing = watch::Sender::new(Standing::Stranger);
-    let mut known = standing.subscribe();
-    let session = Session::new(Arc::clone(&shared), from, standing);
+    let known = standing.subscribe();
+    let guest = Guest { number, cut, strangers, shared: Arc::clone(&shared), known: known.clone() };
+    let session = Session::new(shared, from, standing);
     let run = async {
         match server::run_stream(config, stream, session).await {
             Ok(running) => running.await,
             Err(error) => Err(error),
         }
     };
-    let watchdog = async {
-        let logged_in = tokio::time::timeout(LOGIN_GRACE, known.wait_for(|now| !matches!(now, Standing::Stranger)));
-        tokio::select! {
-            result = logged_in => if !matches!(result, Ok(Ok(_))) { return },
-            _ = dropped.wait_for(|dropped| *dropped) => return,
-        }
-        forget(&strangers, number);
-        let granted = match &*known.borrow() {
-            Standing::Credential(granted) => Some(granted.clone()),
-            _ => None,
-        };
-        match granted {
-            // A sender that is gone is a grant that was forgotten: nothing is left to wait for.
-            Some(mut granted) => {
-                let _ = granted.ended.wait_for(|ended| *ended).await;
-            }
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         result = run => if let Err(error) = result { tracing::debug!(%from, %error, "a connection ended") },
-        () = watchdog => tracing::debug!(%from, "a connection was ended"),
+        () = watch_over(&guest, known, &mut dropped) => tracing::debug!(%from, "a connection was ended"),
     }
-    // Best effort: the socket may be closed already.
-    let _ = cut.shutdown(std::net::Shutdown::Both);
-    forget(&strangers, number);
-    if let Standing::Credential(granted) = &*known.borrow() {
-        shared.grants.done(&granted.user);
+}
+
+/// Ends when the connection has to.
+async fn watch_over(guest: &Guest, mut known: watch::Receiver<Standing>, dropped: &mut watch::Receiver<bool>) {
+    let logged_in = tokio::time::timeout(LOGIN_GRACE, known.wait_for(|now| !matches!(now, Standing::Stranger)));
+    tokio::select! {
+        result = logged_in => if !matches!(result, Ok(Ok(_))) { return },
+        _ = dropped.wait_for(|dropped| *dropped) => return,
+    }
+    forget(&guest.strangers, guest.number);
+    let granted = match &*known.borrow() {
+        Standing::Credential(granted) => Some(granted.clone()),
+        _ => None,
+    };
+    match granted {
+        // A sender that is gone is a grant that was forgotten: nothing is left to wait for.
+        Some(mut granted) => {
+            let _ = granted.ended.wait_for(|ended| *ended).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What a connection leaves behind is cleared in whatever way it ends: by itself, by the watch, or with the endpoint.
+struct Guest {
+    number: u64,
+    cut: std::net::TcpStream,
+    strangers: Strangers,
+    shared: Arc<Shared>,
+    known: watch::Receiver<Standing>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Best effort: the socket may be closed already. The library's session is a task of its own, which ends with it.
+        let _ = self.cut.shutdown(std::net::Shutdown::Both);
+        forget(&self.strangers, self.number);
+        if let Standing::Credential(granted) = &*self.known.borrow() {
+            self.shared.grants.done(&granted.user);
+        }
     }
 }
 

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use russh::server::Msg;
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use stackferry_volume::Source;
 
 use super::Shared;
 use super::grants::{Granted, Target};
+use super::line::{Gone, Line};
 use super::send::open;
 
 /// The bytes read and sent at a time.
@@ -36,53 +35,62 @@ pub(super) fn is_for(command: &[u8], target: &Target) -> bool {
         rest = after.trim_start();
     }
     let path = target.shown_path();
-    reads && [path.clone(), format!("'{path}'"), crate::endpoint::scp::quoted(&path)].iter().any(|form| form == rest)
+    reads && [path.clone(), format!("'{path}'"), quoted(&path)].iter().any(|form| form == rest)
 }
 
 /// A path as one word of a POSIX shell: in single quotes, with each single quote taken out of them.
-pub(crate) fn quoted(path: &str) -> String {
+fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', "'\\''"))
 }
 
-pub(super) async fn serve(channel: Channel<Msg>, shared: Arc<Shared>, granted: Granted) {
-    let (mut read, write) = channel.split();
-    let status = match send(&mut read, &write, &shared, &granted).await {
+pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted) {
+    let status = match send(&mut line, &shared, &granted).await {
         Ok(()) => 0,
-        Err(None) => return,
-        Err(Some(message)) => {
-            tracing::warn!(user = granted.user, path = granted.target.shown_path(), "{message}");
-            if write.data_bytes(Bytes::from(format!("\x02scp: {message}\n"))).await.is_err() {
-                return;
-            }
+        Err(Stop::Gone) => 1,
+        Err(Stop::Tell(message)) => {
+            tracing::warn!(user = granted.user, path = granted.target.shown_path(), why = message, "scp ended");
+            let message = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+            // Whether the client still hears it makes no difference.
+            let _ = line.put(Bytes::from(format!("\x02scp: {message}\n"))).await;
             1
         }
     };
-    // The client may have hung up after the last byte; it has what it needs.
-    let _ = write.exit_status(status).await;
-    let _ = write.eof().await;
-    let _ = write.close().await;
+    line.finish(status).await;
 }
 
-/// The error is what the client is told; none where it is gone.
-async fn send(
-    read: &mut ChannelReadHalf,
-    write: &ChannelWriteHalf<Msg>,
-    shared: &Arc<Shared>,
-    granted: &Granted,
-) -> Result<(), Option<String>> {
+enum Stop {
+    /// The client is not there any more, or can't be told.
+    Gone,
+    /// The client is told.
+    Tell(String),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Self {
+        Stop::Gone
+    }
+}
+
+async fn send(line: &mut Line, shared: &Arc<Shared>, granted: &Granted) -> Result<(), Stop> {
     let target = granted.target.clone();
     let opened = tokio::task::spawn_blocking({
         let shared = Arc::clone(shared);
         move || open(&shared, &target)
     });
-    let source =
-        opened.await.map_err(|_| Some("the endpoint failed".to_owned()))?.map_err(|error| Some(error.message))?;
+    let source = opened
+        .await
+        .map_err(|_| Stop::Tell("the endpoint failed".to_owned()))?
+        .map_err(|error| Stop::Tell(error.message))?;
     let source = Arc::new(source);
-    acknowledged(read).await?;
+    acknowledged(line).await?;
     let path = &granted.target.path;
     let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
-    put(write, Bytes::from(format!("C0400 {} {name}\n", source.bytes()))).await?;
-    acknowledged(read).await?;
+    // A line's end in the name would be read as the protocol's next line.
+    if name.chars().any(char::is_control) {
+        return Err(Stop::Tell("a file with control characters in its name can't be sent by scp; use sftp".to_owned()));
+    }
+    line.put(Bytes::from(format!("C0400 {} {name}\n", source.bytes()))).await?;
+    acknowledged(line).await?;
     let mut at = 0;
     while at < source.bytes() {
         let len = usize::try_from(source.bytes() - at).unwrap_or(PIECE).min(PIECE);
@@ -94,37 +102,24 @@ async fn send(
             }
         });
         // The length was announced: what can't be read ends the connection, for there is no way to say so in between.
-        let piece = reading.await.map_err(|_| None)?.map_err(|_| None)?;
-        let sending = put(write, Bytes::from(piece));
+        let piece = reading.await.map_err(|_| Stop::Gone)?.map_err(|_| Stop::Gone)?;
         tokio::select! {
-            sent = sending => sent?,
-            () = hung_up(read) => return Err(None),
+            sent = line.put(Bytes::from(piece)) => sent?,
+            () = line.hung_up() => return Err(Stop::Gone),
         }
         at += len as u64;
     }
-    put(write, Bytes::from_static(b"\0")).await?;
-    acknowledged(read).await
-}
-
-async fn put(write: &ChannelWriteHalf<Msg>, bytes: Bytes) -> Result<(), Option<String>> {
-    write.data_bytes(bytes).await.map_err(|_| None)
+    line.put(Bytes::from_static(b"\0")).await?;
+    acknowledged(line).await
 }
 
 /// Waits for the client's zero byte.
-async fn acknowledged(read: &mut ChannelReadHalf) -> Result<(), Option<String>> {
-    loop {
-        match read.wait().await {
-            Some(ChannelMsg::Data { data }) if data.as_ref() == b"\0" => return Ok(()),
-            Some(ChannelMsg::Data { .. }) => return Err(Some("the client said something else than go on".to_owned())),
-            None | Some(ChannelMsg::Close | ChannelMsg::Eof) => return Err(None),
-            Some(_) => {}
-        }
+async fn acknowledged(line: &mut Line) -> Result<(), Stop> {
+    match line.next().await {
+        Some(data) if data.as_ref() == b"\0" => Ok(()),
+        Some(_) => Err(Stop::Tell("the client said something else than go on".to_owned())),
+        None => Err(Stop::Gone),
     }
-}
-
-/// Ends when the client hangs up; drains what it says meanwhile.
-async fn hung_up(read: &mut ChannelReadHalf) {
-    while !matches!(read.wait().await, None | Some(ChannelMsg::Close | ChannelMsg::Eof)) {}
 }
 
 #[cfg(test)]

@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use russh::server::Msg;
-use russh::{Channel, ChannelMsg, ChannelReadHalf};
 use stackferry_volume::Source;
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockState, Digest, is_zero};
 use stackferry_volume::io::Cancel;
@@ -19,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::grants::{Granted, Target};
+use super::line::{Gone, Line};
 use crate::local::read_block;
 use crate::walk::{Step, Walker};
 use crate::wire::PROTOCOL;
@@ -45,35 +44,26 @@ pub(super) fn open(shared: &Shared, target: &Target) -> Result<LocalSource, Fail
     }
 }
 
-pub(super) async fn serve(channel: Channel<Msg>, shared: Arc<Shared>, granted: Granted) {
-    let (mut read, write) = channel.split();
+pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted) {
     let result = async {
-        let (source, known, zstd) = agree(&mut read, &write, &shared, &granted.target).await?;
-        send(&mut read, &write, source, known, zstd, shared.workers).await
+        let (source, known, zstd) = agree(&mut line, &shared, &granted.target).await?;
+        send(&line, source, known, zstd, shared.workers).await
     }
     .await;
     let status = match result {
         Ok(()) => 0,
-        Err(Stop::Gone) => return,
+        Err(Stop::Gone) => 1,
         Err(Stop::Tell(failure)) => {
-            tracing::warn!(
-                user = granted.user,
-                path = granted.target.shown_path(),
-                code = failure.code,
-                "{}",
-                failure.message
-            );
-            let Ok(frame) = encode_json(FrameKind::Error, &failure) else { return };
-            if write.data_bytes(frame).await.is_err() {
-                return;
+            let Failure { code, message } = &failure;
+            tracing::warn!(user = granted.user, path = granted.target.shown_path(), code, why = message, "not sent");
+            if let Ok(frame) = encode_json(FrameKind::Error, &failure) {
+                // Whether the client still hears it makes no difference.
+                let _ = line.put(frame).await;
             }
             1
         }
     };
-    // The client may have hung up after the last frame; it has what it needs.
-    let _ = write.exit_status(status).await;
-    let _ = write.eof().await;
-    let _ = write.close().await;
+    line.finish(status).await;
 }
 
 enum Stop {
@@ -87,36 +77,29 @@ fn tell(code: &str, message: impl Into<String>) -> Stop {
     Stop::Tell(Failure { code: code.to_owned(), message: message.into() })
 }
 
-async fn next_frame(read: &mut ChannelReadHalf, reader: &mut FrameReader) -> Result<Frame, Stop> {
-    loop {
-        match reader.next_frame() {
-            Ok(Some(frame)) => return Ok(frame),
-            Ok(None) => {}
-            Err(error) => return Err(tell("bad_request", error.to_string())),
-        }
-        match tokio::time::timeout(REQUEST_TIMEOUT, read.wait()).await {
-            Ok(Some(ChannelMsg::Data { data })) => reader.push(&data),
-            Ok(Some(ChannelMsg::Eof | ChannelMsg::Close) | None) => return Err(Stop::Gone),
-            Ok(Some(_)) => {}
-            Err(_) => return Err(tell("bad_request", "nothing was asked for in time")),
-        }
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Self {
+        Stop::Gone
     }
 }
 
-type WriteHalf = russh::ChannelWriteHalf<Msg>;
-
-async fn put(write: &WriteHalf, bytes: Bytes) -> Result<(), Stop> {
-    write.data_bytes(bytes).await.map_err(|_| Stop::Gone)
+async fn next_frame(line: &mut Line, reader: &mut FrameReader) -> Result<Frame, Stop> {
+    let frame = async {
+        loop {
+            match reader.next_frame() {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => reader.push(&line.next().await.ok_or(Stop::Gone)?),
+                Err(error) => return Err(tell("bad_request", error.to_string())),
+            }
+        }
+    };
+    let late = || tell("bad_request", "nothing was asked for in time");
+    tokio::time::timeout(REQUEST_TIMEOUT, frame).await.map_err(|_| late())?
 }
 
-async fn agree(
-    read: &mut ChannelReadHalf,
-    write: &WriteHalf,
-    shared: &Arc<Shared>,
-    target: &Target,
-) -> Result<(LocalSource, Known, bool), Stop> {
+async fn agree(line: &mut Line, shared: &Arc<Shared>, target: &Target) -> Result<(LocalSource, Known, bool), Stop> {
     let mut reader = FrameReader::default();
-    let first = next_frame(read, &mut reader).await?;
+    let first = next_frame(line, &mut reader).await?;
     let open_request: Open = match first.kind {
         FrameKind::Open => {
             serde_json::from_slice(&first.payload).map_err(|error| tell("bad_request", error.to_string()))?
@@ -137,10 +120,10 @@ async fn agree(
         mtime: stamp.mtime,
         hole_map: source.hole_map(),
     };
-    put(write, encode_json(FrameKind::Opened, &answer).map_err(|_| Stop::Gone)?).await?;
+    line.put(encode_json(FrameKind::Opened, &answer).map_err(|_| Stop::Gone)?).await?;
     let mut known = Known::new(source.bytes());
     loop {
-        let frame = next_frame(read, &mut reader).await?;
+        let frame = next_frame(line, &mut reader).await?;
         match frame.kind {
             FrameKind::Known => {
                 known
@@ -163,107 +146,94 @@ struct Job {
     cancel: Cancel,
 }
 
-async fn send(
-    read: &mut ChannelReadHalf,
-    write: &WriteHalf,
-    source: LocalSource,
-    known: Known,
-    zstd: bool,
-    workers: usize,
-) -> Result<(), Stop> {
+async fn send(line: &Line, source: LocalSource, known: Known, zstd: bool, workers: usize) -> Result<(), Stop> {
     let rule = zstd.then(|| Mutex::new(Rule::new(workers)));
     let job = Arc::new(Job { source, known, rule, read: AtomicU64::new(0), cancel: Cancel::default() });
-    let (places, mut queue) = mpsc::channel(QUEUE);
+    let (places, queue) = mpsc::channel(QUEUE);
     let reading = tokio::task::spawn_blocking({
         let job = Arc::clone(&job);
         move || read_all(&job, &places, workers)
     });
+    let sent = tokio::select! {
+        sent = pass_on(line, &job, queue) => sent,
+        () = line.hung_up() => Err(Stop::Gone),
+    };
+    // The queue is gone with what was waiting for it, so that the workers end in any case.
+    job.cancel.cancel();
+    let walked = reading.await.map_err(|_| tell("internal", "the endpoint failed; its log says why"))?;
+    let data_frames = match (sent, walked) {
+        (Err(gone), _) => return Err(gone),
+        (_, Err(failure)) => return Err(Stop::Tell(failure)),
+        (Ok(Some(data_frames)), Ok(())) => data_frames,
+        (Ok(None), Ok(())) => return Err(tell("internal", "a worker failed; the log says why")),
+    };
+    let stamp = job.source.stamp().map_err(|error| tell("io", error.to_string()))?.0;
+    let end = End { read: job.read.load(Ordering::Relaxed), bytes: stamp.bytes, mtime: stamp.mtime, data_frames };
+    Ok(line.put(encode_json(FrameKind::End, &end).map_err(|_| Stop::Gone)?).await?)
+}
+
+/// Sends what the workers make, in order. Gives the number of DATA frames; none where a worker failed, for then its
+/// block is missing, and the walk's end tells why.
+async fn pass_on(line: &Line, job: &Job, mut queue: mpsc::Receiver<Place>) -> Result<Option<u64>, Stop> {
     let mut data_frames = 0u64;
     let mut runs = Runs::default();
-    let sending = async {
-        while let Some(place) = queue.recv().await {
-            // A worker that failed drops its place; the walk's end tells why.
-            let place: Place = place;
-            let Ok(frame) = place.await else { continue };
-            match runs.take(&frame) {
-                Some(Some(finished)) => put(write, finished).await?,
-                Some(None) => {}
-                None => {
-                    if let Some(finished) = runs.finish() {
-                        put(write, finished).await?;
-                    }
-                    data_frames += 1;
-                    let (bytes, began) = (frame.len(), Instant::now());
-                    put(write, frame).await?;
-                    if let Some(rule) = &job.rule {
-                        rule.lock().unwrap_or_else(PoisonError::into_inner).sent(bytes, began.elapsed());
-                    }
+    while let Some(place) = queue.recv().await {
+        let Ok(frame) = place.await else { return Ok(None) };
+        match runs.take(&frame, Instant::now()) {
+            Some(Some(finished)) => line.put(finished).await?,
+            Some(None) => {}
+            None => {
+                if let Some(finished) = runs.finish() {
+                    line.put(finished).await?;
+                }
+                data_frames += 1;
+                let (bytes, began) = (frame.len(), Instant::now());
+                line.put(frame).await?;
+                if let Some(rule) = &job.rule {
+                    rule.lock().unwrap_or_else(PoisonError::into_inner).sent(bytes, began.elapsed());
                 }
             }
         }
-        if let Some(finished) = runs.finish() {
-            put(write, finished).await?;
-        }
-        Ok(())
-    };
-    // The read half has to be drained, or the connection stands still; a client that closes ends the work.
-    let gone = async {
-        loop {
-            match read.wait().await {
-                None | Some(ChannelMsg::Close | ChannelMsg::Eof) => return,
-                Some(_) => {}
-            }
-        }
-    };
-    let sent = tokio::select! {
-        sent = sending => sent,
-        () = gone => Err(Stop::Gone),
-    };
-    if sent.is_err() {
-        job.cancel.cancel();
     }
-    drop(queue);
-    let walked = reading.await.map_err(|_| tell("internal", "the endpoint failed; its log says why"))?;
-    sent?;
-    walked.map_err(Stop::Tell)?;
-    let stamp = job.source.stamp().map_err(|error| tell("io", error.to_string()))?.0;
-    let end = End { read: job.read.load(Ordering::Relaxed), bytes: stamp.bytes, mtime: stamp.mtime, data_frames };
-    put(write, encode_json(FrameKind::End, &end).map_err(|_| Stop::Gone)?).await
+    if let Some(finished) = runs.finish() {
+        line.put(finished).await?;
+    }
+    Ok(Some(data_frames))
 }
 
 /// Joins ZERO frames, and SAME frames, that follow each other, so that a dense run of zeros is one frame. A run is let
-/// go after [`Runs::MOST`] blocks, as a sign of life.
+/// go after [`Runs::LONGEST`]: to a client that hears nothing, a slow disk full of zeros looks like a hung one.
 #[derive(Default)]
 struct Runs {
-    open: Option<(FrameKind, BlockIndex, u64)>,
+    open: Option<(FrameKind, BlockIndex, u64, Instant)>,
 }
 
 impl Runs {
-    const MOST: u64 = 1 << 12;
+    const LONGEST: Duration = Duration::from_secs(1);
 
     /// Takes a frame of a run: perhaps with the frame of the run before it. None for a frame of another kind.
-    fn take(&mut self, frame: &Bytes) -> Option<Option<Bytes>> {
+    fn take(&mut self, frame: &Bytes, now: Instant) -> Option<Option<Bytes>> {
         let kind = match frame.first() {
             Some(kind) if *kind == FrameKind::Zero as u8 => FrameKind::Zero,
             Some(kind) if *kind == FrameKind::Same as u8 => FrameKind::Same,
             _ => return None,
         };
         let (first, count) = crate::wire::block::read_run(frame.get(HEADER_BYTES..)?)?;
-        if let Some((open, begin, length)) = &mut self.open
+        if let Some((open, begin, length, since)) = &mut self.open
             && *open == kind
             && begin.0 + *length == first.0
-            && *length < Self::MOST
+            && now.duration_since(*since) < Self::LONGEST
         {
             *length += count;
             return Some(None);
         }
         let before = self.finish();
-        self.open = Some((kind, first, count));
+        self.open = Some((kind, first, count, now));
         Some(before)
     }
 
     fn finish(&mut self) -> Option<Bytes> {
-        self.open.take().map(|(kind, first, count)| encode(kind, &run_payload(first, count)))
+        self.open.take().map(|(kind, first, count, _)| encode(kind, &run_payload(first, count)))
     }
 }
 
@@ -337,11 +307,33 @@ fn make(job: &Job, block: BlockIndex, bytes: &[u8], packer: &mut Packer) -> Byte
     }
     let mut frame = Vec::with_capacity(crate::wire::block::MOST_DATA_FRAME);
     let rule = job.rule.as_ref();
-    let compress = rule.is_some_and(|rule| rule.lock().unwrap_or_else(PoisonError::into_inner).next());
+    let compress = rule.is_some_and(|rule| rule.lock().unwrap_or_else(PoisonError::into_inner).compress_next());
     let began = Instant::now();
     encode_data(block, bytes, &digest, compress.then_some(packer), &mut frame);
     if compress && let Some(rule) = rule {
         rule.lock().unwrap_or_else(PoisonError::into_inner).compressed(bytes.len(), frame.len(), began.elapsed());
     }
     Bytes::from(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_joined_but_not_kept_back() {
+        let zero = |first, count| encode(FrameKind::Zero, &run_payload(BlockIndex(first), count));
+        let same = |first, count| encode(FrameKind::Same, &run_payload(BlockIndex(first), count));
+        let mut runs = Runs::default();
+        let now = Instant::now();
+        assert_eq!(runs.take(&zero(0, 1), now), Some(None));
+        assert_eq!(runs.take(&zero(1, 5), now), Some(None));
+        assert_eq!(runs.take(&same(6, 1), now), Some(Some(zero(0, 6))));
+        assert_eq!(runs.take(&same(8, 1), now), Some(Some(same(6, 1))), "one was passed over");
+        assert_eq!(runs.take(&encode(FrameKind::Data, &[]), now), None);
+        let later = now + Runs::LONGEST;
+        assert_eq!(runs.take(&same(9, 1), later), Some(Some(same(8, 1))), "a sign of life is due");
+        assert_eq!(runs.finish(), Some(same(9, 1)));
+        assert_eq!(runs.finish(), None);
+    }
 }

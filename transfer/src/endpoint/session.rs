@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::grants::Granted;
+use super::line::Line;
 use super::{control, scp, send, sftp};
 use crate::wire::{BLOCK_SUBSYSTEM, CONTROL_SUBSYSTEM};
 
@@ -30,7 +31,7 @@ pub(super) struct Session {
     shared: Arc<Shared>,
     from: IpAddr,
     standing: watch::Sender<Standing>,
-    channel: Option<Channel<Msg>>,
+    channel: Option<Line>,
     opened: bool,
 }
 
@@ -43,7 +44,7 @@ impl Session {
         let mut issuers = self.shared.issuers.iter();
         let issuer = issuers.find(|issuer| issuer.key.key_data() == key.key_data())?;
         if issuer.may_come_from(self.from) {
-            return Some(issuer.name.clone());
+            return Some(issuer.shown());
         }
         tracing::warn!(target: "audit", issuer = issuer.name, from = %self.from, "a service's key from an address that it may not come from");
         None
@@ -173,7 +174,7 @@ impl Handler for Session {
         if std::mem::replace(&mut self.opened, true) {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         } else {
-            self.channel = Some(channel);
+            self.channel = Some(Line::new(channel));
             reply.accept().await;
         }
         Ok(())

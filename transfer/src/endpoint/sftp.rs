@@ -6,8 +6,6 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use russh::server::Msg;
-use russh::{Channel, ChannelMsg};
 use russh_sftp::protocol::{
     Attrs, Data, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status, StatusCode, Version,
 };
@@ -16,6 +14,7 @@ use stackferry_volume::local::LocalSource;
 
 use super::Shared;
 use super::grants::{Granted, Target};
+use super::line::Line;
 use super::send::open;
 
 /// The longest packet that is taken: requests to read are some hundred bytes long.
@@ -25,7 +24,7 @@ const MOST_READ: u32 = 256 << 10;
 /// The most handles at a time.
 const MOST_HANDLES: usize = 16;
 
-pub(super) async fn serve(mut channel: Channel<Msg>, shared: Arc<Shared>, granted: Granted) {
+pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted) {
     let mut server = Server { shared, target: granted.target, handles: Vec::new(), next: 0 };
     let mut buffer = BytesMut::new();
     let status = loop {
@@ -34,22 +33,17 @@ pub(super) async fn serve(mut channel: Channel<Msg>, shared: Arc<Shared>, grante
             Ok(Some(mut packet)) => {
                 let Ok(request) = Packet::try_from(&mut packet) else { break 1 };
                 let Ok(reply) = Bytes::try_from(server.answer(request).await) else { break 1 };
-                if channel.data_bytes(reply).await.is_err() {
-                    return;
+                if line.put(reply).await.is_err() {
+                    break 1;
                 }
             }
-            Ok(None) => match channel.wait().await {
-                Some(ChannelMsg::Data { data }) => buffer.extend_from_slice(&data),
-                Some(ChannelMsg::Eof) => break 0,
-                None | Some(ChannelMsg::Close) => return,
-                Some(_) => {}
+            Ok(None) => match line.next().await {
+                Some(data) => buffer.extend_from_slice(&data),
+                None => break 0,
             },
         }
     };
-    // The client may have hung up; nothing is left to say.
-    let _ = channel.exit_status(status).await;
-    let _ = channel.eof().await;
-    let _ = channel.close().await;
+    line.finish(status).await;
 }
 
 /// The next whole packet without its length; none while it is not here; an error if it is too long.

@@ -6,17 +6,17 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use russh::{ChannelMsg, client};
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState};
 
-use super::ask::{EndpointClient, IssuedCredential, clean};
+use super::ask::{EndpointClient, IssuedCredential, LOOK, clean, unless_cancelled};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
-use crate::receive::Receiver;
+use crate::receive::{Receiver, join};
 use crate::ssh::{Connection, Login};
 use crate::wire::block::{Codec, DataError, DataFrame, End, Failure, Open, Opened, known_payloads, read_run};
 use crate::wire::frame::{Frame, FrameKind, FrameReader, encode, encode_json};
@@ -26,10 +26,6 @@ use crate::wire::{BLOCK_SUBSYSTEM, PROTOCOL};
 const QUEUE: usize = 4;
 /// How long a credential may wait for its one login.
 const CREDENTIAL_LIFE: Duration = Duration::from_secs(60);
-/// A host that answers signs of life but sends nothing for so long has a disk that hangs.
-const STALL: Duration = Duration::from_secs(120);
-/// How often a waiting receiver looks whether it should end.
-const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) fn copy(
     endpoint: &EndpointClient,
@@ -38,12 +34,12 @@ pub(super) fn copy(
     context: &CopyContext,
     issued: &mut dyn FnMut(&IssuedCredential),
 ) -> Result<FileOutcome, TransferError> {
-    let credential = endpoint.issue(datastore, file.path, CREDENTIAL_LIFE)?;
+    let credential = endpoint.issue_unless(&context.cancel, datastore, file.path, CREDENTIAL_LIFE)?;
     issued(&credential);
     let fetched = fetch(endpoint, &file, context, &credential);
     if fetched.is_err() {
         // Used or not, it is of no more use. It dies by itself soon, whatever comes of this.
-        let _ = endpoint.revoke(&credential.user);
+        endpoint.revoke_soon(&credential.user);
     }
     fetched
 }
@@ -57,7 +53,7 @@ fn fetch(
     let runtime = endpoint.runtime();
     let login = Login::Password(credential.password.clone());
     let connecting = Connection::open(endpoint.peer(), &credential.user, &login, context.memory);
-    let connection = runtime.block_on(connecting)?;
+    let connection = runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
     let result = receive(endpoint, file, context, &connection);
     runtime.block_on(connection.close());
     result
@@ -69,12 +65,21 @@ struct Stream<'a> {
     channel: russh::Channel<client::Msg>,
     reader: FrameReader,
     wire: u64,
+    stall: Duration,
 }
 
 impl Stream<'_> {
     async fn put(&mut self, frame: Bytes) -> Result<(), TransferError> {
         self.wire += frame.len() as u64;
-        self.channel.data_bytes(frame).await.map_err(|_| self.connection.broken())
+        // A host that takes nothing leaves no room to send into.
+        match tokio::time::timeout(self.stall, self.channel.data_bytes(frame)).await {
+            Ok(sent) => sent.map_err(|_| self.connection.broken()),
+            Err(_) => Err(self.silent("taking what the copy needs")),
+        }
+    }
+
+    fn silent(&self, doing: &'static str) -> TransferError {
+        TransferError::Silent { host: self.connection.address().to_owned(), doing, after: self.stall }
     }
 
     async fn next(&mut self, ended: &dyn Fn() -> bool) -> Result<Frame, TransferError> {
@@ -87,18 +92,17 @@ impl Stream<'_> {
             if ended() {
                 return Err(TransferError::Cancelled);
             }
-            match tokio::time::timeout(LOOK, self.channel.wait()).await {
+            // Also where something comes, but never a whole frame.
+            if since.elapsed() > self.stall {
+                return Err(self.silent("sending a file"));
+            }
+            match tokio::time::timeout(LOOK.min(self.stall), self.channel.wait()).await {
                 Ok(Some(ChannelMsg::Data { data })) => {
                     self.wire += data.len() as u64;
                     self.reader.push(&data);
                 }
                 Ok(Some(ChannelMsg::Close) | None) => return Err(self.connection.broken()),
-                Ok(Some(_)) => {}
-                Err(_) if since.elapsed() > STALL => {
-                    let host = self.connection.address().to_owned();
-                    return Err(TransferError::Silent { host, doing: "sending a file", after: STALL });
-                }
-                Err(_) => {}
+                Ok(Some(_)) | Err(_) => {}
             }
         }
     }
@@ -129,41 +133,39 @@ fn receive(
     connection: &Connection,
 ) -> Result<FileOutcome, TransferError> {
     let runtime = endpoint.runtime();
-    let channel = runtime.block_on(connection.subsystem(BLOCK_SUBSYSTEM))?;
-    let mut stream = Stream { connection, channel, reader: FrameReader::default(), wire: 0 };
-    let opened = runtime.block_on(agree(&mut stream, file, context))?;
+    let starting = connection.subsystem(BLOCK_SUBSYSTEM);
+    let channel = runtime.block_on(unless_cancelled(&context.cancel, starting))?;
+    let mut stream =
+        Stream { connection, channel, reader: FrameReader::default(), wire: 0, stall: endpoint.patience().stall };
+    let opened = runtime.block_on(unless_cancelled(&context.cancel, agree(&mut stream, file)))?;
     check(file, opened.bytes, opened.mtime)?;
-    let receiver = Receiver::new(file, context);
+    let receiver = Receiver::new(file, context)?;
     let (queue, frames) = sync_channel::<DataFrame>(QUEUE);
-    let frames = Mutex::new(frames);
+    let frames = Arc::new(Mutex::new(frames));
     std::thread::scope(|scope| {
-        scope.spawn(|| receiver.record());
+        let recorder = scope.spawn(|| receiver.record());
         let workers: Vec<_> = (0..context.workers.max(1))
-            .map(|_| scope.spawn(|| work(&frames, file, connection.address(), &receiver)))
+            .map(|_| {
+                // Only the workers hold the queue's end: when all are gone, nobody waits for room in it.
+                let frames = Arc::clone(&frames);
+                scope.spawn(|| receiver.run(|| work(frames, file, connection.address(), &receiver)))
+            })
             .collect();
-        let received = runtime.block_on(receive_all(&mut stream, file, &receiver, queue));
-        if let Err(error) = received {
-            receiver.fail(error);
-        }
-        for worker in workers {
-            match worker.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => receiver.fail(error),
-                Err(_) => receiver.fail(TransferError::Worker { file: file.path.to_owned() }),
-            }
-        }
+        drop(frames);
+        receiver.run(|| runtime.block_on(receive_all(&mut stream, file, &receiver, queue)));
+        join(workers);
         receiver.close();
+        join([recorder]);
     });
     receiver.counters.wire.fetch_add(stream.wire, Ordering::Relaxed);
     receiver.finish(opened.hole_map, 1)
 }
 
-async fn agree(stream: &mut Stream<'_>, file: &FileCopy<'_>, context: &CopyContext) -> Result<Opened, TransferError> {
-    let cancelled = || context.cancel.is_cancelled();
+async fn agree(stream: &mut Stream<'_>, file: &FileCopy<'_>) -> Result<Opened, TransferError> {
     let open = Open { protocol: PROTOCOL, codecs: vec![Codec::None, Codec::Zstd] };
     let open = encode_json(FrameKind::Open, &open).map_err(|error| stream.broke(error.to_string()))?;
     stream.put(open).await?;
-    let frame = stream.next(&cancelled).await?;
+    let frame = stream.next(&|| false).await?;
     let opened: Opened = match frame.kind {
         FrameKind::Opened => serde_json::from_slice(&frame.payload)
             .map_err(|error| stream.broke(format!("OPENED is not understood: {error}")))?,
@@ -286,7 +288,7 @@ async fn receive_all(
 }
 
 fn work(
-    frames: &Mutex<Queue<DataFrame>>,
+    frames: Arc<Mutex<Queue<DataFrame>>>,
     file: &FileCopy<'_>,
     host: &str,
     receiver: &Receiver<'_>,
@@ -299,8 +301,7 @@ fn work(
         let next = frames.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(data) = next else { return Ok(()) };
         if receiver.ended() {
-            // Drains the queue, so that the receiving thread is not left waiting for room.
-            continue;
+            return Ok(());
         }
         let bytes = buffer.get_mut(..data.block.len_in(file.bytes)).unwrap_or_default();
         let unpacked = data.unpack(&mut unpacker, &mut scratch, bytes).map_err(|error| match error {
@@ -309,10 +310,7 @@ fn work(
             }
             other => TransferError::protocol(host, format!("block {} of {}: {other}", data.block, file.path)),
         });
-        let written = unpacked.and_then(|()| receiver.data(data.block, bytes, data.digest));
-        if let Err(error) = written {
-            receiver.fail(error);
-        }
+        unpacked.and_then(|()| receiver.data(data.block, bytes, data.digest))?;
     }
 }
 

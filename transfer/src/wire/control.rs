@@ -8,6 +8,9 @@ use super::block::Failure;
 
 /// The most entries in one response to `list`.
 pub const LIST_PAGE: usize = 1000;
+/// The fewest entries in a response to `list` that says that there are more: a server whose pages are shorter would keep
+/// its client asking for ever.
+pub const SMALLEST_PAGE: usize = 250;
 /// The longest life of a grant, in seconds.
 pub const MOST_GRANT_SECONDS: u64 = 3600;
 

@@ -36,7 +36,7 @@ impl Rule {
     }
 
     /// Whether the next block is to be compressed.
-    pub fn next(&mut self) -> bool {
+    pub fn compress_next(&mut self) -> bool {
         self.blocks += 1;
         self.on || self.blocks % PROBE_EVERY == 1
     }
@@ -78,6 +78,7 @@ fn as_f64(count: usize) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 mod tests {
     use super::*;
 
@@ -87,7 +88,7 @@ mod tests {
         for _ in 0..200 {
             let raw = 1usize << 20;
             let mut bytes = raw;
-            if rule.next() {
+            if rule.compress_next() {
                 bytes = (raw as f64 * left) as usize;
                 rule.compressed(raw, bytes, Duration::from_secs_f64(raw as f64 / 300e6));
             }
