@@ -7,6 +7,7 @@ mod sources;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use stackferry_catalog::Catalog;
@@ -37,6 +38,7 @@ struct Parts {
     vault: OnceLock<Vault>,
     endpoints: Mutex<BTreeMap<String, Arc<EndpointClient>>>,
     descriptors: RwLock<DescriptorCache>,
+    descriptors_loaded: AtomicBool,
     cancel: Cancel,
 }
 
@@ -66,6 +68,7 @@ impl App {
             vault: OnceLock::new(),
             endpoints: Mutex::new(BTreeMap::new()),
             descriptors: RwLock::new(DescriptorCache::default()),
+            descriptors_loaded: AtomicBool::new(false),
             cancel,
         })))
     }
@@ -97,6 +100,11 @@ impl App {
     /// The descriptors that were read before.
     pub(crate) fn descriptors(&self) -> &RwLock<DescriptorCache> {
         &self.0.descriptors
+    }
+
+    /// Whether this was asked before: the first one loads them.
+    pub(crate) fn descriptors_loaded(&self) -> bool {
+        self.0.descriptors_loaded.swap(true, Ordering::SeqCst)
     }
 
     /// The vault. At the first call it is opened, or made where the catalog knows none and the folder is empty; one that

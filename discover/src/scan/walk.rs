@@ -255,12 +255,8 @@ impl<'a> Walk<'a> {
                     Err(error @ FolderError::Unreachable { .. }) => return Err(error),
                     Err(error) => return Ok(Read::Failed(error)),
                 };
-                Arc::new(CachedDescriptor {
-                    bytes: entry.bytes,
-                    mtime: entry.mtime,
-                    read_at: self.scan.observed,
-                    content: Descriptor::parse_head(&head, entry.bytes, &candidate.name),
-                })
+                let read_at = self.scan.observed;
+                Arc::new(CachedDescriptor::new(head, entry.bytes, entry.mtime, read_at, &candidate.name))
             }
         };
         if cached.content.is_ok() {

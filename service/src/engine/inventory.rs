@@ -1,16 +1,16 @@
 //! One discovery round: all datastores are scanned at once, and what they hold becomes one inventory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::PoisonError;
 
 use jiff::Timestamp;
 use stackferry_catalog::{
-    DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Reason, UnreachableDatastore, VolumeRow,
-    VolumeState,
+    CachedDescriptor, DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Reason, UnreachableDatastore,
+    VolumeRow, VolumeState,
 };
 use stackferry_discover::{ContentKey, Inventory, KnownVolume, Scan, ScanProblem, State, Volume, merge, scan};
 use stackferry_volume::name::decode;
-use stackferry_volume::{FileName, Location};
+use stackferry_volume::{FileName, Location, SiteName};
 
 use crate::app::{App, blocking};
 use crate::problem::Problem;
@@ -34,6 +34,7 @@ pub struct Round {
 /// The catalog's. A datastore that can't be reached is a problem in the round, not an error.
 pub async fn look(app: &App) -> Result<Round, Problem> {
     let known = known_volumes(app).await?;
+    load_descriptors(app).await?;
     let looking = app.clone();
     let scans = blocking(move || scan_all(&looking)).await?;
     let mut problems = Vec::new();
@@ -41,10 +42,48 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
         app.descriptors().write().unwrap_or_else(PoisonError::into_inner).absorb(scan);
         problems.extend(scan.problems.iter().cloned());
     }
+    keep_descriptors(app, &scans).await?;
     let inventory = merge(&scans, &known);
     app.catalog().record_inventory(&to_catalog(&inventory, &scans)).await?;
     let reachable = scans.iter().filter(|scan| scan.reachable).count();
     Ok(Round { inventory, problems, reachable, datastores: scans.len() })
+}
+
+/// What earlier processes read of descriptors, once in the life of this one.
+async fn load_descriptors(app: &App) -> Result<(), Problem> {
+    if app.descriptors_loaded() {
+        return Ok(());
+    }
+    for datastore in &app.config().datastores {
+        let key =
+            DatastoreKey { site: SiteName(datastore.site.as_str().to_owned()), datastore: datastore.name.to_string() };
+        let cached = app.catalog().cached_descriptors(&key).await?;
+        let mut descriptors = app.descriptors().write().unwrap_or_else(PoisonError::into_inner);
+        for (path, cached) in cached {
+            let location = Location { site: key.site.clone(), datastore: key.datastore.clone(), path };
+            descriptors.load(location, cached.bytes, cached.mtime, cached.content);
+        }
+    }
+    Ok(())
+}
+
+/// Keeps what was read for the next process.
+async fn keep_descriptors(app: &App, scans: &[Scan]) -> Result<(), Problem> {
+    for scan in scans.iter().filter(|scan| scan.complete) {
+        let lasting: HashMap<String, CachedDescriptor> = {
+            let descriptors = app.descriptors().read().unwrap_or_else(PoisonError::into_inner);
+            let lasting = descriptors.lasting(&scan.site, &scan.datastore);
+            lasting
+                .map(|(path, one)| {
+                    let kept = CachedDescriptor { bytes: one.bytes, mtime: one.mtime, content: one.head.clone() };
+                    (path.to_owned(), kept)
+                })
+                .collect()
+        };
+        let key = DatastoreKey { site: scan.site.clone(), datastore: scan.datastore.clone() };
+        app.catalog().store_descriptors(&key, &lasting).await?;
+    }
+    Ok(())
 }
 
 fn scan_all(app: &App) -> Vec<Scan> {
