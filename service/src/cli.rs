@@ -17,6 +17,7 @@ pub use pages::{completions, man};
 pub use parse::Stop;
 
 use crate::output::OutputFormat;
+use crate::progress::LOG_FORMAT;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,15 +26,15 @@ Examples:
   stackferry versions 'writable/CORP!5C!jdoe'   what there is to restore
   stackferry restore appstack/Office --to /srv/restore
 
-VOLUME is an id (appstack/Office, writable/CORP!5C!jdoe), or a name, owner or GUID that fits exactly one volume.
-A version is added with @: appstack/Office@20261122T041500Z-3. Without it the newest good one is meant.
+VOLUME is an id (appstack/Office, writable/CORP!5C!jdoe), or a name, owner or GUID that fits
+exactly one volume. A version is added with @: appstack/Office@20261122T041500Z-3.
 
 ";
 
 /// Protects VMware App Volumes disks: finds, copies, checks and restores AppStacks, packages and writable volumes.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "stackferry", version, about, after_help = pages::exit_codes(EXAMPLES))]
-#[command(propagate_version = false, disable_help_subcommand = false, max_term_width = 100)]
+#[command(name = "stackferry", version, after_help = pages::exit_codes(EXAMPLES))]
+#[command(max_term_width = 100)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -73,7 +74,8 @@ impl Global {
         &self,
         environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
     ) -> Overrides {
-        let overrides = Overrides::none().environment(environment);
+        let settings = environment.into_iter().filter(|(name, _)| name != LOG_FORMAT);
+        let overrides = Overrides::none().environment(settings);
         match &self.state_dir {
             Some(dir) => overrides.flag("--state-dir", "state_dir", &dir.to_string_lossy()),
             None => overrides,
@@ -103,7 +105,7 @@ Examples:
     /// Run the service: discover, copy what is due, verify, serve metrics
     #[command(after_help = "\
 Examples:
-  stackferry run           from a systemd unit; SIGTERM ends it, what is half copied is taken up again
+  stackferry run           from a systemd unit; SIGTERM ends it
   stackferry run --once    from cron; exits 3 if a volume failed or was deferred")]
     Run {
         /// Do one full round and end

@@ -25,13 +25,26 @@ pub use version::{VersionView, VersionsView};
 pub use volume::{DiscoverView, LocationView, ProtectedView, VolumeView, VolumesView};
 
 /// How answers are printed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OutputFormat {
     /// For people.
     #[default]
     Table,
     /// For scripts: one line of JSON.
     Json,
+}
+
+impl clap::ValueEnum for OutputFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[OutputFormat::Table, OutputFormat::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            OutputFormat::Table => "table",
+            OutputFormat::Json => "json",
+        }))
+    }
 }
 
 /// An answer of a command.

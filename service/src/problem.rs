@@ -22,6 +22,9 @@ pub use code::{Code, Exit, PROBLEMS, Row, troubleshooting};
 pub use render::{ErrorView, colour_on_stderr};
 pub use stackferry_transfer::Retry;
 
+/// The advice where there is none.
+pub(crate) const DEFECT: &str = "this is a defect: please report it, with the log";
+
 /// Why something could not be done, as it is told outside. Its `Display` is the message alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -155,7 +158,7 @@ impl Problem {
     /// A defect of this program.
     #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(Code::Internal, message).hint("this is a defect: please report it, with the log")
+        Self::new(Code::Internal, message).hint(DEFECT)
     }
 
     /// A failed operation of the system: `operation` as in `can't {operation} {subject}`.

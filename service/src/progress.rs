@@ -5,5 +5,5 @@ mod lines;
 mod log;
 mod task;
 
-pub use log::{LogOptions, LogWriter, init, is_capped, subscriber};
+pub use log::{LOG_FORMAT, LogOptions, LogWriter, init, is_capped, subscriber};
 pub use task::{Reporter, Task};

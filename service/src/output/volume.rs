@@ -65,6 +65,8 @@ pub struct VolumeView {
     pub reason: Option<Reason>,
     /// What a person can do about it.
     pub remedy: Option<String>,
+    /// Since when its reason has been the one that it is.
+    pub deferred_since: Option<Timestamp>,
 }
 
 impl From<&VolumeRow> for VolumeView {
@@ -83,6 +85,7 @@ impl From<&VolumeRow> for VolumeView {
             protectable: row.protectable,
             reason: row.reason.clone(),
             remedy: row.remedy.clone(),
+            deferred_since: row.deferred_since,
         }
     }
 }
@@ -127,8 +130,7 @@ impl DiscoverView {
 }
 
 impl View for DiscoverView {
-    fn table(&self, style: &Style) -> String {
-        let _ = style;
+    fn table(&self, _style: &Style) -> String {
         let mut grid = Grid::new(&[
             ("ID", Side::Left),
             ("NAME", Side::Left),

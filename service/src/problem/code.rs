@@ -201,10 +201,10 @@ codes! {
         "A one-time credential was used, has expired or was revoked."
         "Ask for a new one.";
     HostKeyUnknown "host_key_unknown" HostKey Permanent
-        "A host shows a key that is in no list of known ones. Nothing was sent to it."
+        "A host shows a key that is in no list of known ones. No login was tried."
         "Compare the fingerprint with the one shown at the host's own console, then add the line from the hint to `known_hosts`.";
     HostKeyChanged "host_key_changed" HostKey Permanent
-        "A host shows another key than the one that is known: it was set up anew, or somebody stands in between. Nothing was sent to it."
+        "A host shows another key than the one that is known: it was set up anew, or somebody stands in between. No login was tried."
         "Ask who changed the host. Only if the new fingerprint is right, replace the line that the message names.";
     KnownHostsUnusable "known_hosts_unusable" HostKey Permanent
         "A list of known host keys can't be read, or revokes the key that a host shows."

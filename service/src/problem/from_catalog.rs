@@ -2,11 +2,16 @@
 
 use stackferry_catalog::CatalogError;
 
-use super::{Code, Problem, shell};
+use super::{Code, DEFECT, Problem, Retry, shell};
 
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Self {
         let problem = Self::of(code(&error), &error).maybe_hint(error.hint());
+        let problem = match problem.code {
+            Code::NoSpace => problem.hint("make space on the file system of `state_dir`"),
+            Code::Internal => problem.hint(DEFECT).retry(Retry::Permanent),
+            _ => problem,
+        };
         match &error {
             CatalogError::Create { path, .. }
             | CatalogError::Corrupt { path, .. }
@@ -36,7 +41,9 @@ impl From<CatalogError> for Problem {
             CatalogError::VersionExists { volume, .. } => problem.subject(volume).hint(
                 "two processes numbered versions of one volume: `stackferry rebuild` takes the vault's word for it",
             ),
-            CatalogError::DescriptorTooLong { path, .. } => problem.subject(path),
+            CatalogError::DescriptorTooLong { path, .. } => {
+                problem.subject(path).hint("look at the file: a descriptor is a short text")
+            }
             CatalogError::NoSuchCredential(name) | CatalogError::CredentialExists(name) => problem.subject(name),
             CatalogError::CredentialSpent { name, .. } => problem.subject(name).hint("ask for a new one"),
             CatalogError::LeaseBusy(busy) => problem.subject(&busy.name),

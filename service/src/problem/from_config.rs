@@ -8,7 +8,10 @@ impl From<ConfigError> for Problem {
     fn from(error: ConfigError) -> Self {
         let subject =
             error.subject().map(str::to_owned).or_else(|| error.path().map(|path| path.display().to_string()));
-        let hint = error.hint().map(str::to_owned);
+        let hint = match &error {
+            ConfigError::TooLarge { .. } => Some("is it the right file? Name another with --config FILE".to_owned()),
+            error => error.hint().map(str::to_owned),
+        };
         let mut message = match &error {
             ConfigError::Invalid(invalid) => format!("{}: {}", invalid.origin(), invalid.text()),
             error => chain(error),

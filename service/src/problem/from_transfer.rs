@@ -5,7 +5,7 @@ use stackferry_transfer::{Retry, TransferError};
 use stackferry_volume::FolderError;
 use stackferry_volume::descriptor::DescriptorError;
 
-use super::{Code, Problem};
+use super::{Code, DEFECT, Problem};
 
 impl From<TransferError> for Problem {
     fn from(error: TransferError) -> Self {
@@ -62,7 +62,9 @@ fn describe(error: TransferError) -> Problem {
         TransferError::Key { path, .. } => plain(Code::BadKey)
             .subject(path)
             .hint("it must be an OpenSSH private key without a passphrase (ssh-keygen -t ed25519 -N ''), mode 0600"),
-        TransferError::LoginRefused { host, hint, .. } => plain(Code::LoginRefused).subject(host).hint(hint.clone()),
+        TransferError::LoginRefused { host, hint, .. } => {
+            plain(Code::LoginRefused).subject(host).hint(format!("{hint}; the log of its SSH server says more"))
+        }
         TransferError::Unreachable { host, .. } => plain(Code::Unreachable).subject(host).hint(
             "check name, port and firewall, and that the service there runs; `stackferry check` tries every host",
         ),
@@ -70,9 +72,7 @@ fn describe(error: TransferError) -> Problem {
             plain(Code::Silent).subject(host).hint("look at the host and the network between; it is tried again")
         }
         TransferError::Cancelled => plain(Code::Interrupted),
-        TransferError::Worker { file } => {
-            plain(Code::Internal).subject(file).hint("this is a defect: please report it, with the log")
-        }
+        TransferError::Worker { file } => plain(Code::Internal).subject(file).hint(DEFECT),
         _ => plain(Code::Failed),
     }
 }

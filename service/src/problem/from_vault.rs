@@ -52,8 +52,15 @@ impl From<VaultError> for Problem {
             ),
             VaultError::Busy { subject, .. } => problem.subject(subject).maybe_hint(error.hint()),
             VaultError::NoGroup { group, .. } => problem.subject(group).maybe_hint(error.hint()),
-            VaultError::Fenced { transfer, .. } | VaultError::Incomplete { transfer, .. } => {
-                problem.subject(transfer).maybe_hint(error.hint())
+            VaultError::Fenced { transfer, .. } => problem.subject(transfer).maybe_hint(error.hint()),
+            VaultError::Incomplete { transfer, .. } => {
+                problem.subject(transfer).hint("copy it again; if it comes back, report it with the log")
+            }
+            VaultError::Io { path, .. } if error.is_no_space() => {
+                problem.path(path).hint("make space on the vault's file system, then try again")
+            }
+            VaultError::Io { path, .. } => {
+                problem.path(path).hint("look at the kernel log and at the disk or mount below the vault")
             }
             VaultError::Exists { path } => Self::exists(path),
             VaultError::NoVault { path }
@@ -61,8 +68,7 @@ impl From<VaultError> for Problem {
             | VaultError::OtherVault { path, .. }
             | VaultError::NewerFormat { path, .. }
             | VaultError::Denied { path, .. }
-            | VaultError::RecordDamaged { path, .. }
-            | VaultError::Io { path, .. } => problem.path(path).maybe_hint(error.hint()),
+            | VaultError::RecordDamaged { path, .. } => problem.path(path).maybe_hint(error.hint()),
             VaultError::TwoFileSystems { other, .. } => problem.path(other).maybe_hint(error.hint()),
             error => problem.maybe_hint(error.hint()),
         }

@@ -20,6 +20,10 @@ use crate::problem::{Code, Problem, colour_on_stderr};
 /// Libraries whose traces hold secrets, with all crates whose names begin so (`russh_sftp`, `hyper_util`).
 const CAPPED: [&str; 4] = ["russh", "hyper", "rustls", "quick_xml"];
 
+/// The variable that says how log lines look: `text` or `json`. It is no setting of the configuration.
+pub const LOG_FORMAT: &str = "STACKFERRY_LOG_FORMAT";
+const LOG: &str = "STACKFERRY_LOG";
+
 /// What is logged, and how.
 #[derive(Debug, Clone, Default)]
 pub struct LogOptions {
@@ -47,12 +51,12 @@ impl LogOptions {
             Some(Ok(text)) => Ok(Some(text)),
             Some(Err(_)) => Err(wrong(name, "it is not UTF-8 text", "")),
         };
-        self.filter = text("STACKFERRY_LOG")?;
-        self.json = match text("STACKFERRY_LOG_FORMAT")?.as_deref() {
+        self.filter = text(LOG)?;
+        self.json = match text(LOG_FORMAT)?.as_deref() {
             None | Some("text") => false,
             Some("json") => true,
             Some(_) => {
-                return Err(wrong("STACKFERRY_LOG_FORMAT", "it is neither `text` nor `json`", "write one of these"));
+                return Err(wrong(LOG_FORMAT, "it is neither `text` nor `json`", "write one of these"));
             }
         };
         Ok(self)
@@ -64,9 +68,7 @@ impl LogOptions {
             (false, 0) => match (&self.filter, self.service) {
                 (Some(filter), _) => {
                     let hint = "write it as `info` or `warn,stackferry_transfer=debug`";
-                    return EnvFilter::builder()
-                        .parse(filter)
-                        .map_err(|error| wrong("STACKFERRY_LOG", &error.to_string(), hint));
+                    return EnvFilter::builder().parse(filter).map_err(|error| wrong(LOG, &error.to_string(), hint));
                 }
                 (None, true) => LevelFilter::INFO,
                 (None, false) => LevelFilter::WARN,
@@ -131,7 +133,7 @@ pub struct LogWriter(Reporter);
 
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.0.bars() {
+        match self.0.drawn() {
             Some(bars) => bars.suspend(|| io::stderr().lock().write_all(line))?,
             None => io::stderr().lock().write_all(line)?,
         }

@@ -15,7 +15,7 @@ use crate::output::escape;
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How often bars are drawn while nothing moves, so that a rate falls where a copy stalls.
 const BAR_EVERY: Duration = Duration::from_millis(250);
-const BAR: &str = "{prefix}  [{bar:24}] {percent:>3}%  {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
+const BAR: &str = "{prefix:32}  [{bar:24}] {percent:>3}%  {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
 
 /// Shows work as it goes on. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -37,10 +37,16 @@ impl Reporter {
         if quiet {
             Self::quiet()
         } else if io::stderr().is_terminal() {
-            Self(Arc::new(Mode::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))))
+            Self::bars(ProgressDrawTarget::stderr())
         } else {
             Self::lines(Box::new(io::stderr()), LINE_EVERY)
         }
+    }
+
+    /// Bars, one for each running task.
+    #[must_use]
+    pub fn bars(target: ProgressDrawTarget) -> Self {
+        Self(Arc::new(Mode::Bars(MultiProgress::with_draw_target(target))))
     }
 
     /// Shows nothing.
@@ -103,7 +109,7 @@ impl Reporter {
     }
 
     /// The bars, which whoever else writes to the terminal has to put aside meanwhile.
-    pub(super) fn bars(&self) -> Option<&MultiProgress> {
+    pub(super) fn drawn(&self) -> Option<&MultiProgress> {
         match &*self.0 {
             Mode::Bars(bars) => Some(bars),
             _ => None,
@@ -177,7 +183,7 @@ impl Task {
     fn clear(&self) {
         if let Some(bar) = &self.counts.bar {
             bar.finish_and_clear();
-            if let Some(bars) = self.reporter.bars() {
+            if let Some(bars) = self.reporter.drawn() {
                 bars.remove(bar);
             }
         }

@@ -20,17 +20,20 @@ fn read(arguments: &[&str]) -> Cli {
 
 #[test]
 fn help() {
-    fn walk(command: &mut clap::Command, path: &str, text: &mut String) {
-        text.push_str(&format!("===== {path} --help\n{}\n", command.render_long_help()));
-        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
-            let path = format!("{path} {}", command.get_name());
-            walk(command, &path, text);
+    fn paths(command: &clap::Command, path: &[String], all: &mut Vec<Vec<String>>) {
+        all.push(path.to_vec());
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            paths(command, &[path, &[command.get_name().to_owned()]].concat(), all);
         }
     }
-    let mut command = Cli::command().term_width(100);
-    command.build();
+    let mut all = Vec::new();
+    paths(&Cli::command(), &["stackferry".to_owned()], &mut all);
     let mut text = String::new();
-    walk(&mut command, "stackferry", &mut text);
+    for path in all {
+        let arguments = path.iter().map(String::as_str).chain(["--help"]);
+        let help = Cli::command().term_width(100).try_get_matches_from(arguments).unwrap_err();
+        text.push_str(&format!("===== {} --help\n{}\n", path.join(" "), help.render()));
+    }
     assert!(text.lines().all(|line| line.chars().count() <= 120), "a line is too long for a terminal");
     insta::assert_snapshot!(text);
 }
@@ -73,7 +76,8 @@ fn options_and_targets_are_read() {
 #[test]
 fn the_state_folder_goes_before_file_and_environment() {
     let state_dir = |arguments: &[&str]| {
-        let environment = [("STACKFERRY_STATE_DIR", "/from/environment")];
+        // The second is of the log, and no setting.
+        let environment = [("STACKFERRY_STATE_DIR", "/from/environment"), ("STACKFERRY_LOG_FORMAT", "json")];
         let environment = environment.map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let overrides: Overrides = read(arguments).global.overrides(environment);
         let text = "state_dir = '/from/file'\n";

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use indicatif::{InMemoryTerm, ProgressDrawTarget};
 use stackferry_service::progress::{LogOptions, Reporter, subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -90,6 +91,29 @@ fn the_thread_that_tells_ends_with_its_reporter() {
         assert!(Instant::now() < deadline, "the thread still runs");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_terminal_sees_a_bar_for_each_running_task() {
+    let screen = InMemoryTerm::new(10, 120);
+    let reporter = Reporter::bars(ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 255));
+    let one = reporter.start("copying", "appstack/Office", 4 << 20);
+    let other = reporter.start("copying", "image/x", 1 << 20);
+    one.progress().done(1 << 20);
+    other.set(1 << 19);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let shown = loop {
+        let shown = screen.contents();
+        if shown.contains("25%") && shown.contains("50%") {
+            break shown;
+        }
+        assert!(Instant::now() < deadline, "{shown}");
+        std::thread::yield_now();
+    };
+    assert!(shown.contains("copying appstack/Office") && shown.contains("1.00 MiB/4.00 MiB"), "{shown}");
+    drop(one);
+    other.finish("copied");
+    assert_eq!(screen.contents(), "", "a bar goes with its task");
 }
 
 #[test]
