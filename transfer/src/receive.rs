@@ -37,9 +37,11 @@ struct State {
     blocks: BlockMap,
     same_as_base: Vec<BlockIndex>,
     waiting: Vec<(BlockIndex, BlockState)>,
-    /// Bytes in `waiting`, and in the records being made.
+    /// Bytes written and not recorded yet.
     unrecorded: u64,
+    /// Bytes in `waiting`, and how many of them were written.
     waiting_bytes: u64,
+    waiting_written: u64,
     closed: bool,
     failed: Option<TransferError>,
 }
@@ -59,6 +61,7 @@ impl<'a> Receiver<'a> {
             waiting: Vec::new(),
             unrecorded: 0,
             waiting_bytes: 0,
+            waiting_written: 0,
             closed: false,
             failed: None,
         };
@@ -93,13 +96,20 @@ impl<'a> Receiver<'a> {
         self.context.progress.done(zero);
     }
 
-    /// Notes a block that equals the last version's.
+    /// Notes a block that equals the last version's. It is recorded like one that was written, so that an interrupted
+    /// copy need not read it again: [`crate::resume`] finds it in the base.
     pub(crate) fn same(&self, block: BlockIndex, digest: Digest) {
+        let bytes = block.len_in(self.sink.bytes()) as u64;
         let mut state = self.lock();
         state.blocks.set(block, BlockState::Data(digest));
         state.same_as_base.push(block);
+        state.waiting.push((block, BlockState::Data(digest)));
+        state.waiting_bytes += bytes;
+        if state.waiting_bytes >= RECORD_AT {
+            self.changed.notify_all();
+        }
         drop(state);
-        self.context.progress.done(block.len_in(self.sink.bytes()) as u64);
+        self.context.progress.done(bytes);
     }
 
     /// Writes a block whose bytes were checked to give `digest`.
@@ -110,6 +120,7 @@ impl<'a> Receiver<'a> {
         state.blocks.set(block, BlockState::Data(digest));
         state.waiting.push((block, BlockState::Data(digest)));
         state.waiting_bytes += bytes.len() as u64;
+        state.waiting_written += bytes.len() as u64;
         state.unrecorded += bytes.len() as u64;
         if state.waiting_bytes >= RECORD_AT {
             self.changed.notify_all();
@@ -155,7 +166,8 @@ impl<'a> Receiver<'a> {
             }
             let last = state.closed || state.failed.is_some();
             let waiting = std::mem::take(&mut state.waiting);
-            let bytes = std::mem::take(&mut state.waiting_bytes);
+            state.waiting_bytes = 0;
+            let written = std::mem::take(&mut state.waiting_written);
             drop(state);
             if !waiting.is_empty()
                 && let Err(error) = self.sink.checkpoint(&waiting)
@@ -164,7 +176,7 @@ impl<'a> Receiver<'a> {
                 return;
             }
             let mut state = self.lock();
-            state.unrecorded = state.unrecorded.saturating_sub(bytes);
+            state.unrecorded = state.unrecorded.saturating_sub(written);
             let done = last && state.waiting.is_empty();
             drop(state);
             self.changed.notify_all();

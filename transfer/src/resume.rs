@@ -14,19 +14,27 @@ use stackferry_volume::{Sink, Source};
 pub struct Resumed {
     /// The blocks that are in the sink and match their digest.
     pub done: BlockMap,
-    /// Their number.
+    /// Their number, those in `in_base` among them.
     pub taken: u64,
+    /// The blocks among them that are not in the sink, but in the base: in ascending order.
+    pub in_base: Vec<BlockIndex>,
     /// The blocks that were recorded as done and do not match: they are copied again.
     pub rejected: Vec<BlockIndex>,
 }
 
-/// Hashes the recorded blocks of `sink` on `workers` threads and clears all others.
+/// Hashes the recorded blocks of `sink` on `workers` threads and clears all others. A block that was recorded as equal
+/// to the last version's was never written; if `base` has its digest, it is done too.
 ///
 /// # Errors
 /// The sink's.
-pub fn resume(sink: &dyn Sink, workers: usize, cancel: &Cancel) -> Result<Resumed, io::Error> {
+pub fn resume(
+    sink: &dyn Sink,
+    base: Option<&BlockMap>,
+    workers: usize,
+    cancel: &Cancel,
+) -> Result<Resumed, io::Error> {
     let recorded = sink.recorded()?;
-    let found = Mutex::new(Resumed { done: BlockMap::new(sink.bytes()), taken: 0, rejected: Vec::new() });
+    let found = Mutex::new(Resumed { done: BlockMap::new(sink.bytes()), taken: 0, in_base: Vec::new(), rejected: Vec::new() });
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let workers: Vec<_> =
@@ -38,7 +46,21 @@ pub fn resume(sink: &dyn Sink, workers: usize, cancel: &Cancel) -> Result<Resume
     })?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.rejected.sort_unstable();
+    // What was not hashed any more may be right: the next run looks.
+    if cancel.is_cancelled() {
+        return Ok(found);
+    }
+    // What is cleared is what the sink does not hold, whether it is in the base or nowhere.
     clear_rest(sink, &found.done)?;
+    let equal = |block: &BlockIndex| {
+        let state = recorded.get(*block);
+        state != BlockState::Unknown && base.is_some_and(|base| base.bytes() == recorded.bytes() && base.get(*block) == state)
+    };
+    (found.in_base, found.rejected) = std::mem::take(&mut found.rejected).into_iter().partition(equal);
+    for block in &found.in_base {
+        found.done.set(*block, recorded.get(*block));
+        found.taken += 1;
+    }
     Ok(found)
 }
 

@@ -124,7 +124,10 @@ fn what_equals_the_last_version_is_told_and_not_sent() {
             .collect();
         assert_eq!(same.len(), 19);
         assert_eq!(outcome.same_as_base, same);
-        assert_eq!(sink.records().keys().copied().collect::<Vec<_>>(), [3, 35]);
+        let mut recorded: Vec<_> = same.iter().map(|block| block.0).chain([3, 35]).collect();
+        recorded.sort_unstable();
+        assert_eq!(sink.records().keys().copied().collect::<Vec<_>>(), recorded, "what is equal is recorded too");
+        assert_eq!(sink.writes.load(Ordering::SeqCst), 2);
         if via == Via::Endpoint {
             assert!(outcome.counts.wire < MIB + 64 * KIB + 30 * 41 + 2 * KIB, "{:?}", outcome.counts);
         }
@@ -172,7 +175,7 @@ fn a_copy_goes_on_where_it_was_interrupted_but_believes_nothing() {
         sink.file().write_all_at(b"damage", damaged * MIB + 77).unwrap();
         sink.tamper(25, Digest::of(b"never written"));
         sink.file().write_all_at(b"left over", 27 * MIB).unwrap();
-        let resumed = resume(&sink, 2, &Cancel::default()).unwrap();
+        let resumed = resume(&sink, None, 2, &Cancel::default()).unwrap();
         assert_eq!(resumed.rejected, [BlockIndex(damaged), BlockIndex(25)]);
         assert_eq!(resumed.taken, recorded.len() as u64 - 1);
         let taken = resumed.taken;
@@ -186,13 +189,28 @@ fn a_copy_goes_on_where_it_was_interrupted_but_believes_nothing() {
 }
 
 #[test]
+fn what_equals_the_base_is_found_there_after_an_interruption() {
+    let place = Place::new();
+    let sink = place.sink("a", 4 * MIB);
+    let (here, gone) = (Digest::of(b"in the base"), Digest::of(b"in no base"));
+    sink.tamper(1, here);
+    sink.tamper(2, gone);
+    let mut base = BlockMap::new(4 * MIB);
+    base.set(BlockIndex(1), BlockState::Data(here));
+    let resumed = resume(&sink, Some(&base), 1, &Cancel::default()).unwrap();
+    assert_eq!((resumed.in_base, resumed.rejected), (vec![BlockIndex(1)], vec![BlockIndex(2)]));
+    assert_eq!(resumed.done.get(BlockIndex(1)), BlockState::Data(here));
+    assert_eq!(resumed.done.get(BlockIndex(2)), BlockState::Unknown);
+}
+
+#[test]
 fn a_resume_that_is_interrupted_takes_no_more_than_it_has_hashed() {
     let place = Place::new();
     let sink = place.sink("a", 4 * MIB);
     sink.tamper(1, Digest::of(b"x"));
     let cancel = Cancel::default();
     cancel.cancel();
-    let resumed = resume(&sink, 1, &cancel).unwrap();
+    let resumed = resume(&sink, None, 1, &cancel).unwrap();
     assert_eq!((resumed.taken, resumed.rejected.len()), (0, 0));
     assert_eq!(resumed.done, BlockMap::new(4 * MIB));
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods)]
 
+mod clients;
 mod copying;
+mod credentials;
 mod faults;
 mod support;
