@@ -27,14 +27,10 @@ pub struct Resumed {
 ///
 /// # Errors
 /// The sink's.
-pub fn resume(
-    sink: &dyn Sink,
-    base: Option<&BlockMap>,
-    workers: usize,
-    cancel: &Cancel,
-) -> Result<Resumed, io::Error> {
+pub fn resume(sink: &dyn Sink, base: Option<&BlockMap>, workers: usize, cancel: &Cancel) -> Result<Resumed, io::Error> {
     let recorded = sink.recorded()?;
-    let found = Mutex::new(Resumed { done: BlockMap::new(sink.bytes()), taken: 0, in_base: Vec::new(), rejected: Vec::new() });
+    let found =
+        Mutex::new(Resumed { done: BlockMap::new(sink.bytes()), taken: 0, in_base: Vec::new(), rejected: Vec::new() });
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let workers: Vec<_> =
@@ -54,7 +50,8 @@ pub fn resume(
     clear_rest(sink, &found.done)?;
     let equal = |block: &BlockIndex| {
         let state = recorded.get(*block);
-        state != BlockState::Unknown && base.is_some_and(|base| base.bytes() == recorded.bytes() && base.get(*block) == state)
+        state != BlockState::Unknown
+            && base.is_some_and(|base| base.bytes() == recorded.bytes() && base.get(*block) == state)
     };
     (found.in_base, found.rejected) = std::mem::take(&mut found.rejected).into_iter().partition(equal);
     for block in &found.in_base {

@@ -59,10 +59,14 @@ impl Job<'_> {
     /// Steps 1 and 2 for one file. Blocks.
     pub(super) fn copy(&self, incoming: &Incoming, file: &VolumeFile) -> Result<Copied, Problem> {
         let sink = Arc::new(incoming.file(&file.name, file.bytes)?);
+        let base = self.base.and_then(|base| base.manifest().file(file.name.as_str()));
+        // A base of another length says nothing about the last blocks, and is not worth the special case.
+        let base = base.map(|record| &record.blocks).filter(|blocks| blocks.bytes() == file.bytes);
         let mut done = BlockMap::new(file.bytes);
         let mut resumed = 0;
+        let mut in_base = Vec::new();
         if incoming.is_resumed() {
-            let left = resume(&*sink, self.context.workers, &self.context.cancel)
+            let left = resume(&*sink, base, self.context.workers, &self.context.cancel)
                 .map_err(|source| TransferError::Write { file: file.name.to_string(), source })?;
             for block in &left.rejected {
                 tracing::warn!(volume = %self.volume, file = %file.name, %block, "what an interrupted copy left of this block does not match its digest; it is read again");
@@ -74,11 +78,11 @@ impl Job<'_> {
                 .sum();
             self.context.progress.done(resumed);
             done = left.done;
+            in_base = left.in_base;
         }
-        let base = self.base.and_then(|base| base.manifest().file(file.name.as_str()));
-        // A base of another length says nothing about the last blocks, and is not worth the special case.
-        let base = base.map(|record| &record.blocks).filter(|blocks| blocks.bytes() == file.bytes);
-        let outcome = self.read(file, &sink, done, base)?;
+        let mut outcome = self.read(file, &sink, done, base)?;
+        outcome.same_as_base.append(&mut in_base);
+        outcome.same_as_base.sort_unstable();
         Ok(Copied { file: file.clone(), sink, outcome, resumed })
     }
 
