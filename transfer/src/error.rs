@@ -127,6 +127,16 @@ pub enum TransferError {
         /// What to look at.
         hint: String,
     },
+    /// A host lets us in, but lacks what reading a file there takes.
+    #[error("{host} can't be read from: {what}")]
+    Unfit {
+        /// Who.
+        host: String,
+        /// What it lacks.
+        what: String,
+        /// What to do there.
+        hint: String,
+    },
     /// A host can't be reached, or the connection broke.
     #[error("{host} can't be reached")]
     Unreachable {

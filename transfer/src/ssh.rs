@@ -4,12 +4,13 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, Handle, Session};
-use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Disconnect, Preferred, cipher, compression};
 use tokio::net::TcpStream;
 
@@ -49,6 +50,8 @@ pub enum Login {
     Password(Secret),
     /// With a key.
     Key(Arc<PrivateKey>),
+    /// With a key and a certificate for it.
+    Certificate(Arc<PrivateKey>, Box<Certificate>),
 }
 
 /// Algorithms, in our order: AES-GCM first, since it is as fast as memory where the CPU has AES, while russh's own
@@ -80,6 +83,7 @@ pub(crate) fn window(memory: u64) -> u32 {
 pub struct Connection {
     handle: Handle<Client>,
     address: String,
+    local: IpAddr,
     refused: Arc<Mutex<Option<TransferError>>>,
 }
 
@@ -194,6 +198,16 @@ impl Connection {
     /// # Errors
     /// `Unreachable`, `Silent`, `HostKey…`, `KnownHosts`, `LoginRefused`, `Protocol`.
     pub async fn open(peer: &Peer, user: &str, login: &Login, memory: u64) -> Result<Self, TransferError> {
+        let mut connection = Self::connect(peer, memory).await?;
+        connection.log_in(user, login).await?;
+        Ok(connection)
+    }
+
+    /// Connects and checks the host's key. Nothing can be asked for before [`Connection::log_in`].
+    ///
+    /// # Errors
+    /// `Unreachable`, `Silent`, `HostKey…`, `KnownHosts`, `Protocol`.
+    pub(crate) async fn connect(peer: &Peer, memory: u64) -> Result<Self, TransferError> {
         let address = peer.address();
         let silent = |doing| TransferError::Silent { host: address.clone(), doing, after: CONNECT_TIMEOUT };
         let unreachable = |source| TransferError::Unreachable { host: address.clone(), source };
@@ -203,6 +217,7 @@ impl Connection {
             .map_err(|_| silent("connecting"))?
             .map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
+        let local = stream.local_addr().map_err(unreachable)?.ip().to_canonical();
         let config = client::Config {
             window_size: window(memory),
             maximum_packet_size: PACKET_BYTES,
@@ -223,21 +238,29 @@ impl Connection {
                 return Err(refused.unwrap_or_else(|| explain(&address, error)));
             }
         };
-        let mut connection = Self { handle, address: address.clone(), refused };
-        let result = tokio::time::timeout(CONNECT_TIMEOUT, connection.log_in(user, login))
-            .await
-            .map_err(|_| silent("logging in"))??;
+        Ok(Self { handle, address, local, refused })
+    }
+
+    /// Logs in as `user`.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Silent`, `LoginRefused`, `Protocol`.
+    pub(crate) async fn log_in(&mut self, user: &str, login: &Login) -> Result<(), TransferError> {
+        let result = match tokio::time::timeout(CONNECT_TIMEOUT, self.authenticate(user, login)).await {
+            Ok(result) => result?,
+            Err(_) => return Err(self.silent("logging in")),
+        };
         match result {
-            AuthResult::Success => Ok(connection),
+            AuthResult::Success => Ok(()),
             AuthResult::Failure { remaining_methods, .. } => Err(TransferError::LoginRefused {
-                host: address,
+                host: self.address.clone(),
                 user: user.to_owned(),
                 hint: format!("it would take: {}", method_names(&remaining_methods)),
             }),
         }
     }
 
-    async fn log_in(&mut self, user: &str, login: &Login) -> Result<AuthResult, TransferError> {
+    async fn authenticate(&mut self, user: &str, login: &Login) -> Result<AuthResult, TransferError> {
         let result = match login {
             Login::Password(secret) => self.handle.authenticate_password(user, secret.expose()).await,
             Login::Key(key) => {
@@ -245,6 +268,9 @@ impl Connection {
                     self.handle.best_supported_rsa_hash().await.map_err(|error| explain(&self.address, error))?;
                 let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash.flatten());
                 self.handle.authenticate_publickey(user, key).await
+            }
+            Login::Certificate(key, certificate) => {
+                self.handle.authenticate_openssh_cert(user, Arc::clone(key), (**certificate).clone()).await
             }
         };
         result.map_err(|error| explain(&self.address, error))
@@ -261,25 +287,66 @@ impl Connection {
             message: format!("{what} {name}"),
         };
         let opening = async {
-            let mut channel = self.handle.channel_open_session().await.map_err(|error| match error {
-                russh::Error::ChannelOpenFailure(_) => refused("no channel is given for"),
-                other => explain(&self.address, other),
-            })?;
+            let channel = self.channel(|| refused("no channel is given for")).await?;
             channel.request_subsystem(true, name).await.map_err(|error| explain(&self.address, error))?;
-            loop {
-                match channel.wait().await {
-                    Some(russh::ChannelMsg::Success) => return Ok(channel),
-                    Some(russh::ChannelMsg::WindowAdjusted { .. }) => {}
-                    Some(russh::ChannelMsg::Failure) => return Err(refused("there is no subsystem")),
-                    _ => return Err(self.broken()),
-                }
-            }
+            self.granted(channel, || refused("there is no subsystem")).await
         };
-        tokio::time::timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| TransferError::Silent {
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
+        opened.unwrap_or_else(|_| Err(self.silent("starting a subsystem")))
+    }
+
+    /// Opens a session channel and runs a command on it. Where the login has a forced command, the host runs that one.
+    ///
+    /// # Errors
+    /// `Refused` with code `no_exec` where this login may run nothing; `Unreachable`.
+    pub async fn exec(&self, command: &str) -> Result<russh::Channel<client::Msg>, TransferError> {
+        let refused = || TransferError::Refused {
             host: self.address.clone(),
-            doing: "starting a subsystem",
-            after: CONNECT_TIMEOUT,
-        })?
+            code: "no_exec".to_owned(),
+            message: "this login may run no command".to_owned(),
+        };
+        let opening = async {
+            let channel = self.channel(refused).await?;
+            channel.exec(true, command).await.map_err(|error| explain(&self.address, error))?;
+            self.granted(channel, refused).await
+        };
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
+        opened.unwrap_or_else(|_| Err(self.silent("starting a command")))
+    }
+
+    async fn channel(
+        &self,
+        refused: impl FnOnce() -> TransferError,
+    ) -> Result<russh::Channel<client::Msg>, TransferError> {
+        self.handle.channel_open_session().await.map_err(|error| match error {
+            russh::Error::ChannelOpenFailure(_) => refused(),
+            other => explain(&self.address, other),
+        })
+    }
+
+    /// Waits for the answer to what was asked for on a channel.
+    async fn granted(
+        &self,
+        mut channel: russh::Channel<client::Msg>,
+        refused: impl FnOnce() -> TransferError,
+    ) -> Result<russh::Channel<client::Msg>, TransferError> {
+        loop {
+            match channel.wait().await {
+                Some(russh::ChannelMsg::Success) => return Ok(channel),
+                Some(russh::ChannelMsg::WindowAdjusted { .. }) => {}
+                Some(russh::ChannelMsg::Failure) => return Err(refused()),
+                _ => return Err(self.broken()),
+            }
+        }
+    }
+
+    fn silent(&self, doing: &'static str) -> TransferError {
+        TransferError::Silent { host: self.address.clone(), doing, after: CONNECT_TIMEOUT }
+    }
+
+    /// Our address, as the host sees it where nothing between translates it.
+    pub(crate) fn local(&self) -> IpAddr {
+        self.local
     }
 
     /// The error for a connection that ended by itself.

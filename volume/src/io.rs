@@ -139,6 +139,9 @@ impl<T: Folder + ?Sized> Folder for Arc<T> {
 pub enum HoleMapSource {
     /// The file system was asked (`SEEK_DATA`).
     Seek,
+    /// The host's own Python asked its file system, and what it said held against the file's length, its allocated
+    /// size and samples.
+    Host,
     /// It was not known: all was read.
     None,
 }
