@@ -7,6 +7,8 @@ use stackferry_volume::io::Cancel;
 use stackferry_volume::manifest::ByteCounts;
 use stackferry_volume::{BlockIndex, BlockMap, HoleMapSource, Sink};
 
+use crate::throttle::Throttle;
+
 /// Is told how a copy goes on. Called from several threads, once per block: it must be quick.
 pub trait Progress: Send + Sync {
     /// So many more bytes of the file's length are done, in whatever way.
@@ -32,6 +34,8 @@ pub struct CopyContext {
     pub workers: usize,
     /// The memory that windows, buffers and queues of this transfer may take together, in bytes.
     pub memory: u64,
+    /// Limits the bytes read (`local`) or on the wire (all others), together with other transfers.
+    pub throttle: Option<Arc<Throttle>>,
 }
 
 impl CopyContext {
@@ -39,7 +43,7 @@ impl CopyContext {
     #[must_use]
     pub fn new(cancel: Cancel, progress: Arc<dyn Progress>, memory: u64) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-        Self { cancel, progress, workers, memory }
+        Self { cancel, progress, workers, memory, throttle: None }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod local;
 pub mod remote;
 pub mod resume;
 pub mod ssh;
+pub mod throttle;
 pub mod wire;
 
 mod receive;
@@ -21,6 +22,7 @@ mod walk;
 
 pub use context::{CopyContext, FileCopy, FileOutcome, Progress, Silent};
 pub use error::{Retry, TransferError};
+pub use throttle::Throttle;
 
 /// An error with its causes, in one line: `a: b: c`.
 #[must_use]

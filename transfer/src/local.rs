@@ -24,7 +24,7 @@ pub fn copy(folder: &LocalFolder, file: FileCopy<'_>, context: &CopyContext) -> 
     let walker = Mutex::new(Walker::new(&source, &file.done));
     std::thread::scope(|scope| {
         let recorder = scope.spawn(|| receiver.record());
-        let work = || receiver.run(|| work(&source, file.path, &walker, &receiver));
+        let work = || receiver.run(|| work(&source, file.path, &walker, &receiver, context));
         let workers: Vec<_> = (0..context.workers.max(1)).map(|_| scope.spawn(work)).collect();
         join(workers);
         receiver.close();
@@ -54,6 +54,7 @@ fn work(
     path: &str,
     walker: &Mutex<Walker<'_>>,
     receiver: &Receiver<'_>,
+    context: &CopyContext,
 ) -> Result<(), TransferError> {
     let mut buffer = vec![0u8; usize::try_from(BLOCK_BYTES).unwrap_or(1 << 20)];
     let read_error = |(offset, source): (u64, io::Error)| explain_read(path, offset, source);
@@ -66,6 +67,9 @@ fn work(
                 let bytes = buffer.get_mut(..block.len_in(source.bytes())).unwrap_or_default();
                 let read = read_block(source, block, &data, bytes).map_err(read_error)?;
                 receiver.counters.read.fetch_add(read, Ordering::Relaxed);
+                if let Some(throttle) = &context.throttle {
+                    throttle.take(read, &context.cancel);
+                }
                 if is_zero(bytes) {
                     receiver.zero(block, 1);
                     continue;

@@ -18,6 +18,7 @@ use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
 use crate::receive::{Receiver, join};
 use crate::ssh::{Connection, Login};
+use crate::throttle::Throttle;
 use crate::wire::block::{Codec, DataError, DataFrame, End, Failure, Open, Opened, known_payloads, read_run};
 use crate::wire::frame::{Frame, FrameKind, FrameReader, encode, encode_json};
 use crate::wire::{BLOCK_SUBSYSTEM, PROTOCOL};
@@ -52,7 +53,8 @@ fn fetch(
 ) -> Result<FileOutcome, TransferError> {
     let runtime = endpoint.runtime();
     let login = Login::Password(credential.password.clone());
-    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, context.memory);
+    let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
+    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, memory);
     let connection = runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
     let result = receive(endpoint, file, context, &connection);
     runtime.block_on(connection.close());
@@ -66,11 +68,16 @@ struct Stream<'a> {
     reader: FrameReader,
     wire: u64,
     stall: Duration,
+    throttle: Option<Arc<Throttle>>,
 }
 
 impl Stream<'_> {
     async fn put(&mut self, frame: Bytes) -> Result<(), TransferError> {
         self.wire += frame.len() as u64;
+        if let Some(throttle) = &self.throttle {
+            // Little is sent; what comes back waits for it.
+            let _ = throttle.count(frame.len() as u64);
+        }
         // A host that takes nothing leaves no room to send into.
         match tokio::time::timeout(self.stall, self.channel.data_bytes(frame)).await {
             Ok(sent) => sent.map_err(|_| self.connection.broken()),
@@ -83,7 +90,7 @@ impl Stream<'_> {
     }
 
     async fn next(&mut self, ended: &dyn Fn() -> bool) -> Result<Frame, TransferError> {
-        let since = Instant::now();
+        let mut since = Instant::now();
         loop {
             let next = self.reader.next_frame();
             if let Some(frame) = next.map_err(|error| self.broke(error.to_string()))? {
@@ -100,6 +107,10 @@ impl Stream<'_> {
                 Ok(Some(ChannelMsg::Data { data })) => {
                     self.wire += data.len() as u64;
                     self.reader.push(&data);
+                    if let Some(throttle) = &self.throttle {
+                        // While we take nothing, the host can't be blamed for its silence.
+                        since += throttle.take_async(data.len() as u64, ended).await;
+                    }
                 }
                 Ok(Some(ChannelMsg::Close) | None) => return Err(self.connection.broken()),
                 Ok(Some(_)) | Err(_) => {}
@@ -135,8 +146,14 @@ fn receive(
     let runtime = endpoint.runtime();
     let starting = connection.subsystem(BLOCK_SUBSYSTEM);
     let channel = runtime.block_on(unless_cancelled(&context.cancel, starting))?;
-    let mut stream =
-        Stream { connection, channel, reader: FrameReader::default(), wire: 0, stall: endpoint.patience().stall };
+    let mut stream = Stream {
+        connection,
+        channel,
+        reader: FrameReader::default(),
+        wire: 0,
+        stall: endpoint.patience().stall,
+        throttle: context.throttle.clone(),
+    };
     let opened = runtime.block_on(unless_cancelled(&context.cancel, agree(&mut stream, file)))?;
     check(file, opened.bytes, opened.mtime)?;
     let receiver = Receiver::new(file, context)?;

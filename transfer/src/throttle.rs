@@ -1,0 +1,140 @@
+//! The bandwidth limit: one for all transfers of a process, so that what one leaves another may take.
+//!
+//! Who has moved bytes says so and is told how long to wait until more may be moved. Nobody is refused, and nobody
+//! waits for others: each waits for its own bytes and those that were counted before them.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use stackferry_volume::io::Cancel;
+
+/// What may be moved at once after a pause, in time: less than what a person sees as a burst, more than a block of 1 MiB
+/// takes on a link of 1 Gbit/s.
+const BURST: Duration = Duration::from_millis(100);
+/// How often one that waits looks whether it should end.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A limit of bytes per second.
+#[derive(Debug)]
+pub struct Throttle {
+    rate: u64,
+    /// When all that was counted so far is through.
+    free: Mutex<Instant>,
+    /// Never told of anything: waiting for it with a limit is how a thread waits.
+    never: Condvar,
+}
+
+impl Throttle {
+    /// A limit of so many bytes per second, at least 1.
+    #[must_use]
+    pub fn new(bytes_per_second: u64) -> Self {
+        Self { rate: bytes_per_second.max(1), free: Mutex::new(Instant::now()), never: Condvar::new() }
+    }
+
+    /// The limit in bytes per second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// Counts bytes that were moved. Gives how long to wait before more are.
+    #[must_use]
+    pub fn count(&self, bytes: u64) -> Duration {
+        self.count_at(bytes, Instant::now())
+    }
+
+    fn count_at(&self, bytes: u64, now: Instant) -> Duration {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
+        let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was not used in a pause is lost but for the burst.
+        let from = now.checked_sub(BURST).map_or(*free, |earliest| earliest.max(*free));
+        *free = from.checked_add(takes).unwrap_or(from);
+        free.saturating_duration_since(now)
+    }
+
+    /// Counts bytes that were moved, and waits on this thread. Returns early when the work is to end.
+    pub fn take(&self, bytes: u64, cancel: &Cancel) {
+        let waits = self.count(bytes);
+        let began = Instant::now();
+        let lock = Mutex::new(());
+        let mut guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while let left = waits.saturating_sub(began.elapsed())
+            && !left.is_zero()
+            && !cancel.is_cancelled()
+        {
+            let waited = self.never.wait_timeout(guard, left.min(LOOK));
+            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Counts bytes that were moved, and waits. Returns early when the work is to end. Gives how long it waited.
+    pub async fn take_async(&self, bytes: u64, ended: &dyn Fn() -> bool) -> Duration {
+        let began = Instant::now();
+        let waits = self.count(bytes);
+        while let left = waits.saturating_sub(began.elapsed())
+            && !left.is_zero()
+            && !ended()
+        {
+            tokio::time::sleep(left.min(LOOK)).await;
+        }
+        began.elapsed()
+    }
+
+    /// The memory that a connection's receive window may be made of: no more than what passes in a few seconds, since
+    /// what waits in the window holds up the peer's signs of life behind it.
+    #[must_use]
+    pub fn bound(&self, memory: u64) -> u64 {
+        // A window is a quarter of the memory: two seconds' worth.
+        memory.min(self.rate.saturating_mul(8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_pass_at_the_rate_whoever_moves_them() {
+        let throttle = Throttle::new(1 << 20);
+        let start = Instant::now() + Duration::from_secs(60);
+        let burst = throttle.count_at(1 << 20, start);
+        assert_eq!(burst, Duration::from_millis(900), "after a pause a little passes at once");
+        assert_eq!(throttle.count_at(1 << 20, start), Duration::from_millis(1900), "the second waits for the first");
+        let later = start + Duration::from_secs(10);
+        assert_eq!(throttle.count_at(1 << 20, later), Duration::from_millis(900), "a pause saves nothing up");
+        assert_eq!(throttle.count_at(0, later), Duration::from_millis(900));
+    }
+
+    #[test]
+    fn huge_counts_wait_and_do_not_panic() {
+        let throttle = Throttle::new(0);
+        assert_eq!(throttle.rate(), 1);
+        let now = Instant::now();
+        let _ = throttle.count_at(u64::MAX, now);
+        let _ = throttle.count_at(u64::MAX, now);
+        assert_eq!(Throttle::new(1 << 20).bound(96 << 20), 8 << 20);
+        assert_eq!(Throttle::new(u64::MAX).bound(96 << 20), 96 << 20);
+    }
+
+    #[test]
+    fn a_thread_that_waits_ends_when_it_is_told_to() {
+        let throttle = Throttle::new(1);
+        let cancel = Cancel::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| throttle.take(1 << 30, &cancel));
+            cancel.cancel();
+            waiting.join().unwrap();
+        });
+        let began = Instant::now();
+        Throttle::new(10_000_000).take(2_000_000, &Cancel::default());
+        assert!(began.elapsed() >= Duration::from_millis(100), "200 ms less the burst: {:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_waits_ends_when_it_is_told_to() {
+        let throttle = Throttle::new(1);
+        assert!(throttle.take_async(1 << 30, &|| true).await < Duration::from_secs(60));
+        assert!(Throttle::new(10_000_000).take_async(2_000_000, &|| false).await >= Duration::from_millis(100));
+    }
+}
