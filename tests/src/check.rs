@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -84,6 +84,29 @@ pub fn first_difference(a: &Path, b: &Path) -> Result<Option<u64>, LabError> {
         }
     }
     Ok((len_a != len_b).then_some(shorter))
+}
+
+/// Compares files with their namesakes in a folder, byte for byte; the folder must hold nothing else. Gives their lengths
+/// together.
+///
+/// # Errors
+/// Something differs, is missing or is too much; or can't be read.
+pub fn same_files(files: &[PathBuf], folder: &Path) -> Result<u64, LabError> {
+    let mut bytes = 0;
+    for file in files {
+        let other = folder.join(file.file_name().unwrap_or_default());
+        if let Some(at) = first_difference(file, &other)? {
+            let why = format!("it differs from {} at byte {at}", file.display());
+            return Err(LabError::Content { path: other, why });
+        }
+        bytes += fs::metadata(&other).at("look at", &other)?.len();
+    }
+    let found = fs::read_dir(folder).at("list", folder)?.count();
+    if found != files.len() {
+        let why = format!("it holds {found} files, and not {}", files.len());
+        return Err(LabError::Content { path: folder.to_owned(), why });
+    }
+    Ok(bytes)
 }
 
 /// The bytes that are in either of two lists of ranges, in order.

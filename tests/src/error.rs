@@ -56,6 +56,26 @@ pub enum LabError {
         /// What is wrong with it.
         why: String,
     },
+    /// The program ended in another way than it should have, or said something else.
+    #[error("`{what}` ended with {code}, but {why}\nstdout: {stdout}\nstderr: {stderr}")]
+    Answer {
+        /// The command.
+        what: String,
+        /// Its exit code.
+        code: i32,
+        /// What is wrong with that.
+        why: String,
+        /// The end of what it wrote to stdout.
+        stdout: String,
+        /// The end of what it wrote to stderr.
+        stderr: String,
+    },
+    /// Somebody wanted the lab to end.
+    #[error("it was stopped")]
+    Stopped,
+    /// Something is not as it should be.
+    #[error("{0}")]
+    Wrong(String),
     /// A condition did not come true in time.
     #[error("waited {seconds} s in vain: {what}")]
     Timeout {

@@ -4,9 +4,11 @@
 //! datastores, and checks that what came back is the same. It must never write outside the folders it is given.
 
 pub mod check;
+pub mod demo;
 pub mod disk;
 pub mod error;
 pub mod expect;
+pub mod lab;
 pub mod site;
 pub mod tools;
 

@@ -106,6 +106,13 @@ impl Site {
         self.datastore(location.datastore).join(&location.path)
     }
 
+    /// All files of a location.
+    #[must_use]
+    pub fn files(&self, location: &Location) -> Vec<PathBuf> {
+        let descriptor = self.file(location);
+        location.files.iter().map(|name| descriptor.with_file_name(name)).collect()
+    }
+
     /// The volumes of a kind and stem; more than one if they are different volumes of one name.
     pub fn find(&self, kind: &str, stem: &str) -> impl Iterator<Item = &Volume> {
         self.volumes.iter().filter(move |volume| volume.kind == kind && volume.stem == stem)

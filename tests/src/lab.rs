@@ -1,0 +1,313 @@
+//! The harness: a folder of its own, configurations written into it, and real processes of the program that work with
+//! them.
+//!
+//! It must leave nothing behind: processes end with the lab (and even if the lab itself is killed), the folder is
+//! removed unless it is to be kept. Traffic stays on 127.0.0.1, on ports that the system chose.
+
+use std::cell::OnceCell;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+mod answer;
+mod config;
+mod endpoint;
+mod process;
+mod proxy;
+
+pub use answer::Answer;
+pub use config::Config;
+pub use endpoint::Endpoint;
+pub use process::{Running, obey_parent};
+pub use proxy::{Faults, Proxy};
+
+use crate::error::{At, LabError};
+use crate::tools::wait_until;
+
+/// The first argument that makes the lab's own program behave as `stackferry`.
+pub const MULTI_CALL: &str = "stackferry";
+/// How long one command may take before the lab takes it for hung.
+pub const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Whether somebody wants the lab to end.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Makes everything that waits in the lab give up.
+pub fn stop() {
+    STOP.store(true, Ordering::Relaxed);
+}
+
+/// Whether somebody wants the lab to end.
+#[must_use]
+pub fn is_stopped() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+/// Lets the lab go on after it was stopped, to take down what it started.
+pub fn resume() {
+    STOP.store(false, Ordering::Relaxed);
+}
+
+/// Waits for a condition, at most for so long, and no longer than the lab is wanted.
+///
+/// # Errors
+/// It did not come true in time, it could not be looked at, or the lab was stopped.
+pub fn wait_for(
+    what: &str,
+    limit: Duration,
+    mut holds: impl FnMut() -> Result<bool, LabError>,
+) -> Result<(), LabError> {
+    wait_until(what, limit, || if is_stopped() { Err(LabError::Stopped) } else { holds() })
+}
+
+/// The folder that everything is in.
+#[derive(Debug)]
+enum Root {
+    Removed(tempfile::TempDir),
+    Kept(PathBuf),
+}
+
+/// A place with one service: its configuration, state, vault, keys and datastores.
+#[derive(Debug)]
+pub struct Lab {
+    root: Root,
+    program: PathBuf,
+    key: OnceCell<String>,
+    /// The service's configuration. It is written anew for each command.
+    pub config: Config,
+}
+
+impl Lab {
+    /// A lab in a temporary folder. `program` is the lab's own program, which can be `stackferry` too.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn new(program: impl Into<PathBuf>) -> Result<Self, LabError> {
+        let root = tempfile::Builder::new().prefix("stackferry-lab-").tempdir();
+        Self::at(Root::Removed(root.at("make a folder in", &std::env::temp_dir())?), program.into())
+    }
+
+    /// A lab in a folder that stays. The folder is made; it must not exist, or be empty.
+    ///
+    /// # Errors
+    /// There is something in it, or it can't be made.
+    pub fn keep(program: impl Into<PathBuf>, root: &Path) -> Result<Self, LabError> {
+        fs::create_dir_all(root).at("make", root)?;
+        if fs::read_dir(root).at("list", root)?.next().is_some() {
+            return Err(LabError::Content { path: root.to_owned(), why: "it is not empty".to_owned() });
+        }
+        let root = fs::canonicalize(root).at("find", root)?;
+        Self::at(Root::Kept(root), program.into())
+    }
+
+    fn at(root: Root, program: PathBuf) -> Result<Self, LabError> {
+        let path = match &root {
+            Root::Removed(folder) => folder.path().to_owned(),
+            Root::Kept(path) => path.clone(),
+        };
+        let config = Config::new(&path.join("state"), &path.join("vault"));
+        Ok(Self { root, program, key: OnceCell::new(), config })
+    }
+
+    /// The folder that everything is in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        match &self.root {
+            Root::Removed(folder) => folder.path(),
+            Root::Kept(path) => path,
+        }
+    }
+
+    /// Something in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// The vault.
+    #[must_use]
+    pub fn vault(&self) -> PathBuf {
+        self.path("vault")
+    }
+
+    /// The folder of a volume in the vault.
+    #[must_use]
+    pub fn vault_volume(&self, id: &str) -> PathBuf {
+        self.vault().join("volumes").join(id)
+    }
+
+    /// A datastore's folder, made if it is missing.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn folder(&self, datastore: &str, folder: &str) -> Result<PathBuf, LabError> {
+        let path = self.path("site").join(datastore).join(folder);
+        fs::create_dir_all(&path).at("make", &path)?;
+        Ok(path)
+    }
+
+    /// The public half of the service's own key, which is made at the first call.
+    ///
+    /// # Errors
+    /// The key can't be written.
+    pub fn public_key(&self) -> Result<&str, LabError> {
+        if self.key.get().is_none() {
+            let public = new_key(&self.key_file(), "stackferry@lab")?;
+            return Ok(self.key.get_or_init(|| public));
+        }
+        Ok(self.key.get().map_or("", String::as_str))
+    }
+
+    /// The file of the service's own key.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.path("service_key")
+    }
+
+    /// Adds a datastore that is mounted here.
+    ///
+    /// # Errors
+    /// Its folder can't be made.
+    pub fn add_local(&mut self, name: &str) -> Result<(), LabError> {
+        let path = self.folder(name, "")?;
+        self.config.local(name, &path);
+        Ok(())
+    }
+
+    /// Adds a datastore behind an endpoint.
+    ///
+    /// # Errors
+    /// The service's key can't be made.
+    pub fn add_endpoint(&mut self, name: &str, endpoint: &Endpoint) -> Result<(), LabError> {
+        self.add_endpoint_at(name, &endpoint.address().to_string(), endpoint.host_key())
+    }
+
+    /// Adds a datastore behind an endpoint that is reached at another address, as through a proxy.
+    ///
+    /// # Errors
+    /// The service's key can't be made.
+    pub fn add_endpoint_at(&mut self, name: &str, address: &str, host_key: &str) -> Result<(), LabError> {
+        self.public_key()?;
+        let key = self.key_file();
+        self.config.endpoint(name, address, host_key, &key);
+        Ok(())
+    }
+
+    /// Starts an endpoint for datastores of this lab, which knows the service's key.
+    ///
+    /// # Errors
+    /// It does not begin to listen.
+    pub fn serve(&self, datastores: &[&str]) -> Result<Endpoint, LabError> {
+        let issuers = [self.public_key()?.to_owned()];
+        self.serve_as("endpoint", datastores, &issuers)
+    }
+
+    /// Starts an endpoint with a name of its own (its keys are kept under it) and these issuers.
+    ///
+    /// # Errors
+    /// It does not begin to listen.
+    pub fn serve_as(&self, name: &str, datastores: &[&str], issuers: &[String]) -> Result<Endpoint, LabError> {
+        let mut folders = Vec::new();
+        for datastore in datastores {
+            folders.push(((*datastore).to_owned(), self.folder(datastore, "")?));
+        }
+        Endpoint::start(self.program.clone(), &self.path(name), &folders, issuers)
+    }
+
+    /// Writes the configuration, and gives its file.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn write_config(&self) -> Result<PathBuf, LabError> {
+        let path = self.path("stackferry.toml");
+        self.config.write(&path)?;
+        Ok(path)
+    }
+
+    /// A command of the program with this lab's configuration and answers in JSON. Nothing is started yet.
+    ///
+    /// # Errors
+    /// The configuration can't be written.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Command, LabError> {
+        let config = self.write_config()?;
+        let mut command = program(&self.program);
+        command.arg("--config").arg(config).arg("--output").arg("json").args(args);
+        Ok(command)
+    }
+
+    /// Starts a command.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn spawn<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Running, LabError> {
+        Running::start(name(args), self.command(args)?)
+    }
+
+    /// Runs a command to its end, however it ends.
+    ///
+    /// # Errors
+    /// It can't be started, or hangs.
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Answer, LabError> {
+        self.spawn(args)?.wait(PATIENCE)
+    }
+
+    /// Runs a command that has to succeed, and gives its answer.
+    ///
+    /// # Errors
+    /// It failed, or its answer is no JSON.
+    pub fn ask<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<serde_json::Value, LabError> {
+        self.run(args)?.done()
+    }
+
+    /// Runs a command that has to fail with this exit code, and gives the error that it tells.
+    ///
+    /// # Errors
+    /// It ended in another way, or its error is no JSON with message and hint.
+    pub fn refuse<S: AsRef<OsStr>>(&self, args: &[S], code: i32) -> Result<serde_json::Value, LabError> {
+        self.run(args)?.ends(code)?.error()
+    }
+}
+
+/// A command that is `stackferry`, with an environment that holds nothing for it.
+pub(crate) fn program(lab: &Path) -> Command {
+    let mut command = Command::new(lab);
+    command.arg(MULTI_CALL);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"STACKFERRY_") {
+            command.env_remove(name);
+        }
+    }
+    process::tie_to_us(&mut command);
+    command
+}
+
+/// What a command is called in errors.
+fn name<S: AsRef<OsStr>>(args: &[S]) -> String {
+    let words = args.iter().map(|word| word.as_ref().to_string_lossy().into_owned());
+    [MULTI_CALL.to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// Makes a private key in OpenSSH's format that only its owner may read, and gives its public half.
+///
+/// # Errors
+/// The file exists, or can't be written.
+pub fn new_key(path: &Path, comment: &str) -> Result<String, LabError> {
+    let key = stackferry_transfer::ssh::new_key(comment);
+    let text = key
+        .to_openssh(Default::default())
+        .map_err(|error| LabError::Content { path: path.to_owned(), why: error.to_string() })?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).at("create", path)?;
+    file.write_all(text.as_bytes()).at("write", path)?;
+    Ok(stackferry_transfer::ssh::public_line(&key))
+}
+
+/// The arguments of a multi-call program that is to be `stackferry`; none if it is to be itself.
+pub fn multi_call(args: impl IntoIterator<Item = OsString>) -> Option<Vec<OsString>> {
+    let args: Vec<OsString> = args.into_iter().skip(1).collect();
+    (args.first().map(OsString::as_os_str) == Some(OsStr::new(MULTI_CALL))).then_some(args)
+}

@@ -1,0 +1,104 @@
+//! A configuration that is written as TOML.
+
+use std::fs;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use crate::error::{At, LabError};
+use crate::site::FOLDERS;
+
+/// A configuration.
+#[derive(Debug, Clone)]
+pub struct Config(Table);
+
+impl Config {
+    /// One with a state folder and a vault; the vault keeps 1 MiB of its file system free.
+    pub(super) fn new(state: &Path, vault: &Path) -> Self {
+        let mut config = Self(Table::new());
+        config.set("state_dir", text(state));
+        config.set("vault.path", text(vault));
+        config.set("vault.reserve", "1MiB");
+        config
+    }
+
+    /// One without anything but a state folder.
+    pub(super) fn bare(state: &Path) -> Self {
+        let mut config = Self(Table::new());
+        config.set("state_dir", text(state));
+        config
+    }
+
+    /// Sets a key; dots go down into tables.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        let mut table = &mut self.0;
+        let mut parts = key.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                table.insert(part.to_owned(), value.into());
+                return;
+            }
+            let next = table.entry(part).or_insert_with(|| Value::Table(Table::new()));
+            let Value::Table(next) = next else { return };
+            table = next;
+        }
+    }
+
+    /// Adds a datastore that is mounted here.
+    pub fn local(&mut self, name: &str, path: &Path) {
+        self.datastore(name, [("route", Value::from("local")), ("path", text(path).into())]);
+    }
+
+    /// Adds a datastore behind an endpoint.
+    pub fn endpoint(&mut self, name: &str, address: &str, host_key: &str, key: &Path) {
+        let keys = [
+            ("route", Value::from("endpoint")),
+            ("host", address.into()),
+            ("host_key", host_key.into()),
+            ("key", text(key).into()),
+        ];
+        self.datastore(name, keys);
+    }
+
+    /// Adds a datastore with these keys and all of App Volumes' folders, or replaces the one of that name.
+    pub fn datastore<const N: usize>(&mut self, name: &str, keys: [(&str, Value); N]) {
+        let mut table: Table = keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        table.insert("name".to_owned(), name.into());
+        let folders: Vec<Value> = FOLDERS.into_iter().map(Value::from).collect();
+        table.entry("folders").or_insert(Value::Array(folders));
+        let all = self.0.entry("datastore").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(all) = all {
+            all.retain(|other| other.get("name").and_then(Value::as_str) != Some(name));
+            all.push(Value::Table(table));
+        }
+    }
+
+    /// Sets a key of a datastore that was added.
+    pub fn change(&mut self, datastore: &str, key: &str, value: impl Into<Value>) {
+        let Some(Value::Array(all)) = self.0.get_mut("datastore") else { return };
+        let found = all.iter_mut().find(|other| other.get("name").and_then(Value::as_str) == Some(datastore));
+        if let Some(Value::Table(table)) = found {
+            table.insert(key.to_owned(), value.into());
+        }
+    }
+
+    /// Takes a key of a datastore away.
+    pub fn unset(&mut self, datastore: &str, key: &str) {
+        let Some(Value::Array(all)) = self.0.get_mut("datastore") else { return };
+        let found = all.iter_mut().find(|other| other.get("name").and_then(Value::as_str) == Some(datastore));
+        if let Some(Value::Table(table)) = found {
+            table.remove(key);
+        }
+    }
+
+    /// Writes it, over what was there.
+    pub(super) fn write(&self, path: &Path) -> Result<(), LabError> {
+        let text = toml::to_string(&self.0)
+            .map_err(|error| LabError::Content { path: path.to_owned(), why: error.to_string() })?;
+        fs::write(path, text).at("write", path)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
