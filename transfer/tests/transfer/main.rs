@@ -6,4 +6,6 @@ mod clients;
 mod copying;
 mod credentials;
 mod faults;
+mod hostile;
+mod network;
 mod support;

@@ -1,0 +1,38 @@
+//! A copy's memory does not grow with the file. Alone in its process, so that nothing else is measured.
+
+#![allow(clippy::disallowed_methods)]
+
+#[path = "transfer/support/mod.rs"]
+#[allow(dead_code)]
+mod support;
+
+use support::Deadline;
+use support::files::{MIB, sparse};
+use support::place::{BOTH, Place, context};
+
+/// The process's memory in bytes: the most since the last reset.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn a_copy_takes_no_more_memory_than_its_budget_allows() {
+    let _deadline = Deadline::seconds(300);
+    let place = Place::new();
+    let name = "apps/a-flat.vmdk";
+    sparse(&place.path(name), 2048 * MIB, &[0..100 * MIB, 900 * MIB..1000 * MIB, 1900 * MIB..2000 * MIB]);
+    for via in BOTH {
+        // Resets the peak (proc(5), clear_refs).
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        let before = peak();
+        let sink = place.sink(&format!("{via:?}"), 2048 * MIB);
+        let outcome = place.copy(via, place.file(name, &sink), &context()).unwrap();
+        assert_eq!(outcome.counts.stored, 300 * MIB);
+        let grown = peak().saturating_sub(before);
+        // Client and server of the endpoint's route are both in this process.
+        assert!(grown < 128 * MIB, "{via:?}: {} MiB", grown / MIB);
+        println!("{via:?}: {} MiB", grown / MIB);
+    }
+}
