@@ -10,14 +10,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use stackferry_catalog::Catalog;
+use jiff::Zoned;
+use jiff::tz::TimeZone;
+use stackferry_catalog::{Catalog, Clock};
 use stackferry_config::Config;
 use stackferry_discover::DescriptorCache;
+use stackferry_transfer::Throttle;
 use stackferry_transfer::remote::EndpointClient;
 use stackferry_vault::{Reserve, Vault, VaultOptions};
 use stackferry_volume::io::Cancel;
 use tokio::runtime::Handle;
 
+use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 
 pub use adopt::{Adopted, vault_volumes, version_row};
@@ -39,6 +43,9 @@ struct Parts {
     endpoints: Mutex<BTreeMap<String, Arc<EndpointClient>>>,
     descriptors: RwLock<DescriptorCache>,
     descriptors_loaded: AtomicBool,
+    metrics: Metrics,
+    throttle: Option<Arc<Throttle>>,
+    clock: Clock,
     cancel: Cancel,
 }
 
@@ -54,6 +61,14 @@ impl App {
     /// # Errors
     /// The catalog's.
     pub async fn open(config: Config, cancel: Cancel) -> Result<Self, Problem> {
+        Self::open_with(config, cancel, Clock::system()).await
+    }
+
+    /// The same, with another clock for the windows in which copies may run.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn open_with(config: Config, cancel: Cancel, clock: Clock) -> Result<Self, Problem> {
         if config.catalog.is_some() {
             return Err(Problem::new(Code::BadConfig, "a catalog in PostgreSQL is not supported by this version")
                 .subject("catalog")
@@ -61,6 +76,8 @@ impl App {
         }
         make_state_dir(&config)?;
         let catalog = Catalog::open(&catalog_path(&config)).await.map_err(Problem::from)?;
+        let metrics = Metrics::new(&config)?;
+        let throttle = config.limits.bandwidth.map(|rate| Arc::new(Throttle::new(rate.as_bytes_per_second())));
         Ok(Self(Arc::new(Parts {
             config,
             catalog,
@@ -69,6 +86,9 @@ impl App {
             endpoints: Mutex::new(BTreeMap::new()),
             descriptors: RwLock::new(DescriptorCache::default()),
             descriptors_loaded: AtomicBool::new(false),
+            metrics,
+            throttle,
+            clock,
             cancel,
         })))
     }
@@ -95,6 +115,30 @@ impl App {
     #[must_use]
     pub fn cancel(&self) -> &Cancel {
         &self.0.cancel
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The bandwidth limit of all transfers together.
+    #[must_use]
+    pub fn throttle(&self) -> Option<Arc<Throttle>> {
+        self.0.throttle.clone()
+    }
+
+    /// The time of day, in the machine's zone.
+    #[must_use]
+    pub fn local_time(&self) -> Zoned {
+        self.0.clock.now().to_zoned(TimeZone::system())
+    }
+
+    /// The vault, if it was opened.
+    #[must_use]
+    pub fn opened_vault(&self) -> Option<Vault> {
+        self.0.vault.get().cloned()
     }
 
     /// The descriptors that were read before.

@@ -7,5 +7,6 @@ pub mod find;
 pub mod inventory;
 pub mod round;
 pub mod versions;
+pub mod windows;
 
 mod files;

@@ -3,7 +3,10 @@
 pub mod app;
 pub mod cli;
 mod commands;
+pub mod daemon;
 pub mod engine;
+pub mod http;
+pub mod metrics;
 pub mod output;
 pub mod problem;
 pub mod progress;

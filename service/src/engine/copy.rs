@@ -28,6 +28,7 @@ use stackferry_volume::manifest::{ByteCounts, FORMAT, FileRecord, FileRole, Veri
 use stackferry_volume::{Manifest, TransferId, VersionId, VolumeId};
 
 use super::files::{Copied, Job};
+use super::windows::{self, Watch};
 use crate::app::{App, PROGRAM, Source, blocking};
 use crate::problem::{Code, Problem};
 
@@ -128,11 +129,14 @@ pub async fn copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Pr
     let lease = app.catalog().hold_lease(&format!("volume/{}", volume.id), &holder, wanted.wait).await?;
     let cancel = app.cancel().child();
     let lost = watch_lease(&cancel, &lease);
+    // What a person asks for is done at any time of the day.
+    let window = (wanted.trigger == Trigger::Schedule).then(|| Watch::start(app, volume.kind, &cancel));
     let lease = Arc::new(lease);
     let result = {
         let (app, volume, lease) = (app.clone(), volume.clone(), Arc::clone(&lease));
         let work = move || {
-            Run { app: &app, vault: &vault, volume: &volume, lease: &lease, wanted: &wanted, cancel: &cancel }.copy()
+            let (app, vault, volume) = (&app, &vault, &volume);
+            Run { app, vault, volume, lease: &lease, wanted: &wanted, window, cancel: &cancel }.copy()
         };
         blocking(work).await
     };
@@ -163,6 +167,7 @@ struct Run<'a> {
     volume: &'a Volume,
     lease: &'a LeaseGuard,
     wanted: &'a Wanted,
+    window: Option<Watch>,
     cancel: &'a Cancel,
 }
 
@@ -192,15 +197,25 @@ impl Run<'_> {
         })?;
         let catalog = self.app.catalog();
         let attempt = self.catalog(catalog.start_attempt(&self.volume.id, route, self.wanted.trigger))?;
-        let mut result = self.run(&place, &source, started);
+        let metrics = self.app.metrics();
+        let running = metrics.copy_began(self.volume.kind);
+        let mut result = self.run(&place, &source, started).or_else(|problem| self.unless_window_is_over(problem));
+        drop(running);
         if let Ok(done) = &mut result {
             done.took = began.elapsed();
+        }
+        match &result {
+            Ok(done) => {
+                let reason = done.reason.as_ref().map(|reason| reason.code.as_str());
+                metrics.copy_ended(done.outcome, route, &done.bytes, reason, done.took);
+            }
+            Err(problem) => metrics.copy_failed(self.volume.kind, problem.code),
         }
         let end = match &result {
             Ok(done) => AttemptEnd {
                 outcome: done.outcome,
                 version: done.version.clone(),
-                error: None,
+                error: done.reason.clone().map(|reason| LastError { code: reason.code, text: reason.text }),
                 bytes: done.bytes,
                 took: began.elapsed(),
             },
@@ -228,6 +243,17 @@ impl Run<'_> {
         };
         ended?;
         Ok(done)
+    }
+
+    /// A copy that was ended because its window is over goes on in the next one.
+    fn unless_window_is_over(&self, problem: Problem) -> Result<Done, Problem> {
+        let over = self.window.as_ref().is_some_and(Watch::is_over);
+        match windows::closed(self.app, self.volume.kind) {
+            Some(reason) if over && is_interrupted(&problem) && !self.app.cancel().is_cancelled() => {
+                Ok(Done::deferred(reason))
+            }
+            _ => Err(problem),
+        }
     }
 
     /// A record that can't be written is logged: what it tells of has happened.
@@ -260,7 +286,8 @@ impl Run<'_> {
         };
         let base = self.base(source)?;
         let share = self.app.config().limits.memory.as_bytes() / u64::from(self.app.config().limits.transfers.max(1));
-        let context = CopyContext::new(self.cancel.clone(), Arc::clone(&self.wanted.progress), share);
+        let mut context = CopyContext::new(self.cancel.clone(), Arc::clone(&self.wanted.progress), share);
+        context.throttle = self.app.throttle();
         let job = Job { app: self.app, volume: &self.volume.id, place, source, context: &context, base: base.as_ref() };
         let mut copied = Vec::new();
         for file in &place.files {

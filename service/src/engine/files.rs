@@ -131,12 +131,17 @@ impl Job<'_> {
             issued: now,
             expires: now.checked_add(credential.life).unwrap_or(now),
         };
-        Ok(self.app.runtime().block_on(self.app.catalog().credential_issued(&new))?)
+        self.app.runtime().block_on(self.app.catalog().credential_issued(&new))?;
+        self.app.metrics().credential_issued(&new.route);
+        Ok(())
     }
 
     /// Writes down what became of a credential. A failure to is logged: the copy itself is what it is.
     fn note_ended(&self, name: &str, outcome: &Result<FileOutcome, TransferError>) {
         let catalog = self.app.catalog();
+        if let Err(TransferError::LoginRefused { .. }) = outcome {
+            self.app.metrics().credential_refused(self.source.route().as_str());
+        }
         let written = self.app.runtime().block_on(async {
             match outcome {
                 Err(TransferError::LoginRefused { .. }) => {

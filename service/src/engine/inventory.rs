@@ -41,6 +41,8 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
     for scan in &scans {
         app.descriptors().write().unwrap_or_else(PoisonError::into_inner).absorb(scan);
         problems.extend(scan.problems.iter().cloned());
+        let key = DatastoreKey { site: scan.site.clone(), datastore: scan.datastore.clone() };
+        app.metrics().looked_at(&key, scan.observed, scan.reachable, scan.complete);
     }
     keep_descriptors(app, &scans).await?;
     let inventory = merge(&scans, &known);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{Outcome, Reason, Trigger};
+use stackferry_catalog::{Outcome, Reason, Trigger, VolumeRow};
 use stackferry_discover::{Due, ScanProblem, State, Volume, due};
 use stackferry_volume::{VersionId, VolumeId};
 use tokio::sync::Semaphore;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::copy::{self, Wanted};
 use super::inventory;
+use super::windows;
 use crate::app::{App, blocking, config_kind};
 use crate::problem::{Code, Problem};
 use crate::progress::Reporter;
@@ -88,7 +89,8 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
     let mut volumes = Vec::new();
     let mut waiting = Vec::new();
     for volume in round.inventory.volumes {
-        match decide(app, &volume).await? {
+        let row = app.catalog().volume(&volume.id).await?;
+        match decide(app, &volume, row.as_ref()).await? {
             Decision::Copy => waiting.push(volume),
             Decision::Leave(result) => volumes.push(result),
             Decision::Forget => {}
@@ -102,14 +104,18 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
     Ok(RoundResult { volumes, problems: round.problems, blind, partial, interrupted })
 }
 
-enum Decision {
+/// What is to be done with a volume.
+pub(crate) enum Decision {
+    /// It is due.
     Copy,
+    /// It is left alone, and why.
     Leave(VolumeResult),
     /// It is not at its source: there is nothing to be said of it in a round.
     Forget,
 }
 
-async fn decide(app: &App, volume: &Volume) -> Result<Decision, Problem> {
+/// Whether a volume, as discovery just saw it, is to be copied. `row` is what the catalog knows of it.
+pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) -> Result<Decision, Problem> {
     let reason =
         volume.reason.as_ref().map(|reason| Reason { code: reason.code.to_string(), text: reason.text.clone() });
     let leave = |outcome, version| {
@@ -122,7 +128,7 @@ async fn decide(app: &App, volume: &Volume) -> Result<Decision, Problem> {
         State::Unprotectable => return leave(RoundOutcome::Unprotectable, None),
         State::Ready | State::Conflict | State::Incident => {}
     }
-    let Some(row) = app.catalog().volume(&volume.id).await? else { return Ok(Decision::Copy) };
+    let Some(row) = row else { return Ok(Decision::Copy) };
     let baselines: Vec<_> = app
         .catalog()
         .baselines(&volume.id)
@@ -147,8 +153,13 @@ async fn decide(app: &App, volume: &Volume) -> Result<Decision, Problem> {
         }
     }
     match verdict {
-        Due::No => leave(RoundOutcome::Unchanged, row.last_version),
+        Due::No => leave(RoundOutcome::Unchanged, row.last_version.clone()),
         why => {
+            if let Some(reason) = windows::closed(app, volume.kind) {
+                let (volume, outcome) = (volume.id.clone(), RoundOutcome::Deferred);
+                let left = VolumeResult { volume, outcome, version: None, reason: Some(reason), problem: None };
+                return Ok(Decision::Leave(left));
+            }
             tracing::debug!(volume = %volume.id, ?why, "it is due");
             Ok(Decision::Copy)
         }
@@ -194,7 +205,8 @@ async fn copy_all(
     Ok((results, interrupted))
 }
 
-fn host(app: &App, volume: &Volume) -> String {
+/// The host that a volume would be read from, for the cap per host.
+pub(crate) fn host(app: &App, volume: &Volume) -> String {
     let place = volume.usable().next();
     let datastore = place.and_then(|place| app.datastore(&place.location.site, &place.location.datastore));
     match datastore.map(|datastore| &datastore.route) {
@@ -205,7 +217,7 @@ fn host(app: &App, volume: &Volume) -> String {
 }
 
 /// None where the round was ended before it began.
-async fn copy_one(app: &App, volume: Volume, trigger: Trigger, reporter: &Reporter) -> Option<VolumeResult> {
+pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, reporter: &Reporter) -> Option<VolumeResult> {
     if app.cancel().is_cancelled() {
         return None;
     }
