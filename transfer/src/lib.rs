@@ -14,6 +14,7 @@ pub mod local;
 pub mod remote;
 pub mod resume;
 pub mod ssh;
+pub mod stock;
 pub mod throttle;
 pub mod wire;
 

@@ -1,0 +1,397 @@
+//! The route `ssh`: files of a stock OpenSSH server, on which nothing of ours is installed.
+//!
+//! Every file that is opened has a connection of its own, with a fresh key and a certificate of our CA whose forced
+//! command is made for that file. What is asked for on a connection is therefore always the same word: the host runs
+//! the forced command, or nothing. No key and no certificate is used twice.
+//!
+//! A host is read by the first of these that it has; what it has is found out once and remembered:
+//!  1. SFTP, read-only, with many reads in flight. Where the host has Python, its hole map is asked for first, by a
+//!     certificate of its own, and is believed only after a check. The host does not bind this certificate to the file.
+//!  2. `scp -f` of that one file.
+//!
+//! Looking at folders is by logins of their own that open no disk: SFTP without the right to open anything, or a
+//! forced `find`. Descriptors are read by SFTP, or by a forced `head`.
+//!
+//! This module never writes at the host, never asks it for a shell, a terminal or forwarding, and never believes a
+//! name, a size or a hole that the host tells without a check against something else.
+
+pub mod certificate;
+
+mod command;
+mod fetch;
+mod folder;
+mod line;
+mod listing;
+mod map;
+mod run;
+mod scp;
+mod sftp;
+mod writers;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use stackferry_volume::FolderError;
+use stackferry_volume::io::Cancel;
+use tokio::runtime::Handle;
+
+use crate::context::{CopyContext, FileCopy, FileOutcome};
+use crate::credential::Secret;
+use crate::error::TransferError;
+use crate::remote::Patience;
+use crate::ssh::{Connection, Login, Peer};
+use certificate::{CertAuthority, Issued, Order};
+use line::unless_cancelled;
+
+pub use folder::StockFolder;
+
+/// How long a certificate of this route is good for a login: from a minute ago, since clocks differ, for five minutes
+/// in all.
+pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(300);
+
+/// A host of this route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockHost {
+    /// Where it is, and how its key is known.
+    pub peer: Peer,
+    /// The user there, which is also the certificates' only principal.
+    pub user: String,
+    /// Where the datastore is mounted on that host: an absolute path.
+    pub root: PathBuf,
+    /// The file of the private key that signs the certificates.
+    pub ca_key: PathBuf,
+    /// From where a certificate may be used.
+    pub source_address: SourceAddress,
+}
+
+/// The certificates' critical option `source-address`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SourceAddress {
+    /// Only from the address that the connection comes from. Wrong where something in between translates addresses.
+    #[default]
+    Connection,
+    /// Only from these, as ssh-keygen(1) has them: addresses and networks, separated by commas.
+    Given(String),
+    /// From anywhere.
+    Any,
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reading one file by SFTP.
+    Sftp,
+    /// Reading one file by `scp -f`.
+    Scp,
+    /// Asking where one file has holes.
+    HoleMap,
+}
+
+impl Purpose {
+    /// A word for logs and audit.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sftp => "sftp",
+            Self::Scp => "scp",
+            Self::HoleMap => "hole_map",
+        }
+    }
+}
+
+/// A certificate as it was issued, without its key.
+#[derive(Debug, Clone)]
+pub struct IssuedCert {
+    /// Its public name, by which the host's log shows it: `sf-` and 16 hexadecimal digits.
+    pub name: String,
+    /// Its serial number.
+    pub serial: u64,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// When the host takes it no more.
+    pub expires: Timestamp,
+}
+
+/// A key and a certificate for one file, for a person with OpenSSH's `scp -O`.
+#[derive(Debug, Clone)]
+pub struct FileGrant {
+    /// The certificate's public name.
+    pub name: String,
+    /// The private key in OpenSSH's format: the content of the key file.
+    pub key: Secret,
+    /// The certificate: the content of the file beside it, with `-cert.pub` at the end of its name.
+    pub certificate: String,
+    /// The file's path on the host.
+    pub path: String,
+    /// When the host takes the certificate no more.
+    pub expires: Timestamp,
+}
+
+/// How a host is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// SFTP, with listings by a login that can open nothing.
+    Sftp,
+    /// SFTP of a version that can't limit a login to some requests.
+    PlainSftp,
+    /// `scp -f`, and `find`.
+    Scp,
+}
+
+/// A stock host. Its methods block, and must not be called on a thread that runs async tasks.
+pub struct StockClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: StockHost,
+    root: String,
+    authority: CertAuthority,
+    runtime: Handle,
+    patience: Patience,
+    way: Mutex<Option<Way>>,
+    /// The host was asked and can't run the hole map's program.
+    no_python: AtomicBool,
+    listing: folder::Slot,
+    reading: folder::Slot,
+}
+
+impl StockClient {
+    /// A client of this host. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// `Key` where the CA's key can't be used; `Folder` where the root is no plain absolute path.
+    pub fn new(host: StockHost, runtime: Handle) -> Result<Self, TransferError> {
+        Self::with_patience(host, runtime, Patience::default())
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Errors
+    /// As [`StockClient::new`].
+    pub fn with_patience(host: StockHost, runtime: Handle, patience: Patience) -> Result<Self, TransferError> {
+        let root = command::root(&host.root)?;
+        let authority = CertAuthority::load(&host.ca_key)?;
+        let inner = Inner {
+            host,
+            root,
+            authority,
+            runtime,
+            patience,
+            way: Mutex::new(None),
+            no_python: AtomicBool::new(false),
+            listing: folder::Slot::default(),
+            reading: folder::Slot::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.inner.host.peer.address()
+    }
+
+    /// The line that the host's administrator adds to the user's `authorized_keys`.
+    #[must_use]
+    pub fn authorized_keys_line(&self) -> String {
+        self.inner.authority.authorized_keys_line(&self.inner.host.user)
+    }
+
+    /// Logs in as discovery does, and tells how this host is read: `sftp` or `scp`.
+    ///
+    /// # Errors
+    /// See [`TransferError`]; `LoginRefused` with what to look at, `Unfit` where the host has neither.
+    pub fn probe(&self) -> Result<&'static str, TransferError> {
+        Ok(match self.inner.way(&Cancel::default())? {
+            Way::Sftp | Way::PlainSftp => "sftp",
+            Way::Scp => "scp",
+        })
+    }
+
+    /// The datastore, to be looked at.
+    ///
+    /// SFTP tells times in whole seconds, and neither what a file takes on disk nor its number; `find` tells all of
+    /// these. A host is always asked the same way, so that what it tells can be compared.
+    #[must_use]
+    pub fn folder(&self) -> StockFolder {
+        StockFolder::new(Arc::clone(&self.inner))
+    }
+
+    /// Copies one file; see [`FileCopy`]. `issued` is told of each certificate before it is used, so that it can be
+    /// written down: one for the data, and before that one for the hole map where that is worth it.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub fn copy(
+        &self,
+        file: FileCopy<'_>,
+        context: &CopyContext,
+        issued: &mut dyn FnMut(&IssuedCert),
+    ) -> Result<FileOutcome, TransferError> {
+        let inner = &*self.inner;
+        let path = inner.path(file.path)?;
+        let outcome = match inner.way(&context.cancel)? {
+            Way::Sftp | Way::PlainSftp => fetch::copy(inner, &path, file, context, issued),
+            Way::Scp => scp::copy(inner, &path, file, context, issued),
+        };
+        inner.forget_way_if_gone(&outcome);
+        outcome
+    }
+
+    /// A certificate for one file, for a person: by `scp -O` it gives that file and nothing else. `life` is at most
+    /// [`CERTIFICATE_LIFE`]; `source` is where it may be used from (a list as in [`SourceAddress::Given`]).
+    ///
+    /// # Errors
+    /// `Folder` where the path can't be put into a command; `Key`.
+    pub fn grant(&self, path: &str, life: Duration, source: Option<&str>) -> Result<FileGrant, TransferError> {
+        let inner = &*self.inner;
+        let path = inner.path(path)?;
+        let order = Order {
+            user: &inner.host.user,
+            command: &command::scp_for_a_person(&path),
+            source_address: source,
+            now: Timestamp::now(),
+            life: life.min(CERTIFICATE_LIFE),
+        };
+        let issued = inner.authority.issue(&order)?;
+        let expires = issued.expires;
+        let (key, certificate) = (issued.key_text()?, issued.certificate_line()?);
+        Ok(FileGrant { name: issued.name, key, certificate, path, expires })
+    }
+}
+
+impl Inner {
+    fn address(&self) -> String {
+        self.host.peer.address()
+    }
+
+    /// The datastore, as errors name it.
+    fn datastore(&self) -> String {
+        format!("{} on {}", self.root, self.address())
+    }
+
+    /// A path on the host, of a path on the datastore.
+    fn path(&self, path: &str) -> Result<String, FolderError> {
+        command::path_below(&self.root, path)
+    }
+
+    fn known_way(&self) -> Option<Way> {
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_way(&self, way: Option<Way>) {
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
+    }
+
+    /// A host that lost its SFTP is asked anew what it has, the next time.
+    fn forget_way_if_gone<T>(&self, result: &Result<T, TransferError>) {
+        if matches!(result, Err(TransferError::Refused { code, .. }) if code == "no_subsystem") {
+            self.set_way(None);
+        }
+    }
+
+    /// How this host is read: as is known, or by a login of discovery's kind. Blocks.
+    fn way(&self, cancel: &Cancel) -> Result<Way, TransferError> {
+        match self.known_way() {
+            Some(way) => Ok(way),
+            None => self.runtime.block_on(unless_cancelled(cancel, folder::find_way(self))),
+        }
+    }
+
+    /// Makes a certificate for what comes over this connection.
+    fn issue(&self, connection: &Connection, command: &str) -> Result<Issued, TransferError> {
+        let local = connection.local().to_string();
+        let source_address = match &self.host.source_address {
+            SourceAddress::Connection => Some(local.as_str()),
+            SourceAddress::Given(list) => Some(list.as_str()),
+            SourceAddress::Any => None,
+        };
+        let now = Timestamp::now();
+        let order = Order { user: &self.host.user, command, source_address, now, life: CERTIFICATE_LIFE };
+        self.authority.issue(&order)
+    }
+
+    async fn log_in(&self, mut connection: Connection, issued: Issued) -> Result<Connection, TransferError> {
+        let name = issued.name.clone();
+        let login = Login::Certificate(issued.key, Box::new(issued.certificate));
+        match connection.log_in(&self.host.user, &login).await {
+            Ok(()) => Ok(connection),
+            Err(TransferError::LoginRefused { host, .. }) => {
+                let from = match self.host.source_address {
+                    SourceAddress::Connection => {
+                        format!("; does something between translate our address, {}?", connection.local())
+                    }
+                    _ => String::new(),
+                };
+                let user = &self.host.user;
+                let hint = format!(
+                    "authorized_keys of {user} there needs the line\n{}\nand the clocks must not differ by more than a \
+                     minute{from}",
+                    self.authority.authorized_keys_line(user),
+                );
+                Err(TransferError::LoginRefused { host, user: format!("{user} with certificate {name}"), hint })
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Logs in to open one file: connects, makes the certificate, tells of it, uses it. Blocks; `issued` is called on
+    /// this thread, outside of the runtime.
+    fn log_in_for(
+        &self,
+        purpose: Purpose,
+        command: &str,
+        context: &CopyContext,
+        issued: &mut dyn FnMut(&IssuedCert),
+    ) -> Result<Connection, TransferError> {
+        let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
+        let connecting = Connection::connect(&self.host.peer, memory);
+        let connection = self.runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
+        let certificate = self.issue(&connection, command)?;
+        issued(&IssuedCert {
+            name: certificate.name.clone(),
+            serial: certificate.serial,
+            purpose,
+            expires: certificate.expires,
+        });
+        let logging_in = self.log_in(connection, certificate);
+        self.runtime.block_on(unless_cancelled(&context.cancel, logging_in))
+    }
+
+    /// Logs in for discovery.
+    async fn log_in_to_look(&self, command: &str) -> Result<Connection, TransferError> {
+        /// The receive window of such a connection is the smallest.
+        const MEMORY: u64 = 4 << 20;
+        let connection = Connection::connect(&self.host.peer, MEMORY).await?;
+        let certificate = self.issue(&connection, command)?;
+        self.log_in(connection, certificate).await
+    }
+
+    fn has_python(&self) -> bool {
+        !self.no_python.load(Ordering::Relaxed)
+    }
+}
+
+/// The time in whole seconds, as SFTP and SCP tell it.
+fn whole_seconds(time: Timestamp) -> i64 {
+    time.as_nanosecond().div_euclid(1_000_000_000).try_into().unwrap_or(i64::MIN)
+}
+
+/// The file that is open is what discovery saw.
+fn check_unchanged(file: &FileCopy<'_>, bytes: u64, mtime_seconds: i64) -> Result<(), TransferError> {
+    let what = if bytes != file.bytes {
+        format!("its length was {} bytes and is {bytes}", file.bytes)
+    } else if mtime_seconds != whole_seconds(file.mtime) {
+        let now =
+            Timestamp::from_second(mtime_seconds).map_or_else(|_| mtime_seconds.to_string(), |now| now.to_string());
+        format!("its time of last change was {} and is {now}", file.mtime)
+    } else {
+        return Ok(());
+    };
+    Err(TransferError::SourceChanged { file: file.path.to_owned(), what })
+}

@@ -1,0 +1,186 @@
+//! Certificates of our CA: one fresh key, one forced command, one user, minutes of life, and no right beyond running
+//! that command (no extension is set: no terminal, no forwarding, no agent, no user's rc file).
+//!
+//! The format is OpenSSH's (PROTOCOL.certkeys). Options that bind are critical: a host that does not know one refuses
+//! the certificate.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::certificate::{Builder, CertType};
+use russh::keys::{Certificate, PrivateKey};
+
+use crate::credential::{Credential, Secret};
+use crate::error::TransferError;
+use crate::ssh::{load_key, new_key};
+
+/// How far a host's clock may be behind ours: so much of a certificate's life lies before its issue.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(60);
+
+/// The key that signs certificates.
+pub struct CertAuthority {
+    key: Arc<PrivateKey>,
+    /// For messages.
+    path: String,
+}
+
+/// What a certificate is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The only principal.
+    pub user: &'a str,
+    /// The forced command.
+    pub command: &'a str,
+    /// The addresses and networks it may be used from, separated by commas; none for all.
+    pub source_address: Option<&'a str>,
+    /// The time of issue.
+    pub now: Timestamp,
+    /// Its life in all; the first minute of it has passed at the time of issue. Cut to whole seconds.
+    pub life: Duration,
+}
+
+/// A fresh key with its certificate.
+pub struct Issued {
+    /// The public name, which is the certificate's key id: `sf-` and 16 hexadecimal digits.
+    pub name: String,
+    /// The serial number, random.
+    pub serial: u64,
+    /// When it can be used no more.
+    pub expires: Timestamp,
+    /// The key.
+    pub key: Arc<PrivateKey>,
+    /// The certificate.
+    pub certificate: Certificate,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued").field("name", &self.name).field("serial", &self.serial).finish_non_exhaustive()
+    }
+}
+
+impl CertAuthority {
+    /// Reads the CA's private key, which nobody else may read.
+    ///
+    /// # Errors
+    /// `Key`.
+    pub fn load(path: &Path) -> Result<Self, TransferError> {
+        Ok(Self { key: load_key(path)?, path: path.display().to_string() })
+    }
+
+    /// The line by which a user of a host trusts this CA, for that user and nobody else.
+    #[must_use]
+    pub fn authorized_keys_line(&self, user: &str) -> String {
+        let mut key = self.key.public_key().clone();
+        key.set_comment("stackferry");
+        format!("cert-authority,restrict,principals=\"{user}\" {}", key.to_openssh().unwrap_or_default())
+    }
+
+    /// Makes a key and signs its certificate.
+    ///
+    /// # Errors
+    /// `Key` where the CA's key can't sign.
+    pub fn issue(&self, order: &Order<'_>) -> Result<Issued, TransferError> {
+        let bad = |why: String| TransferError::Key { path: self.path.clone(), why };
+        let name = Credential::fresh().user;
+        let key = new_key(&name);
+        let from = order.now.checked_sub(CLOCKS_DIFFER).map_err(|error| bad(error.to_string()))?;
+        let life = SignedDuration::from_secs(i64::try_from(order.life.as_secs()).unwrap_or(i64::MAX));
+        let until = from.checked_add(life).map_err(|error| bad(error.to_string()))?;
+        let seconds = |time: Timestamp| u64::try_from(time.as_second()).unwrap_or(0);
+        let mut nonce = [0u8; 32];
+        rand::fill(&mut nonce);
+        let serial = rand::random();
+        let sign = || {
+            let mut builder = Builder::new(nonce, key.public_key(), seconds(from), seconds(until))?;
+            builder.serial(serial)?.key_id(&name)?.cert_type(CertType::User)?.valid_principal(order.user)?;
+            builder.critical_option("force-command", order.command)?;
+            if let Some(source) = order.source_address {
+                builder.critical_option("source-address", source)?;
+            }
+            builder.sign(&*self.key)
+        };
+        let certificate = sign().map_err(|error: russh::keys::ssh_key::Error| {
+            bad(format!("it can't sign a certificate ({error}); an Ed25519 key can: ssh-keygen -t ed25519 -N '' -f …"))
+        })?;
+        let expires = Timestamp::from_second(until.as_second()).unwrap_or(until);
+        Ok(Issued { name, serial, expires, key: Arc::new(key), certificate })
+    }
+}
+
+impl Issued {
+    /// The private key in OpenSSH's format.
+    ///
+    /// # Errors
+    /// `Key`; not for the keys that are made here.
+    pub fn key_text(&self) -> Result<Secret, TransferError> {
+        match self.key.to_openssh(LineEnding::LF) {
+            Ok(text) => Ok(Secret::new(text.to_string())),
+            Err(error) => Err(self.bad(&error.to_string())),
+        }
+    }
+
+    /// The certificate as one line, as in a `-cert.pub` file.
+    ///
+    /// # Errors
+    /// `Key`; not for the certificates that are made here.
+    pub fn certificate_line(&self) -> Result<String, TransferError> {
+        self.certificate.to_openssh().map_err(|error| self.bad(&error.to_string()))
+    }
+
+    fn bad(&self, why: &str) -> TransferError {
+        TransferError::Key { path: self.name.clone(), why: why.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use russh::keys::ssh_key::HashAlg;
+
+    fn authority() -> CertAuthority {
+        CertAuthority { key: Arc::new(new_key("ca")), path: "user_ca".to_owned() }
+    }
+
+    #[test]
+    fn a_certificate_says_what_was_ordered_and_no_more() {
+        let authority = authority();
+        let now: Timestamp = "2026-01-01T12:00:00.7Z".parse().unwrap();
+        let command = "scp -f -p -- '/mnt/a b'\\''c'";
+        let order =
+            Order { user: "backup", command, source_address: Some("10.0.0.1"), now, life: Duration::from_secs(300) };
+        let (one, two) = (authority.issue(&order).unwrap(), authority.issue(&order).unwrap());
+        assert_ne!(one.key.public_key().key_data(), two.key.public_key().key_data());
+        assert_ne!((&one.name, one.serial), (&two.name, two.serial));
+        let certificate = &one.certificate;
+        assert_eq!(certificate.key_id(), one.name);
+        assert_eq!(certificate.serial(), one.serial);
+        assert_eq!(certificate.valid_principals(), ["backup"]);
+        assert_eq!(certificate.cert_type(), CertType::User);
+        assert!(certificate.extensions().is_empty());
+        let options: Vec<_> = certificate.critical_options().iter().collect();
+        assert_eq!(options.len(), 2);
+        assert_eq!(certificate.critical_options()["force-command"], command);
+        assert_eq!(certificate.critical_options()["source-address"], "10.0.0.1");
+        assert_eq!(u64::from(certificate.valid_after()), 1_767_268_740);
+        assert_eq!(u64::from(certificate.valid_before()), 1_767_269_040);
+        assert_eq!(one.expires.to_string(), "2026-01-01T12:04:00Z");
+        let ca = authority.key.public_key().fingerprint(HashAlg::Sha256);
+        assert!(certificate.validate_at(1_767_268_800, &[ca]).is_ok());
+        assert!(certificate.validate_at(1_767_269_041, &[ca]).is_err());
+        assert!(!format!("{one:?}").contains("PRIVATE"));
+        let anywhere = authority.issue(&Order { source_address: None, ..order }).unwrap();
+        assert_eq!(anywhere.certificate.critical_options().iter().count(), 1);
+    }
+
+    #[test]
+    fn the_hosts_line_names_the_user() {
+        let line = authority().authorized_keys_line("backup");
+        assert!(line.starts_with("cert-authority,restrict,principals=\"backup\" ssh-ed25519 AAAA"), "{line}");
+        assert!(line.ends_with(" stackferry"));
+        assert!(!line.contains('\n'));
+    }
+}

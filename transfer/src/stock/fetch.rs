@@ -1,0 +1,344 @@
+//! Copying a file by SFTP: the hole map first, where the host can tell one; then many reads in flight.
+//!
+//! The thread that receives sends reads along the map as answers come, and puts the answers together to blocks. Answers
+//! may come in any order and be shorter than asked; what is missing is asked for again. Memory: the SSH window, as much
+//! again for the blocks that are being put together, and what [`super::writers`] takes.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use stackferry_volume::block::{BlockIndex, is_zero};
+use stackferry_volume::{FolderError, HoleMapSource};
+
+use super::command::{self, SFTP_READ};
+use super::line::unless_cancelled;
+use super::map::{HoleMap, MapReader};
+use super::run::run;
+use super::sftp::packet::{Attributes, Reply};
+use super::sftp::{OpenHandle, Sftp};
+use super::writers::{Feed, Full, receive_into};
+use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
+use crate::context::{CopyContext, FileCopy, FileOutcome};
+use crate::error::TransferError;
+use crate::receive::Receiver;
+use crate::walk::{Step, Walker};
+
+/// What one read asks for, in bytes: with 16 and more in flight the fastest that was measured against OpenSSH.
+const READ_BYTES: u32 = 128 << 10;
+/// A server that answers shorter is asked for as much as it gives, but no less than this.
+const LEAST_READ_BYTES: u32 = 4 << 10;
+/// The most reads in flight, whatever the window.
+const MOST_READS: usize = 256;
+/// Smaller files are read as they are: asking for their holes would take longer.
+const MAP_FROM: u64 = 8 << 20;
+
+pub(super) fn copy(
+    inner: &Inner,
+    path: &str,
+    file: FileCopy<'_>,
+    context: &CopyContext,
+    issued: &mut dyn FnMut(&IssuedCert),
+) -> Result<FileOutcome, TransferError> {
+    // What can't be copied into is not worth a credential.
+    let receiver = Receiver::new(&file, context)?;
+    let asked = if file.bytes >= MAP_FROM && inner.has_python() {
+        ask_for_map(inner, path, &file, context, issued)?
+    } else {
+        Asked::default()
+    };
+    let connection = inner.log_in_for(Purpose::Sftp, SFTP_READ, context, issued)?;
+    let cancelled = || context.cancel.is_cancelled();
+    let starting = Sftp::start(connection, context.throttle.clone(), inner.patience.answer, &cancelled);
+    let Some(mut sftp) = inner.runtime.block_on(starting)? else {
+        return Err(TransferError::protocol(&inner.address(), "its SFTP ends before it begins"));
+    };
+    let received = receive(inner, path, &file, context, &receiver, asked.map, &mut sftp);
+    receiver.counters.wire.fetch_add(asked.wire + sftp.wire(), Ordering::Relaxed);
+    inner.runtime.block_on(sftp.close());
+    receiver.finish(received?, 1 + asked.credentials)
+}
+
+/// What asking for the hole map came to.
+#[derive(Default)]
+struct Asked {
+    map: Option<HoleMap>,
+    credentials: u64,
+    wire: u64,
+}
+
+fn ask_for_map(
+    inner: &Inner,
+    path: &str,
+    file: &FileCopy<'_>,
+    context: &CopyContext,
+    issued: &mut dyn FnMut(&IssuedCert),
+) -> Result<Asked, TransferError> {
+    let connection = inner.log_in_for(Purpose::HoleMap, &command::hole_map(path), context, issued)?;
+    let cancelled = || context.cancel.is_cancelled();
+    let mut reader = MapReader::default();
+    let mut take = |data: &[u8]| reader.push(data);
+    let running = run(inner, connection, inner.patience.stall, &cancelled, &mut take);
+    let ended = match inner.runtime.block_on(running) {
+        Ok(ended) => ended,
+        Err(error @ (TransferError::Cancelled | TransferError::Unreachable { .. })) => return Err(error),
+        // A host that runs no commands can still be read.
+        Err(error) => {
+            tracing::debug!(host = inner.address(), error = crate::describe(&error), "no hole map");
+            inner.no_python.store(true, Ordering::Relaxed);
+            return Ok(Asked::default());
+        }
+    };
+    if !reader.has_run() {
+        inner.no_python.store(true, Ordering::Relaxed);
+        tracing::info!(
+            host = inner.address(),
+            status = ended.status,
+            said = ended.complaints,
+            "this host has no python3 for its user, so its files are read with their holes"
+        );
+        return Ok(Asked { map: None, credentials: 0, wire: ended.wire });
+    }
+    let map = reader.finish(file.bytes, whole_seconds(file.mtime));
+    if let Err(why) = &map {
+        tracing::info!(host = inner.address(), path, why, said = ended.complaints, "the hole map is not used");
+    }
+    Ok(Asked { map: map.ok(), credentials: 1, wire: ended.wire })
+}
+
+fn receive(
+    inner: &Inner,
+    path: &str,
+    file: &FileCopy<'_>,
+    context: &CopyContext,
+    receiver: &Receiver<'_>,
+    map: Option<HoleMap>,
+    sftp: &mut Sftp,
+) -> Result<HoleMapSource, TransferError> {
+    let opening = async {
+        let handle = open(inner, path, file, sftp).await?;
+        let map = match map {
+            Some(map) if holes_are_zero(inner, file, context, receiver, &map, &handle, sftp).await? => Some(map),
+            _ => None,
+        };
+        Ok((handle, map))
+    };
+    let (handle, map) = inner.runtime.block_on(unless_cancelled(&context.cancel, opening))?;
+    let source = if map.is_some() { HoleMapSource::Host } else { HoleMapSource::None };
+    let map = map.unwrap_or_else(|| HoleMap::all(file.bytes));
+    receive_into(receiver, file, context, |feed| {
+        let mut fetch = Fetch {
+            stall: inner.patience.stall,
+            file,
+            receiver,
+            feed,
+            sftp,
+            handle: &handle,
+            walker: Walker::new(&map, &file.done),
+            more: true,
+            pieces: VecDeque::new(),
+            flying: HashMap::new(),
+            blocks: HashMap::new(),
+            read_bytes: READ_BYTES,
+            most: most_reads(context),
+        };
+        inner.runtime.block_on(async {
+            fetch.all().await?;
+            check(inner, file, fetch.sftp.fstat(&handle).await.map_err(|error| error.for_file(file.path))?)
+        })
+    });
+    Ok(source)
+}
+
+/// As many reads in flight as the window has room for.
+fn most_reads(context: &CopyContext) -> usize {
+    let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
+    let reads = crate::ssh::window(memory) / READ_BYTES;
+    usize::try_from(reads).unwrap_or(MOST_READS).clamp(1, MOST_READS)
+}
+
+/// Opens the file if it is what discovery saw.
+async fn open(inner: &Inner, path: &str, file: &FileCopy<'_>, sftp: &mut Sftp) -> Result<OpenHandle, TransferError> {
+    let refused = |why| FolderError::Refused { path: file.path.to_owned(), why };
+    match sftp.look(&inner.root, path).await.map_err(|error| error.for_file(file.path))? {
+        Some(attributes) if attributes.is_file() => {}
+        Some(_) => return Err(refused("it is no regular file").into()),
+        None => return Err(refused("it is or passes a symbolic link").into()),
+    }
+    let handle = sftp.open(path).await.map_err(|error| error.for_file(file.path))?;
+    check(inner, file, sftp.fstat(&handle).await.map_err(|error| error.for_file(file.path))?)?;
+    Ok(handle)
+}
+
+fn check(inner: &Inner, file: &FileCopy<'_>, attributes: Attributes) -> Result<(), TransferError> {
+    let (Some(bytes), Some(mtime)) = (attributes.bytes, attributes.mtime) else {
+        let what = "it does not tell a file's length and time of last change";
+        return Err(TransferError::protocol(&inner.address(), what));
+    };
+    check_unchanged(file, bytes, i64::from(mtime))
+}
+
+/// Looks at some places that the map calls holes.
+async fn holes_are_zero(
+    inner: &Inner,
+    file: &FileCopy<'_>,
+    context: &CopyContext,
+    receiver: &Receiver<'_>,
+    map: &HoleMap,
+    handle: &OpenHandle,
+    sftp: &mut Sftp,
+) -> Result<bool, TransferError> {
+    let mut asked = HashMap::new();
+    for (offset, bytes) in map.samples() {
+        asked.insert(sftp.send_read(handle, offset, bytes).await?, (offset, bytes));
+    }
+    let mut all_zero = true;
+    while !asked.is_empty() {
+        let (number, reply) = sftp.next_reply(inner.patience.stall, &|| context.cancel.is_cancelled()).await?;
+        let Some((offset, bytes)) = asked.remove(&number) else {
+            return Err(sftp.broken_protocol(format!("an answer to request {number}, which was not asked")));
+        };
+        let zero = match reply {
+            Reply::Data(data) if u32::try_from(data.len()).is_ok_and(|got| (1..=bytes).contains(&got)) => {
+                receiver.counters.read.fetch_add(data.len() as u64, Ordering::Relaxed);
+                is_zero(&data)
+            }
+            Reply::Status { .. } => false,
+            _ => return Err(sftp.broken_protocol("an answer of the wrong type or length to read")),
+        };
+        if !zero && all_zero {
+            all_zero = false;
+            let host = inner.address();
+            tracing::warn!(host, path = file.path, offset, "the hole map calls data a hole: it is not used");
+        }
+    }
+    Ok(all_zero)
+}
+
+/// A part of a block that is to be read, in bytes from the block's start.
+#[derive(Debug, Clone)]
+struct Piece {
+    block: BlockIndex,
+    part: Range<usize>,
+}
+
+/// A block that is being put together.
+struct Growing {
+    bytes: Vec<u8>,
+    missing: usize,
+}
+
+struct Fetch<'a> {
+    stall: std::time::Duration,
+    file: &'a FileCopy<'a>,
+    receiver: &'a Receiver<'a>,
+    feed: &'a Feed,
+    sftp: &'a mut Sftp,
+    handle: &'a OpenHandle,
+    walker: Walker<'a>,
+    /// Whether the walker has more.
+    more: bool,
+    /// To be asked for.
+    pieces: VecDeque<Piece>,
+    /// Asked for, by the request's number.
+    flying: HashMap<u32, Piece>,
+    blocks: HashMap<BlockIndex, Growing>,
+    read_bytes: u32,
+    most: usize,
+}
+
+impl Fetch<'_> {
+    async fn all(&mut self) -> Result<(), TransferError> {
+        loop {
+            while self.flying.len() < self.most
+                && let Some(piece) = self.next_piece()?
+            {
+                let offset = piece.block.offset() + piece.part.start as u64;
+                let bytes = u32::try_from(piece.part.len()).unwrap_or(READ_BYTES);
+                let number = self.sftp.send_read(self.handle, offset, bytes).await?;
+                self.flying.insert(number, piece);
+            }
+            if self.flying.is_empty() {
+                return Ok(());
+            }
+            let receiver = self.receiver;
+            let (number, reply) = self.sftp.next_reply(self.stall, &|| receiver.ended()).await?;
+            self.take(number, reply)?;
+        }
+    }
+
+    /// The next piece to ask for, of at most what one read gives. Holes on the way are told.
+    fn next_piece(&mut self) -> Result<Option<Piece>, TransferError> {
+        while self.pieces.is_empty() && self.more {
+            let step = self.walker.next();
+            match step.map_err(|(offset, source)| crate::local::explain_read(self.file.path, offset, source))? {
+                None => self.more = false,
+                Some(Step::Hole { first, count }) => {
+                    if self.receiver.ended() {
+                        return Err(TransferError::Cancelled);
+                    }
+                    self.receiver.zero(first, count);
+                }
+                Some(Step::Read { block, data }) => self.begin(block, data),
+            }
+        }
+        let Some(mut piece) = self.pieces.pop_front() else { return Ok(None) };
+        let most = usize::try_from(self.read_bytes).unwrap_or(1 << 16);
+        if piece.part.len() > most {
+            let middle = piece.part.start + most;
+            self.pieces.push_front(Piece { block: piece.block, part: middle..piece.part.end });
+            piece.part.end = middle;
+        }
+        Ok(Some(piece))
+    }
+
+    fn begin(&mut self, block: BlockIndex, data: Vec<Range<usize>>) {
+        let len = block.len_in(self.file.bytes);
+        let mut bytes = self.feed.buffer(len);
+        let missing = data.iter().map(Range::len).sum();
+        if missing < len {
+            bytes.fill(0);
+        }
+        self.blocks.insert(block, Growing { bytes, missing });
+        self.pieces.extend(data.into_iter().map(|part| Piece { block, part }));
+    }
+
+    fn take(&mut self, number: u32, reply: Reply) -> Result<(), TransferError> {
+        let Some(Piece { block, part }) = self.flying.remove(&number) else {
+            return Err(self.sftp.broken_protocol(format!("an answer to request {number}, which was not asked")));
+        };
+        let data = match reply {
+            Reply::Data(data) if (1..=part.len()).contains(&data.len()) => data,
+            Reply::Status { code: Reply::EOF, .. } => {
+                let what = format!("it ends before byte {}", block.offset() + part.end as u64);
+                return Err(TransferError::SourceChanged { file: self.file.path.to_owned(), what });
+            }
+            Reply::Status { code, message } => {
+                let source = std::io::Error::other(format!("the host says: {message} (SFTP status {code})"));
+                let offset = block.offset() + part.start as u64;
+                return Err(TransferError::Read { file: self.file.path.to_owned(), offset, source });
+            }
+            _ => return Err(self.sftp.broken_protocol("an answer of the wrong type or length to read")),
+        };
+        self.receiver.counters.read.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let Some(growing) = self.blocks.get_mut(&block) else {
+            return Err(TransferError::Worker { file: self.file.path.to_owned() });
+        };
+        let got = part.start..part.start + data.len();
+        if let Some(place) = growing.bytes.get_mut(got.clone()) {
+            place.copy_from_slice(&data);
+        }
+        growing.missing = growing.missing.saturating_sub(data.len());
+        if got.end < part.end {
+            let gives = u32::try_from(data.len()).unwrap_or(READ_BYTES);
+            self.read_bytes = self.read_bytes.min(gives.max(LEAST_READ_BYTES));
+            self.pieces.push_front(Piece { block, part: got.end..part.end });
+        }
+        if growing.missing == 0
+            && let Some(Growing { bytes, .. }) = self.blocks.remove(&block)
+        {
+            self.feed.put(Full { block, bytes })?;
+        }
+        Ok(())
+    }
+}

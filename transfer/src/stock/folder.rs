@@ -1,0 +1,377 @@
+//! A stock host's datastore as discovery sees it. Its logins open no disk: one looks at folders, another reads
+//! descriptors. By SFTP each is kept for some minutes, never longer than its certificate would be good for; without
+//! SFTP each question is a login of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use stackferry_volume::io::MAX_SMALL_READ;
+use stackferry_volume::local::MAX_FOLDER_ENTRIES;
+use stackferry_volume::{Entry, EntryKind, Folder, FolderError};
+use tokio::sync::Mutex;
+
+use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NOTHING, SFTP_LOOK, SFTP_READ};
+use super::listing::{FindReader, Wrong};
+use super::run::{Ended, run};
+use super::sftp::packet::{Attributes, entry_name};
+use super::sftp::{Sftp, SftpError};
+use super::{Inner, Way};
+use crate::error::TransferError;
+
+/// How long a session is kept.
+const MOST_AGE: Duration = Duration::from_secs(240);
+/// How long listing one folder may take.
+const LIST_TIMEOUT: Duration = Duration::from_secs(300);
+/// Why a path is refused that a link leads to.
+const LINKED: &str = "it is or passes a symbolic link";
+
+/// Where a session is kept.
+pub(super) type Slot = Arc<Mutex<Option<Kept>>>;
+
+pub(super) struct Kept {
+    sftp: Sftp,
+    since: Instant,
+}
+
+/// Which session.
+#[derive(Clone, Copy)]
+enum For {
+    Looking,
+    Reading,
+}
+
+/// A stock host's datastore.
+pub struct StockFolder {
+    inner: Arc<Inner>,
+}
+
+impl StockFolder {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+}
+
+/// Finds out what the host has, and keeps the session that this took.
+pub(super) async fn find_way(inner: &Inner) -> Result<Way, TransferError> {
+    let mut slot = inner.listing.lock().await;
+    if let Some(way) = inner.known_way() {
+        return Ok(way);
+    }
+    for (way, command) in [(Way::Sftp, SFTP_LOOK), (Way::PlainSftp, SFTP_READ)] {
+        match start(inner, command).await {
+            Ok(Some(sftp)) => {
+                keep(inner, &inner.listing, &mut slot, Kept { sftp, since: Instant::now() });
+                inner.set_way(Some(way));
+                return Ok(way);
+            }
+            Ok(None) => {}
+            Err(TransferError::Refused { code, .. }) if code == "no_subsystem" => break,
+            Err(other) => return Err(other),
+        }
+    }
+    inner.set_way(Some(Way::Scp));
+    Ok(Way::Scp)
+}
+
+async fn start(inner: &Inner, command: &str) -> Result<Option<Sftp>, TransferError> {
+    let connection = inner.log_in_to_look(command).await?;
+    Sftp::start(connection, None, inner.patience.answer, &|| false).await
+}
+
+/// Puts a session into its place. A task ends it when it is too old, if nobody uses it then.
+fn keep(inner: &Inner, slot: &Slot, place: &mut Option<Kept>, kept: Kept) {
+    let since = kept.since;
+    *place = Some(kept);
+    let slot = Arc::downgrade(slot);
+    inner.runtime.spawn(async move {
+        tokio::time::sleep_until((since + MOST_AGE).into()).await;
+        let Some(slot) = slot.upgrade() else { return };
+        let old = slot.lock().await.take_if(|kept| kept.since == since);
+        if let Some(old) = old {
+            old.sftp.close().await;
+        }
+    });
+}
+
+/// Does something in a session that is kept, or in a new one.
+async fn with<T>(
+    inner: &Inner,
+    what: For,
+    doing: impl AsyncFn(&mut Sftp) -> Result<T, SftpError>,
+) -> Result<T, SftpError> {
+    let slot = match what {
+        For::Looking => &inner.listing,
+        For::Reading => &inner.reading,
+    };
+    let mut place = slot.lock().await;
+    let kept = place.take().filter(|kept| !kept.sftp.is_closed() && kept.since.elapsed() < MOST_AGE);
+    if let Some(mut kept) = kept {
+        match doing(&mut kept.sftp).await {
+            // It may have been ended meanwhile: by a restart, or for being idle.
+            Err(SftpError::Transfer(TransferError::Unreachable { .. } | TransferError::Protocol { .. })) => {}
+            Err(SftpError::Transfer(other)) => return Err(other.into()),
+            done => {
+                *place = Some(kept);
+                return done;
+            }
+        }
+    }
+    let command = match (what, inner.known_way()) {
+        (For::Looking, Some(Way::Sftp) | None) => SFTP_LOOK,
+        _ => SFTP_READ,
+    };
+    let started = start(inner, command).await;
+    inner.forget_way_if_gone(&started);
+    let Some(mut sftp) = started? else {
+        inner.set_way(None);
+        let host = inner.address();
+        return Err(TransferError::protocol(&host, "it does not start SFTP any more").into());
+    };
+    let since = Instant::now();
+    let done = doing(&mut sftp).await;
+    if !matches!(done, Err(SftpError::Transfer(_))) {
+        keep(inner, slot, &mut place, Kept { sftp, since });
+    }
+    done
+}
+
+/// Asks `find` for a folder and what is in it, or for one file (`depth` 0).
+pub(super) async fn ask_find(
+    inner: &Inner,
+    asked: &str,
+    path: &str,
+    depth: u32,
+) -> Result<(Option<Entry>, Vec<Entry>), TransferError> {
+    // A link at the datastore's own folder is followed.
+    let path = if asked.is_empty() { format!("{}/", path.trim_end_matches('/')) } else { path.to_owned() };
+    let connection = inner.log_in_to_look(&command::find(&path, depth)).await?;
+    let mut reader = FindReader::default();
+    let mut bytes = 0usize;
+    let ended = run(inner, connection, LIST_TIMEOUT, &|| false, &mut |data| {
+        bytes += data.len();
+        reader.push(data)
+    })
+    .await?;
+    match reader.finish() {
+        Ok(found) if ended.status == Some(0) => Ok(found),
+        Err(Wrong::TooMany) => Err(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES }.into()),
+        _ => Err(lacks_find(inner, asked, &ended, bytes)),
+    }
+}
+
+fn lacks_find(inner: &Inner, asked: &str, ended: &Ended, bytes: usize) -> TransferError {
+    if bytes > 0 && ended.status == Some(1) && ended.complaints.contains("Permission denied") {
+        return FolderError::Denied { path: asked.to_owned() }.into();
+    }
+    let status = ended.status.map_or_else(|| "no exit status".to_owned(), |status| format!("exit status {status}"));
+    TransferError::Unfit {
+        host: inner.address(),
+        what: format!("it has no SFTP, and `find` gives no list ({status}: {})", ended.complaints),
+        hint:
+            "turn on SFTP there (`Subsystem sftp internal-sftp` in sshd_config), or give the user a POSIX shell that \
+               prints nothing by itself and has GNU find"
+                .to_owned(),
+    }
+}
+
+/// The time that SFTP tells, in whole seconds.
+fn mtime(attributes: &Attributes) -> Timestamp {
+    let seconds = attributes.mtime.map_or(0, i64::from);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn entry(name: &[u8], attributes: &Attributes) -> Entry {
+    let kind = match attributes {
+        attributes if attributes.is_file() => EntryKind::File,
+        attributes if attributes.is_folder() => EntryKind::Folder,
+        _ => EntryKind::Other,
+    };
+    Entry {
+        name: String::from_utf8_lossy(name).into_owned(),
+        utf8: std::str::from_utf8(name).is_ok(),
+        kind,
+        bytes: if kind == EntryKind::File { attributes.bytes.unwrap_or(0) } else { 0 },
+        allocated: None,
+        mtime: mtime(attributes),
+        inode: None,
+    }
+}
+
+async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> Result<Vec<Entry>, SftpError> {
+    let refused = |why| TransferError::from(FolderError::Refused { path: asked.to_owned(), why });
+    match sftp.look(root, path).await? {
+        Some(attributes) if attributes.is_folder() => {}
+        Some(_) => return Err(refused("it is no folder").into()),
+        None => return Err(refused(LINKED).into()),
+    }
+    let handle = sftp.open_folder(path).await?;
+    let mut entries = Vec::new();
+    while let Some(names) = sftp.read_folder(&handle).await? {
+        for (name, mut attributes) in names {
+            let name = match entry_name(&name) {
+                Ok(Some(name)) => name,
+                Ok(None) => continue,
+                Err(error) => return Err(sftp.broken_protocol(error.to_string()).into()),
+            };
+            if entries.len() >= MAX_FOLDER_ENTRIES {
+                return Err(TransferError::from(FolderError::TooMany {
+                    path: asked.to_owned(),
+                    most: MAX_FOLDER_ENTRIES,
+                })
+                .into());
+            }
+            // Not every server tells all of every entry.
+            if let Ok(text) = std::str::from_utf8(name)
+                && (attributes.mode.is_none() || attributes.bytes.is_none() || attributes.mtime.is_none())
+            {
+                attributes = sftp.lstat(&format!("{}/{text}", path.trim_end_matches('/'))).await?;
+            }
+            entries.push(entry(name, &attributes));
+        }
+    }
+    sftp.close_handle(handle).await?;
+    Ok(entries)
+}
+
+async fn read_by_sftp(
+    sftp: &mut Sftp,
+    root: &str,
+    asked: &str,
+    path: &str,
+    limit: usize,
+) -> Result<Vec<u8>, SftpError> {
+    let bytes = match sftp.look(root, path).await? {
+        Some(attributes) if attributes.is_file() => attributes.bytes.unwrap_or(u64::MAX),
+        found => {
+            let why = if found.is_some() { "it is no regular file" } else { LINKED };
+            return Err(TransferError::from(FolderError::Refused { path: asked.to_owned(), why }).into());
+        }
+    };
+    let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(limit);
+    let handle = sftp.open(path).await?;
+    let mut content = Vec::new();
+    while content.len() < wanted {
+        let missing = u32::try_from(wanted - content.len()).unwrap_or(u32::MAX);
+        let data = sftp.read(&handle, content.len() as u64, missing).await?;
+        if data.is_empty() {
+            break;
+        }
+        content.extend_from_slice(&data);
+    }
+    sftp.close_handle(handle).await?;
+    Ok(content)
+}
+
+async fn read_by_head(inner: &Inner, asked: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
+    let connection = inner.log_in_to_look(&command::head(path, limit)).await?;
+    let mut content = Vec::new();
+    let ended = run(inner, connection, LIST_TIMEOUT, &|| false, &mut |data| {
+        content.extend_from_slice(data);
+        if content.len() > limit { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+    })
+    .await?;
+    let path = asked.to_owned();
+    let refused = |why| TransferError::from(FolderError::Refused { path: path.clone(), why });
+    match ended.status {
+        _ if content.len() > limit => {
+            Err(TransferError::protocol(&inner.address(), "it sends more than was asked for"))
+        }
+        Some(0) => Ok(content),
+        Some(EXIT_LINK) => Err(refused(LINKED)),
+        Some(EXIT_NO_FILE) => Err(refused("it is no regular file")),
+        Some(EXIT_NOTHING) => Err(FolderError::NotFound { path }.into()),
+        _ if ended.complaints.contains("Permission denied") => Err(FolderError::Denied { path }.into()),
+        _ => Err(FolderError::Io { path, source: std::io::Error::other(ended.complaints) }.into()),
+    }
+}
+
+impl StockFolder {
+    fn ask<T>(&self, asked: &str, asking: impl Future<Output = Result<T, SftpError>>) -> Result<T, FolderError> {
+        let limited = async { tokio::time::timeout(LIST_TIMEOUT, asking).await };
+        let result = self.inner.runtime.block_on(limited).unwrap_or_else(|_| {
+            let host = self.inner.address();
+            Err(TransferError::Silent { host, doing: "looking at a folder", after: LIST_TIMEOUT }.into())
+        });
+        result.map_err(|error| match error.for_path(asked) {
+            Ok(error) | Err(TransferError::Folder(error)) => error,
+            Err(error) => {
+                let why = match &error {
+                    TransferError::LoginRefused { hint, .. } | TransferError::Unfit { hint, .. } => {
+                        format!("{}: {hint}", crate::describe(&error))
+                    }
+                    _ => crate::describe(&error),
+                };
+                FolderError::Unreachable { datastore: self.inner.datastore(), why }
+            }
+        })
+    }
+
+    async fn by_sftp(&self) -> Result<bool, TransferError> {
+        let way = match self.inner.known_way() {
+            Some(way) => way,
+            None => find_way(&self.inner).await?,
+        };
+        Ok(way != Way::Scp)
+    }
+}
+
+impl Folder for StockFolder {
+    fn list(&self, asked: &str) -> Result<Vec<Entry>, FolderError> {
+        let (inner, path) = (&*self.inner, self.inner.path(asked)?);
+        self.ask(asked, async {
+            if self.by_sftp().await? {
+                let listing = async |sftp: &mut Sftp| list_by_sftp(sftp, &inner.root, asked, &path).await;
+                return with(inner, For::Looking, listing).await;
+            }
+            let refused = |why| TransferError::from(FolderError::Refused { path: asked.to_owned(), why });
+            match ask_find(inner, asked, &path, 1).await? {
+                (None, _) => Err(TransferError::from(FolderError::NotFound { path: asked.to_owned() }).into()),
+                (Some(itself), entries) => match itself.kind {
+                    EntryKind::Folder => Ok(entries),
+                    EntryKind::File => Err(refused("it is no folder").into()),
+                    EntryKind::Other => Err(refused("it is no folder, or a symbolic link").into()),
+                },
+            }
+        })
+    }
+
+    fn stat(&self, asked: &str) -> Result<Option<Entry>, FolderError> {
+        let (inner, path) = (&*self.inner, self.inner.path(asked)?);
+        let (folder, name) = asked.rsplit_once('/').unwrap_or(("", asked));
+        if name.is_empty() {
+            return Err(FolderError::Refused { path: asked.to_owned(), why: "it names no file" });
+        }
+        let parent = inner.path(folder)?;
+        let found = self.ask(asked, async {
+            if !self.by_sftp().await? {
+                return Ok(ask_find(inner, asked, &path, 0).await?.0);
+            }
+            let looking = async |sftp: &mut Sftp| {
+                if sftp.look(&inner.root, &parent).await?.is_none() {
+                    let refused = FolderError::Refused { path: asked.to_owned(), why: LINKED };
+                    return Err(TransferError::from(refused).into());
+                }
+                sftp.lstat(&path).await.map(|attributes| Some(entry(name.as_bytes(), &attributes)))
+            };
+            with(inner, For::Looking, looking).await
+        });
+        match found {
+            Err(FolderError::NotFound { .. }) => Ok(None),
+            Ok(Some(found)) => Ok(Some(Entry { name: name.to_owned(), utf8: true, ..found })),
+            other => other,
+        }
+    }
+
+    fn read(&self, asked: &str, limit: usize) -> Result<Vec<u8>, FolderError> {
+        let (inner, path) = (&*self.inner, self.inner.path(asked)?);
+        let limit = limit.min(MAX_SMALL_READ);
+        self.ask(asked, async {
+            if !self.by_sftp().await? {
+                return Ok(read_by_head(inner, asked, &path, limit).await?);
+            }
+            let reading = async |sftp: &mut Sftp| read_by_sftp(sftp, &inner.root, asked, &path, limit).await;
+            with(inner, For::Reading, reading).await
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! One connection with one channel on it, on which a forced command runs: bytes out, bytes in, and the end.
+//!
+//! Whatever waits here ends: when the host says nothing for too long, when the connection breaks, and within
+//! [`LOOK`] when the copy is to end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use russh::{ChannelMsg, client};
+use stackferry_volume::io::Cancel;
+
+use crate::error::TransferError;
+use crate::ssh::Connection;
+use crate::throttle::Throttle;
+
+/// How often something that waits looks whether it should end.
+const LOOK: Duration = Duration::from_millis(200);
+/// The most that is kept of a command's complaints, in bytes.
+const MOST_COMPLAINTS: usize = 1 << 10;
+
+pub(super) struct Line {
+    connection: Connection,
+    channel: russh::Channel<client::Msg>,
+    throttle: Option<Arc<Throttle>>,
+    /// Bytes of the channel in both directions.
+    pub(super) wire: u64,
+    complaints: Vec<u8>,
+    status: Option<u32>,
+    over: bool,
+}
+
+impl Line {
+    pub(super) fn new(
+        connection: Connection,
+        channel: russh::Channel<client::Msg>,
+        throttle: Option<Arc<Throttle>>,
+    ) -> Self {
+        Self { connection, channel, throttle, wire: 0, complaints: Vec::new(), status: None, over: false }
+    }
+
+    /// `host:port`.
+    pub(super) fn address(&self) -> &str {
+        self.connection.address()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.over || self.connection.is_closed()
+    }
+
+    /// The exit status, once the command has ended and told one.
+    pub(super) fn status(&self) -> Option<u32> {
+        self.status
+    }
+
+    /// What the command wrote to its standard error, fit to be shown.
+    pub(super) fn complaints(&self) -> String {
+        clean(&String::from_utf8_lossy(&self.complaints))
+    }
+
+    pub(super) fn broke(&self, what: impl Into<String>) -> TransferError {
+        TransferError::protocol(self.address(), what)
+    }
+
+    pub(super) async fn put(&mut self, bytes: Bytes, patience: Duration) -> Result<(), TransferError> {
+        let count = bytes.len() as u64;
+        // A host that takes nothing leaves no room to send into.
+        match tokio::time::timeout(patience, self.channel.data_bytes(bytes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(self.connection.broken()),
+            Err(_) => return Err(self.silent("taking what it is asked", patience)),
+        }
+        self.wire += count;
+        if let Some(throttle) = &self.throttle {
+            // Little is sent; what comes back waits for it.
+            let _ = throttle.count(count);
+        }
+        Ok(())
+    }
+
+    /// The next bytes as they come; none once the command has ended.
+    pub(super) async fn next(
+        &mut self,
+        doing: &'static str,
+        patience: Duration,
+        ended: &dyn Fn() -> bool,
+    ) -> Result<Option<Bytes>, TransferError> {
+        let mut since = Instant::now();
+        while !self.over {
+            if ended() {
+                return Err(TransferError::Cancelled);
+            }
+            if since.elapsed() > patience {
+                return Err(self.silent(doing, patience));
+            }
+            match tokio::time::timeout(LOOK.min(patience), self.channel.wait()).await {
+                Ok(Some(ChannelMsg::Data { data })) => {
+                    self.wire += data.len() as u64;
+                    if let Some(throttle) = &self.throttle {
+                        // While we take nothing, the host can't be blamed for its silence.
+                        since += throttle.take_async(data.len() as u64, ended).await;
+                    }
+                    if !data.is_empty() {
+                        return Ok(Some(data));
+                    }
+                }
+                Ok(Some(ChannelMsg::ExtendedData { data, .. })) => {
+                    self.wire += data.len() as u64;
+                    let room = MOST_COMPLAINTS.saturating_sub(self.complaints.len());
+                    self.complaints.extend(data.iter().take(room));
+                }
+                Ok(Some(ChannelMsg::ExitStatus { exit_status })) => self.status = Some(exit_status),
+                Ok(Some(ChannelMsg::Close)) => self.over = true,
+                Ok(None) => return Err(self.connection.broken()),
+                Ok(Some(_)) | Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn silent(&self, doing: &'static str, after: Duration) -> TransferError {
+        TransferError::Silent { host: self.address().to_owned(), doing, after }
+    }
+
+    /// Says goodbye.
+    pub(super) async fn close(self) {
+        // A channel with something unread in it would hold up the goodbye.
+        drop(self.channel);
+        self.connection.close().await;
+    }
+}
+
+/// A peer's words, fit to be shown: no control characters, not endless.
+pub(super) fn clean(text: &str) -> String {
+    let text: String = text.trim().chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text.trim().to_owned()
+}
+
+/// Waits, but not on once the end was asked for.
+pub(super) async fn unless_cancelled<T>(
+    cancel: &Cancel,
+    doing: impl Future<Output = Result<T, TransferError>>,
+) -> Result<T, TransferError> {
+    let cancelled = async {
+        while !cancel.is_cancelled() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancelled => Err(TransferError::Cancelled),
+        done = doing => done,
+    }
+}

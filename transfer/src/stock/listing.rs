@@ -1,0 +1,177 @@
+//! What `find` tells of a folder: one record for each entry, ended by NUL, since nothing else can't be in a name.
+
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use stackferry_volume::local::MAX_FOLDER_ENTRIES;
+use stackferry_volume::{Entry, EntryKind};
+
+/// The longest record: six numbers and a name of at most 4 KiB.
+const LONGEST_RECORD: usize = 8 << 10;
+
+/// Takes the output of [`super::command::find`].
+#[derive(Debug, Default)]
+pub(super) struct FindReader {
+    record: Vec<u8>,
+    /// What was asked for: a folder, or one file.
+    itself: Option<Entry>,
+    entries: Vec<Entry>,
+    wrong: Option<Wrong>,
+}
+
+/// Why a listing is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// It is not what `find` writes.
+    Text,
+    /// It has more than [`MAX_FOLDER_ENTRIES`].
+    TooMany,
+}
+
+impl FindReader {
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> ControlFlow<()> {
+        while let Some(end) = bytes.iter().position(|byte| *byte == 0) {
+            let (piece, rest) = bytes.split_at(end);
+            bytes = rest.get(1..).unwrap_or_default();
+            self.record.extend_from_slice(piece);
+            let record = std::mem::take(&mut self.record);
+            if let Err(wrong) = self.take(&record) {
+                self.wrong = Some(wrong);
+                return ControlFlow::Break(());
+            }
+        }
+        self.record.extend_from_slice(bytes);
+        if self.record.len() > LONGEST_RECORD {
+            self.wrong = Some(Wrong::Text);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn take(&mut self, record: &[u8]) -> Result<(), Wrong> {
+        let (depth, entry) = parse(record).ok_or(Wrong::Text)?;
+        match (depth, &self.itself) {
+            (0, None) => self.itself = Some(entry),
+            (1, Some(_)) if self.entries.len() >= MAX_FOLDER_ENTRIES => return Err(Wrong::TooMany),
+            (1, Some(_)) if is_plain_name(&entry.name) => self.entries.push(entry),
+            _ => return Err(Wrong::Text),
+        }
+        Ok(())
+    }
+
+    /// What was asked for, none where nothing is there, and what is in it.
+    pub(super) fn finish(self) -> Result<(Option<Entry>, Vec<Entry>), Wrong> {
+        match self.wrong {
+            Some(wrong) => Err(wrong),
+            None if !self.record.is_empty() => Err(Wrong::Text),
+            None => Ok((self.itself, self.entries)),
+        }
+    }
+}
+
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && !matches!(name, "." | "..")
+}
+
+/// Depth, type, length, blocks of 512 bytes, time, number, name.
+fn parse(record: &[u8]) -> Option<(u32, Entry)> {
+    let mut fields = record.splitn(7, |byte| *byte == b' ');
+    let mut text = || fields.next().and_then(|field| std::str::from_utf8(field).ok());
+    let depth = text()?.parse().ok()?;
+    let kind = match text()? {
+        "f" => EntryKind::File,
+        "d" => EntryKind::Folder,
+        kind if kind.len() == 1 => EntryKind::Other,
+        _ => return None,
+    };
+    let bytes: u64 = text()?.parse().ok()?;
+    let blocks: u64 = text()?.parse().ok()?;
+    let mtime = timestamp(text()?)?;
+    let inode = text()?.parse().ok()?;
+    let name = fields.next()?;
+    let is_file = kind == EntryKind::File;
+    let entry = Entry {
+        name: String::from_utf8_lossy(name).into_owned(),
+        utf8: std::str::from_utf8(name).is_ok(),
+        kind,
+        bytes: if is_file { bytes } else { 0 },
+        allocated: is_file.then(|| blocks.saturating_mul(512)),
+        mtime,
+        inode: Some(inode),
+    };
+    Some((depth, entry))
+}
+
+/// `1700000000.1234567890`. One outside of the years that can be shown becomes the epoch, which is never trusted as
+/// fresh.
+fn timestamp(text: &str) -> Option<Timestamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let seconds: i64 = seconds.parse().ok()?;
+    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let nanoseconds: i32 = digits.parse().ok()?;
+    Some(match Timestamp::new(seconds, if text.starts_with('-') { 0 } else { nanoseconds }) {
+        Ok(time) => time,
+        Err(_) => Timestamp::UNIX_EPOCH,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &[u8]) -> Result<(Option<Entry>, Vec<Entry>), Wrong> {
+        let mut reader = FindReader::default();
+        let _ = reader.push(text);
+        reader.finish()
+    }
+
+    #[test]
+    fn records_are_read() {
+        let text = b"0 d 4096 8 1700000000.0 2 apps\x001 f 10737418240 24 1700000000.1234567890 77 a b!5C!\n.vmdk\x00\
+            1 l 5 0 1.0 78 link\x001 f 1 8 -5.5 79 \xff\x00";
+        let (itself, entries) = read(text).unwrap();
+        assert_eq!(itself.unwrap().kind, EntryKind::Folder);
+        assert_eq!(entries.len(), 3);
+        assert_eq!(entries[0].name, "a b!5C!\n.vmdk");
+        assert_eq!((entries[0].bytes, entries[0].allocated, entries[0].inode), (10_737_418_240, Some(12288), Some(77)));
+        assert_eq!(entries[0].mtime.to_string(), "2023-11-14T22:13:20.123456789Z");
+        assert_eq!((entries[1].kind, entries[1].bytes, entries[1].allocated), (EntryKind::Other, 0, None));
+        assert!(!entries[2].utf8);
+        assert_eq!(read(b""), Ok((None, vec![])));
+    }
+
+    #[test]
+    fn lies_are_refused() {
+        let folder = "0 d 4096 8 1.0 2 apps\0";
+        for bad in ["..", ".", "", "a/b", "../../etc/passwd"] {
+            assert_eq!(read(format!("{folder}1 f 1 8 1.0 3 {bad}\0").as_bytes()), Err(Wrong::Text), "{bad:?}");
+        }
+        for bad in [
+            "1 f 1 8 1.0 3 first\0",
+            &format!("{folder}{folder}"),
+            &format!("{folder}2 f 1 8 1.0 3 deep\0"),
+            &format!("{folder}1 f 1 8 1.0 3 cut"),
+            &format!("{folder}1 f -1 8 1.0 3 a\0"),
+            &format!("{folder}1 f 1 8 1.x 3 a\0"),
+            &format!("{folder}1 f 1 8 a\0"),
+            "This account is currently not available.\n",
+            &"x".repeat(LONGEST_RECORD + 1),
+        ] {
+            assert_eq!(read(bad.as_bytes()), Err(Wrong::Text), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes);
+            let mut text = b"0 d 4096 8 1.0 2 apps\x001 f ".to_vec();
+            text.extend_from_slice(&bytes);
+            let _ = read(&text);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Copying a file by `scp -f`: the old protocol, in which the host says what comes. Only the one file is taken: its
+//! length must be the one that discovery saw, its name is passed over, and anything else that the host announces ends
+//! the copy. SCP can't seek, so an interrupted copy reads the file from its start again; what it has is not written
+//! again.
+
+use std::sync::atomic::Ordering;
+
+use bytes::{Buf, Bytes};
+use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockState};
+use stackferry_volume::{EntryKind, FolderError, HoleMapSource};
+
+use super::command::{self, ASKED};
+use super::folder::ask_find;
+use super::line::{Line, clean, unless_cancelled};
+use super::writers::{Feed, Full, receive_into};
+use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
+use crate::context::{CopyContext, FileCopy, FileOutcome};
+use crate::error::TransferError;
+use crate::receive::Receiver;
+
+/// The longest control line: mode, length and a name.
+const LONGEST_LINE: usize = 4 << 10;
+/// Exit status of a shell that does not find a command.
+const NOT_FOUND: u32 = 127;
+
+pub(super) fn copy(
+    inner: &Inner,
+    path: &str,
+    file: FileCopy<'_>,
+    context: &CopyContext,
+    issued: &mut dyn FnMut(&IssuedCert),
+) -> Result<FileOutcome, TransferError> {
+    let receiver = Receiver::new(&file, context)?;
+    let connection = inner.log_in_for(Purpose::Scp, &command::scp(path), context, issued)?;
+    let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(ASKED)))?;
+    let line = Line::new(connection, channel, context.throttle.clone());
+    let mut stream = Stream { inner, file: &file, receiver: &receiver, line, rest: Bytes::new() };
+    let begun = inner.runtime.block_on(unless_cancelled(&context.cancel, stream.begin()));
+    if begun.is_ok() {
+        receive_into(&receiver, &file, context, |feed| inner.runtime.block_on(stream.receive(feed)));
+    }
+    receiver.counters.wire.fetch_add(stream.line.wire, Ordering::Relaxed);
+    inner.runtime.block_on(stream.line.close());
+    begun?;
+    let outcome = receiver.finish(HoleMapSource::None, 1)?;
+    // SCP tells nothing of a change that happens while it sends.
+    let looking = ask_find(inner, file.path, path, 0);
+    match inner.runtime.block_on(unless_cancelled(&context.cancel, looking))?.0 {
+        Some(now) if now.kind == EntryKind::File => check_unchanged(&file, now.bytes, whole_seconds(now.mtime))?,
+        _ => {
+            let what = "it is gone".to_owned();
+            return Err(TransferError::SourceChanged { file: file.path.to_owned(), what });
+        }
+    }
+    Ok(outcome)
+}
+
+struct Stream<'a> {
+    inner: &'a Inner,
+    file: &'a FileCopy<'a>,
+    receiver: &'a Receiver<'a>,
+    line: Line,
+    /// Received and not yet taken.
+    rest: Bytes,
+}
+
+impl Stream<'_> {
+    /// Waits until there is something in `rest`. False where the host has ended.
+    async fn fill(&mut self) -> Result<bool, TransferError> {
+        while self.rest.is_empty() {
+            let receiver = self.receiver;
+            match self.line.next("sending a file", self.inner.patience.stall, &|| receiver.ended()).await? {
+                Some(data) => self.rest = data,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn acknowledge(&mut self) -> Result<(), TransferError> {
+        self.line.put(Bytes::from_static(b"\0"), self.inner.patience.stall).await
+    }
+
+    /// Up to the first byte of the file.
+    async fn begin(&mut self) -> Result<(), TransferError> {
+        self.acknowledge().await?;
+        let times = self.control_line().await?;
+        let Some(mtime) = times.strip_prefix(b"T").and_then(number) else {
+            return Err(self.strange(&times));
+        };
+        self.acknowledge().await?;
+        let header = self.control_line().await?;
+        let bytes = header.strip_prefix(b"C").and_then(length);
+        let Some(bytes) = bytes else { return Err(self.strange(&header)) };
+        check_unchanged(self.file, bytes, i64::try_from(mtime).unwrap_or(i64::MAX))?;
+        self.acknowledge().await
+    }
+
+    /// A line without its end. An error that the host tells ends the copy.
+    async fn control_line(&mut self) -> Result<Vec<u8>, TransferError> {
+        let mut line = Vec::new();
+        loop {
+            if !self.fill().await? {
+                return Err(self.ended(&line));
+            }
+            let end = self.rest.iter().position(|byte| *byte == b'\n');
+            line.extend_from_slice(&self.rest.split_to(end.unwrap_or(self.rest.len())));
+            if line.len() > LONGEST_LINE {
+                return Err(self.line.broke("a control line of SCP without an end"));
+            }
+            if end.is_some() {
+                self.rest.advance(1);
+                return match line.first() {
+                    Some(1 | 2) => Err(self.told(line.get(1..).unwrap_or_default())),
+                    _ => Ok(line),
+                };
+            }
+        }
+    }
+
+    /// The file's bytes, cut into blocks, and the host's word that this was all.
+    async fn receive(&mut self, feed: &Feed) -> Result<(), TransferError> {
+        let mut at = 0;
+        while at < self.file.bytes {
+            let block = BlockIndex(at / BLOCK_BYTES);
+            let len = block.len_in(self.file.bytes);
+            let known = self.file.done.get(block) != BlockState::Unknown;
+            let mut bytes = if known { Vec::new() } else { feed.buffer(len) };
+            let mut filled = 0;
+            while filled < len {
+                if !self.fill().await? {
+                    let what = format!("it ends before byte {}", block.offset() + len as u64);
+                    return Err(TransferError::SourceChanged { file: self.file.path.to_owned(), what });
+                }
+                let piece = self.rest.split_to(self.rest.len().min(len - filled));
+                if let Some(place) = bytes.get_mut(filled..filled + piece.len()) {
+                    place.copy_from_slice(&piece);
+                }
+                filled += piece.len();
+                self.receiver.counters.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            }
+            if !known {
+                feed.put(Full { block, bytes })?;
+            }
+            at += len as u64;
+        }
+        if !self.fill().await? {
+            return Err(self.ended(&[]));
+        }
+        match self.rest.get_u8() {
+            0 => {}
+            1 | 2 => {
+                let line = self.control_line().await?;
+                return Err(self.told(&line));
+            }
+            _ => return Err(self.line.broke("SCP sends more than it announced")),
+        }
+        self.acknowledge().await?;
+        if self.fill().await? {
+            return Err(self.line.broke("SCP sends more than the one file"));
+        }
+        match self.line.status() {
+            Some(0) => Ok(()),
+            status => {
+                let said = self.line.complaints();
+                Err(self.line.broke(format!("scp ended with {status:?} after the whole file: {said}")))
+            }
+        }
+    }
+
+    fn strange(&self, line: &[u8]) -> TransferError {
+        let line: String = clean(&String::from_utf8_lossy(line)).chars().take(100).collect();
+        self.line.broke(format!("`{line}` where scp tells of the file: does a login script or shell write there?"))
+    }
+
+    /// The command ended where something was due.
+    fn ended(&self, said: &[u8]) -> TransferError {
+        let words = clean(&String::from_utf8_lossy(said));
+        let complaints = self.line.complaints();
+        match self.line.status() {
+            Some(NOT_FOUND) => TransferError::Unfit {
+                host: self.inner.address(),
+                what: format!("it has neither SFTP nor scp ({complaints})"),
+                hint: "turn on SFTP there: `Subsystem sftp internal-sftp` in sshd_config".to_owned(),
+            },
+            status => {
+                self.line.broke(format!("scp ended with {status:?} before the file was whole: {words} {complaints}"))
+            }
+        }
+    }
+
+    /// What scp says, as an error of the file.
+    fn told(&self, words: &[u8]) -> TransferError {
+        let words = clean(&String::from_utf8_lossy(words));
+        let path = self.file.path.to_owned();
+        if words.contains("No such file") {
+            FolderError::NotFound { path }.into()
+        } else if words.contains("Permission denied") {
+            FolderError::Denied { path }.into()
+        } else {
+            TransferError::Refused { host: self.inner.address(), code: "io".to_owned(), message: words }
+        }
+    }
+}
+
+/// The number before the first space.
+fn number(text: &[u8]) -> Option<u64> {
+    let number = text.get(..text.iter().position(|byte| *byte == b' ')?)?;
+    let digits = number.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(number).ok()?.parse().ok()).flatten()
+}
+
+/// The length in `0644 123 name`. The name is passed over, but there has to be one.
+fn length(text: &[u8]) -> Option<u64> {
+    let (mode, rest) = text.split_at_checked(5)?;
+    let octal = mode.strip_suffix(b" ")?.iter().all(|byte| matches!(byte, b'0'..=b'7'));
+    let name = rest.iter().position(|byte| *byte == b' ')?;
+    (octal && rest.len() > name + 1).then(|| number(rest)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_lines_are_read() {
+        assert_eq!(length(b"0644 123 a b\xff.vmdk"), Some(123));
+        assert_eq!(length(b"0600 0 a"), Some(0));
+        for bad in [&b""[..], b"0644", b"0644 123", b"0644 123 ", b"0944 1 a", b"0644 -1 a", b"0644 1x a", b"0644  1 a"]
+        {
+            assert_eq!(length(bad), None, "{bad:?}");
+        }
+        assert_eq!(number(b"1700000000 0 5 0"), Some(1_700_000_000));
+        assert_eq!(number(b"99999999999999999999 0"), None);
+        assert_eq!(number(b"+5 0"), None);
+    }
+}

@@ -1,0 +1,332 @@
+//! A read-only SFTP client: it looks at folders and reads files, and has no request that changes anything.
+
+pub(super) mod packet;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stackferry_volume::FolderError;
+
+use super::line::Line;
+use crate::error::TransferError;
+use crate::ssh::Connection;
+use crate::throttle::Throttle;
+use packet::{Attributes, Inbox, PacketError, Reply, Request};
+
+/// The version that is spoken; every server of OpenSSH speaks it, and only this one.
+const VERSION: u32 = 3;
+/// The longest handle that the protocol allows, in bytes.
+const MAX_HANDLE: usize = 256;
+
+/// An SFTP session on a connection of its own.
+pub(super) struct Sftp {
+    line: Line,
+    inbox: Inbox,
+    next_number: u32,
+    patience: Duration,
+    /// The datastore's path without symbolic links, once it was asked for.
+    true_root: Option<Bytes>,
+}
+
+/// Why a request of one path failed.
+#[derive(Debug)]
+pub(super) enum SftpError {
+    /// The host said so, in this way.
+    Status { code: u32, message: String },
+    /// The connection or the protocol.
+    Transfer(TransferError),
+}
+
+impl From<TransferError> for SftpError {
+    fn from(error: TransferError) -> Self {
+        Self::Transfer(error)
+    }
+}
+
+impl SftpError {
+    /// As the error of looking at a folder.
+    pub(super) fn for_path(self, path: &str) -> Result<FolderError, TransferError> {
+        let path = path.to_owned();
+        match self {
+            Self::Status { code: Reply::NO_SUCH_FILE, .. } => Ok(FolderError::NotFound { path }),
+            Self::Status { code: Reply::DENIED, .. } => Ok(FolderError::Denied { path }),
+            Self::Status { code, message } => {
+                let source = std::io::Error::other(format!("the host says: {message} (SFTP status {code})"));
+                Ok(FolderError::Io { path, source })
+            }
+            Self::Transfer(error) => Err(error),
+        }
+    }
+
+    /// As the error of copying a file.
+    pub(super) fn for_file(self, path: &str) -> TransferError {
+        self.for_path(path).map_or_else(|error| error, TransferError::Folder)
+    }
+}
+
+/// A file or folder that the host has open for us.
+#[derive(Debug, Clone)]
+pub(super) struct OpenHandle(Bytes);
+
+/// A failure that the host tells is one of the request.
+fn told(reply: Reply) -> Result<Reply, SftpError> {
+    match reply {
+        Reply::Status { code, message } if code != 0 => Err(SftpError::Status { code, message }),
+        other => Ok(other),
+    }
+}
+
+impl Sftp {
+    /// Starts SFTP on a connection. None where the host closes it at once: its server does not take the options that
+    /// the certificate's command has.
+    ///
+    /// # Errors
+    /// `Refused` with code `no_subsystem` where the host has no SFTP.
+    pub(super) async fn start(
+        connection: Connection,
+        throttle: Option<Arc<Throttle>>,
+        patience: Duration,
+        ended: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>, TransferError> {
+        let channel = connection.subsystem("sftp").await?;
+        let line = Line::new(connection, channel, throttle);
+        let mut sftp = Self { line, inbox: Inbox::default(), next_number: 0, patience, true_root: None };
+        sftp.line.put(Request::new(Request::INIT, VERSION).finish(), patience).await?;
+        loop {
+            match sftp.inbox.next().map_err(|error| sftp.broke(error))? {
+                Some((_, Reply::Version(VERSION))) => return Ok(Some(sftp)),
+                Some((_, Reply::Version(other))) => {
+                    return Err(sftp.line.broke(format!("it speaks version {other} of SFTP, this program speaks 3")));
+                }
+                Some(_) => return Err(sftp.line.broke("SFTP without a greeting")),
+                None => match sftp.line.next("starting SFTP", patience, ended).await? {
+                    Some(data) => sftp.inbox.push(&data),
+                    None => {
+                        sftp.close().await;
+                        return Ok(None);
+                    }
+                },
+            }
+        }
+    }
+
+    fn broke(&self, error: PacketError) -> TransferError {
+        self.line.broke(error.to_string())
+    }
+
+    pub(super) fn broken_protocol(&self, what: impl Into<String>) -> TransferError {
+        self.line.broke(what)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.line.is_closed()
+    }
+
+    /// Bytes of the channel in both directions.
+    pub(super) fn wire(&self) -> u64 {
+        self.line.wire
+    }
+
+    fn number(&mut self) -> u32 {
+        self.next_number = self.next_number.wrapping_add(1);
+        self.next_number
+    }
+
+    /// Asks for a part of a file, and does not wait. Gives the number that the answer will have.
+    pub(super) async fn send_read(
+        &mut self,
+        handle: &OpenHandle,
+        offset: u64,
+        bytes: u32,
+    ) -> Result<u32, TransferError> {
+        let number = self.number();
+        let request = Request::new(Request::READ, number).text(&handle.0).u64(offset).u32(bytes).finish();
+        self.line.put(request, self.patience).await?;
+        Ok(number)
+    }
+
+    /// The next answer to whatever was asked.
+    pub(super) async fn next_reply(
+        &mut self,
+        patience: Duration,
+        ended: &dyn Fn() -> bool,
+    ) -> Result<(u32, Reply), TransferError> {
+        let began = std::time::Instant::now();
+        loop {
+            match self.inbox.next().map_err(|error| self.broke(error))? {
+                Some((_, Reply::Version(_))) => return Err(self.line.broke("a second greeting of SFTP")),
+                Some(reply) => return Ok(reply),
+                None => match self.line.next("reading by SFTP", patience, ended).await? {
+                    // Also where something comes, but never a whole packet.
+                    Some(_) if began.elapsed() > patience.saturating_mul(2) => {
+                        return Err(self.line.silent("reading by SFTP", patience));
+                    }
+                    Some(data) => self.inbox.push(&data),
+                    None => {
+                        let said = self.line.complaints();
+                        return Err(self.line.broke(format!("SFTP ended by itself. {said}").trim().to_owned()));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Sends requests at once and waits for all answers, which may come in any order. Gives them in that of the requests.
+    async fn exchange<const N: usize>(&mut self, requests: [(u32, Request); N]) -> Result<[Reply; N], TransferError> {
+        let numbers = requests.each_ref().map(|(number, _)| *number);
+        for (_, request) in requests {
+            self.line.put(request.finish(), self.patience).await?;
+        }
+        let mut replies = [const { None }; N];
+        while replies.iter().any(Option::is_none) {
+            let (answered, reply) = self.next_reply(self.patience, &|| false).await?;
+            let mut asked = numbers.iter().zip(&mut replies);
+            match asked.find(|(number, reply)| **number == answered && reply.is_none()) {
+                Some((_, slot)) => *slot = Some(reply),
+                None => return Err(self.line.broke(format!("an answer to request {answered}, which was not asked"))),
+            }
+        }
+        let none = Reply::Status { code: u32::MAX, message: String::new() };
+        Ok(replies.map(|reply| reply.unwrap_or_else(|| none.clone())))
+    }
+
+    async fn ask(&mut self, number: u32, request: Request) -> Result<Reply, SftpError> {
+        let [reply] = self.exchange([(number, request)]).await?;
+        told(reply)
+    }
+
+    fn unexpected(&self, doing: &str) -> SftpError {
+        self.line.broke(format!("an answer of the wrong type to {doing}")).into()
+    }
+
+    /// The path without symbolic links, and what is at its end.
+    async fn true_path_and_stat(&mut self, path: &str) -> Result<(Bytes, Attributes), SftpError> {
+        let (one, two) = (self.number(), self.number());
+        let real = Request::new(Request::REALPATH, one).text(path.as_bytes());
+        let stat = Request::new(Request::LSTAT, two).text(path.as_bytes());
+        let [real, stat] = self.exchange([(one, real), (two, stat)]).await?;
+        let attributes = match told(stat)? {
+            Reply::Attributes(attributes) => attributes,
+            _ => return Err(self.unexpected("lstat")),
+        };
+        match told(real)? {
+            Reply::Names(names) if names.len() == 1 => {
+                let name = names.into_iter().next().map(|(name, _)| name).unwrap_or_default();
+                Ok((name, attributes))
+            }
+            _ => Err(self.unexpected("realpath")),
+        }
+    }
+
+    /// What is at a path of the host; none where a symbolic link leads there. Its true path has to be the datastore's
+    /// true path and the rest as it was written. A host where somebody makes links at the same moment is not kept from
+    /// showing another file by that: what it shows is what this user may read.
+    pub(super) async fn look(&mut self, root: &str, path: &str) -> Result<Option<Attributes>, SftpError> {
+        let true_root = match &self.true_root {
+            Some(known) => known.clone(),
+            None => {
+                let asked = if root.is_empty() { "/" } else { root };
+                let (found, _) = self.true_path_and_stat(asked).await?;
+                let found = found.strip_suffix(b"/").map_or_else(|| found.clone(), Bytes::copy_from_slice);
+                self.true_root.insert(found).clone()
+            }
+        };
+        if path == root || (root.is_empty() && path == "/") {
+            // The datastore's own folder may be a link: the administrator wrote it.
+            return self.stat_folder(path).await.map(Some);
+        }
+        let (true_path, attributes) = self.true_path_and_stat(path).await?;
+        let below = path.strip_prefix(root).unwrap_or_default();
+        let plain = true_path.strip_prefix(&*true_root).is_some_and(|rest| rest == below.as_bytes());
+        Ok(plain.then_some(attributes))
+    }
+
+    /// What is at this path; a symbolic link is followed.
+    async fn stat_folder(&mut self, path: &str) -> Result<Attributes, SftpError> {
+        let number = self.number();
+        match self.ask(number, Request::new(Request::STAT, number).text(path.as_bytes())).await? {
+            Reply::Attributes(attributes) => Ok(attributes),
+            _ => Err(self.unexpected("stat")),
+        }
+    }
+
+    /// What is at this path; a symbolic link is not followed.
+    pub(super) async fn lstat(&mut self, path: &str) -> Result<Attributes, SftpError> {
+        let number = self.number();
+        match self.ask(number, Request::new(Request::LSTAT, number).text(path.as_bytes())).await? {
+            Reply::Attributes(attributes) => Ok(attributes),
+            _ => Err(self.unexpected("lstat")),
+        }
+    }
+
+    pub(super) async fn fstat(&mut self, handle: &OpenHandle) -> Result<Attributes, SftpError> {
+        let number = self.number();
+        match self.ask(number, Request::new(Request::FSTAT, number).text(&handle.0)).await? {
+            Reply::Attributes(attributes) => Ok(attributes),
+            _ => Err(self.unexpected("fstat")),
+        }
+    }
+
+    /// Opens a file for reading.
+    pub(super) async fn open(&mut self, path: &str) -> Result<OpenHandle, SftpError> {
+        const READ: u32 = 1;
+        const NO_ATTRIBUTES: u32 = 0;
+        let number = self.number();
+        let request = Request::new(Request::OPEN, number).text(path.as_bytes()).u32(READ).u32(NO_ATTRIBUTES);
+        self.handle(number, request, "open").await
+    }
+
+    pub(super) async fn open_folder(&mut self, path: &str) -> Result<OpenHandle, SftpError> {
+        let number = self.number();
+        self.handle(number, Request::new(Request::OPENDIR, number).text(path.as_bytes()), "opendir").await
+    }
+
+    async fn handle(&mut self, number: u32, request: Request, doing: &str) -> Result<OpenHandle, SftpError> {
+        match self.ask(number, request).await? {
+            Reply::Handle(handle) if handle.len() <= MAX_HANDLE => Ok(OpenHandle(handle)),
+            _ => Err(self.unexpected(doing)),
+        }
+    }
+
+    /// The next entries of a folder; none at its end.
+    pub(super) async fn read_folder(
+        &mut self,
+        handle: &OpenHandle,
+    ) -> Result<Option<Vec<(Bytes, Attributes)>>, SftpError> {
+        let number = self.number();
+        match self.ask(number, Request::new(Request::READDIR, number).text(&handle.0)).await {
+            Ok(Reply::Names(names)) if !names.is_empty() => Ok(Some(names)),
+            Ok(_) => Err(self.unexpected("readdir")),
+            Err(SftpError::Status { code: Reply::EOF, .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Up to `bytes` of a file from `offset` on; empty at its end.
+    pub(super) async fn read(&mut self, handle: &OpenHandle, offset: u64, bytes: u32) -> Result<Bytes, SftpError> {
+        let number = self.number();
+        let request = Request::new(Request::READ, number).text(&handle.0).u64(offset).u32(bytes);
+        match self.ask(number, request).await {
+            Ok(Reply::Data(data)) if !data.is_empty() && u32::try_from(data.len()).is_ok_and(|got| got <= bytes) => {
+                Ok(data)
+            }
+            Ok(_) => Err(self.unexpected("read")),
+            Err(SftpError::Status { code: Reply::EOF, .. }) => Ok(Bytes::new()),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Closes a file or folder. What the host says to that makes no difference.
+    pub(super) async fn close_handle(&mut self, handle: OpenHandle) -> Result<(), TransferError> {
+        let number = self.number();
+        match self.ask(number, Request::new(Request::CLOSE, number).text(&handle.0)).await {
+            Err(SftpError::Transfer(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn close(self) {
+        self.line.close().await;
+    }
+}

@@ -1,0 +1,102 @@
+//! What is done to a block once all of its bytes are here, whatever way they came: zero check, digest, comparison with
+//! the last version, writing; on several threads, while more is received.
+//!
+//! Memory: [`QUEUE`] blocks that wait, one for each thread, and what the receiving side holds. Buffers are used again.
+
+use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stackferry_volume::block::{BlockIndex, BlockState, Digest, is_zero};
+
+use crate::context::{CopyContext, FileCopy};
+use crate::error::TransferError;
+use crate::receive::{Receiver, join};
+
+/// Blocks that wait for a thread.
+const QUEUE: usize = 2;
+
+/// A block with all its bytes.
+pub(super) struct Full {
+    pub(super) block: BlockIndex,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Where whole blocks go, and buffers come from.
+pub(super) struct Feed {
+    queue: SyncSender<Full>,
+    spare: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Feed {
+    /// A buffer of this length; what is in it is left over.
+    pub(super) fn buffer(&self, len: usize) -> Vec<u8> {
+        let mut buffer = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        buffer.resize(len, 0);
+        buffer
+    }
+
+    /// Hands a block over. Waits while the threads are busy, which is what holds the host back: the thread that
+    /// receives must run nothing else.
+    pub(super) fn put(&self, full: Full) -> Result<(), TransferError> {
+        self.queue.send(full).map_err(|_| TransferError::Cancelled)
+    }
+}
+
+/// Runs `receive` on this thread and the writers on others, until all are done.
+pub(super) fn receive_into(
+    receiver: &Receiver<'_>,
+    file: &FileCopy<'_>,
+    context: &CopyContext,
+    receive: impl FnOnce(&Feed) -> Result<(), TransferError>,
+) {
+    let (queue, blocks) = sync_channel::<Full>(QUEUE);
+    let blocks = Arc::new(Mutex::new(blocks));
+    let feed = Feed { queue, spare: Arc::default() };
+    std::thread::scope(|scope| {
+        let recorder = scope.spawn(|| receiver.record());
+        let workers: Vec<_> = (0..context.workers.max(1))
+            .map(|_| {
+                // Only the workers hold the queue's end: when all are gone, nobody waits for room in it.
+                let (blocks, spare) = (Arc::clone(&blocks), Arc::clone(&feed.spare));
+                scope.spawn(move || receiver.run(|| work(&blocks, &spare, file, receiver)))
+            })
+            .collect();
+        drop(blocks);
+        receiver.run(|| receive(&feed));
+        drop(feed);
+        join(workers);
+        receiver.close();
+        join([recorder]);
+    });
+}
+
+fn work(
+    blocks: &Mutex<Queue<Full>>,
+    spare: &Mutex<Vec<Vec<u8>>>,
+    file: &FileCopy<'_>,
+    receiver: &Receiver<'_>,
+) -> Result<(), TransferError> {
+    loop {
+        // One worker waits in the queue at a time; the others wait for it to be served.
+        let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Full { block, bytes }) = next else { return Ok(()) };
+        if receiver.ended() {
+            return Ok(());
+        }
+        // A block that is cut must never be taken for a whole one.
+        if bytes.len() != block.len_in(file.bytes) {
+            return Err(TransferError::Worker { file: file.path.to_owned() });
+        }
+        if is_zero(&bytes) {
+            receiver.zero(block, 1);
+        } else {
+            let digest = Digest::of(&bytes);
+            if receiver.base_state(block) == BlockState::Data(digest) {
+                receiver.same(block, digest);
+            } else {
+                receiver.data(block, &bytes, digest)?;
+            }
+        }
+        spare.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
