@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 
-pub use adopt::{Adopted, vault_volumes, version_row};
+pub use adopt::{Adopted, vault_volume, vault_volumes, version_row};
 pub use sources::Source;
 pub(crate) use sources::config_kind;
 

@@ -1,1 +1,124 @@
-//! The running service.
+//! The running service: rounds of discovery by the clock, copies within the caps beside them, and the web address that
+//! tells how it goes. It ends when it is asked to: nothing new begins, and what runs is given a moment to end; what was
+//! copied so far is kept.
+
+mod health;
+mod queue;
+mod reconcile;
+mod rounds;
+mod upkeep;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use stackferry_catalog::AuditAction;
+use stackferry_config::{Config, Kind};
+use stackferry_volume::io::Cancel;
+use tokio::net::TcpListener;
+
+use crate::app::{App, PROGRAM};
+use crate::http;
+use crate::problem::{Code, Problem};
+use crate::progress::Reporter;
+
+pub use health::Health;
+pub use reconcile::{Reconciled, reconcile};
+
+/// How often it is looked whether the service should end.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long requests that are being answered may take when the service ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// A service that has its address and was not started yet.
+pub struct Daemon {
+    app: App,
+    reporter: Reporter,
+    health: Arc<Health>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Daemon {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// `cannot_listen`; `bad_config` without a datastore or a vault, or with what this version can't do.
+    pub async fn bind(app: &App, reporter: &Reporter) -> Result<Self, Problem> {
+        if app.config().datastores.is_empty() {
+            return Err(Problem::new(Code::BadConfig, "the configuration names no datastore")
+                .subject("datastore")
+                .hint("add a [[datastore]] with name, route and path"));
+        }
+        app.config().vault()?;
+        let (listener, address) = http::bind(app.config()).await?;
+        let health = Arc::new(Health::new(shortest_interval(app.config())));
+        Ok(Self { app: app.clone(), reporter: reporter.clone(), health, listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until it is asked to end.
+    pub async fn run(self) {
+        let Self { app, reporter, health, listener, address } = self;
+        let router = http::router(app.clone(), Arc::clone(&health));
+        let stop = app.cancel().clone();
+        let server = axum::serve(listener, router).with_graceful_shutdown(async move { asked_to_end(&stop).await });
+        let server = tokio::spawn(server.into_future());
+        tracing::info!(%address, datastores = app.config().datastores.len(), "the service has started");
+        note(&app, AuditAction::ServiceStarted).await;
+        let watchdog = tokio::spawn(watchdog());
+        tell_systemd(&[sd_notify::NotifyState::Ready]);
+        rounds::run(&app, &reporter, &health).await;
+        tell_systemd(&[sd_notify::NotifyState::Stopping]);
+        watchdog.abort();
+        note(&app, AuditAction::ServiceStopped).await;
+        // A client that reads slowly does not hold up the end.
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(LAST_ANSWERS, server).await {
+            tracing::error!(%address, %error, "the web server failed");
+        }
+        tracing::info!("the service has ended");
+    }
+}
+
+/// The time between two rounds: the shortest of all kinds.
+fn shortest_interval(config: &Config) -> Duration {
+    let schedule = &config.schedule;
+    let kinds = Kind::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
+    kinds.fold(schedule.every.duration(), Duration::min)
+}
+
+/// Waits until the end is asked for.
+async fn asked_to_end(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn note(app: &App, action: AuditAction) {
+    let detail = json!({ "program": PROGRAM, "pid": std::process::id() });
+    if let Err(error) = app.catalog().audit(action, PROGRAM, "service", &detail).await {
+        tracing::error!(error = %stackferry_transfer::describe(&error), "an audit record could not be written");
+    }
+}
+
+/// Nobody may listen: then nothing is told.
+fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}
+
+/// Tells systemd that the program's threads still turn, where its unit has a `WatchdogSec`.
+async fn watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        tell_systemd(&[sd_notify::NotifyState::Watchdog]);
+        tokio::time::sleep(limit / 2).await;
+    }
+}

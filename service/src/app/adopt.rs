@@ -45,12 +45,14 @@ pub fn vault_volumes(vault: &Vault) -> Result<(Vec<VaultVolume>, Adopted), Vault
                 found.damaged.push((format!("{}@{}", record.id, entry.id), why));
             }
         }
-        volumes.push(volume(&record, &entries));
+        volumes.push(vault_volume(&record, &entries));
     }
     Ok((volumes, found))
 }
 
-fn volume(record: &VolumeRecord, entries: &[VersionEntry]) -> VaultVolume {
+/// A volume as the catalog wants it: what the vault notes of it, and its versions.
+#[must_use]
+pub fn vault_volume(record: &VolumeRecord, entries: &[VersionEntry]) -> VaultVolume {
     let newest = entries.iter().rev().find_map(|entry| entry.summary.as_ref().ok());
     let generation = record.generations.last().map_or(Generation::FIRST, |last| last.number);
     let guid = record.generations.last().and_then(|last| last.guid.clone());

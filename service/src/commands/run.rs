@@ -1,11 +1,10 @@
-//! `run`: rounds.
-
-use std::time::Duration;
+//! `run`: the service; with `--once` a single round.
 
 use stackferry_catalog::Trigger;
 
 use super::{Context, discover};
 use crate::app::App;
+use crate::daemon::Daemon;
 use crate::engine::round::{self, RoundOutcome, RoundResult};
 use crate::output::{RunItem, RunOutcome, RunView};
 use crate::problem::{Code, Exit, Problem};
@@ -28,28 +27,8 @@ pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> 
             _ => Ok(view.exit()),
         };
     }
-    let every = app.config().schedule.every.duration();
-    while !context.cancel().is_cancelled() {
-        match round(context, &app).await {
-            Ok(result) => {
-                let view = view(&result);
-                tracing::info!(
-                    copied = view.copied,
-                    unchanged = view.unchanged,
-                    deferred = view.deferred,
-                    failed = view.failed,
-                    unprotectable = view.unprotectable,
-                    "a round has ended"
-                );
-            }
-            // The next round tries again: a vault that is mounted late, a database that was locked.
-            Err(problem) => tracing::error!(code = %problem.code, hint = problem.hint, "{}", problem.message),
-        }
-        let next = tokio::time::Instant::now() + every;
-        while tokio::time::Instant::now() < next && !context.cancel().is_cancelled() {
-            tokio::time::sleep(Duration::from_millis(200).min(every)).await;
-        }
-    }
+    let daemon = Daemon::bind(&app, context.reporter()).await?;
+    daemon.run().await;
     Ok(Exit::Done)
 }
 

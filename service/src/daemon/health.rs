@@ -1,0 +1,85 @@
+//! How the service is, for `/readyz`.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the parts of the service last said of themselves.
+#[derive(Debug)]
+pub struct Health {
+    every: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    vault: String,
+    looked: Option<Instant>,
+    failed: Option<String>,
+}
+
+impl Health {
+    /// Nothing is known yet. A discovery round is due `every` so often.
+    #[must_use]
+    pub fn new(every: Duration) -> Self {
+        let state = State { vault: "it is not open yet".to_owned(), looked: None, failed: None };
+        Self { every, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the vault is not open.
+    #[must_use]
+    pub fn vault(&self) -> String {
+        self.state().vault.clone()
+    }
+
+    pub(super) fn vault_failed(&self, why: &str) {
+        self.state().vault = why.to_owned();
+    }
+
+    pub(super) fn looked(&self) {
+        let mut state = self.state();
+        state.looked = Some(Instant::now());
+        state.failed = None;
+    }
+
+    pub(super) fn look_failed(&self, why: &str) {
+        self.state().failed = Some(why.to_owned());
+    }
+
+    /// Why discovery counts as not working; none while a round succeeded within three times its interval.
+    #[must_use]
+    pub fn discovery(&self) -> Option<String> {
+        let state = self.state();
+        let text = match state.looked {
+            Some(at) if at.elapsed() <= self.every * 3 => return None,
+            Some(at) => format!("the last round that succeeded was {} s ago", at.elapsed().as_secs()),
+            None => "no round has succeeded yet".to_owned(),
+        };
+        Some(match &state.failed {
+            Some(why) => format!("{text}: {why}"),
+            None => text,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discovery_is_ready_for_three_rounds() {
+        let health = Health::new(Duration::from_secs(60));
+        health.look_failed("nothing answers");
+        assert_eq!(health.discovery().unwrap(), "no round has succeeded yet: nothing answers");
+        health.looked();
+        assert_eq!(health.discovery(), None);
+        let ago = |seconds| health.state().looked = Instant::now().checked_sub(Duration::from_secs(seconds));
+        ago(179);
+        assert_eq!(health.discovery(), None);
+        ago(181);
+        assert_eq!(health.discovery().unwrap(), "the last round that succeeded was 181 s ago");
+    }
+}
