@@ -3,6 +3,7 @@
 //! Each part is opened when it is first needed, so that a command does not fail for what it does not use.
 
 mod adopt;
+pub(crate) mod grants;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use stackferry_config::Config;
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
 use stackferry_transfer::remote::EndpointClient;
+use stackferry_transfer::stock::{SourceAddress, StockClient, StockHost};
 use stackferry_vault::{Reserve, Vault, VaultOptions};
 use stackferry_volume::io::Cancel;
 use tokio::runtime::Handle;
@@ -41,6 +43,7 @@ struct Parts {
     runtime: Handle,
     vault: OnceLock<Vault>,
     endpoints: Mutex<BTreeMap<String, Arc<EndpointClient>>>,
+    stock: Mutex<BTreeMap<String, Arc<StockClient>>>,
     descriptors: RwLock<DescriptorCache>,
     descriptors_loaded: AtomicBool,
     metrics: Metrics,
@@ -75,6 +78,7 @@ impl App {
                 .hint("take `catalog` out of the configuration: the catalog is then a file in state_dir"));
         }
         make_state_dir(&config)?;
+        grants::sweep(&config);
         let catalog = Catalog::open(&catalog_path(&config)).await.map_err(Problem::from)?;
         let metrics = Metrics::new(&config)?;
         let throttle = config.limits.bandwidth.map(|rate| Arc::new(Throttle::new(rate.as_bytes_per_second())));
@@ -84,6 +88,7 @@ impl App {
             runtime: Handle::current(),
             vault: OnceLock::new(),
             endpoints: Mutex::new(BTreeMap::new()),
+            stock: Mutex::new(BTreeMap::new()),
             descriptors: RwLock::new(DescriptorCache::default()),
             descriptors_loaded: AtomicBool::new(false),
             metrics,
@@ -182,6 +187,28 @@ impl App {
             adopt::adopt(self.catalog(), &vault).await?;
         }
         Ok(self.0.vault.get_or_init(|| vault).clone())
+    }
+
+    /// The client for a stock SSH host, one for each folder of it.
+    ///
+    /// # Errors
+    /// The CA's key can't be used.
+    pub fn stock(&self, settings: &stackferry_config::Ssh) -> Result<Arc<StockClient>, Problem> {
+        let name = format!("{}@{} {}", settings.user, settings.host, settings.path.display());
+        let mut stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = stock.get(&name) {
+            return Ok(Arc::clone(client));
+        }
+        let host = StockHost {
+            peer: sources::peer(&settings.host, &settings.trust),
+            user: settings.user.as_str().to_owned(),
+            root: settings.path.to_path_buf(),
+            ca_key: settings.ca_key.to_path_buf(),
+            source_address: SourceAddress::Connection,
+        };
+        let client = Arc::new(StockClient::new(host, self.0.runtime.clone())?);
+        stock.insert(name, Arc::clone(&client));
+        Ok(client)
     }
 
     /// The client for an endpoint, one for each.

@@ -196,6 +196,12 @@ impl StockClient {
         self.inner.host.peer.address()
     }
 
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &StockHost {
+        &self.inner.host
+    }
+
     /// The line that the host's administrator adds to the user's `authorized_keys`.
     #[must_use]
     pub fn authorized_keys_line(&self) -> String {

@@ -9,6 +9,7 @@ use stackferry_discover::{DatastoreView, FolderSpec};
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::{EndpointClient, EndpointFolder};
 use stackferry_transfer::ssh::Peer;
+use stackferry_transfer::stock::StockClient;
 use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
 
@@ -27,6 +28,8 @@ pub enum Source {
         /// The datastore's name there.
         datastore: String,
     },
+    /// A stock SSH server mounts it.
+    Ssh(Arc<StockClient>),
 }
 
 impl Source {
@@ -36,6 +39,7 @@ impl Source {
         match self {
             Source::Local(_) => RouteKind::Local,
             Source::Endpoint { .. } => RouteKind::Endpoint,
+            Source::Ssh(_) => RouteKind::Ssh,
         }
     }
 
@@ -45,6 +49,7 @@ impl Source {
         match self {
             Source::Local(folder) => Arc::<LocalFolder>::clone(folder),
             Source::Endpoint { client, datastore } => Arc::new(EndpointFolder::new(Arc::clone(client), datastore)),
+            Source::Ssh(client) => Arc::new(client.folder()),
         }
     }
 
@@ -54,6 +59,7 @@ impl Source {
         match self {
             Source::Local(_) => "local".to_owned(),
             Source::Endpoint { client, .. } => client.address(),
+            Source::Ssh(client) => client.address(),
         }
     }
 
@@ -64,6 +70,8 @@ impl Source {
                 let hello = client.hello().ok()?;
                 hello.datastores.into_iter().find(|info| info.name == *datastore).map(|info| info.kind)
             }
+            // Nothing there tells what the folder lies on.
+            Source::Ssh(_) => None,
         }
     }
 }
@@ -112,12 +120,13 @@ impl App {
             Route::Endpoint(endpoint) => {
                 Ok(Source::Endpoint { client: self.endpoint(endpoint)?, datastore: datastore.name.to_string() })
             }
-            Route::Ssh(_) | Route::Esxi(_) => Err(Problem::new(
+            Route::Ssh(ssh) => Ok(Source::Ssh(self.stock(ssh)?)),
+            Route::Esxi(_) => Err(Problem::new(
                 Code::Failed,
                 format!("this version can't read datastore {} by route `{}`", datastore.name, datastore.route.kind()),
             )
             .subject(&datastore.name)
-            .hint("use route `local`, or `endpoint` with `stackferry serve` on a machine that mounts the datastore")),
+            .hint("use another route: a machine that mounts the datastore (`local`, `endpoint`, `ssh`)")),
         }
     }
 

@@ -1,19 +1,23 @@
 //! `grant VOLUME`: a one-time credential for a person.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 use stackferry_catalog::{AuditAction, Direction, NewCredential};
-use stackferry_config::Secret;
+use stackferry_config::{RouteKind, Secret};
+use stackferry_transfer::remote::EndpointClient;
+use stackferry_transfer::stock::StockClient;
+use stackferry_volume::VolumeId;
 use stackferry_volume::manifest::FileRole;
 
 use super::Context;
-use crate::app::{Source, blocking};
+use crate::app::{App, Source, blocking, grants};
 use crate::engine::copy::choose;
 use crate::engine::{find, inventory};
 use crate::output::GrantView;
-use crate::problem::{Code, Exit, Problem};
+use crate::problem::{Code, Exit, Problem, shell};
 
 pub(super) async fn run(context: &Context, name: &str, file: Option<&str>, life: Duration) -> Result<Exit, Problem> {
     let app = context.app().await?;
@@ -38,47 +42,100 @@ pub(super) async fn run(context: &Context, name: &str, file: Option<&str>, life:
             .hint(format!("it has: {}", names.join(", ")))
     })?;
     let path = place.location.sibling(wanted.name.as_str());
-    let (client, datastore) = match source {
-        Source::Endpoint { client, datastore } => (client, datastore),
+    let order = Order { app: &app, volume: &volume.id, file: wanted.name.as_str(), path: &path, life };
+    let view = match source {
+        Source::Endpoint { client, datastore } => order.from_endpoint(client, datastore).await?,
+        Source::Ssh(client) => order.from_stock_host(client).await?,
         Source::Local(folder) => {
+            let file = folder.path().join(&path);
             return Err(Problem::new(Code::Refused, "the datastore is mounted here: no credential is needed")
                 .subject(&volume.id)
-                .hint(format!("copy the file: cp --sparse=always '{}/{path}' .", folder.path().display())));
+                .hint(format!("copy the file: cp --sparse=always {} .", crate::problem::shell(file.display()))));
         }
     };
-    let asking = client.clone();
-    let issued = blocking(move || asking.issue(&datastore, &path, life)).await??;
-    let now = Timestamp::now();
-    let expires = now.checked_add(issued.life).unwrap_or(now);
-    let peer = client.peer();
-    app.catalog()
-        .credential_issued(&NewCredential {
-            name: issued.user.clone(),
-            volume: volume.id.clone(),
-            file: wanted.name.to_string(),
-            route: "endpoint".to_owned(),
-            host: client.address(),
-            direction: Direction::Read,
-            standing: false,
-            issued: now,
-            expires,
-        })
-        .await?;
-    let detail = json!({ "user": issued.user, "file": wanted.name.as_str(), "host": client.address() });
+    let detail = json!({ "user": view.user, "file": view.file, "host": view.host });
     app.catalog().audit(AuditAction::Grant, "command", &volume.id.to_string(), &detail).await?;
-    let source = format!("{}@{}:{}", issued.user, peer.host, issued.path);
-    let view = GrantView {
-        volume: volume.id,
-        file: wanted.name.to_string(),
-        host: peer.host.clone(),
-        port: peer.port,
-        command: format!("scp -P {} {} .", peer.port, crate::problem::shell(source)),
-        user: issued.user,
-        password: Some(Secret::new(issued.password.expose().to_owned())),
-        key_file: None,
-        path: issued.path,
-        expires,
-    };
     context.print(&view)?;
     Ok(Exit::Done)
+}
+
+/// What a person is to be given.
+struct Order<'a> {
+    app: &'a App,
+    volume: &'a VolumeId,
+    file: &'a str,
+    path: &'a str,
+    life: Duration,
+}
+
+impl Order<'_> {
+    async fn note(
+        &self,
+        name: &str,
+        route: RouteKind,
+        host: String,
+        standing: bool,
+        expires: Timestamp,
+    ) -> Result<(), Problem> {
+        let new = NewCredential {
+            name: name.to_owned(),
+            volume: self.volume.clone(),
+            file: self.file.to_owned(),
+            route: route.as_str().to_owned(),
+            host,
+            direction: Direction::Read,
+            standing,
+            issued: Timestamp::now(),
+            expires,
+        };
+        Ok(self.app.catalog().credential_issued(&new).await?)
+    }
+
+    async fn from_endpoint(&self, client: Arc<EndpointClient>, datastore: String) -> Result<GrantView, Problem> {
+        let (asking, path, life) = (Arc::clone(&client), self.path.to_owned(), self.life);
+        let issued = blocking(move || asking.issue(&datastore, &path, life)).await??;
+        let now = Timestamp::now();
+        let expires = now.checked_add(issued.life).unwrap_or(now);
+        self.note(&issued.user, RouteKind::Endpoint, client.address(), false, expires).await?;
+        let peer = client.peer();
+        let source = shell(format!("{}@{}:{}", issued.user, bracketed(&peer.host), issued.path));
+        Ok(GrantView {
+            volume: self.volume.clone(),
+            file: self.file.to_owned(),
+            host: peer.host.clone(),
+            port: peer.port,
+            command: format!("scp -P {} {source} .", peer.port),
+            user: issued.user,
+            password: Some(Secret::new(issued.password.expose().to_owned())),
+            key_file: None,
+            path: issued.path,
+            expires,
+        })
+    }
+
+    /// The key lies in a file of its own, with the certificate beside it, where `ssh` looks for one.
+    async fn from_stock_host(&self, client: Arc<StockClient>) -> Result<GrantView, Problem> {
+        let granted = client.grant(self.path, self.life, None)?;
+        let host = client.host();
+        self.note(&granted.name, RouteKind::Ssh, client.address(), true, granted.expires).await?;
+        let key_file = grants::write(self.app.config(), &granted)?;
+        let source = shell(format!("{}@{}:{}", host.user, bracketed(&host.peer.host), granted.path));
+        Ok(GrantView {
+            volume: self.volume.clone(),
+            file: self.file.to_owned(),
+            host: host.peer.host.clone(),
+            port: host.peer.port,
+            command: format!("scp -O -i {} -P {} {source} .", shell(key_file.display()), host.peer.port),
+            user: host.user.clone(),
+            password: None,
+            key_file: Some(key_file),
+            path: granted.path,
+            expires: granted.expires,
+        })
+    }
+}
+
+/// A host as scp takes it: an IPv6 address stands in brackets.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

@@ -109,6 +109,16 @@ fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
                 .hint("name it in `datastores` of [serve] on that machine, or correct `name` here"));
         }
     }
+    if let Source::Ssh(client) = &source {
+        let add = || {
+            format!("the host's administrator adds to authorized_keys of the user: {}", client.authorized_keys_line())
+        };
+        client.probe().map_err(|error| {
+            let refused = matches!(error, stackferry_transfer::TransferError::LoginRefused { .. });
+            let problem = Problem::from(error);
+            if refused { problem.hint(add()) } else { problem }
+        })?;
+    }
     let folder = source.folder();
     let mut found = Vec::new();
     for one in &datastore.folders {

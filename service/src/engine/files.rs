@@ -11,7 +11,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use stackferry_catalog::{CredentialEnding, Direction, NewCredential};
 use stackferry_discover::{VolumeFile, VolumeLocation};
-use stackferry_transfer::remote::IssuedCredential;
 use stackferry_transfer::resume::resume;
 use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, TransferError};
 use stackferry_vault::{Incoming, VaultFile, Version};
@@ -31,6 +30,33 @@ pub(super) struct Job<'a> {
     pub(super) context: &'a CopyContext,
     /// The last good version, to compare with.
     pub(super) base: Option<&'a Version>,
+}
+
+/// The credentials of one file's copy, and whether each was written down before it was used.
+#[derive(Default)]
+struct Notes {
+    issued: Vec<String>,
+    failed: Option<Problem>,
+}
+
+impl Notes {
+    fn issued(&mut self, job: &Job<'_>, file: &VolumeFile, name: &str, expires: Timestamp) {
+        match job.note_issued(file, name, expires) {
+            Ok(()) => self.issued.push(name.to_owned()),
+            Err(problem) => self.failed = Some(problem),
+        }
+    }
+
+    /// Each lives for minutes and for this file only; without its record no copy counts.
+    fn ended(self, job: &Job<'_>, outcome: Result<FileOutcome, TransferError>) -> Result<FileOutcome, Problem> {
+        for name in &self.issued {
+            job.note_ended(name, &outcome);
+        }
+        match self.failed {
+            Some(problem) => Err(problem),
+            None => Ok(outcome?),
+        }
+    }
 }
 
 /// A file that was copied, but for the blocks that equal the base's.
@@ -99,37 +125,37 @@ impl Job<'_> {
         match self.source {
             Source::Local(folder) => Ok(stackferry_transfer::local::copy(folder, copy, self.context)?),
             Source::Endpoint { client, datastore } => {
-                let host = client.address();
-                let mut issued = None;
-                let mut failed = None;
+                let mut notes = Notes::default();
                 let outcome = client.copy(datastore, copy, self.context, &mut |credential| {
-                    failed = self.note_issued(file, &host, credential).err();
-                    issued = Some(credential.user.clone());
+                    let now = Timestamp::now();
+                    let expires = now.checked_add(credential.life).unwrap_or(now);
+                    notes.issued(self, file, &credential.user, expires);
                 });
-                if let Some(name) = issued {
-                    self.note_ended(&name, &outcome);
-                }
-                // The credential lives a minute at most and for this file only; without its record no copy counts.
-                match failed {
-                    Some(problem) => Err(problem),
-                    None => Ok(outcome?),
-                }
+                notes.ended(self, outcome)
+            }
+            Source::Ssh(client) => {
+                let mut notes = Notes::default();
+                let outcome = client.copy(copy, self.context, &mut |certificate| {
+                    notes.issued(self, file, &certificate.name, certificate.expires);
+                });
+                notes.ended(self, outcome)
             }
         }
     }
 
-    fn note_issued(&self, file: &VolumeFile, host: &str, credential: &IssuedCredential) -> Result<(), Problem> {
+    fn note_issued(&self, file: &VolumeFile, name: &str, expires: Timestamp) -> Result<(), Problem> {
+        let host = self.source.host();
         let now = Timestamp::now();
         let new = NewCredential {
-            name: credential.user.clone(),
+            name: name.to_owned(),
             volume: self.volume.clone(),
             file: file.name.to_string(),
             route: self.source.route().as_str().to_owned(),
-            host: host.to_owned(),
+            host,
             direction: Direction::Read,
             standing: false,
             issued: now,
-            expires: now.checked_add(credential.life).unwrap_or(now),
+            expires,
         };
         self.app.runtime().block_on(self.app.catalog().credential_issued(&new))?;
         self.app.metrics().credential_issued(&new.route);
