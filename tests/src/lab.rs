@@ -19,12 +19,16 @@ mod config;
 mod endpoint;
 mod process;
 mod proxy;
+mod tmpfs;
+mod watch;
 
 pub use answer::Answer;
 pub use config::Config;
 pub use endpoint::Endpoint;
 pub use process::{Running, obey_parent};
 pub use proxy::{Faults, Proxy};
+pub use tmpfs::Tmpfs;
+pub use watch::Watch;
 
 use crate::error::{At, LabError};
 use crate::tools::wait_until;
@@ -262,6 +266,28 @@ impl Lab {
     /// It failed, or its answer is no JSON.
     pub fn ask<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<serde_json::Value, LabError> {
         self.run(args)?.done()
+    }
+
+    /// The versions of a volume, newest first; none for a volume that is not known yet.
+    ///
+    /// # Errors
+    /// The command failed in another way.
+    pub fn versions(&self, id: &str) -> Result<Vec<serde_json::Value>, LabError> {
+        let answer = self.run(&["versions", id])?;
+        if answer.code == 10 && answer.error()?.get("code").is_some_and(|code| code == "no_such_volume") {
+            return Ok(Vec::new());
+        }
+        Ok(answer.done()?.as_array().cloned().unwrap_or_default())
+    }
+
+    /// Restores a volume, or one of its versions, into a folder of this name, and gives the folder.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn restore(&self, target: &str, name: &str) -> Result<PathBuf, LabError> {
+        let to = self.path(name);
+        self.ask(&["restore".as_ref(), target.as_ref(), "--to".as_ref(), to.as_os_str()])?;
+        Ok(to)
     }
 
     /// Runs a command that has to fail with this exit code, and gives the error that it tells.

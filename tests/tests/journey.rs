@@ -77,6 +77,7 @@ fn a_gibibyte_comes_back_by_every_route_as_it_was() {
     let disk = Disk::build(&lab.folder("nfs01", APPS).unwrap(), spec).unwrap();
     let source: u64 = disk.files().iter().map(|file| allocated_bytes(file).unwrap()).sum();
     assert!(source > GIB);
+    let inside = if ntfs { mount_and_digest(&disk.path()).unwrap() } else { Vec::new() };
 
     for route in ["local", "endpoint"] {
         let (copy, version, restored) = there_and_back(&mut lab, route, &disk);
@@ -97,7 +98,7 @@ fn a_gibibyte_comes_back_by_every_route_as_it_was() {
         }
         if ntfs {
             let files = mount_and_digest(&path).unwrap();
-            assert!(files.len() > 50 && files == mount_and_digest(&disk.path()).unwrap(), "{} files", files.len());
+            assert!(files.len() > 50 && files == inside, "{} files", files.len());
         }
         fs::remove_dir_all(&restored).unwrap();
         fs::remove_dir_all(lab.path(&format!("vault-{route}"))).unwrap();

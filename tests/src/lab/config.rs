@@ -19,6 +19,7 @@ impl Config {
         config.set("state_dir", text(state));
         config.set("vault.path", text(vault));
         config.set("vault.reserve", "1MiB");
+        config.set("http.listen", "127.0.0.1:0");
         config
     }
 

@@ -1,0 +1,161 @@
+//! Who is the same volume, and who only looks so.
+
+use serde_json::Value;
+use stackferry_tests::check::same_files;
+use stackferry_tests::disk::{Content, Disk, DiskSpec, Sidecar};
+use stackferry_tests::lab::Lab;
+use stackferry_tests::site::{Site, SitePlan};
+
+const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
+const MIB: u64 = 1 << 20;
+
+fn spec(stem: &str, seed: u64) -> DiskSpec {
+    DiskSpec::new(stem, 64 * MIB, seed).content(Content::Plain { bytes: 2 * MIB }).sidecar(Sidecar::Metadata)
+}
+
+fn two_datastores() -> Lab {
+    let mut lab = Lab::new(LAB).unwrap();
+    lab.add_local("nfs01").unwrap();
+    lab.add_local("nfs02").unwrap();
+    lab
+}
+
+fn listed(lab: &Lab) -> Vec<Value> {
+    lab.ask(&["discover"]).unwrap().as_array().unwrap().clone()
+}
+
+fn ids(listed: &[Value]) -> Vec<&str> {
+    listed.iter().map(|one| one["id"].as_str().unwrap()).collect()
+}
+
+fn places(one: &Value) -> Vec<&str> {
+    one["locations"].as_array().unwrap().iter().map(|place| place["datastore"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn two_users_of_one_name_are_two_volumes_and_each_gets_his_own_back() {
+    let lab = two_datastores();
+    let folder = "cloudvolumes/writable";
+    let one = Disk::build(&lab.folder("nfs01", folder).unwrap(), spec("CORP!5C!jdoe", 1)).unwrap();
+    let other = Disk::build(&lab.folder("nfs02", folder).unwrap(), spec("CORP!5C!jdoe", 2)).unwrap();
+    let found = listed(&lab);
+    let ids = ids(&found);
+    assert_eq!((ids.len(), ids[0]), (2, "writable/CORP!5C!jdoe"));
+    assert!(ids[1].strip_prefix("writable/CORP!5C!jdoe@").is_some_and(|hash| hash.len() == 8), "{ids:?}");
+
+    let answer = lab.ask(&["run", "--once"]).unwrap();
+    assert_eq!(answer["copied"], 2);
+    for (number, id) in ids.iter().enumerate() {
+        let disk = if places(&found[number]) == ["nfs01"] { &one } else { &other };
+        same_files(&disk.files(), &lab.restore(id, &format!("restored-{number}")).unwrap()).unwrap();
+    }
+    // The name alone does not say whom is meant.
+    let error = lab.refuse(&["copy", "CORP\\jdoe"], 10).unwrap();
+    assert_eq!(error["code"], "ambiguous_volume");
+    for id in &ids {
+        assert!(error["hint"].as_str().unwrap().contains(id), "{error}");
+    }
+    // Ids are for ever: the first one's disk goes, and the second one stays who he was.
+    for file in one.files() {
+        std::fs::remove_file(file).unwrap();
+    }
+    let left = listed(&lab);
+    let ready: Vec<&str> =
+        left.iter().filter(|one| one["state"] == "ready").map(|one| one["id"].as_str().unwrap()).collect();
+    let expected = found.iter().find(|one| places(one) == ["nfs02"]).unwrap()["id"].as_str().unwrap();
+    assert_eq!(ready, [expected]);
+}
+
+#[test]
+fn equal_writables_on_two_datastores_are_two_volumes_all_the_same() {
+    let lab = two_datastores();
+    let folder = "appvolumes/writables";
+    let one = Disk::build(&lab.folder("nfs01", folder).unwrap(), spec("CORP!5C!jdoe", 1)).unwrap();
+    one.replicate(&lab.folder("nfs02", folder).unwrap()).unwrap();
+    assert_eq!(listed(&lab).len(), 2);
+}
+
+#[test]
+fn an_appstack_on_two_datastores_is_one_volume_and_copied_once() {
+    let lab = two_datastores();
+    let folder = "cloudvolumes/apps";
+    let mut one = Disk::build(&lab.folder("nfs01", folder).unwrap(), spec("Office", 1)).unwrap();
+    let copy = one.replicate(&lab.folder("nfs02", folder).unwrap()).unwrap();
+    let found = listed(&lab);
+    assert_eq!(ids(&found), ["appstack/Office"]);
+    assert_eq!(places(&found[0]), ["nfs01", "nfs02"]);
+    for expected in [1, 0] {
+        assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], expected);
+    }
+    assert_eq!(lab.versions("appstack/Office").unwrap().len(), 1);
+
+    // One of the two is away: the other is read.
+    for file in one.files() {
+        std::fs::remove_file(file).unwrap();
+    }
+    let answer = lab.ask(&["copy", "appstack/Office"]).unwrap();
+    assert_eq!(answer["outcome"], "copied");
+    same_files(&copy.files(), &lab.restore("appstack/Office", "restored").unwrap()).unwrap();
+
+    // Of one name, but with other content: not the same.
+    one = Disk::build(&lab.folder("nfs01", folder).unwrap(), spec("Office", 7)).unwrap();
+    let found = listed(&lab);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["failed"], 0);
+    let new = found.iter().find(|one| places(one) == ["nfs01"]).unwrap()["id"].as_str().unwrap();
+    let old = found.iter().find(|one| places(one) == ["nfs02"]).unwrap()["id"].as_str().unwrap();
+    same_files(&one.files(), &lab.restore(new, "new").unwrap()).unwrap();
+    same_files(&copy.files(), &lab.restore(old, "old").unwrap()).unwrap();
+}
+
+#[test]
+fn volumes_are_found_by_name_and_owner_too() {
+    let lab = two_datastores();
+    Disk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec("Google!20!Chrome", 1)).unwrap();
+    Disk::build(&lab.folder("nfs01", "cloudvolumes/writable").unwrap(), spec("CORP!5C!jdoe", 2)).unwrap();
+    let found = listed(&lab);
+    let names: Vec<&str> = found.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Google Chrome", "CORP\\jdoe"]);
+    for (name, id) in [
+        ("Google Chrome", "appstack/Google!20!Chrome"),
+        ("Google!20!Chrome", "appstack/Google!20!Chrome"),
+        ("CORP\\jdoe", "writable/CORP!5C!jdoe"),
+        ("corp\\JDOE", "writable/CORP!5C!jdoe"),
+    ] {
+        assert_eq!(lab.ask(&["copy", name]).unwrap()["volume"], id);
+    }
+}
+
+/// The site of the lab, with everything odd that it has: the list is what the site was built to be.
+#[test]
+fn a_site_is_listed_as_it_was_built() {
+    let mut lab = Lab::new(LAB).unwrap();
+    let site = Site::build(&lab.path("site"), &SitePlan::small()).unwrap();
+    lab.add_local("nfs01").unwrap();
+    lab.add_local("nfs02").unwrap();
+    let found = listed(&lab);
+    assert_eq!(found.len(), site.volumes.len());
+    for volume in &site.volumes {
+        let lies_at = |one: &Value| {
+            let places = one["locations"].as_array().unwrap();
+            volume.locations.len() == places.len()
+                && volume.locations.iter().all(|location| {
+                    places.iter().any(|place| {
+                        place["datastore"] == location.datastore && place["path"] == location.path.as_str()
+                    })
+                })
+        };
+        let name = format!("{}/{}", volume.kind, volume.stem);
+        let one = found.iter().find(|one| lies_at(one)).unwrap_or_else(|| panic!("{name} is not listed"));
+        assert_eq!(one["protectable"], volume.expect.protectable(), "{one}");
+        match volume.expect.reason() {
+            Some(code) => {
+                assert_eq!(one["reason"]["code"], code);
+                let told = one["reason"]["text"].as_str().unwrap();
+                assert!(told.contains(&volume.stem), "{told}");
+                assert_eq!(lab.run(&["copy", one["id"].as_str().unwrap()]).unwrap().code, 1);
+            }
+            None => assert_eq!((&one["reason"], &one["state"]), (&Value::Null, &Value::from("ready")), "{one}"),
+        }
+    }
+}
