@@ -1,0 +1,15 @@
+//! The running service: what it does by itself, what it tells by HTTP, and how it ends.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper that fails fails its test"
+)]
+
+mod bench;
+mod endpoint;
+mod metrics;
+mod program;
+mod reconcile;
+mod rounds;
