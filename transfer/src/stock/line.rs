@@ -3,11 +3,12 @@
 //! Whatever waits here ends: when the host says nothing for too long, when the connection breaks, and within
 //! [`LOOK`] when the copy is to end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use russh::{ChannelMsg, client};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use stackferry_volume::io::Cancel;
 
 use crate::error::TransferError;
@@ -16,12 +17,18 @@ use crate::throttle::Throttle;
 
 /// How often something that waits looks whether it should end.
 const LOOK: Duration = Duration::from_millis(200);
+/// The most messages that are kept while something is sent: 64 MiB in the longest packets that OpenSSH sends, which is
+/// more than is ever asked for at once.
+const MOST_BACKLOG: usize = 2048;
 /// The most that is kept of a command's complaints, in bytes.
 const MOST_COMPLAINTS: usize = 1 << 10;
 
 pub(super) struct Line {
     connection: Connection,
-    channel: russh::Channel<client::Msg>,
+    read: ChannelReadHalf,
+    write: ChannelWriteHalf<client::Msg>,
+    /// What came while something was sent.
+    backlog: VecDeque<ChannelMsg>,
     throttle: Option<Arc<Throttle>>,
     /// Bytes of the channel in both directions.
     pub(super) wire: u64,
@@ -36,7 +43,9 @@ impl Line {
         channel: russh::Channel<client::Msg>,
         throttle: Option<Arc<Throttle>>,
     ) -> Self {
-        Self { connection, channel, throttle, wire: 0, complaints: Vec::new(), status: None, over: false }
+        let (read, write) = channel.split();
+        let backlog = VecDeque::new();
+        Self { connection, read, write, backlog, throttle, wire: 0, complaints: Vec::new(), status: None, over: false }
     }
 
     /// `host:port`.
@@ -64,8 +73,24 @@ impl Line {
 
     pub(super) async fn put(&mut self, bytes: Bytes, patience: Duration) -> Result<(), TransferError> {
         let count = bytes.len() as u64;
+        let (read, backlog) = (&mut self.read, &mut self.backlog);
+        let sending = async {
+            let sent = self.write.data_bytes(bytes);
+            tokio::pin!(sent);
+            loop {
+                // One task of the library carries both directions: while it waits for room for what came in, nothing
+                // goes out. So what comes is taken meanwhile; it is no more than what was asked for.
+                tokio::select! {
+                    sent = &mut sent => return sent,
+                    came = read.wait(), if backlog.len() < MOST_BACKLOG => match came {
+                        Some(message) => backlog.push_back(message),
+                        None => return sent.await,
+                    },
+                }
+            }
+        };
         // A host that takes nothing leaves no room to send into.
-        match tokio::time::timeout(patience, self.channel.data_bytes(bytes)).await {
+        match tokio::time::timeout(patience, sending).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(self.connection.broken()),
             Err(_) => return Err(self.silent("taking what it is asked", patience)),
@@ -93,7 +118,11 @@ impl Line {
             if since.elapsed() > patience {
                 return Err(self.silent(doing, patience));
             }
-            match tokio::time::timeout(LOOK.min(patience), self.channel.wait()).await {
+            let came = match self.backlog.pop_front() {
+                Some(message) => Ok(Some(message)),
+                None => tokio::time::timeout(LOOK.min(patience), self.read.wait()).await,
+            };
+            match came {
                 Ok(Some(ChannelMsg::Data { data })) => {
                     self.wire += data.len() as u64;
                     if let Some(throttle) = &self.throttle {
@@ -125,7 +154,7 @@ impl Line {
     /// Says goodbye.
     pub(super) async fn close(self) {
         // A channel with something unread in it would hold up the goodbye.
-        drop(self.channel);
+        drop(self.read);
         self.connection.close().await;
     }
 }
