@@ -113,7 +113,7 @@ async fn a_window_that_ends_stops_the_copy_which_goes_on_in_the_next() {
     until("the copy ends with its window", async || !endings(&catalog, &office).await.is_empty()).await;
     assert!(ended.elapsed() < Duration::from_secs(30));
     let deferred = (Outcome::Deferred, Some("outside_window".to_owned()));
-    assert_eq!(endings(&catalog, &office).await, [deferred.clone()]);
+    assert_eq!(endings(&catalog, &office).await, std::slice::from_ref(&deferred));
     assert_eq!(bench.incoming(), 1, "what was copied is kept");
     assert!(catalog.versions(&office).await.unwrap().is_empty());
     assert_eq!(catalog.volume(&office).await.unwrap().unwrap().last_error, None, "it is no failure");
