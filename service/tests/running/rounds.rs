@@ -28,6 +28,7 @@ async fn what_appears_and_what_changes_is_copied_by_itself() {
     until("a new volume is copied", async || versions(&visio).await == 1).await;
     bench.appstack("Office", 2 << 20);
     until("a changed volume is copied again", async || versions(&office).await == 2).await;
+    until("nothing runs", async || service.sample("stackferry_transfers_running").await == Some(0.0)).await;
     assert_eq!(versions(&visio).await, 1);
     assert_eq!(
         service.sample("stackferry_volume_versions{kind=\"appstack\",volume=\"appstack/Office\"}").await,
@@ -119,7 +120,7 @@ async fn a_window_that_ends_stops_the_copy_which_goes_on_in_the_next() {
     assert_eq!(catalog.volume(&office).await.unwrap().unwrap().last_error, None, "it is no failure");
 
     at("22:30:00");
-    until("it is copied in the next window", async || !catalog.versions(&office).await.unwrap().is_empty()).await;
+    until("it is copied in the next window", async || endings(&catalog, &office).await.len() == 2).await;
     assert_eq!(endings(&catalog, &office).await, [(Outcome::Copied, None), deferred]);
     let read = service.sample("stackferry_source_read_bytes_total{route=\"local\"}").await.unwrap();
     assert!(read < f64::from(16 << 20), "it went on where it was: {read} bytes were read");
