@@ -198,9 +198,8 @@ impl Run<'_> {
         let catalog = self.app.catalog();
         let attempt = self.catalog(catalog.start_attempt(&self.volume.id, route, self.wanted.trigger))?;
         let metrics = self.app.metrics();
-        let running = metrics.copy_began(self.volume.kind);
+        let _running = metrics.copy_began(self.volume.kind);
         let mut result = self.run(&place, &source, started).or_else(|problem| self.unless_window_is_over(problem));
-        drop(running);
         if let Ok(done) = &mut result {
             done.took = began.elapsed();
         }
