@@ -10,13 +10,13 @@
 pub mod issuer;
 
 mod control;
-mod grants;
-mod line;
-mod listener;
+pub(crate) mod grants;
+pub(crate) mod line;
+pub(crate) mod listener;
 mod scp;
-mod send;
+pub(crate) mod send;
 mod session;
-mod sftp;
+pub(crate) mod sftp;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

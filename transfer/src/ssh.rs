@@ -21,9 +21,9 @@ use crate::known_hosts::{self, HostKeys};
 /// How long a host may take to answer a connection, its greeting and key exchange, and its login, each.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A host is asked for a sign of life when it was silent for so long …
-const KEEPALIVE: Duration = Duration::from_secs(5);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(5);
 /// … and is given up after so many unanswered questions: it is noticed within 30 seconds.
-const KEEPALIVES: usize = 4;
+pub(crate) const KEEPALIVES: usize = 4;
 
 /// A host to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]

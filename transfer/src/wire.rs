@@ -8,6 +8,9 @@ pub mod control;
 pub mod frame;
 pub mod rule;
 
+#[cfg(test)]
+mod document;
+
 /// The version of both subsystems' protocol.
 pub const PROTOCOL: u32 = 1;
 /// The control subsystem's name.

@@ -1,6 +1,8 @@
 //! A copy's memory does not grow with the file. Alone in its process, so that nothing else is measured.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+// Ranges of data in a file are lists of ranges, of one as of several.
+#![allow(clippy::single_range_in_vec_init)]
 
 #[path = "transfer/support/mod.rs"]
 #[allow(dead_code)]

@@ -1,6 +1,8 @@
 //! What this crate logs holds no secret, at any level. In a process of its own, for it listens to all of it.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+// Ranges of data in a file are lists of ranges, of one as of several.
+#![allow(clippy::single_range_in_vec_init)]
 
 #[path = "transfer/support/mod.rs"]
 #[allow(dead_code)]

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::credential::{Credential, SecretHash};
 
 /// The most grants that wait for their login; beyond it the service has to wait.
-const MOST_GRANTS: usize = 4096;
+pub(crate) const MOST_GRANTS: usize = 4096;
 
 /// The file that a grant is for. It is bound to the file itself, not to its name.
 #[derive(Debug, Clone, PartialEq, Eq)]

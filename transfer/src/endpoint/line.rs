@@ -16,9 +16,9 @@ use tokio::sync::{mpsc, watch};
 
 /// The most bytes that a client may be ahead with its requests: some ten thousand of SFTP's requests to read. One that
 /// is further ahead does not wait for answers, and is hung up on.
-const MOST_UNHEARD: usize = 4 << 20;
+pub(crate) const MOST_UNHEARD: usize = 4 << 20;
 /// How long a client may leave what it asked for unread.
-const UNREAD: Duration = Duration::from_secs(600);
+pub(crate) const UNREAD: Duration = Duration::from_secs(600);
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(10);
 

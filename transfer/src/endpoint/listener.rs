@@ -19,11 +19,21 @@ use super::session::{Session, Standing};
 use crate::ssh;
 
 /// How long a connection may take to log in.
-const LOGIN_GRACE: Duration = Duration::from_secs(30);
+pub(crate) const LOGIN_GRACE: Duration = Duration::from_secs(30);
 /// The most connections that are not logged in.
-const MOST_STRANGERS: usize = 128;
+pub(crate) const MOST_STRANGERS: usize = 128;
 /// A wrong login is answered after this long; only that connection waits.
-const WRONG_LOGIN: Duration = Duration::from_secs(1);
+pub(crate) const WRONG_LOGIN: Duration = Duration::from_secs(1);
+
+/// The most tries to log in on one connection.
+pub(crate) const MOST_TRIES: usize = 6;
+/// A client that is silent for so long is asked for a sign of life. That is less often than a client asks: while its
+/// disk is slow it may not answer for a while.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
+/// It is given up after so many unanswered questions.
+pub(crate) const KEEPALIVES: usize = 8;
+/// A connection on which nothing is said for so long is ended.
+pub(crate) const IDLE: Duration = Duration::from_secs(600);
 
 struct Stranger {
     number: u64,
@@ -40,15 +50,14 @@ pub(super) async fn run(listener: TcpListener, key: PrivateKey, shared: Arc<Shar
         auth_rejection_time: WRONG_LOGIN,
         // OpenSSH's clients begin with a login by method "none", only to learn which methods there are.
         auth_rejection_time_initial: Some(Duration::ZERO),
-        max_auth_attempts: 6,
+        max_auth_attempts: MOST_TRIES,
         keys: vec![key],
         maximum_packet_size: ssh::PACKET_BYTES,
         // Clients send requests and acknowledgements only.
         window_size: 1 << 20,
-        inactivity_timeout: Some(Duration::from_secs(600)),
-        // Slower than a client's: while its disk is slow it may not answer for a while.
-        keepalive_interval: Some(Duration::from_secs(15)),
-        keepalive_max: 8,
+        inactivity_timeout: Some(IDLE),
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: KEEPALIVES,
         nodelay: true,
         preferred: ssh::preferred(),
         ..server::Config::default()

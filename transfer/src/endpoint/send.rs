@@ -28,7 +28,7 @@ use crate::wire::rule::Rule;
 /// Frames that wait for the wire.
 const QUEUE: usize = 4;
 /// How long a client may take to say what it wants.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Opens the file of a grant and makes sure that it is still the same one.
 pub(super) fn open(shared: &Shared, target: &Target) -> Result<LocalSource, Failure> {
@@ -204,12 +204,12 @@ async fn pass_on(line: &Line, job: &Job, mut queue: mpsc::Receiver<Place>) -> Re
 /// Joins ZERO frames, and SAME frames, that follow each other, so that a dense run of zeros is one frame. A run is let
 /// go after [`Runs::LONGEST`]: to a client that hears nothing, a slow disk full of zeros looks like a hung one.
 #[derive(Default)]
-struct Runs {
+pub(crate) struct Runs {
     open: Option<(FrameKind, BlockIndex, u64, Instant)>,
 }
 
 impl Runs {
-    const LONGEST: Duration = Duration::from_secs(1);
+    pub(crate) const LONGEST: Duration = Duration::from_secs(1);
 
     /// Takes a frame of a run: perhaps with the frame of the run before it. None for a frame of another kind.
     fn take(&mut self, frame: &Bytes, now: Instant) -> Option<Option<Bytes>> {

@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use russh_sftp::protocol::{
-    Attrs, Data, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status, StatusCode, Version,
-};
+use russh_sftp::protocol::{Attrs, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status, StatusCode, Version};
 use stackferry_volume::Source;
 use stackferry_volume::local::LocalSource;
 
@@ -18,11 +16,13 @@ use super::line::Line;
 use super::send::open;
 
 /// The longest packet that is taken: requests to read are some hundred bytes long.
-const MOST_PACKET: usize = 34_000;
+pub(crate) const MOST_PACKET: usize = 34_000;
 /// The most bytes given for one request to read.
-const MOST_READ: u32 = 256 << 10;
+pub(crate) const MOST_READ: u32 = 256 << 10;
+/// What stands before the data of a DATA packet.
+const DATA_HEADER: usize = 4 + 1 + 4 + 4;
 /// The most handles at a time.
-const MOST_HANDLES: usize = 16;
+pub(crate) const MOST_HANDLES: usize = 16;
 
 pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted) {
     let mut server = Server { shared, target: granted.target, handles: Vec::new(), next: 0 };
@@ -32,7 +32,7 @@ pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted)
             Err(()) => break 1,
             Ok(Some(mut packet)) => {
                 let Ok(request) = Packet::try_from(&mut packet) else { break 1 };
-                let Ok(reply) = Bytes::try_from(server.answer(request).await) else { break 1 };
+                let Some(reply) = server.reply(request).await else { break 1 };
                 if line.put(reply).await.is_err() {
                     break 1;
                 }
@@ -96,6 +96,18 @@ fn normal(path: &str) -> String {
 }
 
 impl Server {
+    /// The reply as it goes out; none where it can't be written down.
+    async fn reply(&mut self, request: Packet) -> Option<Bytes> {
+        let answer = match request {
+            Packet::Read(request) => match self.read(request.id, &request.handle, request.offset, request.len).await {
+                Ok(data) => return Some(data),
+                Err(status) => status,
+            },
+            other => self.answer(other).await,
+        };
+        Bytes::try_from(answer).ok()
+    }
+
     async fn answer(&mut self, request: Packet) -> Packet {
         match request {
             Packet::Init(_) => Packet::Version(Version::new()),
@@ -125,7 +137,6 @@ impl Server {
                 }
             }
             Packet::ReadDir(request) => self.read_folder(request.id, &request.handle).await,
-            Packet::Read(request) => self.read(request.id, &request.handle, request.offset, request.len).await,
             Packet::Close(request) => {
                 self.handles.retain(|(handle, _)| *handle != request.handle);
                 status(request.id, StatusCode::Ok, "")
@@ -189,22 +200,31 @@ impl Server {
         }
     }
 
-    async fn read(&self, id: u32, handle: &str, offset: u64, len: u32) -> Packet {
+    /// A DATA packet, read right into its place; or the status to send instead.
+    async fn read(&self, id: u32, handle: &str, offset: u64, len: u32) -> Result<Bytes, Packet> {
         let Some(Opened::File(source)) = self.handle(handle) else {
-            return status(id, StatusCode::Failure, "no such handle");
+            return Err(status(id, StatusCode::Failure, "no such handle"));
         };
         let left = source.bytes().saturating_sub(offset).min(len.min(MOST_READ).into());
+        let left = u32::try_from(left).unwrap_or(MOST_READ);
         if left == 0 {
-            return status(id, StatusCode::Eof, "");
+            return Err(status(id, StatusCode::Eof, ""));
         }
         let source = Arc::clone(source);
         let reading = tokio::task::spawn_blocking(move || {
-            let mut data = vec![0u8; usize::try_from(left).unwrap_or(0)];
-            source.read_at(offset, &mut data).map(|()| data)
+            // Length of what follows, SSH_FXP_DATA, the request's number, length of the data (draft 02, section 7).
+            let mut packet = Vec::with_capacity(DATA_HEADER + usize::try_from(left).unwrap_or(0));
+            packet.extend_from_slice(&(left + 9).to_be_bytes());
+            packet.push(103);
+            packet.extend_from_slice(&id.to_be_bytes());
+            packet.extend_from_slice(&left.to_be_bytes());
+            packet.resize(DATA_HEADER + usize::try_from(left).unwrap_or(0), 0);
+            let data = packet.get_mut(DATA_HEADER..).unwrap_or_default();
+            source.read_at(offset, data).map(|()| Bytes::from(packet))
         });
         match reading.await {
-            Ok(Ok(data)) => Packet::Data(Data { id, data }),
-            _ => status(id, StatusCode::Failure, "reading failed"),
+            Ok(Ok(packet)) => Ok(packet),
+            _ => Err(status(id, StatusCode::Failure, "reading failed")),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::wire::{BLOCK_SUBSYSTEM, PROTOCOL};
 /// Frames that wait for a worker.
 const QUEUE: usize = 4;
 /// How long a credential may wait for its one login.
-const CREDENTIAL_LIFE: Duration = Duration::from_secs(60);
+pub(crate) const CREDENTIAL_LIFE: Duration = Duration::from_secs(60);
 
 pub(super) fn copy(
     endpoint: &EndpointClient,

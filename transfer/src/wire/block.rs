@@ -91,8 +91,8 @@ pub fn read_run(payload: &[u8]) -> Option<(BlockIndex, u64)> {
     Some((BlockIndex(u64::from_le_bytes(*first)), u64::from_le_bytes(count)))
 }
 
-const SKIP: u8 = 0;
-const COMPARE: u8 = 1;
+pub(crate) const SKIP: u8 = 0;
+pub(crate) const COMPARE: u8 = 1;
 
 /// The KNOWN payloads for what the client has: blocks in `done` are to be passed over, blocks that are data in `base`
 /// are to be compared. Entries are a byte 0, first block and count (8 bytes each), or a byte 1, the block (8 bytes) and

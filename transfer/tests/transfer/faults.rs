@@ -1,7 +1,6 @@
 //! Copies that fail: the source changes, the disk is full, somebody wants the end, a part of the program panics.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
