@@ -165,8 +165,8 @@ mod tests {
         assert_eq!(options.len(), 2);
         assert_eq!(certificate.critical_options()["force-command"], command);
         assert_eq!(certificate.critical_options()["source-address"], "10.0.0.1");
-        assert_eq!(u64::from(certificate.valid_after()), 1_767_268_740);
-        assert_eq!(u64::from(certificate.valid_before()), 1_767_269_040);
+        assert_eq!(certificate.valid_after(), 1_767_268_740);
+        assert_eq!(certificate.valid_before(), 1_767_269_040);
         assert_eq!(one.expires.to_string(), "2026-01-01T12:04:00Z");
         let ca = authority.key.public_key().fingerprint(HashAlg::Sha256);
         assert!(certificate.validate_at(1_767_268_800, &[ca]).is_ok());

@@ -19,8 +19,10 @@ const MAX_PATH: usize = 4096;
 pub(super) const EXIT_LINK: u32 = 81;
 /// Exit status of [`head`]: the path is no regular file.
 pub(super) const EXIT_NO_FILE: u32 = 82;
-/// Exit status of [`head`]: nothing is there.
+/// Exit status of [`head`] and [`find`]: nothing is there.
 pub(super) const EXIT_NOTHING: u32 = 83;
+/// Exit status of [`head`] and [`find`]: the datastore's own folder is not there.
+pub(super) const EXIT_NO_ROOT: u32 = 84;
 /// The first line of a hole map.
 pub(super) const MAP_GREETING: &str = "stackferry-map-1";
 
@@ -95,20 +97,27 @@ pub(super) fn hole_map(path: &str) -> String {
 }
 
 /// Lists a folder, beginning with the folder itself, or tells of one file: `depth` 1 or 0. GNU find only.
-pub(super) fn find(path: &str, depth: u32) -> String {
+pub(super) fn find(root: &str, path: &str, depth: u32) -> String {
     format!(
-        "env LC_ALL=C find {} -maxdepth {depth} -ignore_readdir_race -printf '%d %y %s %b %T@ %i %f\\0'",
-        quoted(path)
+        "p={}; if [ ! -d {} ]; then exit {EXIT_NO_ROOT}; elif [ -e \"$p\" ] || [ -h \"$p\" ]; then exec env LC_ALL=C find \"$p\" -maxdepth {depth} \
+         -ignore_readdir_race -printf '%d %y %s %b %T@ %i %f\\0'; else exit {EXIT_NOTHING}; fi",
+        quoted(path),
+        quoted_root(root)
     )
 }
 
 /// The first bytes of a regular file.
-pub(super) fn head(path: &str, limit: usize) -> String {
+pub(super) fn head(root: &str, path: &str, limit: usize) -> String {
     format!(
-        "p={}; if [ -h \"$p\" ]; then exit {EXIT_LINK}; elif [ -f \"$p\" ]; then exec head -c {limit} -- \"$p\"; \
+        "p={}; if [ ! -d {} ]; then exit {EXIT_NO_ROOT}; elif [ -h \"$p\" ]; then exit {EXIT_LINK}; elif [ -f \"$p\" ]; then exec head -c {limit} -- \"$p\"; \
          elif [ -e \"$p\" ]; then exit {EXIT_NO_FILE}; else exit {EXIT_NOTHING}; fi",
-        quoted(path)
+        quoted(path),
+        quoted_root(root)
     )
+}
+
+fn quoted_root(root: &str) -> String {
+    quoted(if root.is_empty() { "/" } else { root })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind, Folder, FolderError};
 use tokio::sync::Mutex;
 
-use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NOTHING, SFTP_LOOK, SFTP_READ};
+use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, SFTP_LOOK, SFTP_READ};
 use super::listing::{FindReader, Wrong};
 use super::run::{Ended, run};
 use super::sftp::packet::{Attributes, entry_name};
@@ -50,6 +50,12 @@ impl StockFolder {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self { inner }
     }
+}
+
+/// The datastore's own folder is not there: it is not mounted. Its volumes are not gone for that.
+pub(super) fn no_root(root: &str, address: &str) -> FolderError {
+    let why = "there is no such folder on that host: is the datastore mounted there?".to_owned();
+    FolderError::Unreachable { datastore: format!("{root} on {address}"), why }
 }
 
 /// Finds out what the host has, and keeps the session that this took.
@@ -145,25 +151,28 @@ pub(super) async fn ask_find(
 ) -> Result<(Option<Entry>, Vec<Entry>), TransferError> {
     // A link at the datastore's own folder is followed.
     let path = if asked.is_empty() { format!("{}/", path.trim_end_matches('/')) } else { path.to_owned() };
-    let connection = inner.log_in_to_look(&command::find(&path, depth)).await?;
+    let connection = inner.log_in_to_look(&command::find(&inner.root, &path, depth)).await?;
     let mut reader = FindReader::default();
-    let mut bytes = 0usize;
-    let ended = run(inner, connection, LIST_TIMEOUT, &|| false, &mut |data| {
-        bytes += data.len();
-        reader.push(data)
-    })
-    .await?;
+    let ended = run(inner, connection, LIST_TIMEOUT, &|| false, &mut |data| reader.push(data)).await?;
     match reader.finish() {
         Ok(found) if ended.status == Some(0) => Ok(found),
+        Ok(_) if ended.status == Some(EXIT_NOTHING) => Ok((None, Vec::new())),
+        Ok(_) if ended.status == Some(EXIT_NO_ROOT) => Err(no_root(&inner.root, &inner.address()).into()),
         Err(Wrong::TooMany) => Err(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES }.into()),
-        _ => Err(lacks_find(inner, asked, &ended, bytes)),
+        // It told of the folder, and then complained.
+        Ok((Some(_), _)) if ended.status == Some(1) => {
+            let path = asked.to_owned();
+            Err(if ended.complaints.contains("Permission denied") {
+                FolderError::Denied { path }.into()
+            } else {
+                FolderError::Io { path, source: std::io::Error::other(ended.complaints) }.into()
+            })
+        }
+        _ => Err(lacks_find(inner, &ended)),
     }
 }
 
-fn lacks_find(inner: &Inner, asked: &str, ended: &Ended, bytes: usize) -> TransferError {
-    if bytes > 0 && ended.status == Some(1) && ended.complaints.contains("Permission denied") {
-        return FolderError::Denied { path: asked.to_owned() }.into();
-    }
+fn lacks_find(inner: &Inner, ended: &Ended) -> TransferError {
     let status = ended.status.map_or_else(|| "no exit status".to_owned(), |status| format!("exit status {status}"));
     TransferError::Unfit {
         host: inner.address(),
@@ -264,7 +273,7 @@ async fn read_by_sftp(
 }
 
 async fn read_by_head(inner: &Inner, asked: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
-    let connection = inner.log_in_to_look(&command::head(path, limit)).await?;
+    let connection = inner.log_in_to_look(&command::head(&inner.root, path, limit)).await?;
     let mut content = Vec::new();
     let ended = run(inner, connection, LIST_TIMEOUT, &|| false, &mut |data| {
         content.extend_from_slice(data);
@@ -281,6 +290,7 @@ async fn read_by_head(inner: &Inner, asked: &str, path: &str, limit: usize) -> R
         Some(EXIT_LINK) => Err(refused(LINKED)),
         Some(EXIT_NO_FILE) => Err(refused("it is no regular file")),
         Some(EXIT_NOTHING) => Err(FolderError::NotFound { path }.into()),
+        Some(EXIT_NO_ROOT) => Err(no_root(&inner.root, &inner.address()).into()),
         _ if ended.complaints.contains("Permission denied") => Err(FolderError::Denied { path }.into()),
         _ => Err(FolderError::Io { path, source: std::io::Error::other(ended.complaints) }.into()),
     }

@@ -17,9 +17,11 @@ use crate::throttle::Throttle;
 
 /// How often something that waits looks whether it should end.
 const LOOK: Duration = Duration::from_millis(200);
-/// The most messages that are kept while something is sent: 64 MiB in the longest packets that OpenSSH sends, which is
-/// more than is ever asked for at once.
-const MOST_BACKLOG: usize = 2048;
+/// The most that is kept while something is sent, in bytes: more than is ever asked for at once, which is at most the
+/// largest window of 16 MiB …
+const MOST_BACKLOG_BYTES: usize = 20 << 20;
+/// … and in messages. A host that sends more than was asked, and takes nothing, is given up as silent.
+const MOST_BACKLOG: usize = 4096;
 /// The most that is kept of a command's complaints, in bytes.
 const MOST_COMPLAINTS: usize = 1 << 10;
 
@@ -74,6 +76,7 @@ impl Line {
     pub(super) async fn put(&mut self, bytes: Bytes, patience: Duration) -> Result<(), TransferError> {
         let count = bytes.len() as u64;
         let (read, backlog) = (&mut self.read, &mut self.backlog);
+        let mut kept: usize = backlog.iter().map(length).sum();
         let sending = async {
             let sent = self.write.data_bytes(bytes);
             tokio::pin!(sent);
@@ -82,8 +85,11 @@ impl Line {
                 // goes out. So what comes is taken meanwhile; it is no more than what was asked for.
                 tokio::select! {
                     sent = &mut sent => return sent,
-                    came = read.wait(), if backlog.len() < MOST_BACKLOG => match came {
-                        Some(message) => backlog.push_back(message),
+                    came = read.wait(), if kept < MOST_BACKLOG_BYTES && backlog.len() < MOST_BACKLOG => match came {
+                        Some(message) => {
+                            kept += length(&message);
+                            backlog.push_back(message);
+                        }
                         None => return sent.await,
                     },
                 }
@@ -156,6 +162,14 @@ impl Line {
         // A channel with something unread in it would hold up the goodbye.
         drop(self.read);
         self.connection.close().await;
+    }
+}
+
+/// The bytes that a message holds.
+fn length(message: &ChannelMsg) -> usize {
+    match message {
+        ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => data.len(),
+        _ => 0,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use stackferry_volume::FolderError;
 
+use super::folder::no_root;
 use super::line::Line;
 use crate::error::TransferError;
 use crate::ssh::Connection;
@@ -227,7 +228,12 @@ impl Sftp {
             Some(known) => known.clone(),
             None => {
                 let asked = if root.is_empty() { "/" } else { root };
-                let (found, _) = self.true_path_and_stat(asked).await?;
+                let (found, _) = self.true_path_and_stat(asked).await.map_err(|error| match error {
+                    SftpError::Status { code: Reply::NO_SUCH_FILE, .. } => {
+                        TransferError::from(no_root(root, self.line.address())).into()
+                    }
+                    other => other,
+                })?;
                 let found = found.strip_suffix(b"/").map_or_else(|| found.clone(), Bytes::copy_from_slice);
                 self.true_root.insert(found).clone()
             }
