@@ -45,7 +45,7 @@ pub use error::{CatalogError, DatabaseCause};
 pub use leases::{LEASE_LIFE, Lease, LeaseBusy, LeaseGuard, LeaseInfo, RENEW_EVERY};
 pub use pool::Catalog;
 pub use process::Process;
-pub use rebuild::VaultVolume;
+pub use rebuild::{VaultPlace, VaultVolume};
 pub use versions::VersionRow;
 pub use volumes::{
     DatastoreKey, InventoryChange, InventoryRound, LastError, LocationRow, ObservedLocation, ObservedVolume, Reason,

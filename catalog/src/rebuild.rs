@@ -1,15 +1,16 @@
 //! Making the catalog from the vault: all of it, or what one volume lacks.
 //!
-//! A volume that is known from the vault only has no location, `attached` unknown, and the state `deferred` with the
-//! reason `missing` ("no discovery round has looked for it yet"): it is neither `ready`, since nobody knows whether it
-//! can be copied, nor `gone`, which is an alarm. The next round makes it one of the two.
+//! A volume that is known from the vault only has the locations that the vault tells of, none of them reachable,
+//! `attached` unknown, and the state `deferred` with the reason `missing` ("no discovery round has looked for it yet"):
+//! it is neither `ready`, since nobody knows whether it can be copied, nor `gone`, which is an alarm. The next round makes
+//! it one of the two. By its locations that round knows it again: without them it would be a new volume with a new id.
 
 use std::collections::HashSet;
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use stackferry_volume::manifest::Owner;
-use stackferry_volume::{Generation, VolumeId};
+use stackferry_volume::{Fingerprint, Generation, Location, VolumeId};
 
 use crate::baselines::{self, Baseline};
 use crate::convert::{During, stamp};
@@ -35,11 +36,22 @@ pub struct VaultVolume {
     pub generation: Generation,
     /// The lengths of its files together, in bytes.
     pub size_bytes: Option<u64>,
+    /// Where it was seen, each place once.
+    pub places: Vec<VaultPlace>,
     /// Its versions.
     pub versions: Vec<VersionRow>,
     /// What its manifests tell of the locations they were read from. Those of versions that are damaged, of an
     /// earlier generation or not in `versions` are passed over; of several for one location the newest counts.
     pub baselines: Vec<Baseline>,
+}
+
+/// A place at which the vault knows that a volume was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultPlace {
+    /// The place.
+    pub location: Location,
+    /// What its files looked like when they were last read there; none if no version came from there.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 impl Catalog {
@@ -117,6 +129,35 @@ async fn add_volume(
     .bind(size)
     .bind(VolumeState::Deferred.as_str())
     .bind("known from the vault; no discovery round has looked for it yet")
+    .bind(stamp(at))
+    .execute(&mut *conn)
+    .await
+    .map_err(|error| during.sql(error))?;
+    for place in &volume.places {
+        add_place(conn, during, &volume.id, place, at).await?;
+    }
+    Ok(())
+}
+
+/// A location that is known, of whichever volume, stays as discovery saw it.
+async fn add_place(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VolumeId,
+    place: &VaultPlace,
+    at: Timestamp,
+) -> Result<(), CatalogError> {
+    let fingerprint =
+        place.fingerprint.as_ref().map(|fingerprint| during.json("fingerprint", fingerprint)).transpose()?;
+    sqlx::query(
+        "INSERT INTO locations (site, datastore, path, volume, type, reachable, fingerprint, settled, seen_at) \
+         VALUES ($1, $2, $3, $4, NULL, FALSE, $5, FALSE, $6) ON CONFLICT (site, datastore, path) DO NOTHING",
+    )
+    .bind(&place.location.site.0)
+    .bind(&place.location.datastore)
+    .bind(&place.location.path)
+    .bind(volume.to_string())
+    .bind(fingerprint)
     .bind(stamp(at))
     .execute(conn)
     .await

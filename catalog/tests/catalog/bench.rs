@@ -158,6 +158,7 @@ pub(crate) fn vault_volume(id: &str, versions: Vec<VersionRow>, baselines: Vec<B
         guid: None,
         generation: Generation::FIRST,
         size_bytes: None,
+        places: vec![],
         versions,
         baselines,
     }

@@ -149,6 +149,35 @@ async fn a_volume_without_a_location_is_gone_after_a_complete_round_only() {
 }
 
 #[tokio::test]
+async fn a_volume_of_the_vault_lies_where_the_vault_saw_it_until_a_round_has_looked() {
+    let bench = Bench::new().await;
+    let vault_volume = |id: &str, places: &[&str]| VaultVolume {
+        places: places
+            .iter()
+            .map(|name| VaultPlace { location: place(name, id), fingerprint: Some(print(1)) })
+            .collect(),
+        ..vault_volume(id, vec![version(id, 1, bench.now())], vec![])
+    };
+    let known = [vault_volume("writable/x", &["nfs01", "nfs02"]), vault_volume("writable/y", &["nfs03"])];
+    for _ in 0..2 {
+        bench.catalog.replace_all(&known).await.unwrap();
+        let x = bench.volume("writable/x").await;
+        assert_eq!((x.state, x.locations.len(), x.former_locations.len()), (VolumeState::Deferred, 2, 0));
+        let first = &x.locations[0];
+        assert_eq!((&first.location, &first.fingerprint), (&place("nfs01", "writable/x"), &Some(print(1))));
+        assert!(!first.reachable && !first.settled);
+    }
+    // It has moved; the other one's datastore can't be reached, so nobody knows that it is gone.
+    bench.round(vec![seen("writable/x", &["nfs02"])], &["nfs01", "nfs02"]).await;
+    let x = bench.volume("writable/x").await;
+    assert_eq!((x.state, x.locations.len(), x.former_locations.len()), (VolumeState::Ready, 1, 1));
+    assert_eq!(bench.volume("writable/y").await.state, VolumeState::Deferred);
+    bench.catalog.replace_all(&known).await.unwrap();
+    assert_eq!(bench.volume("writable/x").await.locations.len(), 1, "it stays as discovery saw it");
+    assert_eq!(bench.round(vec![], &["nfs03"]).await.gone, [vol("writable/y")]);
+}
+
+#[tokio::test]
 async fn a_new_generation_is_protected_by_nothing_of_the_former() {
     let bench = Bench::new().await;
     let id = vol("appstack/Office");

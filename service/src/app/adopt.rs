@@ -1,9 +1,11 @@
 //! The catalog is an index of the vault: taking in what the vault holds.
 
-use stackferry_catalog::{Baseline, Catalog, VaultVolume, VersionRow};
+use std::collections::BTreeMap;
+
+use stackferry_catalog::{Baseline, Catalog, VaultPlace, VaultVolume, VersionRow};
 use stackferry_vault::{Vault, VaultError, VersionEntry, VersionSummary, VolumeRecord};
 use stackferry_volume::name::decode;
-use stackferry_volume::{Generation, VolumeId};
+use stackferry_volume::{Generation, Location, VolumeId};
 
 use super::blocking;
 use crate::problem::Problem;
@@ -73,9 +75,30 @@ pub fn vault_volume(record: &VolumeRecord, entries: &[VersionEntry]) -> VaultVol
         guid,
         generation,
         size_bytes: newest.map(|summary| summary.logical_bytes),
+        places: places(record, entries),
         versions: entries.iter().map(|entry| version_row(&record.id, entry)).collect(),
         baselines: baselines.collect(),
     }
+}
+
+/// Where a volume was seen, by the vault's own note and by the manifests of all versions that can be read: there the
+/// next round knows it again. The fingerprint is that of the newest version from that place.
+fn places(record: &VolumeRecord, entries: &[VersionEntry]) -> Vec<VaultPlace> {
+    let noted = record.places.iter().map(|place| {
+        let file = format!("{}.vmdk", record.stem);
+        let path = if place.folder.is_empty() { file } else { format!("{}/{file}", place.folder) };
+        let location = Location { site: place.site.clone(), datastore: place.datastore.clone(), path };
+        VaultPlace { location, fingerprint: None }
+    });
+    let read = entries.iter().filter_map(|entry| entry.summary.as_ref().ok()).map(|summary| VaultPlace {
+        location: summary.location.clone(),
+        fingerprint: Some(summary.fingerprint.clone()),
+    });
+    let mut places: BTreeMap<Location, VaultPlace> = BTreeMap::new();
+    for place in noted.chain(read) {
+        places.insert(place.location.clone(), place);
+    }
+    places.into_values().collect()
 }
 
 /// A version as the catalog wants it; of one whose manifest can't be read, what its name tells.

@@ -31,8 +31,14 @@ pub struct Round {
 /// Looks at every datastore, and records what is seen in the catalog.
 ///
 /// # Errors
-/// The catalog's. A datastore that can't be reached is a problem in the round, not an error.
+/// The catalog's, and, where the catalog knows no vault yet, the vault's. A datastore that can't be reached is a problem
+/// in the round, not an error.
 pub async fn look(app: &App) -> Result<Round, Problem> {
+    // Ids are given once and for ever, and the vault knows those that were given: a catalog that was lost must not give
+    // them to other disks.
+    if app.config().vault().is_ok() && app.catalog().vault_id().await?.is_none() {
+        app.vault().await?;
+    }
     let known = known_volumes(app).await?;
     load_descriptors(app).await?;
     let looking = app.clone();

@@ -163,6 +163,8 @@ pub async fn restore(
     progress: Arc<dyn Progress>,
 ) -> Result<Restored, Problem> {
     let began = Instant::now();
+    // First of all: a vault that the catalog does not know yet is taken into it, and then the volume is known.
+    let vault = app.vault().await?;
     let (volume, version) = find::volume_and_version(app, text).await?;
     let version = match version {
         Some(version) => version,
@@ -173,7 +175,6 @@ pub async fn restore(
             last.ok_or_else(|| Problem::no_such_version(&volume, None))?
         }
     };
-    let vault = app.vault().await?;
     let (files, report) = {
         let (volume, version, to, cancel) = (volume.clone(), version.clone(), to.to_path_buf(), app.cancel().clone());
         blocking(move || {

@@ -169,6 +169,10 @@ fn rebuild(stage: &Stage, listed: &[Value]) -> Result<(), LabError> {
         number(&answer, "volumes"),
         number(&answer, "versions")
     ));
+    let answer = stage.lab.ask(&["run", "--once"])?;
+    let (copied, unchanged) = (number(&answer, "copied"), number(&answer, "unchanged"));
+    expect(copied == 0 && unchanged == copyable(&stage.site), || format!("volumes were not known again: {answer}"))?;
+    say(format_args!("  stackferry run --once knows all of them again: {copied} copied, {unchanged} unchanged"));
     Ok(())
 }
 

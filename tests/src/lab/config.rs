@@ -74,6 +74,11 @@ impl Config {
         }
     }
 
+    /// Takes all datastores away.
+    pub fn unset_all(&mut self) {
+        self.0.remove("datastore");
+    }
+
     /// Sets a key of a datastore that was added.
     pub fn change(&mut self, datastore: &str, key: &str, value: impl Into<Value>) {
         let Some(Value::Array(all)) = self.0.get_mut("datastore") else { return };

@@ -1,0 +1,240 @@
+//! The vault is the truth: without its catalog everything is still there, and what is not the vault is never taken for
+//! it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use stackferry_tests::check::same_files;
+use stackferry_tests::disk::{Content, Disk, DiskSpec, Sidecar};
+use stackferry_tests::lab::{Lab, Tmpfs};
+use stackferry_tests::tools::have;
+
+const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
+const OFFICE: &str = "appstack/Office";
+const JDOE: &str = "writable/CORP!5C!jdoe";
+const MIB: u64 = 1 << 20;
+
+/// A lab with two volumes, one with two versions and a pin.
+fn place() -> (Lab, Disk, Disk) {
+    let mut lab = Lab::new(LAB).unwrap();
+    let spec = |stem: &str, seed| {
+        DiskSpec::new(stem, 64 * MIB, seed).content(Content::Plain { bytes: 2 * MIB }).sidecar(Sidecar::Metadata)
+    };
+    let office = Disk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec("Office", 1)).unwrap();
+    let mut jdoe =
+        Disk::build(&lab.folder("nfs01", "cloudvolumes/writable").unwrap(), spec("CORP!5C!jdoe", 2)).unwrap();
+    lab.add_local("nfs01").unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    jdoe.overwrite(1, 10 * MIB, MIB).unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    let oldest = lab.versions(JDOE).unwrap().pop().unwrap();
+    let oldest = format!("{JDOE}@{}", oldest["version"].as_str().unwrap());
+    lab.ask(&["pin", &oldest, "--note", "before the update"]).unwrap();
+    (lab, office, jdoe)
+}
+
+/// The versions of both volumes, without what only the catalog knows: when they were last read back.
+fn versions(lab: &Lab) -> Vec<Value> {
+    let mut all: Vec<Value> = [OFFICE, JDOE].iter().flat_map(|id| lab.versions(id).unwrap()).collect();
+    for one in &mut all {
+        one.as_object_mut().unwrap().remove("last_verified");
+    }
+    all
+}
+
+/// Every path below a folder, with the length of files.
+fn listing(root: &Path) -> BTreeSet<(PathBuf, u64)> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            if meta.is_dir() {
+                folders.push(path.clone());
+            }
+            found.insert((path, if meta.is_file() { meta.len() } else { 0 }));
+        }
+    }
+    found
+}
+
+fn forget(lab: &Lab) {
+    fs::remove_dir_all(lab.path("state")).unwrap();
+}
+
+#[test]
+fn a_lost_catalog_is_made_anew_or_adopted_by_whatever_is_asked_first() {
+    let (lab, office, jdoe) = place();
+    let before = versions(&lab);
+    assert_eq!(before.len(), 3);
+    let pins: Vec<_> = before.iter().map(|one| one["pinned"].as_bool().unwrap()).collect();
+    assert_eq!(pins.iter().filter(|pinned| **pinned).count(), 1);
+    let volumes = |lab: &Lab| -> Vec<(Value, Value, Value)> {
+        let all = lab.ask(&["volumes"]).unwrap();
+        let all = all.as_array().unwrap().iter();
+        all.map(|one| (one["id"].clone(), one["versions"].clone(), one["last_version"].clone())).collect()
+    };
+    let known = volumes(&lab);
+    assert_eq!(known.len(), 2);
+
+    let commands: [&[&str]; 5] = [&["rebuild"], &["versions", OFFICE], &["volumes"], &["verify"], &["run", "--once"]];
+    for command in commands {
+        forget(&lab);
+        let answer = lab.ask(command).unwrap();
+        if command == ["rebuild"] {
+            let expected = [("volumes", 2), ("versions", 3), ("damaged", 0)];
+            assert!(expected.iter().all(|(key, number)| answer[key] == *number), "{answer}");
+        }
+        if command == ["run", "--once"] {
+            assert_eq!(answer["copied"], 0, "a round after it copies everything again: {answer}");
+        }
+        assert_eq!(versions(&lab), before, "after {command:?}");
+        assert_eq!(volumes(&lab), known, "after {command:?}");
+    }
+
+    // A lost catalog is no reason to ask again what may be done: restore and copy come first just as well.
+    forget(&lab);
+    same_files(&office.files(), &lab.restore(OFFICE, "office").unwrap()).unwrap();
+    forget(&lab);
+    assert_eq!(lab.ask(&["copy", JDOE]).unwrap()["outcome"], "copied");
+    same_files(&jdoe.files(), &lab.restore(JDOE, "jdoe").unwrap()).unwrap();
+    assert_eq!(lab.ask(&["verify"]).unwrap()["ok"], 4);
+}
+
+/// The order in which disks were found has given them their ids; found again in another order, they keep them.
+#[test]
+fn nobodys_disk_becomes_somebody_elses_when_the_catalog_is_lost() {
+    let mut lab = Lab::new(LAB).unwrap();
+    let folder = "cloudvolumes/writable";
+    let spec = |seed| DiskSpec::new("CORP!5C!jdoe", 16 * MIB, seed).content(Content::Plain { bytes: MIB });
+    let second = Disk::build(&lab.folder("nfs02", folder).unwrap(), spec(2)).unwrap();
+    lab.add_local("nfs02").unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    // From now on the other datastore comes first.
+    lab.config.unset_all();
+    lab.add_local("nfs01").unwrap();
+    lab.add_local("nfs02").unwrap();
+    let first = Disk::build(&lab.folder("nfs01", folder).unwrap(), spec(1)).unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    let place = |id: &str| -> String {
+        let all = lab.ask(&["volumes"]).unwrap();
+        let one = all.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap();
+        one["locations"][0]["datastore"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(place(JDOE), "nfs02");
+    for command in [&["discover"][..], &["volumes"], &["run", "--once"], &["copy", JDOE]] {
+        forget(&lab);
+        lab.ask(command).unwrap();
+        assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], 0, "after {command:?}");
+        assert_eq!(place(JDOE), "nfs02", "after {command:?}");
+    }
+    same_files(&second.files(), &lab.restore(JDOE, "second").unwrap()).unwrap();
+    let other = lab.ask(&["volumes"]).unwrap()[1]["id"].as_str().unwrap().to_owned();
+    same_files(&first.files(), &lab.restore(&other, "first").unwrap()).unwrap();
+}
+
+#[test]
+fn rebuilding_changes_nothing_where_nothing_was_lost() {
+    let (lab, ..) = place();
+    let before = (versions(&lab), lab.ask(&["volumes"]).unwrap());
+    let vault = listing(&lab.vault());
+    for _ in 0..2 {
+        lab.ask(&["rebuild"]).unwrap();
+        assert_eq!(versions(&lab), before.0);
+    }
+    assert_eq!(listing(&lab.vault()), vault);
+    let answer = lab.ask(&["run", "--once"]).unwrap();
+    assert_eq!((&answer["copied"], &answer["unchanged"]), (&Value::from(0), &Value::from(2)), "{answer}");
+}
+
+/// Every command that works with the vault.
+const COMMANDS: [&[&str]; 6] =
+    [&["run", "--once"], &["copy", OFFICE], &["versions", OFFICE], &["verify"], &["rebuild"], &["restore", OFFICE]];
+
+/// Every command is refused with this code, and writes nothing into the vault's folder or anywhere else.
+fn all_refused(lab: &Lab, code: &str) {
+    let before = listing(&lab.vault());
+    let restored = lab.path("never");
+    for command in COMMANDS {
+        let mut command = command.to_vec();
+        if command[0] == "restore" {
+            command.extend(["--to", restored.to_str().unwrap()]);
+        }
+        let error = lab.refuse(&command, 1).unwrap();
+        assert_eq!(error["code"], code, "{command:?}: {error}");
+        assert!(!error["hint"].as_str().unwrap_or_default().is_empty(), "{command:?}: {error}");
+    }
+    assert_eq!(listing(&lab.vault()), before);
+    assert!(!restored.exists());
+    let check = lab.run(&["check"]).unwrap().ends(1).unwrap().json().unwrap();
+    let vault = check["checks"].as_array().unwrap().iter().find(|one| one["subject"] == "vault").unwrap();
+    assert_eq!(vault["ok"], false, "{check}");
+}
+
+#[test]
+fn a_vault_that_is_not_mounted_is_not_begun_anew() {
+    let (lab, ..) = place();
+    let before = versions(&lab);
+    let (vault, away) = (lab.vault(), lab.path("away"));
+    fs::rename(&vault, &away).unwrap();
+    fs::create_dir(&vault).unwrap();
+    all_refused(&lab, "vault_missing");
+    assert_eq!(fs::read_dir(&vault).unwrap().count(), 0);
+    // Without even the mount point it is the same.
+    fs::remove_dir(&vault).unwrap();
+    let error = lab.refuse(&["run", "--once"], 1).unwrap();
+    assert_eq!(error["code"], "vault_missing");
+    assert!(!vault.exists());
+    // Back again, nothing is lost.
+    fs::rename(&away, &vault).unwrap();
+    assert_eq!(versions(&lab), before);
+    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["unchanged"], 2);
+}
+
+#[test]
+fn another_vault_is_not_taken_for_this_one() {
+    let (lab, ..) = place();
+    let (other, _, _) = place();
+    fs::rename(lab.vault(), lab.path("away")).unwrap();
+    fs::rename(other.vault(), lab.vault()).unwrap();
+    all_refused(&lab, "other_vault");
+    // A known vault without its marker is no vault.
+    fs::remove_file(lab.vault().join("stackferry-vault.json")).unwrap();
+    let error = lab.refuse(&["run", "--once"], 1).unwrap();
+    assert!(["vault_missing", "not_a_vault"].contains(&error["code"].as_str().unwrap()), "{error}");
+}
+
+#[test]
+fn a_folder_with_other_things_in_it_does_not_become_a_vault() {
+    let mut lab = Lab::new(LAB).unwrap();
+    Disk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), DiskSpec::new("Office", MIB, 1)).unwrap();
+    lab.add_local("nfs01").unwrap();
+    fs::create_dir(lab.vault()).unwrap();
+    fs::write(lab.vault().join("holiday.jpg"), "mine").unwrap();
+    let error = lab.refuse(&["run", "--once"], 1).unwrap();
+    assert_eq!(error["code"], "not_a_vault");
+    assert_eq!(fs::read_dir(lab.vault()).unwrap().count(), 1);
+    fs::remove_file(lab.vault().join("holiday.jpg")).unwrap();
+    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], 1);
+}
+
+#[test]
+fn a_vault_on_two_file_systems_is_refused() {
+    if !have(Tmpfs::possible(), "the right to mount a tmpfs").unwrap() {
+        return;
+    }
+    let (lab, ..) = place();
+    let mounted = Tmpfs::mount(&lab.vault().join("incoming"), 64 << 20).unwrap();
+    all_refused(&lab, "two_file_systems");
+    drop(mounted);
+    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["unchanged"], 2);
+    // As a new vault it is refused as well.
+    let mut fresh = Lab::new(LAB).unwrap();
+    fresh.add_local("nfs01").unwrap();
+    let _mounted = Tmpfs::mount(&fresh.vault().join("volumes"), 64 << 20).unwrap();
+    let code = fresh.refuse(&["run", "--once"], 1).unwrap()["code"].clone();
+    assert!(code == "two_file_systems" || code == "not_a_vault", "{code}");
+}
