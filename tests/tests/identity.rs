@@ -97,15 +97,38 @@ fn an_appstack_on_two_datastores_is_one_volume_and_copied_once() {
     assert_eq!(answer["outcome"], "copied");
     same_files(&copy.files(), &lab.restore("appstack/Office", "restored").unwrap()).unwrap();
 
-    // Of one name, but with other content: not the same.
+    // Of one name, but with other content: it is told, and both are protected.
     one = Disk::build(&lab.folder("nfs01", folder).unwrap(), spec("Office", 7)).unwrap();
     let found = listed(&lab);
+    assert_eq!((ids(&found), &found[0]["state"]), (vec!["appstack/Office"], &Value::from("conflict")), "{found:?}");
+    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], 1);
+    same_files(&one.files(), &lab.restore("appstack/Office", "new").unwrap()).unwrap();
+    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], 0);
+    let mut copy = copy;
+    copy.overwrite(3, 5 * MIB, MIB).unwrap();
+    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], 1, "the other one changed");
+    same_files(&copy.files(), &lab.restore("appstack/Office", "other").unwrap()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], 0);
+    }
+}
+
+/// Two that were never the same: each gets an id of its own.
+#[test]
+fn different_appstacks_of_one_name_are_two_volumes_in_conflict() {
+    let lab = two_datastores();
+    let folder = "cloudvolumes/apps";
+    let one = Disk::build(&lab.folder("nfs01", folder).unwrap(), spec("Office", 1)).unwrap();
+    let other = Disk::build(&lab.folder("nfs02", folder).unwrap(), spec("Office", 2)).unwrap();
+    let found = listed(&lab);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["failed"], 0);
-    let new = found.iter().find(|one| places(one) == ["nfs01"]).unwrap()["id"].as_str().unwrap();
-    let old = found.iter().find(|one| places(one) == ["nfs02"]).unwrap()["id"].as_str().unwrap();
-    same_files(&one.files(), &lab.restore(new, "new").unwrap()).unwrap();
-    same_files(&copy.files(), &lab.restore(old, "old").unwrap()).unwrap();
+    assert!(found.iter().all(|one| one["state"] == "conflict" && one["protectable"] == true), "{found:?}");
+    assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], 2);
+    for (number, volume) in found.iter().enumerate() {
+        let disk = if places(volume) == ["nfs01"] { &one } else { &other };
+        let restored = lab.restore(volume["id"].as_str().unwrap(), &format!("restored-{number}")).unwrap();
+        same_files(&disk.files(), &restored).unwrap();
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, name: &str, file: Option<&str>, life:
             .hint(format!("put a version back instead: stackferry restore '{}' --to DIR", row.id))
     })?;
     let choosing = (app.clone(), volume.clone());
-    let (place, source) = blocking(move || choose(&choosing.0, &choosing.1)).await??;
+    let (place, source) = blocking(move || choose(&choosing.0, &choosing.1, &[])).await??;
     let wanted = match file {
         Some(name) => place.files.iter().find(|one| one.name.as_str() == name),
         None => place.files.iter().find(|one| one.role == FileRole::Extent),

@@ -25,7 +25,7 @@ use stackferry_vault::{GenerationRecord, Incoming, IncomingSpec, Place, Vault, V
 use stackferry_volume::descriptor::Descriptor;
 use stackferry_volume::io::{Cancel, MAX_SMALL_READ, Source as _};
 use stackferry_volume::manifest::{ByteCounts, FORMAT, FileRecord, FileRole, VerifyMethod};
-use stackferry_volume::{Manifest, TransferId, VersionId, VolumeId};
+use stackferry_volume::{Location, Manifest, TransferId, VersionId, VolumeId};
 
 use super::files::{Copied, Job};
 use super::windows::{self, Watch};
@@ -84,15 +84,17 @@ impl Done {
     }
 }
 
-/// Where a volume is read: the first location that may be read now, the cheapest route first among equals.
+/// Where a volume is read: of the locations that may be read now one of `preferred`, and among equals by the cheapest
+/// route.
 ///
 /// # Errors
 /// None may be read: why, for each.
-pub fn choose(app: &App, volume: &Volume) -> Result<(VolumeLocation, Source), Problem> {
+pub fn choose(app: &App, volume: &Volume, preferred: &[Location]) -> Result<(VolumeLocation, Source), Problem> {
     let mut usable: Vec<&VolumeLocation> = volume.usable().collect();
     // Stable: datastores keep their configured order where the route is the same.
     usable.sort_by_key(|place| {
-        app.datastore(&place.location.site, &place.location.datastore).map(|datastore| datastore.route.kind())
+        let datastore = app.datastore(&place.location.site, &place.location.datastore);
+        (!preferred.contains(&place.location), datastore.map(|datastore| datastore.route.kind()))
     });
     let mut last = None;
     for place in usable {
@@ -103,6 +105,17 @@ pub fn choose(app: &App, volume: &Volume) -> Result<(VolumeLocation, Source), Pr
         }
     }
     Err(last.unwrap_or_else(|| Problem::not_protectable(&volume.id, "no place it lies at can be read now", None)))
+}
+
+/// The places of a volume that are not as they were when they were last read or found equal to a version: what is new
+/// can only be had there. Where the copies of one volume differ, each of them is read in its turn.
+async fn changed_places(app: &App, volume: &Volume) -> Result<Vec<Location>, Problem> {
+    let baselines = app.catalog().baselines(&volume.id).await?;
+    let as_it_was = |place: &VolumeLocation| {
+        let mut own = baselines.iter().filter(|baseline| baseline.location == place.location);
+        own.any(|baseline| baseline.settled && baseline.fingerprint == place.fingerprint)
+    };
+    Ok(volume.usable().filter(|place| !as_it_was(place)).map(|place| place.location.clone()).collect())
 }
 
 /// Copies a volume as discovery just saw it.
@@ -125,6 +138,7 @@ pub async fn copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Pr
         State::Ready | State::Conflict | State::Incident => {}
     }
     let vault = app.vault().await?;
+    let changed = changed_places(app, volume).await?;
     let holder = format!("{PROGRAM} ({})", wanted.trigger);
     let lease = app.catalog().hold_lease(&format!("volume/{}", volume.id), &holder, wanted.wait).await?;
     let cancel = app.cancel().child();
@@ -136,7 +150,8 @@ pub async fn copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Pr
         let (app, volume, lease) = (app.clone(), volume.clone(), Arc::clone(&lease));
         let work = move || {
             let (app, vault, volume) = (&app, &vault, &volume);
-            Run { app, vault, volume, lease: &lease, wanted: &wanted, window, cancel: &cancel }.copy()
+            let (changed, lease, wanted) = (&changed, &lease, &wanted);
+            Run { app, vault, volume, changed, lease, wanted, window, cancel: &cancel }.copy()
         };
         blocking(work).await
     };
@@ -165,6 +180,7 @@ struct Run<'a> {
     app: &'a App,
     vault: &'a Vault,
     volume: &'a Volume,
+    changed: &'a [Location],
     lease: &'a LeaseGuard,
     wanted: &'a Wanted,
     window: Option<Watch>,
@@ -179,7 +195,7 @@ impl Run<'_> {
     fn copy(&self) -> Result<Done, Problem> {
         let began = Instant::now();
         let started = Timestamp::now();
-        let (place, source) = choose(self.app, self.volume)?;
+        let (place, source) = choose(self.app, self.volume, self.changed)?;
         let route = source.route().as_str();
         self.vault.ensure_volume(&VolumeSpec {
             id: self.volume.id.clone(),
