@@ -65,7 +65,8 @@ fn a_copy_uses_a_credential_of_its_own_for_each_file() {
     let issued = audit(&place.lab, "credential_issued");
     let names: BTreeSet<&str> = issued.iter().map(|record| record["subject"].as_str().unwrap()).collect();
     assert_eq!((issued.len(), names.len()), (9, 9), "{issued:?}");
-    let used: Vec<Value> = audit(&place.lab, "credential_used").iter().map(|record| record["subject"].clone()).collect();
+    let used: Vec<Value> =
+        audit(&place.lab, "credential_used").iter().map(|record| record["subject"].clone()).collect();
     let issued_names: Vec<Value> = issued.iter().map(|record| record["subject"].clone()).collect();
     assert_eq!(used, issued_names, "each was used, once, in order");
     let mut files: BTreeMap<&str, u32> = BTreeMap::new();

@@ -63,6 +63,12 @@ impl Running {
         self.child.id()
     }
 
+    /// What it has written to stdout so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.out.text()
+    }
+
     /// What it has written to stderr so far.
     #[must_use]
     pub fn stderr(&self) -> String {

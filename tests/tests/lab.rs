@@ -1,0 +1,96 @@
+//! The demonstration that README begins with, and that nothing is left of it.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use stackferry_tests::lab::{Answer, Running};
+
+const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
+const LIMIT: Duration = Duration::from_secs(300);
+
+fn start(temporary: &tempfile::TempDir, args: &[&str]) -> Running {
+    let mut command = Command::new(LAB);
+    command.args(args).env("TMPDIR", temporary.path());
+    Running::start(format!("stackferry-lab {args:?}"), command).unwrap()
+}
+
+/// Nothing lies in the temporary folder, and no process has anything in it open or in its arguments.
+fn nothing_is_left(temporary: &tempfile::TempDir, answer: &Answer) {
+    let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?} is left: {answer:?}");
+    let name = temporary.path().to_str().unwrap().as_bytes();
+    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let found = arguments.windows(name.len()).any(|part| part == name);
+        assert!(!found, "{} still runs: {}", entry.path().display(), String::from_utf8_lossy(&arguments));
+    }
+}
+
+#[test]
+fn the_demonstration_succeeds_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let answer = start(&temporary, &["--once"]).wait(LIMIT).unwrap().ends(0).unwrap();
+    for told in [
+        "stackferry discover",
+        "appstack/Office",
+        "vsan_only",
+        "unsupported_disk",
+        "endpoint ",
+        "0 copied, 11 unchanged",
+        "byte for byte the same",
+        "the same as before",
+    ] {
+        assert!(answer.stdout.contains(told), "{told:?} is not in:\n{}", answer.stdout);
+    }
+    nothing_is_left(&temporary, &answer);
+}
+
+#[test]
+fn what_is_to_be_kept_is_kept() {
+    let temporary = tempfile::tempdir().unwrap();
+    let keep = tempfile::tempdir().unwrap();
+    let folder = keep.path().join("lab");
+    let answer = start(&temporary, &["--once", "--keep", folder.to_str().unwrap()]).wait(LIMIT).unwrap();
+    nothing_is_left(&temporary, &answer.ends(0).unwrap());
+    for kept in ["stackferry.toml", "vault/stackferry-vault.json", "site/nfs01", "restored-0/Office.vmdk"] {
+        assert!(folder.join(kept).exists(), "{kept}");
+    }
+    // A folder with something in it is nobody's to fill.
+    let answer = start(&temporary, &["--once", "--keep", folder.to_str().unwrap()]).wait(LIMIT).unwrap();
+    assert!(answer.code == 1 && answer.stderr.contains("not empty"), "{answer:?}");
+}
+
+#[test]
+fn the_lab_that_stays_protects_what_is_there_and_ends_when_it_is_asked() {
+    let temporary = tempfile::tempdir().unwrap();
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut lab = start(&temporary, &[]);
+        stackferry_tests::lab::wait_for("volumes that are protected", LIMIT, || {
+            Ok(lab.stdout().matches("protected: ").count() >= 11 || lab.has_ended()?)
+        })
+        .unwrap();
+        lab.signal(signal).unwrap();
+        let answer = lab.wait(LIMIT).unwrap().ends(0).unwrap();
+        nothing_is_left(&temporary, &answer);
+    }
+}
+
+#[test]
+fn even_a_lab_that_is_killed_leaves_no_process() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut lab = start(&temporary, &[]);
+    stackferry_tests::lab::wait_for("a service that works", LIMIT, || {
+        Ok(lab.stdout().contains("protected: ") || lab.has_ended()?)
+    })
+    .unwrap();
+    let answer = lab.kill().unwrap();
+    assert_eq!(answer.code, 128 + 9);
+    stackferry_tests::lab::wait_for("the end of what it started", LIMIT, || {
+        let name = temporary.path().to_str().unwrap();
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let mut arguments = processes.map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
+        Ok(!arguments.any(|text| String::from_utf8_lossy(&text).contains(name)))
+    })
+    .unwrap();
+}
