@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::engine::copy::{Wanted, choose_bytes, copy};
 use crate::engine::{find, inventory};
 use crate::output::CopyView;
-use crate::problem::{Code, Exit, Problem};
+use crate::problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, name: &str, if_changed: bool, wait: Duration) -> Result<Exit, Problem> {
     let app = context.app().await?;
@@ -28,16 +28,7 @@ async fn copy_named(
     wait: Duration,
 ) -> Result<CopyView, Problem> {
     let round = inventory::look(app).await?;
-    let row = match find::volume(app, name).await {
-        Err(problem) if problem.code == Code::NoSuchVolume && round.reachable < round.datastores => {
-            let why: Vec<_> =
-                round.problems.iter().map(|problem| format!("{}: {}", problem.subject, problem.text)).collect();
-            return Err(
-                problem.hint(format!("some datastores could not be looked at, it may lie there: {}", why.join("; ")))
-            );
-        }
-        other => other?,
-    };
+    let row = find::looked_for(app, &round, name).await?;
     let Some(volume) = round.inventory.volumes.into_iter().find(|volume| volume.id == row.id) else {
         let reason = row.reason.unwrap_or(stackferry_catalog::Reason {
             code: "missing".to_owned(),

@@ -22,7 +22,7 @@ use crate::problem::{Code, Exit, Problem, shell};
 pub(super) async fn run(context: &Context, name: &str, file: Option<&str>, life: Duration) -> Result<Exit, Problem> {
     let app = context.app().await?;
     let round = inventory::look(&app).await?;
-    let row = find::volume(&app, name).await?;
+    let row = find::looked_for(&app, &round, name).await?;
     let volume = round.inventory.volumes.into_iter().find(|volume| volume.id == row.id);
     let volume = volume.ok_or_else(|| {
         Problem::new(Code::SourceMissing, format!("{} is not at its source", row.id))

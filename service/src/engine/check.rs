@@ -96,7 +96,8 @@ async fn vault(app: &App) -> Result<String, Problem> {
     Ok(format!("{} at {}: {} of {} bytes free", vault.id(), vault.path().display(), space.free, space.total))
 }
 
-fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
+/// Tries all that reading a datastore needs, and says what was found. Blocks.
+pub(crate) fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
     let source = app.source(datastore)?;
     if let Source::Endpoint { client, datastore } = &source {
         let hello = client.hello()?;
