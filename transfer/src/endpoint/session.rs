@@ -148,7 +148,12 @@ impl Handler for Session {
     }
 
     async fn auth_publickey_offered(&mut self, _user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
-        Ok(if self.issuer(offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
+        if self.issuer(offer.public_key).is_some() {
+            return Ok(Auth::Accept);
+        }
+        // A client offers its keys before it proves them: this is all that is seen of one that is not known.
+        tracing::warn!(target: "audit", from = %self.from, "an unknown key was refused");
+        Ok(Auth::reject())
     }
 
     async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
