@@ -49,8 +49,10 @@ impl Notes {
 
     /// Each lives for minutes and for this file only; without its record no copy counts.
     fn ended(self, job: &Job<'_>, outcome: Result<FileOutcome, TransferError>) -> Result<FileOutcome, Problem> {
-        for name in &self.issued {
-            job.note_ended(name, &outcome);
+        // What failed, failed with the last one: those before it did what they were for.
+        for (at, name) in self.issued.iter().enumerate() {
+            let last = at + 1 == self.issued.len();
+            job.note_ended(name, if last { outcome.as_ref().err() } else { None });
         }
         match self.failed {
             Some(problem) => Err(problem),
@@ -163,20 +165,20 @@ impl Job<'_> {
     }
 
     /// Writes down what became of a credential. A failure to is logged: the copy itself is what it is.
-    fn note_ended(&self, name: &str, outcome: &Result<FileOutcome, TransferError>) {
+    fn note_ended(&self, name: &str, error: Option<&TransferError>) {
         let catalog = self.app.catalog();
-        if let Err(TransferError::LoginRefused { .. }) = outcome {
+        if let Some(TransferError::LoginRefused { .. }) = error {
             self.app.metrics().credential_refused(self.source.route().as_str());
         }
         let written = self.app.runtime().block_on(async {
-            match outcome {
-                Err(TransferError::LoginRefused { .. }) => {
+            match error {
+                Some(TransferError::LoginRefused { .. }) => {
                     catalog.credential_refused(name, "the host refused it").await?
                 }
-                Err(TransferError::HostKeyUnknown { .. } | TransferError::HostKeyChanged { .. }) => {}
+                Some(TransferError::HostKeyUnknown { .. } | TransferError::HostKeyChanged { .. }) => {}
                 _ => catalog.credential_used(name).await?,
             }
-            if outcome.is_err() {
+            if error.is_some() {
                 catalog.credential_ended(name, CredentialEnding::Revoked).await?;
             }
             Ok::<_, stackferry_catalog::CatalogError>(())

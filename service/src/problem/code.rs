@@ -302,6 +302,9 @@ codes! {
     Refused "refused" Failed Permanent
         "A host can't or won't do what was asked; the message has its words."
         "Look at the log of the host.";
+    HostUnfit "host_unfit" Failed Permanent
+        "A host lacks what the route needs: neither SFTP nor `scp`, no `find`, no folder of the datastore."
+        "The message names it; install or correct it there, or read the datastore by another route.";
     CannotListen "cannot_listen" Failed Permanent
         "The address to listen on can't be had."
         "Is the service running already, or does another program use the port? Ports below 1024 need the right to bind them.";

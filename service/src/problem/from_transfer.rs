@@ -36,6 +36,7 @@ fn describe(error: TransferError) -> Problem {
         TransferError::BlockMismatch { host, .. } => plain(Code::BlockMismatch).subject(host).hint(
             "the copy was thrown away and is tried again; if it comes back: look for failing memory or disks there",
         ),
+        TransferError::Unfit { host, hint, .. } => plain(Code::HostUnfit).subject(host).hint(hint),
         TransferError::Protocol { host, .. } => plain(Code::Protocol)
             .subject(host)
             .hint("is it the right host and port? Bring both sides to the same version of stackferry"),
