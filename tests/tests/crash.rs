@@ -1,5 +1,9 @@
 //! `kill -9` at any point, on either side: nothing half-made is ever seen, and what was copied need not be copied again.
 
+// A failed step has to stop its test with its cause; these lints are for the program itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,9 @@
 //! A changed bit, on disk or on the way: it is found, it is named, and it never becomes somebody's disk.
 
+// A failed step has to stop its test with its cause; these lints are for the program itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,10 @@
 //! What goes wrong is told: a code, a message that names its subject, what to do about it, and the right exit code. And
 //! nothing is lost.
 
+// A failed step has to stop its test with its cause; these lints are for the program itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

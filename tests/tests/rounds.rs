@@ -1,5 +1,9 @@
 //! Rounds: what is new or changed is copied, what is not is left alone, and what is gone keeps its versions.
 
+// A failed step has to stop its test with its cause; these lints are for the program itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
 use std::fs::{self, File, FileTimes};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};

@@ -44,8 +44,8 @@ pub(super) async fn run(context: &Context, name: &str, file: Option<&str>, life:
     let path = place.location.sibling(wanted.name.as_str());
     let order = Order { app: &app, volume: &volume.id, file: wanted.name.as_str(), path: &path, life };
     let view = match source {
-        Source::Endpoint { client, datastore } => order.from_endpoint(client, datastore).await?,
-        Source::Ssh(client) => order.from_stock_host(client).await?,
+        Source::Endpoint { client, datastore } => order.at_endpoint(client, datastore).await?,
+        Source::Ssh(client) => order.at_stock_host(client).await?,
         Source::Local(folder) => {
             let file = folder.path().join(&path);
             return Err(Problem::new(Code::Refused, "the datastore is mounted here: no credential is needed")
@@ -91,7 +91,7 @@ impl Order<'_> {
         Ok(self.app.catalog().credential_issued(&new).await?)
     }
 
-    async fn from_endpoint(&self, client: Arc<EndpointClient>, datastore: String) -> Result<GrantView, Problem> {
+    async fn at_endpoint(&self, client: Arc<EndpointClient>, datastore: String) -> Result<GrantView, Problem> {
         let (asking, path, life) = (Arc::clone(&client), self.path.to_owned(), self.life);
         let issued = blocking(move || asking.issue(&datastore, &path, life)).await??;
         let now = Timestamp::now();
@@ -114,7 +114,7 @@ impl Order<'_> {
     }
 
     /// The key lies in a file of its own, with the certificate beside it, where `ssh` looks for one.
-    async fn from_stock_host(&self, client: Arc<StockClient>) -> Result<GrantView, Problem> {
+    async fn at_stock_host(&self, client: Arc<StockClient>) -> Result<GrantView, Problem> {
         let granted = client.grant(self.path, self.life, None)?;
         let host = client.host();
         self.note(&granted.name, RouteKind::Ssh, client.address(), true, granted.expires).await?;
