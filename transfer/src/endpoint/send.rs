@@ -155,7 +155,7 @@ async fn send(line: &Line, source: LocalSource, known: Known, zstd: bool, worker
         move || read_all(&job, &places, workers)
     });
     let sent = tokio::select! {
-        sent = pass_on(line, &job, queue) => sent,
+        sent = pass_on(line, job.rule.as_ref(), queue) => sent,
         () = line.hung_up() => Err(Stop::Gone),
     };
     // The queue is gone with what was waiting for it, so that the workers end in any case.
@@ -172,31 +172,46 @@ async fn send(line: &Line, source: LocalSource, known: Known, zstd: bool, worker
     Ok(line.put(encode_json(FrameKind::End, &end).map_err(|_| Stop::Gone)?).await?)
 }
 
+/// Where frames go out.
+trait Outlet: Sync {
+    fn put(&self, frame: Bytes) -> impl Future<Output = Result<(), Gone>> + Send;
+}
+
+impl Outlet for Line {
+    async fn put(&self, frame: Bytes) -> Result<(), Gone> {
+        Line::put(self, frame).await
+    }
+}
+
 /// Sends what the workers make, in order. Gives the number of DATA frames; none where a worker failed, for then its
 /// block is missing, and the walk's end tells why.
-async fn pass_on(line: &Line, job: &Job, mut queue: mpsc::Receiver<Place>) -> Result<Option<u64>, Stop> {
+async fn pass_on(
+    out: &impl Outlet,
+    rule: Option<&Mutex<Rule>>,
+    mut queue: mpsc::Receiver<Place>,
+) -> Result<Option<u64>, Stop> {
     let mut data_frames = 0u64;
     let mut runs = Runs::default();
     while let Some(place) = queue.recv().await {
         let Ok(frame) = place.await else { return Ok(None) };
         match runs.take(&frame, Instant::now()) {
-            Some(Some(finished)) => line.put(finished).await?,
+            Some(Some(finished)) => out.put(finished).await?,
             Some(None) => {}
             None => {
                 if let Some(finished) = runs.finish() {
-                    line.put(finished).await?;
+                    out.put(finished).await?;
                 }
                 data_frames += 1;
                 let (bytes, began) = (frame.len(), Instant::now());
-                line.put(frame).await?;
-                if let Some(rule) = &job.rule {
+                out.put(frame).await?;
+                if let Some(rule) = rule {
                     rule.lock().unwrap_or_else(PoisonError::into_inner).sent(bytes, began.elapsed());
                 }
             }
         }
     }
     if let Some(finished) = runs.finish() {
-        line.put(finished).await?;
+        out.put(finished).await?;
     }
     Ok(Some(data_frames))
 }
@@ -319,6 +334,31 @@ fn make(job: &Job, block: BlockIndex, bytes: &[u8], packer: &mut Packer) -> Byte
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Outlet for Mutex<Vec<Bytes>> {
+        async fn put(&self, frame: Bytes) -> Result<(), Gone> {
+            self.lock().unwrap().push(frame);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_after_a_block_that_could_not_be_read() {
+        let sent = Mutex::new(Vec::new());
+        let (places, queue) = mpsc::channel(QUEUE);
+        let data = |name: &'static str| encode(FrameKind::Data, name.as_bytes());
+        for made in [Some("first"), None, Some("third")] {
+            let (place, taken) = oneshot::channel();
+            places.send(taken).await.unwrap();
+            // The worker of the second one fails.
+            if let Some(name) = made {
+                place.send(data(name)).unwrap();
+            }
+        }
+        drop(places);
+        assert!(matches!(pass_on(&sent, None, queue).await, Ok(None)));
+        assert_eq!(sent.into_inner().unwrap(), [data("first")]);
+    }
 
     #[test]
     fn runs_are_joined_but_not_kept_back() {

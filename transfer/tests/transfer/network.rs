@@ -228,16 +228,29 @@ fn a_client_that_asks_and_asks_and_takes_no_answer_is_hung_up_on() {
     let place = Place::new();
     sparse(&place.path(NAME), MIB, &[0..MIB]);
     place.runtime.block_on(async {
-        // Its window takes a byte at a time: the answers never catch up with the questions.
+        // Its window has room for one byte, and the library never makes more of so little.
         let (_handle, channel) = sftp(&place, 1).await;
         let (mut read, write) = channel.split();
         let request = read_request(1, b"1", 0, 4096);
         let flood = bytes::Bytes::from(request.repeat(900));
+        // Well over what is kept for it, and less than what makes SSH agree on new keys.
         let asking = async {
-            while write.data_bytes(flood.clone()).await.is_ok() {}
+            for _ in 0..(64 << 20) / flood.len() {
+                if write.data_bytes(flood.clone()).await.is_err() {
+                    break;
+                }
+            }
             std::future::pending::<()>().await;
         };
-        let hearing = async { while !matches!(read.wait().await, None | Some(russh::ChannelMsg::Close)) {} };
+        let hearing = async {
+            loop {
+                match read.wait().await {
+                    Some(russh::ChannelMsg::Close) => return,
+                    Some(_) => {}
+                    None => panic!("the connection broke"),
+                }
+            }
+        };
         let hung_up = async {
             tokio::select! {
                 () = asking => {}
@@ -274,6 +287,22 @@ fn a_client_that_goes_away_without_reading_leaves_nothing_behind() {
         channel.data_bytes(encode(FrameKind::Go, &[])).await.unwrap();
         while !matches!(channel.wait().await, Some(russh::ChannelMsg::Data { .. })) {}
         assert!(open_file() > 0, "it is being read ({} threads)", threads());
+        handle.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
+    });
+    wait_until("the file is closed", || open_file() == 0);
+    // One of SFTP's goes away while its answer waits for room in its window.
+    place.runtime.block_on(async {
+        let (handle, mut channel) = sftp(&place, 100).await;
+        channel.data_bytes(read_request(1, b"1", 0, 256 << 10)).await.unwrap();
+        let mut got = 0;
+        while got < 1000 {
+            if let Some(russh::ChannelMsg::Data { data }) = channel.wait().await {
+                got += data.len();
+            }
+        }
+        assert!(open_file() > 0, "it is being read");
+        // What nobody takes would keep the goodbye back.
+        drop(channel);
         handle.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
     });
     wait_until("the file is closed", || open_file() == 0);
