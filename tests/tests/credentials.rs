@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stackferry_tests::check::same_bytes;
 use stackferry_tests::disk::{Content, Disk, DiskSpec, Sidecar};
-use stackferry_tests::lab::{Answer, Endpoint, Lab, Running, wait_for};
+use stackferry_tests::lab::{Answer, Endpoint, Faults, Lab, Proxy, Running, wait_for};
 use stackferry_tests::tools::{find, have};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
@@ -95,6 +95,35 @@ fn a_copy_uses_a_credential_of_its_own_for_each_file() {
     assert_eq!(users, names);
     assert!(used.iter().all(|(_, path)| path.starts_with("/nfs02/cloudvolumes/")), "{used:?}");
     place.endpoint.terminate().unwrap().ends(0).unwrap();
+}
+
+/// A credential lives a minute, a copy may take hours: its use is on record when it logs in, not when the copy ends.
+#[test]
+fn the_use_of_a_credential_is_on_record_while_the_copy_goes_on() {
+    let mut place = place();
+    let proxy = Proxy::new(place.endpoint.address()).unwrap();
+    let (address, host_key) = (proxy.address().to_string(), place.endpoint.host_key().to_owned());
+    place.lab.add_endpoint_at("nfs02", &address, &host_key).unwrap();
+    proxy.set(Faults { stall_after: Some(MIB), ..Faults::default() });
+    let mut copy = place.lab.spawn(&["copy", "appstack/Office"]).unwrap();
+    wait_for("the use of the disk's credential", LIMIT, || {
+        let used = audit(&place.lab, "credential_used").len();
+        Ok(copy.has_ended()? || used == 2)
+    })
+    .unwrap();
+    assert!(!copy.has_ended().unwrap(), "{}", copy.stderr());
+    let issued = audit(&place.lab, "credential_issued");
+    assert_eq!(issued[1]["detail"]["file"], "Office-flat.vmdk");
+    assert_eq!(audit(&place.lab, "credential_used")[1]["subject"], issued[1]["subject"]);
+    proxy.set(Faults::default());
+    assert_eq!(copy.wait(LIMIT).unwrap().done().unwrap()["credentials"], 3);
+    assert_eq!(audit(&place.lab, "credential_used").len(), 3);
+
+    // One whose connection never came about was not used.
+    place.endpoint.kill().unwrap();
+    let copy = place.lab.run(&["copy", "appstack/Office"]).unwrap();
+    assert_ne!(copy.code, 0);
+    assert_eq!(audit(&place.lab, "credential_used").len(), 3);
 }
 
 /// A stock client with a password that it asks a script for.

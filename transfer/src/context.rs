@@ -23,6 +23,9 @@ impl Progress for Silent {
     fn done(&self, _bytes: u64) {}
 }
 
+/// Is told a credential's public name.
+pub type OnUse = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// What all files of one transfer share.
 #[derive(Clone)]
 pub struct CopyContext {
@@ -36,6 +39,9 @@ pub struct CopyContext {
     pub memory: u64,
     /// Limits the bytes read (`local`) or on the wire (all others), together with other transfers.
     pub throttle: Option<Arc<Throttle>>,
+    /// Is told the public name of each credential as soon as it has logged in: the copy itself may go on for long after
+    /// the credential's time is over. Called on the thread that copies, outside of the runtime.
+    pub used: Option<OnUse>,
 }
 
 impl CopyContext {
@@ -43,7 +49,13 @@ impl CopyContext {
     #[must_use]
     pub fn new(cancel: Cancel, progress: Arc<dyn Progress>, memory: u64) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-        Self { cancel, progress, workers, memory, throttle: None }
+        Self { cancel, progress, workers, memory, throttle: None, used: None }
+    }
+
+    pub(crate) fn logged_in(&self, name: &str) {
+        if let Some(used) = &self.used {
+            used(name);
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub mod wire;
 mod receive;
 mod walk;
 
-pub use context::{CopyContext, FileCopy, FileOutcome, Progress, Silent};
+pub use context::{CopyContext, FileCopy, FileOutcome, OnUse, Progress, Silent};
 pub use error::{Retry, TransferError};
 pub use throttle::Throttle;
 

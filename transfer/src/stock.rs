@@ -365,8 +365,11 @@ impl Inner {
             purpose,
             expires: certificate.expires,
         });
+        let name = certificate.name.clone();
         let logging_in = self.log_in(connection, certificate);
-        self.runtime.block_on(unless_cancelled(&context.cancel, logging_in))
+        let connection = self.runtime.block_on(unless_cancelled(&context.cancel, logging_in))?;
+        context.logged_in(&name);
+        Ok(connection)
     }
 
     /// Logs in for discovery.

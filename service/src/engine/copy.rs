@@ -20,7 +20,7 @@ use stackferry_catalog::{
     AttemptEnd, AuditAction, Baseline, LastError, LeaseGuard, Outcome, Reason, Trigger, VersionRow,
 };
 use stackferry_discover::{State, Volume, VolumeLocation};
-use stackferry_transfer::{CopyContext, Progress, TransferError};
+use stackferry_transfer::{CopyContext, OnUse, Progress, TransferError};
 use stackferry_vault::{GenerationRecord, Incoming, IncomingSpec, Place, Vault, Version, VolumeSpec};
 use stackferry_volume::descriptor::Descriptor;
 use stackferry_volume::io::{Cancel, MAX_SMALL_READ, Source as _};
@@ -303,6 +303,7 @@ impl Run<'_> {
         let share = self.app.config().limits.memory.as_bytes() / u64::from(self.app.config().limits.transfers.max(1));
         let mut context = CopyContext::new(self.cancel.clone(), Arc::clone(&self.wanted.progress), share);
         context.throttle = self.app.throttle();
+        context.used = Some(note_used(self.app));
         let job = Job { app: self.app, volume: &self.volume.id, place, source, context: &context, base: base.as_ref() };
         let mut copied = Vec::new();
         for file in &place.files {
@@ -537,6 +538,17 @@ impl Run<'_> {
             .collect();
         Ok(self.catalog(self.app.catalog().set_baselines(&self.volume.id, &baselines))?)
     }
+}
+
+/// Writes down that a credential was used, when it was: its time may be over long before the copy is. A failure to is
+/// logged: the credential's issue is on record, and the copy itself is what it is.
+fn note_used(app: &App) -> OnUse {
+    let app = app.clone();
+    Arc::new(move |name| {
+        if let Err(error) = app.runtime().block_on(app.catalog().credential_used(name)) {
+            tracing::error!(credential = name, error = %stackferry_transfer::describe(&error), "the use of a credential could not be recorded");
+        }
+    })
 }
 
 fn records(copied: &[Copied]) -> Result<Vec<FileRecord>, Problem> {

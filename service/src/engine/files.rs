@@ -164,19 +164,16 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Writes down what became of a credential. A failure to is logged: the copy itself is what it is.
+    /// Writes down what became of a credential that was not used as it should be; its use is written down when it logs
+    /// in. A failure to is logged: the copy itself is what it is.
     fn note_ended(&self, name: &str, error: Option<&TransferError>) {
         let catalog = self.app.catalog();
         if let Some(TransferError::LoginRefused { .. }) = error {
             self.app.metrics().credential_refused(self.source.route().as_str());
         }
         let written = self.app.runtime().block_on(async {
-            match error {
-                Some(TransferError::LoginRefused { .. }) => {
-                    catalog.credential_refused(name, "the host refused it").await?
-                }
-                Some(TransferError::HostKeyUnknown { .. } | TransferError::HostKeyChanged { .. }) => {}
-                _ => catalog.credential_used(name).await?,
+            if let Some(TransferError::LoginRefused { .. }) = error {
+                catalog.credential_refused(name, "the host refused it").await?;
             }
             if error.is_some() {
                 catalog.credential_ended(name, CredentialEnding::Revoked).await?;

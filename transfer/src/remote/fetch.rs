@@ -56,6 +56,7 @@ fn fetch(
     let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
     let connecting = Connection::open(endpoint.peer(), &credential.user, &login, memory);
     let connection = runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
+    context.logged_in(&credential.user);
     let result = receive(endpoint, file, context, &connection);
     runtime.block_on(connection.close());
     result
