@@ -4,12 +4,12 @@
 //! The list is a file in OpenSSH's format (`known_hosts`, sshd(8)): hashed names, `[host]:port`, wildcards, negations
 //! and `@revoked` are understood. `@cert-authority` lines are passed over: host certificates are not used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::PublicKey;
-use russh::keys::ssh_key::HashAlg;
 use russh::keys::ssh_key::known_hosts::{HostPatterns, KnownHosts, Marker};
+use russh::keys::ssh_key::{Algorithm, HashAlg};
 use sha1::Sha1;
 
 use crate::error::TransferError;
@@ -44,18 +44,44 @@ pub fn check(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Resul
         HostKeys::File(path) => {
             let place = path.display().to_string();
             let bad = |why: String| TransferError::KnownHosts { place: place.clone(), why };
-            let length = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?.len();
-            if length > MAX_FILE_BYTES {
-                return Err(bad(format!("it is {length} bytes long")));
-            }
-            let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+            let text = read(path).map_err(|error| bad(error.to_string()))?;
             check_text(&text, &place, host, port, shown)
         }
     }
 }
 
+/// The types of key that are known of a host. A host may have several keys and shows one: without asking for a type that
+/// is known here, one that is as it should be would look changed. A list that can't be read knows none; [`check`] says
+/// why, for it looks again.
+pub(crate) fn known_types(keys: &HostKeys, host: &str, port: u16) -> Vec<Algorithm> {
+    match keys {
+        HostKeys::Line(line) => line.parse::<PublicKey>().map(|key| key.algorithm()).into_iter().collect(),
+        HostKeys::File(path) => read(path).map(|text| types_in(&text, host, port)).unwrap_or_default(),
+    }
+}
+
+fn types_in(text: &str, host: &str, port: u16) -> Vec<Algorithm> {
+    let name = listed_name(host, port);
+    let entries = text.lines().filter_map(|line| KnownHosts::new(line).next()?.ok());
+    let known = entries.filter(|entry| entry.marker().is_none() && matches(entry.host_patterns(), &name));
+    known.map(|entry| entry.public_key().algorithm()).collect()
+}
+
+/// How a list names a host.
+fn listed_name(host: &str, port: u16) -> String {
+    if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let length = std::fs::metadata(path)?.len();
+    if length > MAX_FILE_BYTES {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it is {length} bytes long")));
+    }
+    std::fs::read_to_string(path)
+}
+
 fn check_text(text: &str, place: &str, host: &str, port: u16, shown: &PublicKey) -> Result<(), TransferError> {
-    let name = if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") };
+    let name = listed_name(host, port);
     let mut other = None;
     let mut good = false;
     for (number, line) in text.lines().enumerate() {

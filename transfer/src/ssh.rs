@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, Handle, Session};
+use russh::keys::ssh_key::Algorithm;
 use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Disconnect, Preferred, cipher, compression};
 use tokio::net::TcpStream;
@@ -68,6 +69,15 @@ pub(crate) fn preferred() -> Preferred {
         compression: Cow::Borrowed(&[compression::NONE]),
         ..Preferred::default()
     }
+}
+
+/// The same, with the types of host key first that are known of the host.
+fn preferred_of(known: &[Algorithm]) -> Preferred {
+    let mut preferred = preferred();
+    let rsa = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Rsa { .. });
+    let is_known = |wanted: &Algorithm| known.iter().any(|known| known == wanted || (rsa(known) && rsa(wanted)));
+    preferred.key.to_mut().sort_by_key(|algorithm| !is_known(algorithm));
+    preferred
 }
 
 /// The most that one SSH packet carries of a channel's data, in bytes.
@@ -224,7 +234,7 @@ impl Connection {
             nodelay: true,
             keepalive_interval: Some(KEEPALIVE),
             keepalive_max: KEEPALIVES,
-            preferred: preferred(),
+            preferred: preferred_of(&known_hosts::known_types(&peer.host_keys, &peer.host, peer.port)),
             ..client::Config::default()
         };
         let refused = Arc::new(Mutex::new(None));

@@ -139,6 +139,32 @@ fn host_keys_that_are_unknown_changed_or_not_to_be_looked_up_are_three_errors_be
 }
 
 #[test]
+fn of_several_keys_that_a_host_has_the_known_one_is_asked_for() {
+    let _deadline = Deadline::seconds(60);
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("ecdsa");
+    let made = std::process::Command::new("/usr/bin/ssh-keygen")
+        .args(["-q", "-t", "ecdsa", "-N", "", "-f"])
+        .arg(&path)
+        .status()
+        .expect("these tests need OpenSSH's clients");
+    assert!(made.success());
+    let file = File { content: vec![1; 100], mtime: jiff::Timestamp::UNIX_EPOCH };
+    let more_host_keys = vec![(*load_key(&path).unwrap()).clone()];
+    let double = Double::start(home.path(), file, Script { more_host_keys, ..Script::default() });
+    let key = load_key(double.key()).unwrap();
+    let ecdsa = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+    let list = home.path().join("known_hosts");
+    let host = format!("[127.0.0.1]:{}", double.address.port());
+    std::fs::write(&list, format!("{host} {ecdsa}")).unwrap();
+    for host_keys in [HostKeys::File(list), HostKeys::Line(ecdsa), HostKeys::Line(double.host_key.clone())] {
+        let peer = Peer { host: "127.0.0.1".into(), port: double.address.port(), host_keys };
+        let login = Login::Key(key.clone());
+        double.runtime.block_on(Connection::open(&peer, "stackferry", &login, 4 << 20)).unwrap();
+    }
+}
+
+#[test]
 fn a_host_key_is_made_once_and_kept() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use russh::keys::PrivateKey;
 use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelMsg};
 use serde_json::{Value, json};
@@ -85,6 +86,8 @@ pub(crate) struct Script {
     pub(crate) acts: Acts,
     /// Opens channels to its client as soon as it has logged in.
     pub(crate) opens_channels: bool,
+    /// Host keys that it has beside its own of type Ed25519.
+    pub(crate) more_host_keys: Vec<PrivateKey>,
 }
 
 impl Default for Script {
@@ -94,6 +97,7 @@ impl Default for Script {
             opened: None,
             acts: Box::new(|file, _| file.frames().into_iter().map(Act::Send).collect()),
             opens_channels: false,
+            more_host_keys: Vec::new(),
         }
     }
 }
@@ -120,14 +124,12 @@ impl Double {
         assert!(issuer::parse(&service_key(&key, "")).is_ok());
         let host_key = new_key("");
         let shown = host_key.public_key().to_openssh().unwrap();
+        let keys = [vec![host_key], script.more_host_keys.clone()].concat();
         let shared = Arc::new(Shared { script, file, logins: AtomicUsize::new(0), revoked: Mutex::default() });
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let config = server::Config {
-            keys: vec![host_key],
-            auth_rejection_time: std::time::Duration::ZERO,
-            ..server::Config::default()
-        };
+        let config =
+            server::Config { keys, auth_rejection_time: std::time::Duration::ZERO, ..server::Config::default() };
         let (config, served) = (Arc::new(config), Arc::clone(&shared));
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
