@@ -64,13 +64,13 @@ pub fn available() -> Tools {
     })
 }
 
-/// Whether a test that needs something can run. With `STACKFERRY_TESTS_ALL` set, what is missing is an error, so that
+/// Whether a test that needs something can run. With `STACKFERRY_TEST_ALL` set, what is missing is an error, so that
 /// a run that must be complete does not leave tests out silently.
 ///
 /// # Errors
 /// It is missing, and nothing may be left out.
 pub fn have(present: bool, what: &'static str) -> Result<bool, LabError> {
-    if !present && std::env::var_os("STACKFERRY_TESTS_ALL").is_some() {
+    if !present && std::env::var_os("STACKFERRY_TEST_ALL").is_some() {
         return Err(LabError::Missing(what));
     }
     if !present {
