@@ -174,6 +174,12 @@ impl App {
             None => None,
         };
         let settings = self.config().vault()?;
+        if settings.immutable {
+            // Better no copy than versions that somebody believes to be protected in a way that they are not.
+            return Err(Problem::new(Code::BadConfig, "`vault.immutable` is not supported by this version")
+                .subject("vault.immutable")
+                .hint("take it out; `vault.lock` keeps versions from being deleted by stackferry itself"));
+        }
         let options = VaultOptions {
             expect,
             allow_create: expect.is_none(),
