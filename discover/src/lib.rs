@@ -4,6 +4,7 @@
 //! known before, [`due`](due::due) tells whether a volume has to be read again. Only scanning touches a datastore, and it
 //! opens descriptors only; nothing here writes, and nothing here decides when something is copied.
 
+pub mod app_volumes;
 pub mod cache;
 pub mod due;
 pub mod locks;

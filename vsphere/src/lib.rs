@@ -4,4 +4,9 @@
 //! knows what an App Volumes disk is, keeps anything on disk, or decides what is copied. Passwords and tickets never
 //! reach an error, a log or a URL that is logged.
 
+pub mod model;
 pub mod web;
+
+pub use model::{
+    About, AttachedDisk, BrowseEntry, Datastore, FolderListing, Host, Lockdown, Moid, Mount, ServiceState,
+};
