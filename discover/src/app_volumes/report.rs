@@ -70,6 +70,10 @@ pub struct ManagedVolume {
     pub attached_to: Option<String>,
     /// Whose it is (writables).
     pub owner: Option<Owner>,
+    /// What the owner is: `User`, `Computer`, `Group` (writables).
+    pub owner_type: Option<String>,
+    /// The application that the package belongs to.
+    pub product: Option<String>,
     /// Every place where its file lies.
     pub places: Vec<ManagedPlace>,
     /// The size that the manager tells, in MiB: of the file, and stale until the next mount.
