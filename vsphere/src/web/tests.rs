@@ -1,0 +1,306 @@
+//! Against a TLS server of our own, with certificates made on the spot.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use stackferry_config::Fingerprint;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+/// A certificate, its key, and the authority's certificate in PEM.
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+    authority: String,
+}
+
+fn identity(name: &str, expired: bool) -> Identity {
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "an authority");
+    let authority = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    if expired {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    }
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    Identity { certificate: certificate.der().clone(), key: key.serialize_der(), authority: authority.pem() }
+}
+
+/// Serves `reply` to each request on every connection, keeps what was asked, and may show a certificate without its key.
+struct Server {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    connections: Arc<Mutex<usize>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    async fn start(identity: &Identity, reply: &'static [u8]) -> Self {
+        Self::with_key(identity, identity.key.clone(), reply).await
+    }
+
+    async fn with_key(identity: &Identity, key: Vec<u8>, reply: &'static [u8]) -> Self {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
+        let signing = provider.key_provider.load_private_key(key).unwrap();
+        let certified = rustls::sign::CertifiedKey::new(vec![identity.certificate.clone()], signing);
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(Mutex::new(0));
+        let task = tokio::spawn({
+            let (asked, connections) = (Arc::clone(&asked), Arc::clone(&connections));
+            async move {
+                while let Ok((tcp, _)) = listener.accept().await {
+                    let (acceptor, asked) = (acceptor.clone(), Arc::clone(&asked));
+                    *connections.lock().unwrap() += 1;
+                    tokio::spawn(async move {
+                        let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+                        let mut buffer = vec![0; 64 * 1024];
+                        while let Ok(count @ 1..) = tls.read(&mut buffer).await {
+                            asked.lock().unwrap().push(String::from_utf8_lossy(&buffer[..count]).into_owned());
+                            if tls.write_all(reply).await.is_err() || reply.ends_with(b"#") {
+                                return;
+                            }
+                        }
+                    });
+                }
+            }
+        });
+        Self { address, asked, connections, task }
+    }
+
+    fn client(&self, trust: Trust) -> WebClient {
+        self.named("127.0.0.1", trust)
+    }
+
+    fn named(&self, host: &str, trust: Trust) -> WebClient {
+        WebClient::new("system one", &format!("https://{host}:{}", self.address.port()), trust).unwrap()
+    }
+}
+
+const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
+                      Content-Length: 5\r\n\r\nhello";
+
+fn fingerprint(identity: &Identity) -> Fingerprint {
+    Fingerprint::from(<[u8; 32]>::from(Sha256::digest(&identity.certificate)))
+}
+
+#[tokio::test]
+async fn a_fingerprint_trusts_that_certificate_whatever_it_says() {
+    let identity = identity("somewhere.else.example.com", true);
+    let server = Server::start(&identity, REPLY).await;
+    let client = server.client(Trust::Fingerprint(fingerprint(&identity)));
+    let answer = client.send(Request::get("/a%20b?c=d").header("cookie", "secret=1")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.is_success());
+    assert_eq!(answer.content_type(), Some("text/xml"));
+    assert_eq!(answer.cookies().collect::<Vec<_>>(), ["a=1", "b=2"]);
+    assert_eq!(&answer.body()[..], b"hello");
+    assert!(!format!("{answer:?}").contains("a=1"));
+    client.send(Request::post("/sdk", "text/xml", b"body".to_vec())).await.unwrap();
+    let asked = server.asked.lock().unwrap().join("\n");
+    assert!(asked.starts_with("GET /a%20b?c=d HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains("cookie: secret=1\r\n"), "{asked}");
+    assert!(asked.contains("content-type: text/xml\r\n"), "{asked}");
+    assert_eq!(*server.connections.lock().unwrap(), 1, "one connection serves both requests");
+}
+
+#[tokio::test]
+async fn another_certificate_is_refused_and_shown() {
+    let identity = identity("127.0.0.1", false);
+    let server = Server::start(&identity, REPLY).await;
+    let shown = fingerprint(&identity);
+    for trust in [
+        Trust::Fingerprint(Fingerprint::from([7; 32])),
+        Trust::Thumbprints(vec![Thumbprint::Sha1([7; 20]), Thumbprint::Sha256([7; 32])]),
+        Trust::Thumbprints(Vec::new()),
+    ] {
+        let error = server.client(trust).send(Request::get("/").header("cookie", "secret")).await.unwrap_err();
+        let WebError::Certificate { shown: Some(told), .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*told, shown);
+        assert!(error.to_string().contains(&shown.to_string()), "{error}");
+        assert!(error.hint().contains(&format!("fingerprint = \"{shown}\"")), "{}", error.hint());
+        assert_eq!(error.retry(), Retry::Permanent);
+    }
+    assert!(server.asked.lock().unwrap().is_empty(), "nothing is said to a stranger");
+}
+
+#[tokio::test]
+async fn a_thumbprint_of_either_kind_does() {
+    let identity = identity("localhost.localdomain", false);
+    let server = Server::start(&identity, REPLY).await;
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":");
+    for text in [hex(&Sha1::digest(&identity.certificate)), hex(&Sha256::digest(&identity.certificate))] {
+        let known = Thumbprint::parse(&text).unwrap();
+        server.client(Trust::Thumbprints(vec![known])).send(Request::get("/")).await.unwrap();
+    }
+    assert_eq!(Thumbprint::parse("00:11"), None);
+    assert_eq!(Thumbprint::parse("é"), None);
+}
+
+#[tokio::test]
+async fn who_does_not_hold_the_key_is_refused() {
+    let identity = identity("127.0.0.1", false);
+    let server = Server::with_key(&identity, KeyPair::generate().unwrap().serialize_der(), REPLY).await;
+    let error = server.client(Trust::Fingerprint(fingerprint(&identity))).send(Request::get("/")).await.unwrap_err();
+    assert!(matches!(error, WebError::Certificate { .. } | WebError::Unreachable { .. }), "{error:?}");
+    assert!(server.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_authority_vouches_for_its_own_names_and_dates_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::File::options().write(true).create_new(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        path
+    };
+    let good = identity("127.0.0.1", false);
+    let good_ca = Trust::Ca(file("good", &good.authority));
+    let server = Server::start(&good, REPLY).await;
+    server.client(good_ca.clone()).send(Request::get("/")).await.unwrap();
+
+    let why = |error: WebError| match error {
+        WebError::Certificate { why, shown: Some(_), .. } => why,
+        other => panic!("{other:?}"),
+    };
+    let error = server.named("localhost", good_ca.clone()).send(Request::get("/")).await.unwrap_err();
+    assert_eq!(why(error), "it is for another name");
+
+    let other = identity("127.0.0.1", false);
+    let other_server = Server::start(&other, REPLY).await;
+    let error = other_server.client(good_ca).send(Request::get("/")).await.unwrap_err();
+    assert_eq!(why(error), "it is not from an authority that is trusted here");
+
+    let old = identity("127.0.0.1", true);
+    let old_ca = Trust::Ca(file("old", &old.authority));
+    let old_server = Server::start(&old, REPLY).await;
+    let error = old_server.client(old_ca).send(Request::get("/")).await.unwrap_err();
+    assert_eq!(why(error), "it has expired");
+
+    let make = |trust| WebClient::new("system one", "https://127.0.0.1", trust).unwrap_err();
+    for path in [file("text", "no certificate"), folder.path().join("nowhere")] {
+        assert!(matches!(make(Trust::Ca(path)), WebError::Trust { .. }));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_has_its_limits() {
+    let identity = identity("127.0.0.1", false);
+    let trust = || Trust::Fingerprint(fingerprint(&identity));
+    let told = Server::start(&identity, REPLY).await;
+    let error = told.client(trust()).send(Request::get("/").limit(4)).await.unwrap_err();
+    assert_eq!(error, WebError::TooLong { system: "system one".to_owned(), limit: 4 });
+
+    let untold = Server::start(
+        &identity,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n",
+    )
+    .await;
+    let answer = untold.client(trust()).send(Request::get("/").limit(6)).await.unwrap();
+    assert_eq!(&answer.into_body()[..], b"abcdef");
+    let error = untold.client(trust()).send(Request::get("/").limit(5)).await.unwrap_err();
+    assert!(matches!(error, WebError::TooLong { .. }), "{error:?}");
+
+    let short = Server::start(&identity, b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc#").await;
+    let mut streaming = short.client(trust()).stream(Request::get("/")).await.unwrap();
+    assert_eq!(streaming.content_length(), Some(50));
+    let error = loop {
+        match streaming.chunk().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a body that ended too early passed for whole"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, WebError::Broken { .. }), "{error:?}");
+
+    let slow = Server::start(&identity, b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc").await;
+    let brief = Request::get("/").timeout(Duration::from_millis(300));
+    let error = slow.client(trust()).send(brief).await.unwrap_err();
+    assert!(matches!(error, WebError::Silent { .. }), "{error:?}");
+    assert_eq!(error.retry(), Retry::Transient);
+}
+
+#[tokio::test]
+async fn a_head_announces_without_sending() {
+    let identity = identity("127.0.0.1", false);
+    let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 5000000000\r\n\r\n";
+    let server = Server::start(&identity, reply).await;
+    let client = server.client(Trust::Fingerprint(fingerprint(&identity)));
+    let answer = client.send(Request::new(Method::HEAD, "/file")).await.unwrap();
+    assert_eq!(answer.header("content-length"), Some("5000000000"));
+    assert!(answer.body().is_empty());
+}
+
+#[tokio::test]
+async fn a_redirect_is_only_told() {
+    let identity = identity("127.0.0.1", false);
+    let reply = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+    let server = Server::start(&identity, reply).await;
+    let client = server.client(Trust::Fingerprint(fingerprint(&identity)));
+    let answer = client.send(Request::get("/")).await.unwrap();
+    assert_eq!((answer.status(), answer.header("location")), (302, Some("/elsewhere")));
+    assert_eq!(server.asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let trust = Trust::Fingerprint(Fingerprint::from([0; 32]));
+    let client = WebClient::new("system one", &format!("https://{address}"), trust).unwrap();
+    let error = client.send(Request::get("/")).await.unwrap_err();
+    assert!(matches!(error, WebError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("system one can't be reached: Connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn only_what_arrives_unchanged_is_sent() {
+    let trust = || Trust::Fingerprint(Fingerprint::from([0; 32]));
+    let client = WebClient::new("system one", "https://127.0.0.1:1/base/", trust()).unwrap();
+    assert_eq!(client.url("/a%2Fb?c=%20d").unwrap().as_str(), "https://127.0.0.1:1/base/a%2Fb?c=%20d");
+    for path in ["", "a", "/a b", "/../b", "/%2e%2e/b", "/a\\b", "/a#b", "/\n", "/a?b c", "/é"] {
+        assert!(matches!(client.url(path), Err(WebError::BadRequest { .. })), "{path:?}");
+    }
+    let odd = client.send(Request::get("/").header("cookie", "se\ncret")).await.unwrap_err();
+    assert!(!format!("{odd} {odd:?}").contains("cret\n"), "{odd:?}");
+    assert!(matches!(odd, WebError::BadRequest { .. }));
+    for base in ["ftp://a", "a", "https://", "https://u:p@h", "https://h?q", "https://h#f"] {
+        assert!(matches!(WebClient::new("s", base, trust()), Err(WebError::BadUrl { .. })), "{base}");
+    }
+}
+
+#[test]
+fn a_request_does_not_tell_its_secrets() {
+    let request =
+        Request::post("/login?token=hidden", "text/xml", b"hidden".to_vec()).header("vmware_soap_session", "hidden");
+    let shown = format!("{request:?}");
+    assert!(!shown.contains("hidden"), "{shown}");
+    assert!(shown.contains("vmware_soap_session"), "{shown}");
+}
