@@ -25,5 +25,5 @@ pub use schema::schema;
 pub use secret::{MAX_SECRET, Secret, SecretError, SecretRef};
 pub use value::{
     AbsPath, CatalogUrl, Fingerprint, FolderPath, HostKey, HostPort, Listen, Name, Percent, Period, Rate, Reserve,
-    Site, Size, UnixName, ValueError, WebUrl, Window,
+    Site, Size, SourceAddress, UnixName, ValueError, WebUrl, Window,
 };

@@ -12,6 +12,7 @@ mod path;
 mod period;
 mod reserve;
 mod size;
+mod source_address;
 mod url;
 mod window;
 
@@ -24,6 +25,7 @@ pub use path::{AbsPath, FolderPath};
 pub use period::Period;
 pub use reserve::{Percent, Reserve};
 pub use size::{Rate, Size};
+pub use source_address::SourceAddress;
 pub use url::{CatalogUrl, WebUrl};
 pub use window::Window;
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use stackferry_config::{
-    Config, EsxiAccess, HostTrust, Kind, Overrides, PerVolume, Reserve, Route, SecretRef, Site, TlsTrust, VaultKind,
+    Config, EsxiAccess, HostTrust, Kind, Overrides, PerVolume, Reserve, Route, SecretRef, Site, SourceAddress,
+    TlsTrust, VaultKind,
 };
 
 fn load(name: &str) -> Config {
@@ -53,6 +54,7 @@ fn every_key_of_the_design_arrives() {
     assert_eq!(ssh.path.as_ref(), Path::new("/mnt/nfs03"));
     assert!(matches!(&ssh.trust, HostTrust::KnownHosts(file) if file.ends_with("known_hosts")));
     assert_eq!(ssh.ca_key.as_ref(), Path::new("/etc/stackferry/user_ca"));
+    assert_eq!(ssh.source_address, SourceAddress::Connection);
 
     let vmfs01 = config.datastore(&site, "vmfs01").unwrap();
     let Route::Esxi(esxi) = &vmfs01.route else { panic!("{vmfs01:?}") };

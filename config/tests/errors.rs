@@ -98,6 +98,15 @@ const CASES: &[(&str, &str)] = &[
         "[[datastore]]\nname = \"a\"\nroute = \"ssh\"\nhost = \"h\"\nknown_hosts = \"/k\"\npath = \"/x\"\nca_key = \"/c\"",
     ),
     (
+        "a source address that is a name",
+        "[[datastore]]\nname = \"a\"\nroute = \"ssh\"\nsource_address = \"nat.example.com\"",
+    ),
+    (
+        "a source address with bits beyond its length",
+        "[[datastore]]\nname = \"a\"\nroute = \"ssh\"\nsource_address = \"192.0.2.7/24\"",
+    ),
+    ("a source address for an endpoint", "[[datastore]]\nname = \"a\"\nroute = \"endpoint\"\nsource_address = \"any\""),
+    (
         "esxi by account without known_hosts",
         "[[datastore]]\nname = \"a\"\nroute = \"esxi\"\nvsphere = \"v\"\naccess = \"account\"",
     ),

@@ -18,7 +18,7 @@ use stackferry_config::Config;
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
 use stackferry_transfer::remote::EndpointClient;
-use stackferry_transfer::stock::{SourceAddress, StockClient, StockHost};
+use stackferry_transfer::stock::{StockClient, StockHost};
 use stackferry_vault::{Reserve, Vault, VaultOptions};
 use stackferry_volume::io::Cancel;
 use tokio::runtime::Handle;
@@ -200,7 +200,8 @@ impl App {
     /// # Errors
     /// The CA's key can't be used.
     pub fn stock(&self, settings: &stackferry_config::Ssh) -> Result<Arc<StockClient>, Problem> {
-        let name = format!("{}@{} {}", settings.user, settings.host, settings.path.display());
+        let name =
+            format!("{}@{} {} {}", settings.user, settings.host, settings.path.display(), settings.source_address);
         let mut stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = stock.get(&name) {
             return Ok(Arc::clone(client));
@@ -210,7 +211,7 @@ impl App {
             user: settings.user.as_str().to_owned(),
             root: settings.path.to_path_buf(),
             ca_key: settings.ca_key.to_path_buf(),
-            source_address: SourceAddress::Connection,
+            source_address: sources::source_address(&settings.source_address),
         };
         let client = Arc::new(StockClient::new(host, self.0.runtime.clone())?);
         stock.insert(name, Arc::clone(&client));

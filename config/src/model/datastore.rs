@@ -13,7 +13,7 @@ pub use folder::Folder;
 pub(crate) use keys::list;
 pub use keys::{DatastoreKeys, Misfit};
 
-use crate::value::{AbsPath, HostKey, HostPort, Name, Site, UnixName};
+use crate::value::{AbsPath, HostKey, HostPort, Name, Site, SourceAddress, UnixName};
 
 /// One datastore. Its key is (site, name).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl RouteKind {
         match self {
             Self::Local => &["path"],
             Self::Endpoint => &["host", "host_key", "known_hosts", "key"],
-            Self::Ssh => &["host", "host_key", "known_hosts", "user", "path", "ca_key"],
+            Self::Ssh => &["host", "host_key", "known_hosts", "user", "path", "ca_key", "source_address"],
             Self::Esxi => &["vsphere", "access", "known_hosts", "ssh_port"],
         }
     }
@@ -136,6 +136,8 @@ pub struct Ssh {
     pub path: AbsPath,
     /// The file of the private key that signs one certificate per file.
     pub ca_key: AbsPath,
+    /// From where the certificates may be used. Default: from the address that the connection comes from.
+    pub source_address: SourceAddress,
 }
 
 /// Route `esxi`. Which hosts mount the datastore comes from vSphere.

@@ -9,12 +9,22 @@ use stackferry_discover::{DatastoreView, FolderSpec};
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::{EndpointClient, EndpointFolder};
 use stackferry_transfer::ssh::Peer;
-use stackferry_transfer::stock::StockClient;
+use stackferry_transfer::stock::{SourceAddress, StockClient};
 use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
 
 use super::App;
 use crate::problem::{Code, Problem};
+
+/// From where a host's certificates may be used.
+#[must_use]
+pub(super) fn source_address(setting: &stackferry_config::SourceAddress) -> SourceAddress {
+    match setting {
+        stackferry_config::SourceAddress::Connection => SourceAddress::Connection,
+        stackferry_config::SourceAddress::Any => SourceAddress::Any,
+        stackferry_config::SourceAddress::Given(list) => SourceAddress::Given(list.clone()),
+    }
+}
 
 /// How one datastore's bytes are reached.
 #[derive(Clone)]

@@ -37,9 +37,10 @@ fn describe(error: TransferError) -> Problem {
             "the copy was thrown away and is tried again; if it comes back: look for failing memory or disks there",
         ),
         TransferError::Unfit { host, hint, .. } => plain(Code::HostUnfit).subject(host).hint(hint),
-        TransferError::Protocol { host, .. } => plain(Code::Protocol)
-            .subject(host)
-            .hint("is it the right host and port? Bring both sides to the same version of stackferry"),
+        TransferError::Protocol { host, .. } => plain(Code::Protocol).subject(host).hint(
+            "is it the right host and port? An endpoint has to be of this program's version; of another host the log \
+                 of its SSH server says more",
+        ),
         TransferError::Refused { host, code, .. } => refused(&error, host, code),
         TransferError::HostKeyUnknown { host, key, fingerprint } => {
             plain(Code::HostKeyUnknown).subject(host).hint(format!(

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::{Datastore, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Local, Route, RouteKind, Ssh};
-use crate::value::{AbsPath, FolderPath, HINT, HostKey, HostPort, HostText, Name, Site, UnixName};
+use crate::value::{AbsPath, FolderPath, HINT, HostKey, HostPort, HostText, Name, Site, SourceAddress, UnixName};
 
 /// The keys of a `[[datastore]]` as they stand in the file, of all routes together.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +42,11 @@ pub struct DatastoreKeys {
     /// `ssh`: the private key that signs one certificate per file.
     #[serde(skip_serializing_if = "Option::is_none")]
     ca_key: Option<AbsPath>,
+    /// `ssh`: from where the certificates may be used, as the host sees it. `connection`: the address that the
+    /// connection comes from; wrong where something in between translates addresses. `any`: from everywhere. Else
+    /// addresses and networks, separated by commas. Default `connection`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_address: Option<SourceAddress>,
     /// `esxi`: the `[[vsphere]]` entry that knows the hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     vsphere: Option<Name>,
@@ -85,6 +90,7 @@ impl DatastoreKeys {
             ("path", self.path.is_some()),
             ("key", self.key.is_some()),
             ("ca_key", self.ca_key.is_some()),
+            ("source_address", self.source_address.is_some()),
             ("vsphere", self.vsphere.is_some()),
             ("access", self.access.is_some()),
             ("ssh_port", self.ssh_port.is_some()),
@@ -160,6 +166,7 @@ impl TryFrom<DatastoreKeys> for Datastore {
                 user: needed(kind, "user", keys.user.take())?,
                 path: needed(kind, "path", keys.path.take())?,
                 ca_key: needed(kind, "ca_key", keys.ca_key.take())?,
+                source_address: keys.source_address.take().unwrap_or_default(),
             }),
             RouteKind::Esxi => {
                 let access = keys.access.unwrap_or_default();
@@ -223,6 +230,7 @@ impl From<Datastore> for DatastoreKeys {
             path: None,
             key: None,
             ca_key: None,
+            source_address: None,
             vsphere: None,
             access: None,
             ssh_port: None,
@@ -243,6 +251,7 @@ impl From<Datastore> for DatastoreKeys {
                 keys.user = Some(route.user);
                 keys.path = Some(route.path);
                 keys.ca_key = Some(route.ca_key);
+                keys.source_address = Some(route.source_address);
                 Some(route.trust)
             }
             Route::Esxi(route) => {
