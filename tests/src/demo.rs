@@ -10,10 +10,12 @@ use serde_json::Value;
 mod long;
 mod look;
 mod once;
+mod soak;
 mod stay;
 
 pub use long::long;
 pub use once::once;
+pub use soak::soak;
 pub use stay::stay;
 
 use crate::error::LabError;

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +20,7 @@ mod config;
 mod endpoint;
 mod process;
 mod proxy;
+mod sshd;
 mod tmpfs;
 mod watch;
 
@@ -27,6 +29,7 @@ pub use config::Config;
 pub use endpoint::Endpoint;
 pub use process::{Running, obey_parent};
 pub use proxy::{Faults, Proxy};
+pub use sshd::{Login, Offers, SSH_USER, Sshd};
 pub use tmpfs::Tmpfs;
 pub use watch::Watch;
 
@@ -221,6 +224,57 @@ impl Lab {
             folders.push(((*datastore).to_owned(), self.folder(datastore, "")?));
         }
         Endpoint::start(self.program.clone(), &self.path(name), &folders, issuers)
+    }
+
+    /// The file of the key that signs certificates for stock SSH hosts, made at the first call, and its public half.
+    ///
+    /// # Errors
+    /// The key can't be written.
+    pub fn ca(&self) -> Result<(PathBuf, String), LabError> {
+        let (key, public) = (self.path("user_ca"), self.path("user_ca.pub"));
+        if !public.exists() {
+            let line = new_key(&key, "stackferry")?;
+            fs::write(&public, line).at("write", &public)?;
+        }
+        let line = fs::read_to_string(&public).at("read", &public)?;
+        Ok((key, line))
+    }
+
+    /// Starts a stock SSH host for datastores of this lab, which trusts this service's CA. Its own files are kept under
+    /// its name.
+    ///
+    /// # Errors
+    /// It does not begin to listen.
+    pub fn sshd(&self, name: &str, offers: Offers, datastores: &[&str]) -> Result<Sshd, LabError> {
+        let mut folders = Vec::new();
+        for datastore in datastores {
+            folders.push(((*datastore).to_owned(), self.folder(datastore, "")?));
+        }
+        let folder = self.path(name);
+        fs::create_dir_all(&folder).at("make", &folder)?;
+        let sshd = Sshd::start(&folder, offers, &folders)?;
+        sshd.trust(Some(&self.ca()?.1))?;
+        Ok(sshd)
+    }
+
+    /// Adds a datastore of a stock SSH host.
+    ///
+    /// # Errors
+    /// The CA's key or the list of known hosts can't be written.
+    pub fn add_ssh(&mut self, name: &str, host: &Sshd) -> Result<(), LabError> {
+        self.add_ssh_at(name, host.address(), host.host_key())
+    }
+
+    /// Adds one that is reached at another address, as through a proxy.
+    ///
+    /// # Errors
+    /// The CA's key or the list of known hosts can't be written.
+    pub fn add_ssh_at(&mut self, name: &str, address: SocketAddr, host_key: &str) -> Result<(), LabError> {
+        let known = self.path(&format!("known_hosts-{name}"));
+        fs::write(&known, format!("[{}]:{} {host_key}\n", address.ip(), address.port())).at("write", &known)?;
+        let (ca, _) = self.ca()?;
+        self.config.ssh(name, &address.to_string(), &known, &ca);
+        Ok(())
     }
 
     /// Writes the configuration, and gives its file.

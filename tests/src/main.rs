@@ -24,6 +24,9 @@ struct Options {
     /// Copy and restore a disk of 20 GiB by every route; needs qemu-img, ntfs-3g and root
     #[arg(long)]
     long: bool,
+    /// Run for so many minutes, by every route, while hosts crash and networks break; needs sshd and root
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["once", "long"])]
+    soak: Option<u32>,
     /// Keep everything in this folder, which must be empty or missing
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -41,9 +44,10 @@ fn main() -> ExitCode {
     let result = result.and_then(|program| {
         listen()?;
         let keep = options.keep.as_deref();
-        match (options.once, options.long) {
-            (true, _) => demo::once(&program, keep),
-            (_, true) => demo::long(&program, keep),
+        match (options.once, options.long, options.soak) {
+            (true, ..) => demo::once(&program, keep),
+            (_, true, _) => demo::long(&program, keep),
+            (.., Some(minutes)) => demo::soak(&program, keep, minutes),
             _ => demo::stay(&program, keep),
         }
     });

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::{SSH_USER, Sshd};
 use crate::error::{At, LabError};
 use crate::site::FOLDERS;
 
@@ -57,6 +58,19 @@ impl Config {
             ("host", address.into()),
             ("host_key", host_key.into()),
             ("key", text(key).into()),
+        ];
+        self.datastore(name, keys);
+    }
+
+    /// Adds a datastore of a stock SSH host.
+    pub fn ssh(&mut self, name: &str, address: &str, known_hosts: &Path, ca_key: &Path) {
+        let keys = [
+            ("route", Value::from("ssh")),
+            ("host", address.into()),
+            ("user", SSH_USER.into()),
+            ("path", text(&Sshd::path(name)).into()),
+            ("known_hosts", text(known_hosts).into()),
+            ("ca_key", text(ca_key).into()),
         ];
         self.datastore(name, keys);
     }

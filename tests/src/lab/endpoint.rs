@@ -85,6 +85,12 @@ impl Endpoint {
         self.running.as_ref().map_or_else(String::new, Running::stderr)
     }
 
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::id)
+    }
+
     /// The most memory that it was seen to take so far, in bytes.
     pub fn peak_memory(&mut self) -> u64 {
         self.running.as_mut().map_or(0, Running::peak_memory)

@@ -3,6 +3,7 @@
 //!
 //! Faults touch what comes from the endpoint, all connections together, counted from when they were set.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -54,7 +55,9 @@ struct State {
     total: u64,
     /// When the throttle lets the next bytes through.
     free_at: Instant,
-    connections: Vec<TcpStream>,
+    connections: BTreeMap<u64, [TcpStream; 2]>,
+    /// How many connections there were.
+    accepted: u64,
     closed: bool,
 }
 
@@ -79,7 +82,8 @@ impl Proxy {
             passed: 0,
             total: 0,
             free_at: Instant::now(),
-            connections: Vec::new(),
+            connections: BTreeMap::new(),
+            accepted: 0,
             closed: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -129,7 +133,7 @@ impl Drop for Proxy {
             std::mem::take(&mut state.connections)
         };
         self.shared.changed.notify_all();
-        for connection in connections {
+        for connection in connections.into_values().flatten() {
             let _ = connection.shutdown(Shutdown::Both);
         }
         // Wakes the thread that accepts.
@@ -152,12 +156,20 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let (Ok(client), Ok(server)) = (client, TcpStream::connect(target)) else { continue };
         let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
         let (Ok(to_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) else { continue };
-        if let (Ok(one), Ok(other)) = (client.try_clone(), server.try_clone()) {
-            shared.lock().connections.extend([one, other]);
-        }
+        let (Ok(one), Ok(other)) = (client.try_clone(), server.try_clone()) else { continue };
+        let number = {
+            let mut state = shared.lock();
+            state.accepted += 1;
+            let number = state.accepted;
+            state.connections.insert(number, [one, other]);
+            number
+        };
         std::thread::spawn(move || pass(client, to_server, |_| true));
         let shared = Arc::clone(shared);
-        std::thread::spawn(move || pass(server, to_client, |bytes| treat(&shared, bytes)));
+        std::thread::spawn(move || {
+            pass(server, to_client, |bytes| treat(&shared, bytes));
+            shared.lock().connections.remove(&number);
+        });
     }
 }
 

@@ -1,0 +1,199 @@
+//! What the processes take, looked at again and again, and whether it grows.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{expect, say};
+use crate::error::{At, LabError};
+use crate::lab::Lab;
+
+/// What a process takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Usage {
+    /// Resident memory, in KiB.
+    memory: u64,
+    /// Open file descriptors.
+    files: u64,
+    threads: u64,
+}
+
+impl Usage {
+    /// All zero for a process that is not there.
+    fn of(id: Option<u32>) -> Self {
+        let Some(id) = id else { return Self::default() };
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let field = |name: &str| {
+            let text = status.lines().find_map(|line| line.strip_prefix(name))?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Self {
+            memory: field("VmRSS:").unwrap_or(0),
+            files: fs::read_dir(format!("/proc/{id}/fd")).map_or(0, |entries| entries.count() as u64),
+            threads: field("Threads:").unwrap_or(0),
+        }
+    }
+}
+
+/// One look at everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sample {
+    service: Usage,
+    endpoint: Usage,
+    /// Transfers and files in the vault's `incoming`.
+    transfers: u64,
+    files: u64,
+    /// The catalog's bytes, in KiB.
+    catalog: u64,
+    volumes: u64,
+}
+
+impl Sample {
+    pub(super) fn take(lab: &Lab, service: u32, endpoint: Option<u32>, volumes: usize) -> Result<Self, LabError> {
+        let incoming = lab.vault().join("incoming");
+        let state = lab.path("state");
+        Ok(Self {
+            service: Usage::of(Some(service)),
+            endpoint: Usage::of(endpoint),
+            transfers: fs::read_dir(&incoming).map_or(0, |entries| entries.count() as u64),
+            files: below(&incoming, &|_| 1),
+            catalog: {
+                fs::metadata(&state).at("look at", &state)?;
+                below(&state, &|bytes| bytes) >> 10
+            },
+            volumes: volumes as u64,
+        })
+    }
+
+    pub(super) fn header() {
+        say(
+            "    minute   service: memory  files threads   endpoint: memory  files threads   incoming: transfers files   catalog  volumes",
+        );
+    }
+
+    pub(super) fn show(&self, at: Duration) {
+        let Self { service, endpoint, .. } = self;
+        say(format_args!(
+            "  {:>8.1}{:>12} KiB{:>7}{:>8}{:>14} KiB{:>7}{:>8}{:>22}{:>6}{:>6} KiB{:>9}",
+            at.as_secs_f64() / 60.0,
+            service.memory,
+            service.files,
+            service.threads,
+            endpoint.memory,
+            endpoint.files,
+            endpoint.threads,
+            self.transfers,
+            self.files,
+            self.catalog,
+            self.volumes
+        ));
+    }
+}
+
+/// Adds something up over all files below a folder. What goes while it is looked at is not counted.
+fn below(folder: &Path, add: &dyn Fn(u64) -> u64) -> u64 {
+    let mut sum = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
+                Ok(meta) => sum += add(meta.len()),
+                Err(_) => {}
+            }
+        }
+    }
+    sum
+}
+
+/// All samples of a run.
+#[derive(Debug, Default)]
+pub(super) struct Samples(Vec<Sample>);
+
+/// What is looked at, and how much more of it the last quarter may have than the second: a fraction, and so much in any
+/// case.
+struct Series {
+    name: &'static str,
+    value: fn(&Sample) -> u64,
+    fraction: u64,
+    least: u64,
+}
+
+const SERIES: [Series; 8] = [
+    Series { name: "service: memory, KiB", value: |one| one.service.memory, fraction: 8, least: 8 << 10 },
+    Series { name: "service: open files", value: |one| one.service.files, fraction: 8, least: 8 },
+    Series { name: "service: threads", value: |one| one.service.threads, fraction: 8, least: 4 },
+    Series { name: "endpoint: memory, KiB", value: |one| one.endpoint.memory, fraction: 8, least: 8 << 10 },
+    Series { name: "endpoint: open files", value: |one| one.endpoint.files, fraction: 8, least: 8 },
+    Series { name: "endpoint: threads", value: |one| one.endpoint.threads, fraction: 8, least: 4 },
+    Series { name: "incoming: transfers", value: |one| one.transfers, fraction: 8, least: 4 },
+    Series { name: "incoming: files", value: |one| one.files, fraction: 8, least: 16 },
+];
+
+impl Samples {
+    pub(super) fn push(&mut self, sample: Sample) {
+        self.0.push(sample);
+    }
+
+    /// The medians of the second and the last quarter, and the most.
+    fn medians(&self, value: fn(&Sample) -> u64) -> (u64, u64, u64) {
+        let quarter = self.0.len() / 4;
+        let median = |part: &[Sample]| {
+            let mut values: Vec<u64> = part.iter().map(value).collect();
+            values.sort_unstable();
+            values.get(values.len() / 2).copied().unwrap_or(0)
+        };
+        let part = |from: usize, to: usize| self.0.get(from..to).unwrap_or_default();
+        let most = self.0.iter().map(value).max().unwrap_or(0);
+        let last = self.0.len();
+        (median(part(quarter, 2 * quarter)), median(part(last - quarter, last)), most)
+    }
+
+    pub(super) fn report(&self) {
+        say(format_args!("\n  {} samples: medians of the second and the last quarter, and the most", self.0.len()));
+        for one in &SERIES {
+            let (second, last, most) = self.medians(one.value);
+            say(format_args!("  {:24}{second:>10}{last:>10}{most:>10}", one.name));
+        }
+    }
+
+    /// Fails where something grew.
+    pub(super) fn judge(&self) -> Result<(), LabError> {
+        for one in &SERIES {
+            let (second, last, _) = self.medians(one.value);
+            expect(last <= second + (second / one.fraction).max(one.least), || {
+                format!("{} grew: {second} in the second quarter, {last} in the last", one.name)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(memory: impl Fn(u64) -> u64) -> Samples {
+        let sample = |number| {
+            let service = Usage { memory: memory(number), files: 20, threads: 9 };
+            Sample { service, ..Sample::default() }
+        };
+        Samples((0..40).map(sample).collect())
+    }
+
+    #[test]
+    fn what_grows_is_told_from_what_jumps_about() {
+        assert!(samples(|number| 60_000 + number % 7 * 2000).judge().is_ok());
+        // The beginning does not count: caches fill.
+        assert!(samples(|number| if number < 10 { 30_000 } else { 60_000 }).judge().is_ok());
+        let grown = samples(|number| 60_000 + number * 1000).judge().unwrap_err().to_string();
+        assert!(grown.contains("service: memory"), "{grown}");
+    }
+
+    #[test]
+    fn a_process_is_looked_at() {
+        let usage = Usage::of(Some(std::process::id()));
+        assert!(usage.memory > 1000 && usage.files >= 3 && usage.threads >= 1, "{usage:?}");
+        assert_eq!(Usage::of(None), Usage::default());
+    }
+}
