@@ -6,10 +6,12 @@
 
 pub mod app_volumes;
 pub mod cache;
+pub mod decide;
 pub mod due;
 pub mod locks;
 pub mod merge;
 pub mod scan;
+pub mod seen;
 pub mod view;
 pub mod volume;
 
@@ -17,9 +19,11 @@ pub mod volume;
 mod double;
 
 pub use cache::DescriptorCache;
+pub use decide::{Attachment, Facts, may_copy};
 pub use due::{Baseline, Due, due};
 pub use merge::merge;
 pub use scan::{Observation, Scan, ScanProblem, scan};
+pub use seen::{ManagerView, Seen, VsphereInventory, VsphereView};
 pub use stackferry_volume::reason::{Reason, ReasonCode, State, Unprotectable};
 pub use view::{DatastoreView, FolderSpec};
-pub use volume::{ContentKey, Held, Inventory, KnownVolume, Volume, VolumeFile, VolumeLocation};
+pub use volume::{AppVolumesInfo, ContentKey, Held, Inventory, KnownVolume, Volume, VolumeFile, VolumeLocation};

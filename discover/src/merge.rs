@@ -1,42 +1,43 @@
 //! One inventory of all scans and of what was known before: who is the same, who is new, who is gone.
 //!
 //! Ids are fixed for ever: what lies where a known volume lay is that volume. Sites never merge. Only AppStacks and packages
-//! may lie at several places, and only where folder, file name and content agree; a writable on two datastores belongs
-//! to two people. The result depends on what was seen, not on the order in which it was.
+//! may lie at several places: where App Volumes gives their disk one id, or else where folder, file name and content agree;
+//! a writable on two datastores belongs to two people unless its id agrees. Another id under a known name is a new
+//! generation. The result depends on what was seen, not on the order in which it was.
 
 mod ids;
 mod judge;
+mod sight;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod told;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::name::decode;
 use stackferry_volume::{FileName, Fingerprint, Generation, Kind, Location, ReasonCode, SiteName, State, VolumeId};
 
-use crate::scan::{Observation, Scan};
-use crate::volume::{ContentKey, Held, Inventory, KnownVolume, Volume, VolumeLocation};
+use crate::decide::Attachment;
+use crate::scan::Scan;
+use crate::seen::Seen;
+use crate::volume::{AppVolumesInfo, ContentKey, Held, Inventory, KnownVolume, Volume, VolumeLocation};
+use sight::{Sighting, by_guid, sightings};
 
 /// Makes one inventory. `known` is every volume that ever had an id, so that no id is given twice.
 #[must_use]
-pub fn merge(scans: &[Scan], known: &[KnownVolume]) -> Inventory {
+pub fn merge(seen: &Seen<'_>, known: &[KnownVolume]) -> Inventory {
     let mut known: Vec<&KnownVolume> = known.iter().collect();
     known.sort_by(|one, two| one.id.cmp(&two.id));
     known.dedup_by(|later, earlier| later.id == earlier.id);
     let ranks: HashMap<(&SiteName, &str), usize> =
-        scans.iter().map(|scan| ((&scan.site, scan.datastore.as_str()), scan.rank)).collect();
-    let seen = in_order(scans);
+        seen.scans.iter().map(|scan| ((&scan.site, scan.datastore.as_str()), scan.rank)).collect();
+    let sightings = sightings(seen);
+    let sighted: HashSet<&Location> = sightings.iter().map(|seen| &seen.at.location).collect();
     let owner_of = owners(&known);
 
-    let mut parts: BTreeMap<Slot, Vec<&Observation>> = BTreeMap::new();
-    let mut fresh = Vec::new();
-    for observation in seen {
-        match owner_of.get(&observation.at.location) {
-            Some(at) => parts.entry(Slot::Known(*at)).or_default().push(observation),
-            None => fresh.push(observation),
-        }
-    }
+    let Parts { mut parts, fresh } = sort_out(&sightings, &known, &owner_of);
     join_new(fresh, &known, &mut parts);
     let ids = ids::allocate(&parts, &known);
     let conflicts = conflicts(&parts, &known);
@@ -44,14 +45,16 @@ pub fn merge(scans: &[Scan], known: &[KnownVolume]) -> Inventory {
     let mut volumes = Vec::new();
     for (at, known) in known.iter().enumerate() {
         let own = parts.get(&Slot::Known(at)).map(Vec::as_slice).unwrap_or_default();
-        let is_own = |location: &Location| owner_of.get(location) == Some(&at);
-        let absent = absent(known.locations.iter().filter(|location| is_own(location)), own, scans);
+        let is_own = |location: &Location| owner_of.get(location) == Some(&at) && !sighted.contains(location);
+        let absent = absent(known.locations.iter().filter(|location| is_own(location)), own, seen.scans);
+        let guid = own.iter().find_map(|seen| seen.guid()).map(str::to_owned);
+        let is_renewed = guid.is_some() && known.guid.is_some() && guid != known.guid;
         let identity = Identity {
             id: known.id.clone(),
             kind: known.kind,
             stem: known.stem.clone(),
-            generation: known.generation,
-            guid: known.guid.clone(),
+            generation: if is_renewed { known.generation.next() } else { known.generation },
+            guid: guid.or_else(|| known.guid.clone()),
         };
         volumes.push(volume(identity, own, absent, &ranks, conflicts.get(&Slot::Known(at))));
     }
@@ -59,7 +62,8 @@ pub fn merge(scans: &[Scan], known: &[KnownVolume]) -> Inventory {
         let Some(own) = parts.get(&slot) else { continue };
         let Some(first) = own.first() else { continue };
         let stem = first.stem.clone().unwrap_or_else(|| id.folder().clone());
-        let identity = Identity { id, kind: first.kind, stem, generation: Generation::FIRST, guid: None };
+        let guid = own.iter().find_map(|seen| seen.guid()).map(str::to_owned);
+        let identity = Identity { id, kind: first.kind, stem, generation: Generation::FIRST, guid };
         volumes.push(volume(identity, own, Vec::new(), &ranks, conflicts.get(&slot)));
     }
     volumes.sort_by(|one, two| one.id.cmp(&two.id));
@@ -86,20 +90,61 @@ struct Identity {
     guid: Option<String>,
 }
 
-/// Every observation once for each location. What can be copied comes first, since the first of equal names gets the
-/// plain id for ever, and then the order of the configured datastores decides.
-fn in_order(scans: &[Scan]) -> Vec<&Observation> {
-    let mut all: Vec<(usize, &Observation)> =
-        scans.iter().flat_map(|scan| scan.observations.iter().map(|observation| (scan.rank, observation))).collect();
-    let key = |(rank, seen): &(usize, &Observation)| {
-        let unsafe_name = seen.stem.is_none() || seen.is_backup;
-        let unprotectable = seen.at.held.as_ref().is_some_and(|held| held.state == State::Unprotectable);
-        let Location { site, datastore, path } = &seen.at.location;
-        (unsafe_name, unprotectable, site.clone(), *rank, datastore.clone(), path.clone())
-    };
-    all.sort_by_cached_key(key);
-    let mut locations = BTreeSet::new();
-    all.into_iter().map(|(_, seen)| seen).filter(|seen| locations.insert(&seen.at.location)).collect()
+/// The sightings that have their volume, and those that don't yet.
+struct Parts<'a> {
+    parts: BTreeMap<Slot, Vec<&'a Sighting<'a>>>,
+    fresh: Vec<(usize, &'a Sighting<'a>)>,
+}
+
+/// Gives each sighting its volume where App Volumes' id or its place tells it.
+fn sort_out<'a>(
+    sightings: &'a [Sighting<'a>],
+    known: &[&KnownVolume],
+    owner_of: &HashMap<&Location, usize>,
+) -> Parts<'a> {
+    let mut parts: BTreeMap<Slot, Vec<&'a Sighting<'a>>> = BTreeMap::new();
+    let groups = by_guid(sightings);
+    let guid_of = |at: usize| known.get(at).and_then(|known| known.guid.as_deref());
+    let mut slots: HashMap<usize, Slot> = HashMap::new();
+    let mut taken: BTreeSet<usize> = BTreeSet::new();
+    for ((site, guid), members) in &groups {
+        let at_site = |known: &KnownVolume| known.locations.iter().any(|location| location.site == **site);
+        let same = known.iter().position(|known| known.guid.as_deref() == Some(*guid) && at_site(known));
+        let here = members.iter().filter_map(|number| owner_of.get(&sightings.get(*number)?.at.location).copied());
+        let here: BTreeSet<usize> = here.filter(|at| !taken.contains(at)).collect();
+        // Another id under the same name is another disk, unless the one that was there before only moved.
+        let not_known_yet = || here.iter().copied().find(|at| guid_of(*at).is_none());
+        let replaced =
+            || here.iter().copied().find(|at| guid_of(*at).is_some_and(|old| !groups.contains_key(&(*site, old))));
+        let home = same.or_else(not_known_yet).or_else(replaced);
+        let slot = match (home, members.first()) {
+            (Some(at), _) => {
+                taken.insert(at);
+                Slot::Known(at)
+            }
+            (None, Some(first)) => Slot::New(*first),
+            (None, None) => continue,
+        };
+        slots.extend(members.iter().map(|number| (*number, slot)));
+    }
+    for (number, sighting) in sightings.iter().enumerate() {
+        if let Some(slot) = slots.get(&number) {
+            parts.entry(*slot).or_default().push(sighting);
+        }
+    }
+    let mut fresh = Vec::new();
+    for (number, sighting) in sightings.iter().enumerate().filter(|(number, _)| !slots.contains_key(number)) {
+        let home = owner_of.get(&sighting.at.location).map(|at| Slot::Known(*at));
+        match home {
+            // Its volume has an id and is seen elsewhere: what was left behind here may be an older state of it.
+            Some(slot) if parts.get(&slot).is_some_and(|own| own.iter().any(|seen| seen.guid().is_some())) => {
+                fresh.push((number, sighting));
+            }
+            Some(slot) => parts.entry(slot).or_default().push(sighting),
+            None => fresh.push((number, sighting)),
+        }
+    }
+    Parts { parts, fresh }
 }
 
 /// Which known volume each location is of. One that several claim is the first one's.
@@ -133,16 +178,25 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Gives each observation of a new location its place: with a known volume, with others, or alone.
-fn join_new<'a>(fresh: Vec<&'a Observation>, known: &[&KnownVolume], parts: &mut BTreeMap<Slot, Vec<&'a Observation>>) {
-    let mut known_by_name: BTreeMap<Name<'_>, BTreeSet<usize>> = BTreeMap::new();
+/// Gives each sighting of a new location its volume: a known one, one that has an id, one with others, or its own.
+fn join_new<'a>(
+    fresh: Vec<(usize, &'a Sighting<'a>)>,
+    known: &[&KnownVolume],
+    parts: &mut BTreeMap<Slot, Vec<&'a Sighting<'a>>>,
+) {
+    let mut homes: BTreeMap<Name<'_>, BTreeSet<Slot>> = BTreeMap::new();
     for (at, known) in known.iter().enumerate() {
         for name in known.locations.iter().filter_map(|location| Name::of(known.kind, location)) {
-            known_by_name.entry(name).or_default().insert(at);
+            homes.entry(name).or_default().insert(Slot::Known(at));
         }
     }
-    let mut by_name: BTreeMap<Name<'_>, Keyed<(usize, &'a Observation)>> = BTreeMap::new();
-    for (number, seen) in fresh.into_iter().enumerate() {
+    for (slot, own) in &*parts {
+        for name in own.iter().filter_map(|seen| Name::of(seen.kind, &seen.at.location)) {
+            homes.entry(name).or_default().insert(*slot);
+        }
+    }
+    let mut by_name: BTreeMap<Name<'_>, Keyed<(usize, &'a Sighting<'a>)>> = BTreeMap::new();
+    for (number, seen) in fresh {
         let name = Name::of(seen.kind, &seen.at.location).filter(|_| seen.stem.is_some() && !seen.is_backup);
         match (name, seen.at.content()) {
             (Some(name), Some(content)) => by_name.entry(name).or_default().push(((number, seen), content)),
@@ -151,28 +205,29 @@ fn join_new<'a>(fresh: Vec<&'a Observation>, known: &[&KnownVolume], parts: &mut
     }
     for (name, seen) in by_name {
         for same in components(seen) {
-            let agrees = |at: &&usize| {
-                let contents = contents_of(**at, known, parts);
+            let agrees = |slot: &&Slot| {
+                let contents = contents_of(**slot, known, parts);
                 same.iter().any(|(_, content)| contents.iter().any(|known| known.agrees(content)))
             };
-            let home = known_by_name.get(&name).and_then(|known| known.iter().find(agrees)).copied();
+            let home = homes.get(&name).and_then(|slots| slots.iter().find(agrees)).copied();
             let first = same.first().map_or(0, |((number, _), _)| *number);
-            let slot = home.map_or(Slot::New(first), Slot::Known);
+            let slot = home.unwrap_or(Slot::New(first));
             parts.entry(slot).or_default().extend(same.into_iter().map(|((_, seen), _)| seen));
         }
     }
 }
 
 /// What a known volume holds where it is seen now, or, if it is seen nowhere, what it held.
-fn contents_of(at: usize, known: &[&KnownVolume], parts: &BTreeMap<Slot, Vec<&Observation>>) -> Vec<ContentKey> {
-    let seen: Vec<ContentKey> = parts
-        .get(&Slot::Known(at))
-        .map(|own| own.iter().filter_map(|seen| seen.at.content()).collect())
-        .unwrap_or_default();
+fn contents_of(slot: Slot, known: &[&KnownVolume], parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>) -> Vec<ContentKey> {
+    let seen: Vec<ContentKey> =
+        parts.get(&slot).map(|own| own.iter().filter_map(|seen| seen.at.content()).collect()).unwrap_or_default();
     if !seen.is_empty() {
         return seen;
     }
-    known.get(at).and_then(|known| known.content.clone()).into_iter().collect()
+    match slot {
+        Slot::Known(at) => known.get(at).and_then(|known| known.content.clone()).into_iter().collect(),
+        Slot::New(_) => Vec::new(),
+    }
 }
 
 /// Splits into sets of which each member agrees with another one; as many as datastores at most, so pairs are compared.
@@ -195,7 +250,7 @@ fn components<T>(mut rest: Keyed<T>) -> Vec<Keyed<T>> {
 }
 
 /// Volumes of which copies that should be one disk differ, each with the sentence that says where.
-fn conflicts(parts: &BTreeMap<Slot, Vec<&Observation>>, known: &[&KnownVolume]) -> BTreeMap<Slot, String> {
+fn conflicts(parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>, known: &[&KnownVolume]) -> BTreeMap<Slot, String> {
     let mut by_name: BTreeMap<Name<'_>, Keyed<(Slot, &Location)>> = BTreeMap::new();
     for (slot, own) in parts {
         for seen in own.iter().filter(|seen| seen.stem.is_some() && !seen.is_backup) {
@@ -221,6 +276,24 @@ fn conflicts(parts: &BTreeMap<Slot, Vec<&Observation>>, known: &[&KnownVolume]) 
             found.entry(slot).or_insert_with(|| text.clone());
         }
     }
+    for (slot, own) in parts {
+        // One id, and yet several disks: replicas that were never brought up to date, or two managers that took one id.
+        let contents = own.iter().filter(|seen| seen.guid().is_some());
+        let contents: Keyed<(Slot, &Location)> =
+            contents.filter_map(|seen| Some(((*slot, &seen.at.location), seen.at.content()?))).collect();
+        let disks = components(contents);
+        if disks.len() > 1 {
+            let mut sides: Vec<String> = disks.iter().map(|same| side(same)).collect();
+            sides.sort_unstable();
+            found.entry(*slot).or_insert_with(|| format!("different disks have one id: {}", sides.join("; ")));
+        }
+        // What App Volumes does not know is no contradiction where it knows the volume elsewhere.
+        let is_known = own.iter().any(|seen| seen.managed.is_some());
+        let told = own.iter().filter(|seen| seen.managed.is_some() == is_known);
+        if let Some(text) = told.filter_map(|seen| seen.contradiction.as_ref()).min() {
+            found.entry(*slot).or_insert_with(|| text.clone());
+        }
+    }
     found
 }
 
@@ -234,7 +307,11 @@ fn side(same: &[((Slot, &Location), ContentKey)]) -> String {
 }
 
 /// A known volume's places where it was not seen, each with the reason.
-fn absent<'a>(places: impl Iterator<Item = &'a Location>, own: &[&Observation], scans: &[Scan]) -> Vec<VolumeLocation> {
+fn absent<'a>(
+    places: impl Iterator<Item = &'a Location>,
+    own: &[&Sighting<'_>],
+    scans: &[Scan],
+) -> Vec<VolumeLocation> {
     let unseen = places.filter(|place| !own.iter().any(|seen| seen.at.location == **place));
     unseen.map(|place| absent_at(place, scans)).collect()
 }
@@ -269,7 +346,7 @@ fn absent_at(place: &Location, scans: &[Scan]) -> VolumeLocation {
 
 fn volume(
     identity: Identity,
-    own: &[&Observation],
+    own: &[&Sighting<'_>],
     absent: Vec<VolumeLocation>,
     ranks: &HashMap<(&SiteName, &str), usize>,
     conflict: Option<&String>,
@@ -286,25 +363,30 @@ fn volume(
         let rank = ranks.get(&(site, datastore.as_str())).copied().unwrap_or(usize::MAX);
         (site.clone(), rank, datastore.clone(), path.clone())
     });
-    let name = own.first().filter(|seen| seen.stem.is_none()).map(|seen| seen.shown_name.clone());
-    let name = name.unwrap_or_else(|| decode(stem.as_str()));
-    let owner =
-        (kind == Kind::Writable && name.contains('\\')).then(|| Owner { name: name.clone(), sid: None, upn: None });
+    let managed = own.iter().find_map(|seen| seen.managed.as_ref());
+    let unnamed = own.first().filter(|seen| seen.stem.is_none()).map(|seen| seen.shown_name.clone());
+    let told = managed.map(|managed| managed.volume.name.clone()).filter(|name| !name.is_empty());
+    let name = told.or(unnamed).unwrap_or_else(|| decode(stem.as_str()));
+    let by_name =
+        || (kind == Kind::Writable && name.contains('\\')).then(|| Owner { name: name.clone(), sid: None, upn: None });
+    let owner = managed.and_then(|managed| managed.volume.owner.clone()).or_else(by_name);
     let verdict = judge::judge(&locations, conflict);
+    let attached: Vec<bool> = own.iter().filter_map(|seen| Attachment::is_attached(&seen.attachment)).collect();
     Volume {
         size_bytes: locations.iter().find_map(|location| location.descriptor.as_ref()).map(|disk| disk.logical_bytes),
         id,
         kind,
         stem,
         generation,
-        name,
         owner,
         guid,
         locations,
-        attached: None,
+        attached: attached.iter().copied().reduce(|one, other| one || other),
         state: verdict.state,
         protectable: verdict.protectable,
         reason: verdict.reason,
         remedy: verdict.remedy,
+        app_volumes: managed.map(AppVolumesInfo::of),
+        name,
     }
 }

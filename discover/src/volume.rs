@@ -8,6 +8,9 @@ use stackferry_volume::{
     FileName, Fingerprint, Generation, Kind, Location, Reason, ReasonCode, State, Unprotectable, VolumeId,
 };
 
+use crate::app_volumes::{Assignment, VolumeRef};
+use crate::decide::Managed;
+
 /// One file of a volume at one location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeFile {
@@ -173,6 +176,45 @@ pub struct Volume {
     pub reason: Option<Reason>,
     /// What to do about it.
     pub remedy: Option<String>,
+    /// What App Volumes knows of it.
+    pub app_volumes: Option<AppVolumesInfo>,
+}
+
+/// What App Volumes knows of a volume, and an import does not bring back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppVolumesInfo {
+    /// The manager's name in the configuration.
+    pub manager: String,
+    /// Which volume of that manager it is.
+    pub at: VolumeRef,
+    /// Its state in the manager's word.
+    pub status: String,
+    /// The package's version text.
+    pub version: Option<String>,
+    /// The lifecycle stage's name.
+    pub stage: Option<String>,
+    /// Whether it carries the `CURRENT` marker.
+    pub current: Option<bool>,
+    /// To whom it is assigned.
+    pub assignments: Vec<Assignment>,
+    /// Changes when App Volumes makes a new version of the disk.
+    pub revision: String,
+}
+
+impl AppVolumesInfo {
+    pub(crate) fn of(managed: &Managed<'_>) -> Self {
+        let volume = managed.volume;
+        Self {
+            manager: managed.manager.to_owned(),
+            at: volume.at,
+            status: volume.status.word.clone(),
+            version: volume.version.clone(),
+            stage: volume.stage.clone(),
+            current: volume.current,
+            assignments: volume.assignments.clone(),
+            revision: volume.revision.clone(),
+        }
+    }
 }
 
 impl Volume {

@@ -1,6 +1,7 @@
 //! What one App Volumes Manager says, in one shape for 2.x and 4.x. Plain data: nothing here was judged yet.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Kind, SiteName};
 
@@ -32,7 +33,8 @@ pub struct Report {
 }
 
 /// Which of the manager's lists a volume is in: numbers are unique only within one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum VolumeFamily {
     /// `cv_api/appstacks`.
     AppStack,
@@ -43,7 +45,7 @@ pub enum VolumeFamily {
 }
 
 /// A volume's name within its manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VolumeRef {
     /// The list.
     pub family: VolumeFamily,
@@ -151,7 +153,7 @@ pub struct StorageGroup {
 }
 
 /// To whom a volume is assigned, since an import does not bring that back.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Assignment {
     /// `User`, `Group`, `Computer`, `OrgUnit`.
     pub entity_type: String,

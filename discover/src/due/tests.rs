@@ -42,6 +42,7 @@ fn volume(locations: &[VolumeLocation]) -> Volume {
         protectable: true,
         reason: None,
         remedy: None,
+        app_volumes: None,
     }
 }
 

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use stackferry_volume::name::MAX_STEM_BYTES;
 use stackferry_volume::{FileName, VolumeId};
 
-use super::Slot;
-use crate::scan::Observation;
+use super::{Sighting, Slot};
 use crate::volume::KnownVolume;
 
 /// The ids of all new volumes. The first of a kind and stem gets the plain id; App Volumes' own backups and names that
 /// can't be used never do, so that the real volume can have it when it appears.
-pub(super) fn allocate(parts: &BTreeMap<Slot, Vec<&Observation>>, known: &[&KnownVolume]) -> Vec<(Slot, VolumeId)> {
+pub(super) fn allocate(parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>, known: &[&KnownVolume]) -> Vec<(Slot, VolumeId)> {
     let mut taken: HashSet<VolumeId> = known.iter().map(|known| known.id.clone()).collect();
     let new = parts
         .iter()
@@ -27,7 +26,7 @@ pub(super) fn allocate(parts: &BTreeMap<Slot, Vec<&Observation>>, known: &[&Know
     ids
 }
 
-fn id(first: &Observation, taken: &HashSet<VolumeId>) -> Option<VolumeId> {
+fn id(first: &Sighting<'_>, taken: &HashSet<VolumeId>) -> Option<VolumeId> {
     let place = &first.at.location;
     let (stem, plain) = match &first.stem {
         Some(stem) => (stem.clone(), !first.is_backup),

@@ -7,7 +7,12 @@ use stackferry_volume::{FileStamp, Unprotectable};
 
 use super::*;
 use crate::double::{before, now};
+use crate::scan::Observation;
 use crate::volume::VolumeFile;
+
+fn merge(scans: &[Scan], known: &[KnownVolume]) -> Inventory {
+    super::merge(&Seen::folders(scans), known)
+}
 
 const APPS: &str = "cloudvolumes/apps";
 const WRITABLE: &str = "cloudvolumes/writable";
@@ -49,7 +54,7 @@ fn seen(datastore: &Scan, kind: Kind, path: &str, bytes: u64, cid: &str) -> Obse
     }
 }
 
-fn datastore(site: &str, name: &str, rank: usize) -> Scan {
+pub(super) fn datastore(site: &str, name: &str, rank: usize) -> Scan {
     Scan {
         site: SiteName(site.to_owned()),
         datastore: name.to_owned(),
@@ -67,7 +72,7 @@ fn datastore(site: &str, name: &str, rank: usize) -> Scan {
     }
 }
 
-fn with(mut scan: Scan, volumes: &[(Kind, &str, u64, &str)]) -> Scan {
+pub(super) fn with(mut scan: Scan, volumes: &[(Kind, &str, u64, &str)]) -> Scan {
     for (kind, path, bytes, cid) in volumes {
         let observation = seen(&scan, *kind, path, *bytes, cid);
         scan.observations.push(observation);
@@ -75,7 +80,7 @@ fn with(mut scan: Scan, volumes: &[(Kind, &str, u64, &str)]) -> Scan {
     scan
 }
 
-fn office(site: &str, name: &str, rank: usize, cid: &str) -> Scan {
+pub(super) fn office(site: &str, name: &str, rank: usize, cid: &str) -> Scan {
     with(datastore(site, name, rank), &[(Kind::Appstack, "cloudvolumes/apps/Office", 4096, cid)])
 }
 
@@ -84,7 +89,7 @@ fn again(inventory: &Inventory) -> Vec<KnownVolume> {
 }
 
 /// The inventory as lines: `id state protectable [places]: reason`.
-fn lines(inventory: &Inventory) -> Vec<String> {
+pub(super) fn lines(inventory: &Inventory) -> Vec<String> {
     inventory
         .volumes
         .iter()

@@ -8,7 +8,7 @@ use stackferry_catalog::{
     CachedDescriptor, DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Reason, UnreachableDatastore,
     VolumeRow, VolumeState,
 };
-use stackferry_discover::{ContentKey, Inventory, KnownVolume, Scan, ScanProblem, State, Volume, merge, scan};
+use stackferry_discover::{ContentKey, Inventory, KnownVolume, Scan, ScanProblem, Seen, State, Volume, merge, scan};
 use stackferry_volume::name::decode;
 use stackferry_volume::{FileName, Location, SiteName};
 
@@ -51,7 +51,7 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
         app.metrics().looked_at(&key, scan.observed, scan.reachable, scan.complete);
     }
     keep_descriptors(app, &scans).await?;
-    let inventory = merge(&scans, &known);
+    let inventory = merge(&Seen::folders(&scans), &known);
     app.catalog().record_inventory(&to_catalog(&inventory, &scans)).await?;
     let reachable = scans.iter().filter(|scan| scan.reachable).count();
     Ok(Round { inventory, problems, reachable, datastores: scans.len() })

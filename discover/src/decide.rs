@@ -1,0 +1,227 @@
+//! May a volume be copied from a place now? One function, one table of reasons.
+//!
+//! Facts come from three sources that don't know of each other: the datastore's folder, App Volumes, and vSphere. Each
+//! rule below looks at one thing; the first that holds is told. Nothing here asks anybody.
+
+use stackferry_volume::{Kind, Location, ReasonCode, State};
+
+use crate::app_volumes::{ManagedPlace, ManagedVolume};
+use crate::volume::Held;
+
+/// What is known of a volume at one place.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// What kind of volume it is.
+    pub kind: Kind,
+    /// The place.
+    pub location: &'a Location,
+    /// What looking at the folder came to: why it can't be copied from there, none if it can.
+    pub folder: Option<&'a Held>,
+    /// What App Volumes knows of it, and the manager's name.
+    pub managed: Option<Managed<'a>>,
+    /// Whether it is in use.
+    pub attachment: Attachment,
+    /// The datastore's maintenance mode, where it is in one.
+    pub maintenance: Option<&'a str>,
+}
+
+/// A volume as its manager knows it at one place.
+#[derive(Debug, Clone, Copy)]
+pub struct Managed<'a> {
+    /// The manager's name.
+    pub manager: &'a str,
+    /// The volume.
+    pub volume: &'a ManagedVolume,
+    /// The place.
+    pub place: &'a ManagedPlace,
+}
+
+/// Whether a machine or a user has a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// Somebody has it: who, for a person.
+    Attached(String),
+    /// Nobody has it, as one of the systems says.
+    Detached,
+    /// No system that is configured knows of it; a folder alone does not tell.
+    NotTold,
+    /// A system that would know can't be asked now: which, and why.
+    CantBeTold(String),
+}
+
+impl Attachment {
+    /// True, false, or nobody knows.
+    #[must_use]
+    pub fn is_attached(&self) -> Option<bool> {
+        match self {
+            Self::Attached(_) => Some(true),
+            Self::Detached => Some(false),
+            Self::NotTold | Self::CantBeTold(_) => None,
+        }
+    }
+}
+
+/// Why a volume may not be copied from this place now; none if it may.
+#[must_use]
+pub fn may_copy(facts: &Facts<'_>) -> Option<Held> {
+    // What only a person can change comes first: waiting for anything else would be in vain.
+    if let Some(held) = facts.folder.filter(|held| held.state == State::Unprotectable) {
+        return Some(held.clone());
+    }
+    if let Some(held) = facts.managed.as_ref().and_then(managed) {
+        return Some(held);
+    }
+    if let Some(mode) = facts.maintenance {
+        let text = format!("datastore {} is in maintenance ({mode})", facts.location.datastore);
+        return Some(Held::deferred(ReasonCode::Unreachable, text).remedy("It is copied when maintenance is over."));
+    }
+    if let Some(held) = attached(facts) {
+        return Some(held);
+    }
+    facts.folder.cloned()
+}
+
+/// What App Volumes' own word for a volume's state means for a copy.
+///
+/// Words: the status list of App Volumes' own modules and the REST reference of 2.17 and 4.x; in lower case.
+fn managed(managed: &Managed<'_>) -> Option<Held> {
+    let Managed { manager, volume, .. } = managed;
+    let (name, status) = (&volume.name, &volume.status);
+    let held = |code, what: &str, remedy: &str| {
+        let text = format!("{name}: App Volumes Manager {manager} says that {what}");
+        Some(Held::deferred(code, text).remedy(remedy))
+    };
+    if status.deleting {
+        return held(
+            ReasonCode::Deleting,
+            "it is being deleted",
+            "Nothing is to be done; versions that exist are kept.",
+        );
+    }
+    if status.provisioning || matches!(status.word.as_str(), "provisioning" | "unprovisioned") {
+        return held(
+            ReasonCode::Provisioning,
+            "it is being provisioned",
+            "Finish or cancel the provisioning in App Volumes.",
+        );
+    }
+    match status.word.as_str() {
+        "creating" | "reserved" => {
+            return held(
+                ReasonCode::Provisioning,
+                "it is being created",
+                "It is copied when App Volumes has finished it.",
+            );
+        }
+        word @ ("failed" | "canceled") => {
+            let what = format!("making it ended as `{word}`");
+            return held(ReasonCode::Provisioning, &what, "Provision it again, or delete it in App Volumes.");
+        }
+        "orphaned" => {
+            return held(
+                ReasonCode::Orphaned,
+                "it is orphaned",
+                "Look at it in App Volumes: assign it again, or delete it.",
+            );
+        }
+        _ => {}
+    }
+    if let Some(doing) = &status.doing {
+        let (code, what) = match doing.to_lowercase().as_str() {
+            "moving" => (ReasonCode::Moving, "it is being moved".to_owned()),
+            other => (ReasonCode::Busy, format!("it is busy ({other})")),
+        };
+        return held(code, &what, "It is copied when App Volumes has finished.");
+    }
+    if status.busy {
+        return held(ReasonCode::Busy, "it is busy", "It is copied when App Volumes has finished.");
+    }
+    None
+}
+
+/// A disk that somebody writes to is never copied: what was read would be of no single moment. AppStacks and packages
+/// are attached read-only, and may be read by as many as like to.
+fn attached(facts: &Facts<'_>) -> Option<Held> {
+    if facts.kind.is_replicated() {
+        return None;
+    }
+    match &facts.attachment {
+        Attachment::Attached(who) => {
+            let text = format!("it is attached: {who}");
+            let remedy = match facts.kind {
+                Kind::Writable => {
+                    "It is copied once the user has logged off; ask the user to, if that does not happen."
+                }
+                _ => "It is copied once it is detached.",
+            };
+            Some(Held::deferred(ReasonCode::Attached, text).remedy(remedy))
+        }
+        Attachment::CantBeTold(why) if facts.kind == Kind::Writable => {
+            let text = format!("whether it is attached can't be told now: {why}");
+            Some(
+                Held::deferred(ReasonCode::Unreachable, text)
+                    .remedy("Make that system answer; `stackferry check` tells what is wrong."),
+            )
+        }
+        _ => None,
+    }
+}
+
+/// Why a volume that App Volumes knows at a place is not seen there. `scanned` says what is known of the datastore.
+#[must_use]
+pub fn not_seen(managed: &Managed<'_>, location: &Location, datastore: &Unseen<'_>) -> Held {
+    let manager = managed.manager;
+    match datastore {
+        Unseen::Objects(kind) => Held::from(stackferry_volume::Unprotectable::new(
+            ReasonCode::VsanOnly,
+            format!("{location}: a {kind} datastore holds disks as objects, so there is no extent file to copy"),
+        ))
+        .remedy(
+            "Add an NFS or VMFS datastore to the storage group, marked as not attachable: App Volumes replicates the \
+             volume there, and it is copied from there.",
+        ),
+        Unseen::NotConfigured => Held::deferred(
+            ReasonCode::Unreachable,
+            format!("{location}: App Volumes Manager {manager} knows it, but the datastore is not configured here"),
+        )
+        .remedy(format!("Add a [[datastore]] with name = \"{}\" to the configuration.", location.datastore)),
+        Unseen::Unreachable => {
+            Held::deferred(ReasonCode::Unreachable, format!("{location}: the datastore can't be reached"))
+                .remedy("See that its host is up; `stackferry check` tells what is wrong.")
+        }
+        Unseen::NotLookedAt => {
+            Held::deferred(ReasonCode::Unreachable, format!("{location}: the folder could not be looked at"))
+                .remedy("See that the folder can be listed; `stackferry check` tells what is wrong.")
+        }
+        Unseen::NotThere if managed.place.missing == Some(true) || managed.volume.status.word == "missing" => {
+            Held::deferred(
+                ReasonCode::Missing,
+                format!("{location}: the file is not there, as App Volumes Manager {manager} says, too"),
+            )
+            .remedy("Restore it, or delete the volume in App Volumes.")
+        }
+        Unseen::NotThere => Held::deferred(
+            ReasonCode::Missing,
+            format!("{location}: App Volumes Manager {manager} knows it, but there is no such file"),
+        )
+        .remedy("Rescan the volume in App Volumes. If its file was deleted by mistake, restore it."),
+    }
+}
+
+/// What is known of a datastore on which something was not seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unseen<'a> {
+    /// It keeps objects, not files: its type.
+    Objects(&'a str),
+    /// It is in no `[[datastore]]`.
+    NotConfigured,
+    /// It can't be looked at.
+    Unreachable,
+    /// The folder could not be looked at.
+    NotLookedAt,
+    /// The folder was looked at.
+    NotThere,
+}
+
+#[cfg(test)]
+mod tests;

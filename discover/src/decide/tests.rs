@@ -1,0 +1,156 @@
+use stackferry_volume::{SiteName, Unprotectable};
+
+use super::*;
+use crate::app_volumes::{Status, VolumeFamily, VolumeRef};
+
+fn place() -> ManagedPlace {
+    ManagedPlace {
+        datastore: "nfs01".to_owned(),
+        folder: "cloudvolumes/writable".to_owned(),
+        file: "CORP!5C!jdoe.vmdk".to_owned(),
+        reachable: Some(true),
+        missing: Some(false),
+        machine_manager: None,
+    }
+}
+
+fn volume(kind: Kind, status: Status) -> ManagedVolume {
+    ManagedVolume {
+        at: VolumeRef { family: VolumeFamily::Writable, id: 7 },
+        kind,
+        name: "CORP\\jdoe".to_owned(),
+        guid: None,
+        status,
+        attached: Some(false),
+        attached_to: None,
+        owner: None,
+        places: vec![place()],
+        size_mib: None,
+        version: None,
+        stage: None,
+        current: None,
+        assignments: Vec::new(),
+        revision: String::new(),
+    }
+}
+
+fn location() -> Location {
+    Location {
+        site: SiteName("dc1".to_owned()),
+        datastore: "nfs01".to_owned(),
+        path: "cloudvolumes/writable/CORP!5C!jdoe.vmdk".to_owned(),
+    }
+}
+
+fn word(word: &str) -> Status {
+    Status { word: word.to_owned(), ..Status::default() }
+}
+
+fn verdict(kind: Kind, status: Status, attachment: Attachment, folder: Option<&Held>) -> Option<Held> {
+    let (location, place, volume) = (location(), place(), volume(kind, status));
+    let managed = Some(Managed { manager: "avm1", volume: &volume, place: &place });
+    may_copy(&Facts { kind, location: &location, folder, managed, attachment, maintenance: None })
+}
+
+#[test]
+fn every_word_of_app_volumes_has_its_reason() {
+    let busy = Status { busy: true, ..word("enabled") };
+    let doing = |doing: &str| Status { doing: Some(doing.to_owned()), ..word("enabled") };
+    let table = [
+        (word("enabled"), None),
+        (word("disabled"), None),
+        (word("legacy"), None),
+        // The files are there for us, whatever the manager's own view of its vCenter is.
+        (word("unreachable"), None),
+        (word("a word of a later version"), None),
+        (word("provisioning"), Some(ReasonCode::Provisioning)),
+        (word("unprovisioned"), Some(ReasonCode::Provisioning)),
+        (word("creating"), Some(ReasonCode::Provisioning)),
+        (word("reserved"), Some(ReasonCode::Provisioning)),
+        (word("failed"), Some(ReasonCode::Provisioning)),
+        (word("canceled"), Some(ReasonCode::Provisioning)),
+        (word("orphaned"), Some(ReasonCode::Orphaned)),
+        (Status { provisioning: true, ..word("enabled") }, Some(ReasonCode::Provisioning)),
+        (Status { deleting: true, ..word("enabled") }, Some(ReasonCode::Deleting)),
+        (doing("Moving"), Some(ReasonCode::Moving)),
+        (doing("Expanding"), Some(ReasonCode::Busy)),
+        (busy, Some(ReasonCode::Busy)),
+    ];
+    for (status, expected) in table {
+        for kind in [Kind::Appstack, Kind::Package, Kind::Writable] {
+            let held = verdict(kind, status.clone(), Attachment::Detached, None);
+            assert_eq!(held.as_ref().map(|held| held.reason.code), expected, "{status:?}");
+            if let Some(held) = held {
+                assert_eq!(held.state, State::Deferred);
+                assert!(held.remedy.is_some(), "{status:?} says what to do");
+                assert!(held.reason.text.contains("avm1"), "{status:?} says who told");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_disks_that_are_written_to_wait_for_their_detach() {
+    let attached = || Attachment::Attached("machine VDI-042 has it".to_owned());
+    let away = || Attachment::CantBeTold("vSphere vc1: it can't be reached".to_owned());
+    let code = |kind, attachment| verdict(kind, word("enabled"), attachment, None).map(|held| held.reason.code);
+    for kind in [Kind::Appstack, Kind::Package] {
+        assert_eq!(code(kind, attached()), None, "{kind} is read-only");
+        assert_eq!(code(kind, away()), None);
+    }
+    for kind in [Kind::Writable, Kind::Template, Kind::Image] {
+        assert_eq!(code(kind, attached()), Some(ReasonCode::Attached), "{kind}");
+        assert_eq!(code(kind, Attachment::NotTold), None, "a folder does not tell");
+    }
+    assert_eq!(code(Kind::Writable, away()), Some(ReasonCode::Unreachable));
+    let held = verdict(Kind::Writable, word("enabled"), attached(), None).unwrap();
+    assert!(held.reason.text.contains("VDI-042"), "{}", held.reason.text);
+}
+
+#[test]
+fn what_only_a_person_can_change_is_told_first() {
+    let broken = Held::from(Unprotectable::new(ReasonCode::UnsupportedDisk, "a delta disk"));
+    let held = verdict(Kind::Writable, word("creating"), Attachment::Attached(String::new()), Some(&broken)).unwrap();
+    assert_eq!(held, broken);
+    let locked = Held::deferred(ReasonCode::Locked, "a lock");
+    let code =
+        |attachment| verdict(Kind::Writable, word("enabled"), attachment, Some(&locked)).map(|held| held.reason.code);
+    assert_eq!(
+        code(Attachment::Attached(String::new())),
+        Some(ReasonCode::Attached),
+        "who has it says more than a lock"
+    );
+    assert_eq!(code(Attachment::Detached), Some(ReasonCode::Locked));
+}
+
+#[test]
+fn a_datastore_in_maintenance_is_left_alone() {
+    let location = location();
+    let facts = Facts {
+        kind: Kind::Package,
+        location: &location,
+        folder: None,
+        managed: None,
+        attachment: Attachment::NotTold,
+        maintenance: Some("enteringMaintenance"),
+    };
+    assert_eq!(may_copy(&facts).map(|held| held.reason.code), Some(ReasonCode::Unreachable));
+}
+
+#[test]
+fn what_is_not_seen_says_why_and_what_to_do() {
+    let (location, mut place) = (location(), place());
+    let volume = volume(Kind::Writable, word("enabled"));
+    place.missing = Some(true);
+    let gone = Managed { manager: "avm1", volume: &volume, place: &place };
+    let held = not_seen(&gone, &location, &Unseen::NotThere);
+    assert_eq!((held.state, held.reason.code), (State::Deferred, ReasonCode::Missing));
+    let held = not_seen(&gone, &location, &Unseen::Objects("vsan"));
+    assert_eq!((held.state, held.reason.code), (State::Unprotectable, ReasonCode::VsanOnly));
+    assert!(held.remedy.unwrap().contains("not attachable"));
+    for unseen in [Unseen::NotConfigured, Unseen::Unreachable, Unseen::NotLookedAt] {
+        let held = not_seen(&gone, &location, &unseen);
+        assert_eq!((held.state, held.reason.code), (State::Deferred, ReasonCode::Unreachable), "{unseen:?}");
+        assert!(held.remedy.is_some(), "{unseen:?}");
+    }
+}

@@ -1,0 +1,273 @@
+//! What was seen, and what was only told of, side by side: one sighting for each place of a volume.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Deref;
+
+use stackferry_volume::reason::shown;
+use stackferry_volume::{FileName, Fingerprint, Kind, Location, SiteName, State};
+use stackferry_vsphere::AttachedDisk;
+
+use crate::app_volumes::{ManagedPlace, Report};
+use crate::decide::{Attachment, Facts, Managed, Unseen, may_copy, not_seen};
+use crate::scan::{Observation, Scan};
+use crate::seen::Seen;
+use crate::volume::VolumeLocation;
+
+/// A volume at one place: as a scan saw it, or as only App Volumes knows it.
+pub(super) struct Sighting<'a> {
+    pub(super) observation: Observation,
+    pub(super) managed: Option<Managed<'a>>,
+    pub(super) attachment: Attachment,
+    /// What sources tell of it that can't both be true.
+    pub(super) contradiction: Option<String>,
+}
+
+impl Deref for Sighting<'_> {
+    type Target = Observation;
+    fn deref(&self) -> &Observation {
+        &self.observation
+    }
+}
+
+impl Sighting<'_> {
+    /// App Volumes' id of the disk.
+    pub(super) fn guid(&self) -> Option<&str> {
+        self.managed.as_ref()?.volume.guid.as_deref()
+    }
+}
+
+/// What managers and vSphere told, by place.
+struct Told<'a> {
+    seen: &'a Seen<'a>,
+    managed: HashMap<Location, Managed<'a>>,
+    holders: HashMap<Location, &'a AttachedDisk>,
+    scans: HashMap<(&'a SiteName, &'a str), &'a Scan>,
+}
+
+/// Every place of every volume once. What can be copied comes first, since the first of equal names gets the plain id for
+/// ever, and then the order of the configured datastores decides.
+pub(super) fn sightings<'a>(seen: &'a Seen<'a>) -> Vec<Sighting<'a>> {
+    let told = Told::new(seen);
+    let mut all: Vec<(usize, Sighting<'a>)> = Vec::new();
+    let mut locations = BTreeSet::new();
+    for scan in seen.scans {
+        for observation in &scan.observations {
+            if locations.insert(observation.at.location.clone()) {
+                all.push((scan.rank, told.seen_there(scan, observation)));
+            }
+        }
+    }
+    for (location, managed) in &told.managed {
+        if !locations.contains(location) {
+            let rank = told.scan(location).map_or(usize::MAX, |scan| scan.rank);
+            all.push((rank, told.only_told(location, *managed)));
+        }
+    }
+    all.sort_by_cached_key(|(rank, seen)| {
+        let unsafe_name = seen.stem.is_none() || seen.is_backup;
+        let unprotectable = seen.at.held.as_ref().is_some_and(|held| held.state == State::Unprotectable);
+        let Location { site, datastore, path } = &seen.at.location;
+        (unsafe_name, unprotectable, !seen.at.seen, site.clone(), *rank, datastore.clone(), path.clone())
+    });
+    all.into_iter().map(|(_, sighting)| sighting).collect()
+}
+
+impl<'a> Told<'a> {
+    fn new(seen: &'a Seen<'a>) -> Self {
+        let mut managed = HashMap::new();
+        // Several managers of one site share one database: the first by name speaks for all.
+        let mut reports: Vec<&Report> = seen.managers.iter().filter_map(|view| view.report.as_ref().ok()).collect();
+        reports.sort_by(|one, two| one.manager.cmp(&two.manager));
+        for report in reports {
+            for volume in &report.volumes {
+                for place in &volume.places {
+                    managed.entry(location(&report.site, place)).or_insert(Managed {
+                        manager: &report.manager,
+                        volume,
+                        place,
+                    });
+                }
+            }
+        }
+        let mut holders: HashMap<Location, &AttachedDisk> = HashMap::new();
+        for view in seen.vspheres {
+            for disk in view.inventory.iter().flat_map(|inventory| &inventory.attached) {
+                let location =
+                    Location { site: view.site.clone(), datastore: disk.datastore.clone(), path: disk.path.clone() };
+                // Of several machines the one with the first name is told, whatever order they came in.
+                let holder = holders.entry(location).or_insert(disk);
+                if disk.vm_name < holder.vm_name {
+                    *holder = disk;
+                }
+            }
+        }
+        let scans = seen.scans.iter().map(|scan| ((&scan.site, scan.datastore.as_str()), scan)).collect();
+        Self { seen, managed, holders, scans }
+    }
+
+    fn scan(&self, location: &Location) -> Option<&'a Scan> {
+        self.scans.get(&(&location.site, location.datastore.as_str())).copied()
+    }
+
+    fn seen_there(&self, scan: &Scan, observation: &Observation) -> Sighting<'a> {
+        let mut observation = observation.clone();
+        let location = observation.at.location.clone();
+        let managed = self.managed.get(&location).copied().filter(|_| !observation.is_backup);
+        if let Some(managed) = &managed {
+            observation.kind = managed.volume.kind;
+        }
+        let attachment = self.attachment(observation.kind, &location, managed.as_ref());
+        let from_vsphere =
+            self.seen.vspheres.iter().find_map(|view| view.datastore(&location.site, &location.datastore));
+        let held = may_copy(&Facts {
+            kind: observation.kind,
+            location: &location,
+            folder: observation.at.held.as_ref(),
+            managed,
+            attachment: attachment.clone(),
+            maintenance: from_vsphere.and_then(|datastore| datastore.maintenance.as_deref()),
+        });
+        observation.at.held = held;
+        let contradiction = match &managed {
+            Some(managed) if managed.place.missing == Some(true) => Some(format!(
+                "App Volumes Manager {} misses it at {location}, but its files are there",
+                managed.manager
+            )),
+            Some(_) => None,
+            None => self.not_known(scan, &observation),
+        };
+        Sighting { observation, managed, attachment, contradiction }
+    }
+
+    /// What App Volumes should know and does not: a volume in one of its folders on a datastore of its own.
+    fn not_known(&self, scan: &Scan, observation: &Observation) -> Option<String> {
+        let kinds = [Kind::Appstack, Kind::Package, Kind::Writable];
+        if !kinds.contains(&observation.kind) || observation.is_backup || observation.stem.is_none() {
+            return None;
+        }
+        let mut names = Vec::new();
+        for view in self.seen.managers.iter().filter(|view| view.site == scan.site) {
+            let report = view.report.as_ref().ok()?;
+            let knows_datastore = report.datastores.iter().any(|datastore| datastore.name == scan.datastore)
+                || report
+                    .volumes
+                    .iter()
+                    .flat_map(|volume| &volume.places)
+                    .any(|place| place.datastore == scan.datastore);
+            if !report.complete {
+                return None;
+            }
+            if knows_datastore {
+                names.push(report.manager.as_str());
+            }
+        }
+        let first = names.first()?;
+        Some(format!(
+            "App Volumes Manager {first} does not know it; it was not imported, or its files were left behind"
+        ))
+    }
+
+    /// What App Volumes knows of and no scan saw.
+    fn only_told(&self, location: &Location, managed: Managed<'a>) -> Sighting<'a> {
+        let scan = self.scan(location);
+        let from_vsphere =
+            self.seen.vspheres.iter().find_map(|view| view.datastore(&location.site, &location.datastore));
+        let from_manager = self.seen.managers.iter().filter(|view| view.site == location.site).find_map(|view| {
+            let datastores = &view.report.as_ref().ok()?.datastores;
+            datastores.iter().find(|datastore| datastore.name == location.datastore)?.kind.as_deref()
+        });
+        let kind = from_vsphere.map(|datastore| datastore.kind.as_str()).or(from_manager);
+        let objects = kind.filter(|kind| ["vsan", "vvol"].contains(&kind.to_lowercase().as_str()));
+        let state = match (scan, objects) {
+            (_, Some(kind)) => Unseen::Objects(kind),
+            (None, None) => Unseen::NotConfigured,
+            (Some(scan), None) if !scan.reachable => Unseen::Unreachable,
+            (Some(scan), None) if !scan.covers(location.folder()) => Unseen::NotLookedAt,
+            (Some(_), None) => Unseen::NotThere,
+        };
+        let missing = managed.place.missing == Some(true) || managed.volume.status.word == "missing";
+        let contradiction = (state == Unseen::NotThere && !missing)
+            .then(|| format!("App Volumes Manager {} knows it at {location}, but nothing is there", managed.manager));
+        let held = not_seen(&managed, location, &state);
+        let facts = Facts {
+            kind: managed.volume.kind,
+            location,
+            folder: Some(&held),
+            managed: Some(managed),
+            attachment: Attachment::NotTold,
+            maintenance: None,
+        };
+        let file = location.file();
+        let stem = file.strip_suffix(".vmdk").unwrap_or(file);
+        let observed = scan.map_or(jiff::Timestamp::UNIX_EPOCH, |scan| scan.observed);
+        Sighting {
+            attachment: self.attachment(managed.volume.kind, location, Some(&managed)),
+            observation: Observation {
+                kind: managed.volume.kind,
+                stem: FileName::stem(stem).ok(),
+                shown_name: shown(file),
+                is_backup: false,
+                at: VolumeLocation {
+                    location: location.clone(),
+                    datastore_type: kind.map(str::to_owned).or_else(|| scan?.datastore_type.clone()),
+                    reachable: scan.is_some_and(|scan| scan.reachable),
+                    seen: false,
+                    files: Vec::new(),
+                    fingerprint: Fingerprint::new(Vec::new(), None),
+                    settled: false,
+                    observed,
+                    descriptor: None,
+                    held: may_copy(&facts).or(Some(held)),
+                },
+            },
+            managed: Some(managed),
+            contradiction,
+        }
+    }
+
+    /// Whether a disk is in use, by all that would know.
+    fn attachment(&self, kind: Kind, location: &Location, managed: Option<&Managed<'_>>) -> Attachment {
+        if let Some(managed) = managed.filter(|managed| managed.volume.attached == Some(true)) {
+            let to = managed.volume.attached_to.as_deref().map(|to| format!(" ({to})")).unwrap_or_default();
+            return Attachment::Attached(format!("App Volumes Manager {} says so{to}", managed.manager));
+        }
+        if let Some(disk) = self.holders.get(location) {
+            return Attachment::Attached(format!("machine {} has it", shown(&disk.vm_name)));
+        }
+        let by_manager = managed.is_some_and(|managed| managed.volume.attached == Some(false));
+        let vspheres = || self.seen.vspheres.iter().filter(|view| view.site == location.site);
+        let by_vsphere = vspheres().any(|view| view.datastore(&location.site, &location.datastore).is_some());
+        if by_manager || by_vsphere {
+            return Attachment::Detached;
+        }
+        let managers = self.seen.managers.iter().filter(|view| view.site == location.site);
+        let away = managers
+            .filter_map(|view| Some((format!("App Volumes Manager {}", view.name), view.report.as_ref().err()?)))
+            .chain(
+                vspheres().filter_map(|view| Some((format!("vSphere {}", view.name), view.inventory.as_ref().err()?))),
+            )
+            .next();
+        match away {
+            Some((system, why)) if kind == Kind::Writable => Attachment::CantBeTold(format!("{system}: {why}")),
+            _ => Attachment::NotTold,
+        }
+    }
+}
+
+/// Where a manager says that a volume lies. Its words are taken as they are.
+fn location(site: &SiteName, place: &ManagedPlace) -> Location {
+    let folder = place.folder.trim_matches('/');
+    let path = if folder.is_empty() { place.file.clone() } else { format!("{folder}/{}", place.file) };
+    Location { site: site.clone(), datastore: place.datastore.clone(), path }
+}
+
+/// Which sightings are of one disk by its id: by site and id, the sightings' numbers.
+pub(super) fn by_guid<'s>(sightings: &'s [Sighting<'_>]) -> BTreeMap<(&'s SiteName, &'s str), Vec<usize>> {
+    let mut found: BTreeMap<(&SiteName, &str), Vec<usize>> = BTreeMap::new();
+    for (number, sighting) in sightings.iter().enumerate() {
+        if let Some(guid) = sighting.guid() {
+            found.entry((&sighting.at.location.site, guid)).or_default().push(number);
+        }
+    }
+    found
+}

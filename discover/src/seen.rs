@@ -1,0 +1,75 @@
+//! Everything that one round was told, by every source.
+
+use stackferry_volume::{Location, SiteName};
+use stackferry_vsphere::{AttachedDisk, Datastore, Host};
+
+use crate::app_volumes::Report;
+use crate::scan::Scan;
+
+/// All that is known in one round.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen<'a> {
+    /// The datastores that were looked at.
+    pub scans: &'a [Scan],
+    /// The App Volumes Managers.
+    pub managers: &'a [ManagerView],
+    /// The vCenters and hosts.
+    pub vspheres: &'a [VsphereView],
+}
+
+impl<'a> Seen<'a> {
+    /// What is known where nothing but folders is configured.
+    #[must_use]
+    pub fn folders(scans: &'a [Scan]) -> Self {
+        Self { scans, ..Self::default() }
+    }
+}
+
+/// A configured App Volumes Manager, and what it told.
+#[derive(Debug, Clone)]
+pub struct ManagerView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its site.
+    pub site: SiteName,
+    /// What it told; else why it told nothing.
+    pub report: Result<Report, String>,
+}
+
+/// A configured vCenter or host, and what it told.
+#[derive(Debug, Clone)]
+pub struct VsphereView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its site.
+    pub site: SiteName,
+    /// What it told; else why it told nothing.
+    pub inventory: Result<VsphereInventory, String>,
+}
+
+/// What a vCenter or a host told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VsphereInventory {
+    /// Its datastores.
+    pub datastores: Vec<Datastore>,
+    /// Its hosts.
+    pub hosts: Vec<Host>,
+    /// The disks of all its machines.
+    pub attached: Vec<AttachedDisk>,
+}
+
+impl VsphereView {
+    /// A datastore by its name, where this system knows it.
+    #[must_use]
+    pub fn datastore(&self, site: &SiteName, name: &str) -> Option<&Datastore> {
+        let inventory = self.inventory.as_ref().ok().filter(|_| self.site == *site)?;
+        inventory.datastores.iter().find(|datastore| datastore.name == name)
+    }
+
+    /// The machine that has the disk at this place, where there is one.
+    #[must_use]
+    pub fn holder(&self, location: &Location) -> Option<&AttachedDisk> {
+        let inventory = self.inventory.as_ref().ok().filter(|_| self.site == location.site)?;
+        inventory.attached.iter().find(|disk| disk.datastore == location.datastore && disk.path == location.path)
+    }
+}
