@@ -82,6 +82,23 @@ impl Catalog {
         rows.iter().map(|row| version_row(&during, row)).collect()
     }
 
+    /// The incidents that stand: of each volume the newest version of its present life, where that is one.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn incidents(&self) -> Result<Vec<VersionRow>, CatalogError> {
+        let during = self.during("reading the incidents", "the catalog");
+        let rows = sqlx::query(
+            "SELECT v.* FROM versions v JOIN volumes o ON o.id = v.volume AND o.generation = v.generation \
+             WHERE v.incident IS NOT NULL AND v.seq = (SELECT max(seq) FROM versions WHERE volume = v.volume) \
+             ORDER BY v.volume",
+        )
+        .fetch_all(self.pool())
+        .await
+        .map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| version_row(&during, row)).collect()
+    }
+
     /// Forgets a version that the vault has deleted, and the baselines that rest on it. One durable transaction.
     ///
     /// # Errors

@@ -266,7 +266,11 @@ fn conflicts(parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>, known: &[&KnownVolume])
     let mut found: BTreeMap<Slot, String> = BTreeMap::new();
     for seen in by_name.into_values() {
         let disks = components(seen);
-        if disks.len() < 2 {
+        let mut slots = disks.iter().flatten().map(|((slot, _), _)| *slot);
+        let first = slots.next();
+        let has_id = |slot: Slot| parts.get(&slot).is_some_and(|own| own.iter().any(|seen| seen.guid().is_some()));
+        // What has one id is judged below.
+        if disks.len() < 2 || first.is_some_and(|first| has_id(first) && slots.all(|slot| slot == first)) {
             continue;
         }
         let mut sides: Vec<String> = disks.iter().map(|same| side(same)).collect();
@@ -277,10 +281,13 @@ fn conflicts(parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>, known: &[&KnownVolume])
         }
     }
     for (slot, own) in parts {
-        // One id, and yet several disks: replicas that were never brought up to date, or two managers that took one id.
         let contents = own.iter().filter(|seen| seen.guid().is_some());
-        let contents: Keyed<(Slot, &Location)> =
+        let mut contents: Keyed<(Slot, &Location)> =
             contents.filter_map(|seen| Some(((*slot, &seen.at.location), seen.at.content()?))).collect();
+        if own.first().is_some_and(|seen| seen.kind.is_replicated()) {
+            // A replica may have a content id of its own: there only the digests tell, and sizes.
+            contents.iter_mut().for_each(|(_, content)| content.cid.clear());
+        }
         let disks = components(contents);
         if disks.len() > 1 {
             let mut sides: Vec<String> = disks.iter().map(|same| side(same)).collect();
@@ -302,7 +309,10 @@ fn side(same: &[((Slot, &Location), ContentKey)]) -> String {
     let mut places: Vec<String> = same.iter().map(|((_, location), _)| location.to_string()).collect();
     places.sort_unstable();
     let content = same.iter().map(|(_, content)| content).min_by_key(|content| (content.extent_bytes, &content.cid));
-    let content = content.map(|content| format!(" ({} bytes, CID {})", content.extent_bytes, content.cid));
+    let content = content.map(|content| match content.cid.as_str() {
+        "" => format!(" ({} bytes)", content.extent_bytes),
+        cid => format!(" ({} bytes, CID {cid})", content.extent_bytes),
+    });
     format!("{}{}", places.join(" and "), content.unwrap_or_default())
 }
 

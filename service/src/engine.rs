@@ -10,3 +10,4 @@ pub mod versions;
 pub mod windows;
 
 mod files;
+mod incident;

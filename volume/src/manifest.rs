@@ -105,6 +105,15 @@ pub struct AppVolumesRecord {
     pub current: Option<bool>,
     /// To whom it was assigned.
     pub assignments: Vec<String>,
+    /// The manager's name in the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manager: Option<String>,
+    /// The package's version text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Changes when App Volumes makes a new version of the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
 }
 
 /// A version's manifest.

@@ -108,11 +108,13 @@ pub enum ReasonCode {
     AppVolumesBackup,
     /// Copies that should be one disk differ.
     Conflict,
+    /// Its content changed by no one's order.
+    Incident,
 }
 
 impl ReasonCode {
     /// Every code.
-    pub const ALL: [ReasonCode; 17] = [
+    pub const ALL: [ReasonCode; 18] = [
         ReasonCode::Attached,
         ReasonCode::Locked,
         ReasonCode::Provisioning,
@@ -130,6 +132,7 @@ impl ReasonCode {
         ReasonCode::Paused,
         ReasonCode::AppVolumesBackup,
         ReasonCode::Conflict,
+        ReasonCode::Incident,
     ];
 
     /// The word used in JSON, metrics and the database.
@@ -153,6 +156,7 @@ impl ReasonCode {
             ReasonCode::Paused => "paused",
             ReasonCode::AppVolumesBackup => "app_volumes_backup",
             ReasonCode::Conflict => "conflict",
+            ReasonCode::Incident => "incident",
         }
     }
 }

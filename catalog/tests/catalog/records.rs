@@ -186,3 +186,27 @@ async fn every_word_is_read_as_it_is_written() {
     }
     assert_eq!("made_up".parse::<AuditAction>().unwrap_err().to_string(), "`made_up` is no audit action");
 }
+
+#[tokio::test]
+async fn what_is_owed_is_kept_until_it_is_paid() {
+    let bench = Bench::new().await;
+    let catalog = &bench.catalog;
+    let debt = Debt {
+        what: DebtKind::SshService,
+        system: "vc1".into(),
+        subject: "esx1.example.com".into(),
+        detail: json!({ "was": "stopped" }),
+    };
+    let one = catalog.owe(&debt).await.unwrap();
+    let two = catalog.owe(&debt).await.unwrap();
+    let owed = catalog.owed().await.unwrap();
+    assert_eq!(owed.iter().map(|row| row.id).collect::<Vec<_>>(), [one, two]);
+    assert!(owed.iter().all(|row| row.debt == debt && row.since == bench.now() && !row.is_abandoned));
+    catalog.settle(one).await.unwrap();
+    catalog.settle(one).await.unwrap();
+    assert_eq!(catalog.owed().await.unwrap().len(), 1, "another copy still needs it");
+    bench.tamper("UPDATE owed SET process = json_set(process, '$.boot_id', 'before the last power cut')").await;
+    assert!(catalog.owed().await.unwrap()[0].is_abandoned, "nobody else will pay it");
+    catalog.settle(two).await.unwrap();
+    assert_eq!(catalog.owed().await.unwrap(), []);
+}

@@ -24,6 +24,8 @@ fn volume(kind: Kind, status: Status) -> ManagedVolume {
         attached: Some(false),
         attached_to: None,
         owner: None,
+        owner_type: None,
+        product: None,
         places: vec![place()],
         size_mib: None,
         version: None,

@@ -39,6 +39,8 @@ fn told(kind: Kind, id: u64, guid: &str, places: &[&str]) -> ManagedVolume {
         attached: Some(false),
         attached_to: None,
         owner: None,
+        owner_type: None,
+        product: None,
         places: places.iter().map(place).collect(),
         size_mib: None,
         version: None,
@@ -298,4 +300,18 @@ fn a_replica_that_app_volumes_does_not_know_yet_joins_its_volume() {
     }
     let inventory = look(&scans, &[view], &[], &[]);
     assert_eq!(lines(&inventory), ["appstack/Office ready [nfs01 nfs02]"]);
+}
+
+#[test]
+fn replicas_with_content_ids_of_their_own_are_one_volume_unless_their_sizes_differ() {
+    let path = "cloudvolumes/apps/Office";
+    let places = [format!("nfs01:{path}"), format!("nfs02:{path}")];
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    let view = manager("dc1", "avm1", vec![told(Kind::Appstack, 1, "g1", &places)]);
+    let scans = [office("dc1", "nfs01", 0, "1"), office("dc1", "nfs02", 1, "2")];
+    let inventory = look(&scans, std::slice::from_ref(&view), &[], &[]);
+    assert_eq!(lines(&inventory), ["appstack/Office ready [nfs01 nfs02]"]);
+    let longer = with(datastore("dc1", "nfs02", 1), &[(Kind::Appstack, path, 8192, "1")]);
+    let inventory = look(&[office("dc1", "nfs01", 0, "1"), longer], &[view], &[], &[]);
+    assert_eq!((inventory.volumes.len(), inventory.volumes[0].state), (1, State::Conflict));
 }

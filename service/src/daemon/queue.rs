@@ -86,6 +86,7 @@ mod tests {
             protectable: true,
             reason: None,
             remedy: None,
+            app_volumes: None,
             locations: Vec::new(),
             id,
         };

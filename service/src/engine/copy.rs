@@ -28,6 +28,7 @@ use stackferry_volume::manifest::{ByteCounts, FORMAT, FileRecord, FileRole, Veri
 use stackferry_volume::{Location, Manifest, TransferId, VersionId, VolumeId};
 
 use super::files::{Copied, Job};
+use super::incident;
 use super::windows::{self, Watch};
 use crate::app::{App, PROGRAM, Source, blocking};
 use crate::problem::{Code, Problem};
@@ -333,7 +334,7 @@ impl Run<'_> {
         };
         if let Some(base) = &base {
             let records = records(&copied)?;
-            if self.wanted.if_changed && base.manifest().same_content(&records) {
+            if self.wanted.if_changed && self.is_same(base.manifest(), &records, place) {
                 drop(copied);
                 incoming.discard()?;
                 let version = base.manifest().version.clone();
@@ -379,6 +380,19 @@ impl Run<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether what was read equals a version. A replica's descriptor has a content id of its own.
+    fn is_same(&self, base: &Manifest, records: &[FileRecord], place: &VolumeLocation) -> bool {
+        if base.same_content(records) {
+            return true;
+        }
+        let is_replica = self.volume.kind.is_replicated() && base.location != place.location;
+        let without_descriptor = |files: &[FileRecord]| {
+            let others = files.iter().filter(|file| file.role != FileRole::Descriptor);
+            others.map(|file| (file.name.clone(), file.blake3)).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        is_replica && without_descriptor(&base.files) == without_descriptor(records)
     }
 
     /// What a source that changed left is of no use; anything else may be resumed.
@@ -454,6 +468,7 @@ impl Run<'_> {
         let version = incoming.allocate(ended, lock)?;
         let read_back = settings.read_back;
         let verify_method = if read_back { VerifyMethod::ReadBack } else { VerifyMethod::Arrival };
+        let incident = incident::found(self.vault, self.volume, &files)?;
         let manifest = Manifest {
             format: FORMAT,
             volume: self.volume.id.clone(),
@@ -471,8 +486,8 @@ impl Run<'_> {
             route: done.route.to_owned(),
             bytes: done.bytes,
             credentials: done.credentials,
-            app_volumes: None,
-            incident: None,
+            app_volumes: self.volume.app_volumes.as_ref().map(incident::record),
+            incident,
             program: PROGRAM.to_owned(),
             started,
             ended,
@@ -500,7 +515,7 @@ impl Run<'_> {
             damaged: None,
             last_verified: None,
             route: manifest.route.clone(),
-            incident: None,
+            incident: manifest.incident.clone(),
         };
         let mut fence = || match self.catalog(self.lease.check()) {
             Ok(true) => Ok(()),
@@ -515,6 +530,10 @@ impl Run<'_> {
             "read": done.bytes.read, "wire": done.bytes.wire, "stored": done.bytes.stored,
         });
         self.audit(AuditAction::Copied, &detail);
+        if let Some(why) = &manifest.incident {
+            tracing::error!(volume = %self.volume.id, %version, why, "an incident: a read-only disk changed by no one's order; it is kept as a version of its own");
+            self.audit(AuditAction::IncidentFound, &json!({ "version": version.to_string(), "why": why }));
+        }
         done.version = Some(version);
         done.verify_method = Some(verify_method);
         Ok(done)
@@ -523,11 +542,10 @@ impl Run<'_> {
     /// From now on an equal fingerprint at any of the places where the volume was seen means that nothing changed there:
     /// they were found to hold one disk.
     fn set_baselines(&self, place: &VolumeLocation, version: &VersionId) -> Result<(), Problem> {
-        let seen = self
-            .volume
-            .locations
-            .iter()
-            .filter(|other| other.location == place.location || (other.seen && self.volume.state == State::Ready));
+        let seen = self.volume.locations.iter().filter(|other| {
+            let agree = matches!(self.volume.state, State::Ready | State::Incident);
+            other.location == place.location || (other.seen && agree)
+        });
         let baselines: Vec<Baseline> = seen
             .map(|other| Baseline {
                 location: other.location.clone(),

@@ -12,6 +12,7 @@ use stackferry_discover::{ContentKey, Inventory, KnownVolume, Scan, ScanProblem,
 use stackferry_volume::name::decode;
 use stackferry_volume::{FileName, Location, SiteName};
 
+use super::incident;
 use crate::app::{App, blocking};
 use crate::problem::Problem;
 
@@ -51,7 +52,8 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
         app.metrics().looked_at(&key, scan.observed, scan.reachable, scan.complete);
     }
     keep_descriptors(app, &scans).await?;
-    let inventory = merge(&Seen::folders(&scans), &known);
+    let mut inventory = merge(&Seen::folders(&scans), &known);
+    incident::flag(app, &mut inventory).await?;
     app.catalog().record_inventory(&to_catalog(&inventory, &scans)).await?;
     let reachable = scans.iter().filter(|scan| scan.reachable).count();
     Ok(Round { inventory, problems, reachable, datastores: scans.len() })

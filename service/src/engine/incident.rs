@@ -1,0 +1,95 @@
+//! Incidents: a read-only disk whose content changed while App Volumes tells of no new version of it. Encryption by an
+//! intruder looks like that, and a failing array does.
+//!
+//! Nothing is refused: the changed disk is kept as a version of its own, flagged, and the versions before it stay.
+
+use std::collections::HashMap;
+
+use stackferry_discover::{AppVolumesInfo, Inventory, Reason, ReasonCode, State, Volume};
+use stackferry_vault::Vault;
+use stackferry_volume::manifest::{AppVolumesRecord, FileRecord, FileRole};
+use stackferry_volume::{Manifest, VolumeId};
+
+use crate::app::App;
+use crate::problem::Problem;
+
+/// What App Volumes tells of a volume, as the manifest keeps it.
+#[must_use]
+pub(super) fn record(info: &AppVolumesInfo) -> AppVolumesRecord {
+    let assignment = |one: &stackferry_discover::app_volumes::Assignment| match &one.mount_prefix {
+        Some(prefix) if !prefix.is_empty() => format!("{} {} (machines {prefix}…)", one.entity_type, one.entity),
+        _ => format!("{} {}", one.entity_type, one.entity),
+    };
+    AppVolumesRecord {
+        stage: info.stage.clone(),
+        current: info.current,
+        assignments: info.assignments.iter().map(assignment).collect(),
+        manager: Some(info.manager.clone()),
+        version: info.version.clone(),
+        revision: Some(info.revision.clone()),
+    }
+}
+
+/// Why what was just copied is an incident; none if it is not.
+///
+/// # Errors
+/// The vault's.
+pub(super) fn found(vault: &Vault, volume: &Volume, files: &[FileRecord]) -> Result<Option<String>, Problem> {
+    let Some(info) = volume.app_volumes.as_ref().filter(|_| volume.kind.is_replicated()) else { return Ok(None) };
+    let entries = vault.versions(&volume.id)?;
+    let last = entries
+        .iter()
+        .rev()
+        .filter(|entry| entry.is_good())
+        .find(|entry| entry.summary.as_ref().is_ok_and(|summary| summary.generation == volume.generation));
+    let Some(last) = last else { return Ok(None) };
+    let manifest = match vault.version(&volume.id, &last.id) {
+        Ok(version) => version.manifest().clone(),
+        Err(error) if error.is_not_found() || error.is_damaged() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(differs(&manifest, info, files).then(|| {
+        format!(
+            "its content is not that of version {}, while App Volumes Manager {} tells of no new version",
+            manifest.version, info.manager
+        )
+    }))
+}
+
+/// Whether a disk differs from the last version, and App Volumes did not tell of it. A version from before App Volumes
+/// was asked says nothing; sidecars and the descriptor may change by a mere mount.
+fn differs(last: &Manifest, info: &AppVolumesInfo, files: &[FileRecord]) -> bool {
+    let revision = last.app_volumes.as_ref().and_then(|record| record.revision.as_ref());
+    if revision != Some(&info.revision) {
+        return false;
+    }
+    let extents = |files: &[FileRecord]| {
+        let extents = files.iter().filter(|file| file.role == FileRole::Extent);
+        extents.map(|file| (file.name.clone(), file.blake3)).collect::<Vec<_>>()
+    };
+    extents(&last.files) != extents(files)
+}
+
+/// Shows the incidents that stand.
+///
+/// # Errors
+/// The catalog's.
+pub(super) async fn flag(app: &App, inventory: &mut Inventory) -> Result<(), Problem> {
+    let standing = app.catalog().incidents().await?;
+    let standing: HashMap<&VolumeId, _> = standing.iter().map(|row| (&row.volume, row)).collect();
+    if standing.is_empty() {
+        return Ok(());
+    }
+    for volume in inventory.volumes.iter_mut().filter(|volume| volume.state == State::Ready) {
+        let Some(row) = standing.get(&volume.id) else { continue };
+        let why = row.incident.as_deref().unwrap_or_default();
+        volume.state = State::Incident;
+        volume.reason = Some(Reason::new(ReasonCode::Incident, format!("version {}: {why}", row.version)));
+        volume.remedy = Some(
+            "Find out who changed it. Versions from before are kept: restore the last one of them if nobody did, \
+             and pin it meanwhile."
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
