@@ -238,9 +238,15 @@ const SHOWN_CHARS: usize = 80;
 /// after 80 characters.
 #[must_use]
 pub fn shown(text: &str) -> String {
+    shown_up_to(text, SHOWN_CHARS)
+}
+
+/// As [`shown`], but cut after so many characters.
+#[must_use]
+pub fn shown_up_to(text: &str, chars: usize) -> String {
     let mut shown: String =
-        text.chars().take(SHOWN_CHARS).map(|c| if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    if text.chars().nth(SHOWN_CHARS).is_some() {
+        text.chars().take(chars).map(|c| if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    if text.chars().nth(chars).is_some() {
         shown.push('…');
     }
     shown

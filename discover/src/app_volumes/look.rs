@@ -1,0 +1,326 @@
+//! One look: the lists, then the details that are due, then the report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::stream::{self, StreamExt};
+use jiff::Timestamp;
+use stackferry_volume::{Kind, SiteName};
+
+use super::assignments::ByVolume;
+use super::details::{Details, Ground, datastores_digest};
+use super::error::ManagerError;
+use super::manager::Asker;
+use super::one::{Told, Want, apply, ask_one};
+use super::paths::Ask;
+use super::report::{ManagedDatastore, ManagedVolume, Report, StorageGroup, VolumeFamily, VolumeRef};
+use super::storage::{Datastores, folders, group, shows_appstacks};
+use super::version::{Generation, Version, version};
+use super::volumes::{Indexed, indexed};
+use crate::scan::ScanProblem;
+
+/// How many requests are under way at once: a manager has few processes, and its users come first.
+const AT_ONCE: usize = 4;
+/// After so many details that failed in one look the rest is left for the next: the manager has other troubles.
+const MOST_FAILURES: usize = 8;
+/// The most storage groups that are looked into.
+const MOST_GROUPS: usize = 1000;
+
+const APPSTACKS: [&str; 3] = ["currentappstacks", "appstacks", "data"];
+const WRITABLES: [&str; 3] = ["datastores", "writable_volumes", "data"];
+const PACKAGES: [&str; 2] = ["data", "app_packages"];
+
+/// A look under way.
+pub(super) struct Look<'a> {
+    asker: &'a Asker<'a>,
+    details: &'a mut Details,
+    now: Timestamp,
+    complete: bool,
+    problems: Vec<ScanProblem>,
+    volumes: BTreeMap<VolumeRef, Indexed>,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(asker: &'a Asker<'a>, details: &'a mut Details, now: Timestamp) -> Self {
+        Self { asker, details, now, complete: true, problems: Vec::new(), volumes: BTreeMap::new() }
+    }
+
+    pub(super) async fn make(mut self, name: &str, site: &SiteName) -> Result<Report, ManagerError> {
+        let version = self.version().await?;
+        let (datastores, folders) = self.datastores().await?;
+        let stores = datastores_digest(&datastores);
+        let groups = self.groups(stores).await?;
+        let writables = match version.generation {
+            Generation::Two => {
+                self.list(Ask::AppStacks, &APPSTACKS, VolumeFamily::AppStack).await?;
+                Ask::Writables
+            }
+            Generation::Four => {
+                self.appstacks_of_four().await?;
+                self.list(Ask::Packages, &PACKAGES, VolumeFamily::Package).await?;
+                Ask::NewWritables
+            }
+        };
+        self.list(writables, &WRITABLES, VolumeFamily::Writable).await?;
+        let assigned = self.name_and_assign().await?;
+        self.ask_details(version.generation, stores, !assigned).await?;
+        let volumes = self.finish_volumes();
+        Ok(Report {
+            manager: name.to_owned(),
+            site: site.clone(),
+            version: version.text,
+            observed: self.now,
+            complete: self.complete,
+            volumes,
+            datastores,
+            groups,
+            folders,
+            problems: self.problems,
+        })
+    }
+
+    async fn version(&self) -> Result<Version, ManagerError> {
+        let keys = ["version", "data"];
+        let mut read = self.asker.one_openly(Ask::Version, &keys, "version", version).await;
+        if read.as_ref().is_err_and(ManagerError::is_not_found) {
+            read = self.asker.one_openly(Ask::NewVersion, &keys, "version", version).await;
+        }
+        if let Err(ManagerError::Status { status: 401 | 403, .. }) = read {
+            read = self.asker.one(Ask::Version, &keys, "version", version).await;
+        }
+        read?
+            .map_err(|version| ManagerError::UnknownVersion { system: self.asker.session.system().to_owned(), version })
+    }
+
+    async fn datastores(&mut self) -> Result<(Vec<ManagedDatastore>, Vec<(String, Kind)>), ManagerError> {
+        let mut stores = Datastores::default();
+        let read = self.asker.each(Ask::Storages, &["storages", "data"], |entry| stores.storage(entry)).await;
+        self.optional(read, "its storages")?;
+        let read = self.asker.one(Ask::Datastores, &["data"], "datastores", |top| {
+            top.objects("datastores").for_each(|entry| stores.datastore(entry));
+            folders(top)
+        });
+        let read = read.await;
+        let folders = self.optional(read, "its datastores")?.unwrap_or_default();
+        Ok((stores.finish(), folders))
+    }
+
+    async fn groups(&mut self, datastores: u64) -> Result<Vec<StorageGroup>, ManagerError> {
+        let mut listed: BTreeMap<u64, (Ground, StorageGroup)> = BTreeMap::new();
+        let read = self.asker.each(Ask::Groups, &["storage_groups", "data"], |entry| {
+            if let (Some(id), Some(group)) = (entry.number("id"), group(entry)) {
+                listed.insert(id, (Ground { entry: entry.digest(), in_use: false, datastores }, group));
+            }
+        });
+        let read = read.await;
+        self.optional(read, "its storage groups")?;
+        let mut groups = Vec::with_capacity(listed.len());
+        for (id, (ground, known)) in listed.iter().take(MOST_GROUPS) {
+            if let Some(kept) = self.details.group(*id, *ground, self.now) {
+                groups.push(kept.clone());
+                continue;
+            }
+            let read = self.asker.one(Ask::Group(*id), &["storage_group", "data"], "id", group).await;
+            match self.optional(read, &format!("the members of storage group {}", known.name))?.flatten() {
+                Some(told) => {
+                    self.details.keep_group(*id, *ground, self.now, told.clone());
+                    groups.push(told);
+                }
+                None => groups.push(known.clone()),
+            }
+        }
+        self.details.retain(|_| true, |id| listed.contains_key(&id));
+        Ok(groups)
+    }
+
+    /// A manager of 4.x shows AppStacks only where it was told to; one that does not has no such list, or an empty one.
+    async fn appstacks_of_four(&mut self) -> Result<(), ManagerError> {
+        let read = self.asker.one(Ask::Settings, &["data"], "setting", |settings| shows_appstacks(settings.0)).await;
+        // Not everybody who may read volumes may read settings, so that is no problem to tell.
+        let shown = match read {
+            Ok(shown) => shown,
+            Err(error @ (ManagerError::PasswordRefused { .. } | ManagerError::TooSlow { .. })) => return Err(error),
+            Err(_) => None,
+        };
+        if shown == Some(false) {
+            return Ok(());
+        }
+        match self.list(Ask::AppStacks, &APPSTACKS, VolumeFamily::AppStack).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error @ (ManagerError::Status { .. } | ManagerError::Denied { .. })) if shown.is_none() => {
+                self.complete = false;
+                self.problem("the AppStacks of 2.x, if it has any, can't be read", &error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Reads a list of volumes.
+    async fn list(&mut self, ask: Ask, keys: &[&str], family: VolumeFamily) -> Result<(), ManagerError> {
+        let mut nameless = 0usize;
+        let volumes = &mut self.volumes;
+        let whole = self.asker.each(ask, keys, |entry| match indexed(family, entry) {
+            Some(volume) => drop(volumes.insert(volume.volume.at, volume)),
+            None => nameless += 1,
+        });
+        if !whole.await? || nameless > 0 {
+            self.complete = false;
+            self.tell(
+                format!("{} has more entries than are read, or {nameless} and more that can't be", ask.template()),
+                "What is not in it may be known to App Volumes all the same; look at the list in App Volumes."
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Names stages and applications where the lists only give numbers, and says to whom volumes are assigned. False if that
+    /// has to be asked of each AppStack.
+    async fn name_and_assign(&mut self) -> Result<bool, ManagerError> {
+        let has = |family, volumes: &BTreeMap<VolumeRef, Indexed>| volumes.keys().any(|at| at.family == family);
+        if has(VolumeFamily::Package, &self.volumes) {
+            let unnamed = self.volumes.values().any(|one| one.stage_id.is_some() && one.volume.stage.is_none());
+            let stages = if unnamed { self.names(Ask::Stages, "its lifecycle stages").await? } else { BTreeMap::new() };
+            let unnamed = self.volumes.values().any(|one| one.product_id.is_some() && one.volume.product.is_none());
+            let products = if unnamed { self.names(Ask::Products, "its applications").await? } else { BTreeMap::new() };
+            let mut assigned = ByVolume::default();
+            let read = self.asker.each(Ask::PackageAssignments, &["data"], |entry| assigned.new_style(entry)).await;
+            self.optional(read, "to whom packages are assigned")?;
+            for (at, one) in self.volumes.iter_mut().filter(|(at, _)| at.family == VolumeFamily::Package) {
+                let name = |names: &BTreeMap<u64, String>, id: Option<u64>| names.get(&id?).cloned();
+                one.volume.stage = one.volume.stage.take().or_else(|| name(&stages, one.stage_id));
+                one.volume.product = one.volume.product.take().or_else(|| name(&products, one.product_id));
+                one.volume.assignments = assigned.take(at.id);
+            }
+            self.told_all(&assigned);
+        }
+        if !has(VolumeFamily::AppStack, &self.volumes) {
+            return Ok(true);
+        }
+        let mut assigned = ByVolume::default();
+        let read = self.asker.each(Ask::Assignments, &["assignments", "data"], |entry| assigned.old(entry)).await;
+        if read.as_ref().is_err_and(ManagerError::is_not_found) {
+            return Ok(false);
+        }
+        self.optional(read, "to whom AppStacks are assigned")?;
+        for (at, one) in self.volumes.iter_mut().filter(|(at, _)| at.family == VolumeFamily::AppStack) {
+            one.volume.assignments = assigned.take(at.id);
+        }
+        self.told_all(&assigned);
+        Ok(true)
+    }
+
+    fn told_all(&mut self, assigned: &ByVolume) {
+        if assigned.cut {
+            self.tell(
+                "a volume is assigned to more than are kept".to_owned(),
+                "Assign it to groups; what is kept with its versions is not all.".to_owned(),
+            );
+        }
+    }
+
+    async fn names(&mut self, ask: Ask, what: &str) -> Result<BTreeMap<u64, String>, ManagerError> {
+        let mut names = BTreeMap::new();
+        let read = self.asker.each(ask, &["data"], |entry| {
+            if let (Some(id), Some(name)) = (entry.number("id"), entry.text("name")) {
+                names.insert(id, name);
+            }
+        });
+        let read = read.await;
+        self.optional(read, what)?;
+        Ok(names)
+    }
+
+    /// Asks what is due of single volumes, and keeps it.
+    async fn ask_details(
+        &mut self,
+        generation: Generation,
+        datastores: u64,
+        assignments: bool,
+    ) -> Result<(), ManagerError> {
+        let wants: Vec<Want> =
+            self.volumes.values().filter_map(|one| self.want(one, datastores, assignments)).collect();
+        let (asker, failures) = (self.asker, &AtomicUsize::new(0));
+        let told: Vec<(Want, Option<Told>)> = stream::iter(wants)
+            .map(|want| async move {
+                if failures.load(Ordering::Relaxed) >= MOST_FAILURES {
+                    return (want, None);
+                }
+                let told = ask_one(asker, generation, &want).await;
+                if told.is_err() {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                }
+                (want, Some(told))
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        let (mut untold, mut first) = (0usize, None);
+        for (want, told) in told {
+            match told {
+                Some(Ok(Some(detail))) => self.details.keep(want.at, want.ground, self.now, detail),
+                Some(Ok(None)) => drop(self.volumes.remove(&want.at)),
+                Some(Err(error @ ManagerError::PasswordRefused { .. })) => return Err(error),
+                other => {
+                    untold += 1;
+                    first = first.or(other.and_then(Result::err));
+                    self.complete &= self.details.of(want.at).is_some();
+                }
+            }
+        }
+        if let Some(error) = first {
+            self.problem(&format!("where {untold} volumes lie could not be asked"), &error);
+        }
+        Ok(())
+    }
+
+    fn want(&self, one: &Indexed, datastores: u64, assignments: bool) -> Option<Want> {
+        let at = one.volume.at;
+        let ground = Ground { entry: one.digest, in_use: one.volume.attached == Some(true), datastores };
+        let detail = at.family == VolumeFamily::AppStack || one.needs_detail;
+        let asks = detail || at.family == VolumeFamily::Package;
+        (asks && self.details.is_due(at, ground, self.now)).then(|| Want {
+            at,
+            ground,
+            detail,
+            assignments: assignments && at.family == VolumeFamily::AppStack,
+            own: one.volume.places.first().cloned(),
+        })
+    }
+
+    fn finish_volumes(&mut self) -> Vec<ManagedVolume> {
+        let seen: BTreeSet<VolumeRef> = self.volumes.keys().copied().collect();
+        self.details.retain(|at| seen.contains(&at), |_| true);
+        let volumes = std::mem::take(&mut self.volumes).into_values().map(|one| {
+            let mut volume = one.volume;
+            if let Some(detail) = self.details.of(volume.at) {
+                apply(&mut volume, detail);
+            }
+            volume
+        });
+        volumes.collect()
+    }
+
+    /// What only adds to the report may be missing in it. An address that an older manager does not have is no problem.
+    fn optional<T>(&mut self, read: Result<T, ManagerError>, what: &str) -> Result<Option<T>, ManagerError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error @ (ManagerError::PasswordRefused { .. } | ManagerError::TooSlow { .. })) => Err(error),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => {
+                self.problem(&format!("{what} can't be read"), &error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn problem(&mut self, what: &str, error: &ManagerError) {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        self.tell(format!("{what}: {error}{cause}"), error.hint());
+    }
+
+    fn tell(&mut self, text: String, hint: String) {
+        self.problems.push(ScanProblem { subject: self.asker.session.system().to_owned(), text, hint });
+    }
+}

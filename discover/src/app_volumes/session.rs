@@ -1,0 +1,237 @@
+//! A login at a manager, kept for as long as the manager keeps it.
+//!
+//! It ends a session by itself after some idle time and says so with HTTP 403. Then, once in a run, there is one new login
+//! and the request goes out again. A login that was refused is never tried again with the same password: five wrong ones
+//! lock an account in most directories.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::lock::Mutex;
+use serde::Serialize;
+use stackferry_config::Secret;
+use stackferry_vsphere::web::{Answer, Method, Request, WebClient, WebError};
+
+use super::error::ManagerError;
+use super::list::said_in;
+use super::paths::{Ask, SESSIONS};
+
+/// The cookie that is the session.
+const SESSION_COOKIE: &str = "_session_id";
+/// The longest cookies that are kept, in bytes in all. A balancer before the manager may add its own.
+const MOST_COOKIES: usize = 16 << 10;
+
+/// A user's way into one manager.
+pub(super) struct Session {
+    web: WebClient,
+    username: String,
+    state: Mutex<State>,
+}
+
+struct State {
+    password: Secret,
+    /// The value of the `Cookie` header of the session that is open.
+    cookie: Option<Secret>,
+    /// Counts logins.
+    login: u64,
+    /// What the manager said when it refused the password.
+    refused: Option<String>,
+}
+
+/// Something that is done at one go: a look, or a call of the guard.
+pub(super) struct Run {
+    /// The longest that one answer may take.
+    request: Duration,
+    /// The longest that all of it may take.
+    whole: Duration,
+    began: Instant,
+    logged_in_again: AtomicBool,
+}
+
+impl Run {
+    pub(super) fn new(request: Duration, whole: Duration) -> Self {
+        Self { request, whole, began: Instant::now(), logged_in_again: AtomicBool::new(false) }
+    }
+}
+
+/// The body of a login. Never printed.
+#[derive(Serialize)]
+struct Login<'a> {
+    username: &'a str,
+    password: &'a str,
+}
+
+impl Session {
+    pub(super) fn new(web: WebClient, username: String, password: Secret) -> Self {
+        Self { web, username, state: Mutex::new(State { password, cookie: None, login: 0, refused: None }) }
+    }
+
+    /// What errors call the manager.
+    pub(super) fn system(&self) -> &str {
+        self.web.system()
+    }
+
+    /// Takes another password and forgets that one was refused.
+    pub(super) async fn set_password(&self, password: Secret) {
+        let mut state = self.state.lock().await;
+        state.password = password;
+        state.refused = None;
+    }
+
+    /// Whether the password was refused.
+    pub(super) async fn is_refused(&self) -> bool {
+        self.state.lock().await.refused.is_some()
+    }
+
+    /// Asks without a login, which `…/version` does not need.
+    pub(super) async fn ask_openly(&self, run: &Run, ask: Ask) -> Result<Answer, ManagerError> {
+        let request = Request::get(ask.path()).limit(ask.limit());
+        let answer = self.send(run, request, ask.template()).await?;
+        self.good(answer, ask.template())
+    }
+
+    /// Asks for something.
+    pub(super) async fn ask(&self, run: &Run, ask: Ask) -> Result<Answer, ManagerError> {
+        self.call(run, ask.template(), &|| Request::get(ask.path()).limit(ask.limit())).await
+    }
+
+    /// Posts something that has no body; `query` begins with `?`.
+    pub(super) async fn post(&self, run: &Run, path: &'static str, query: &str) -> Result<Answer, ManagerError> {
+        self.call(run, path, &|| Request::new(Method::POST, format!("{path}{query}"))).await
+    }
+
+    /// Ends the session at the manager, if there is one. Without a session there is nothing to do.
+    pub(super) async fn logout(&self, run: &Run) -> Result<(), ManagerError> {
+        let Some(cookie) = self.state.lock().await.cookie.take() else { return Ok(()) };
+        let request = Request::new(Method::DELETE, SESSIONS).header("cookie", cookie.expose());
+        let answer = self.send(run, request, SESSIONS).await?;
+        // Who is not logged in any more is logged out.
+        if answer.status() == 403 { Ok(()) } else { self.good(answer, SESSIONS).map(|_| ()) }
+    }
+
+    async fn call(
+        &self,
+        run: &Run,
+        path: &'static str,
+        request: &(dyn Fn() -> Request + Sync),
+    ) -> Result<Answer, ManagerError> {
+        let (mut cookie, mut login) = self.cookie(run, None).await?;
+        let mut answer = self.send(run, request().header("cookie", cookie.expose()), path).await?;
+        if answer.status() == 403 {
+            let said = said_in(answer.body()).unwrap_or_else(|| "no reason was given".to_owned());
+            let again = self.cookie(run, Some(login)).await?;
+            let denied = || ManagerError::Denied { system: self.system().to_owned(), path, said };
+            if again.1 == login {
+                return Err(denied());
+            }
+            (cookie, login) = again;
+            answer = self.send(run, request().header("cookie", cookie.expose()), path).await?;
+            if answer.status() == 403 {
+                return Err(denied());
+            }
+        }
+        let answer = self.good(answer, path)?;
+        if answer.cookies().next().is_some() {
+            let mut state = self.state.lock().await;
+            if state.login == login
+                && let Some(newer) = state.cookie.as_ref().and_then(|old| cookies(Some(old), &answer))
+            {
+                state.cookie = Some(newer);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The session's cookie, and which login it is of. With `ended`, the login whose session the manager does not know any
+    /// more: then there is a new one, unless this run had its new login already, which gives back the old.
+    async fn cookie(&self, run: &Run, ended: Option<u64>) -> Result<(Secret, u64), ManagerError> {
+        // Held during the login: whoever comes meanwhile takes its cookie.
+        let mut state = self.state.lock().await;
+        if let Some(cookie) = &state.cookie {
+            let current = (cookie.clone(), state.login);
+            if ended != Some(state.login) || run.logged_in_again.swap(true, Ordering::Relaxed) {
+                return Ok(current);
+            }
+            tracing::debug!(system = self.system(), "the session ended: logging in again");
+        }
+        let cookie = self.login(run, &mut state).await?;
+        state.login += 1;
+        state.cookie = Some(cookie.clone());
+        Ok((cookie, state.login))
+    }
+
+    async fn login(&self, run: &Run, state: &mut State) -> Result<Secret, ManagerError> {
+        let refused = |said: &str| ManagerError::PasswordRefused {
+            system: self.system().to_owned(),
+            username: self.username.clone(),
+            said: said.to_owned(),
+        };
+        if let Some(said) = &state.refused {
+            return Err(refused(said));
+        }
+        state.cookie = None;
+        let login = Login { username: &self.username, password: state.password.expose() };
+        // Room for the worst case, in which each byte is escaped: a buffer that grows leaves its old bytes behind.
+        let mut body = Vec::with_capacity(6 * (login.username.len() + login.password.len()) + 64);
+        serde_json::to_writer(&mut body, &login).map_err(|error| self.bad_answer(SESSIONS, error.to_string()))?;
+        let request = Request::post(SESSIONS, "application/json", body).header("accept", "application/json");
+        let answer = self.send(run, request, SESSIONS).await?;
+        let said = said_in(answer.body());
+        let is_refusal = match answer.status() {
+            401 => true,
+            // Nothing there, too slow, too many: these say nothing of the password.
+            404 | 408 | 429 => false,
+            status => (400..500).contains(&status) && said.is_some(),
+        };
+        if is_refusal {
+            let said = said.unwrap_or_else(|| format!("HTTP {}", answer.status()));
+            let error = refused(&said);
+            state.refused = Some(said);
+            return Err(error);
+        }
+        let answer = self.good(answer, SESSIONS)?;
+        cookies(None, &answer).ok_or_else(|| {
+            let why = said.unwrap_or_else(|| format!("a login without the cookie {SESSION_COOKIE}"));
+            self.bad_answer(SESSIONS, why)
+        })
+    }
+
+    async fn send(&self, run: &Run, request: Request, path: &'static str) -> Result<Answer, ManagerError> {
+        let too_slow = || ManagerError::TooSlow { system: self.system().to_owned(), seconds: run.whole.as_secs() };
+        let left = run.whole.checked_sub(run.began.elapsed()).filter(|left| !left.is_zero()).ok_or_else(too_slow)?;
+        match self.web.send(request.timeout(run.request.min(left))).await {
+            Ok(answer) => Ok(answer),
+            Err(WebError::Silent { .. }) if left < run.request => Err(too_slow()),
+            Err(source) => Err(ManagerError::Web { path, source }),
+        }
+    }
+
+    /// An answer that is no error.
+    fn good(&self, answer: Answer, path: &'static str) -> Result<Answer, ManagerError> {
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        let said = said_in(answer.body()).unwrap_or_default();
+        Err(ManagerError::Status { system: self.system().to_owned(), path, status: answer.status(), said })
+    }
+
+    pub(super) fn bad_answer(&self, path: &'static str, why: String) -> ManagerError {
+        ManagerError::BadAnswer { system: self.system().to_owned(), path, why }
+    }
+}
+
+/// The value of the `Cookie` header after an answer; none without the session's own cookie in it.
+fn cookies(before: Option<&Secret>, answer: &Answer) -> Option<Secret> {
+    let set = answer.cookies().filter_map(|set| set.split(';').next()?.split_once('='));
+    let mut jar: Vec<(&str, &str)> =
+        before.map_or("", Secret::expose).split("; ").filter_map(|pair| pair.split_once('=')).collect();
+    for (name, value) in set {
+        let name = name.trim();
+        jar.retain(|(known, _)| *known != name);
+        jar.push((name, value.trim()));
+    }
+    let has_session = jar.iter().any(|(name, value)| *name == SESSION_COOKIE && !value.is_empty());
+    let text: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let text = text.join("; ");
+    (has_session && text.len() <= MOST_COOKIES).then(|| Secret::new(text))
+}
