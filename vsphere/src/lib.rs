@@ -3,10 +3,31 @@
 //! Also home of [`web`]: HTTPS to a system whose certificate is known by its authority or by its fingerprint. Nothing here
 //! knows what an App Volumes disk is, keeps anything on disk, or decides what is copied. Passwords and tickets never
 //! reach an error, a log or a URL that is logged.
+//!
+//! The SOAP client is made by hand, since about twenty methods are needed of an API with thousands of types. Requests have
+//! the elements in the order of the API's schema, and answers are read by the names of their elements: what a newer server
+//! adds does no harm.
 
+mod accounts;
+mod browse;
+mod client;
+mod error;
+mod inventory;
 pub mod model;
+mod properties;
+mod services;
+mod session;
+mod soap;
+mod task;
+pub mod ticket;
+mod watch;
 pub mod web;
+mod xml;
 
+pub use client::Vsphere;
+pub use error::VsphereError;
 pub use model::{
     About, AttachedDisk, BrowseEntry, Datastore, FolderListing, Host, Lockdown, Moid, Mount, ServiceState,
 };
+pub use ticket::{ServiceTicket, TicketMethod, Via, folder_path};
+pub use watch::{Change, Watch};

@@ -1,0 +1,217 @@
+//! Datastores, hosts, and the disks that virtual machines have.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::VsphereError;
+use crate::model::{AttachedDisk, Datastore, Host, Lockdown, Moid, Mount};
+use crate::properties::{self, Object, Wanted};
+use crate::session::Session;
+use crate::soap;
+use crate::xml::{Node, is_true};
+
+/// How deep folders lie in each other before the inventory is taken for a circle.
+const MAX_FOLDERS: usize = 64;
+/// How many disks a chain of snapshots may have: vSphere allows 32 snapshots.
+const MAX_CHAIN: usize = 64;
+
+const DATASTORES: Wanted = Wanted { kind: "Datastore", paths: &["name", "parent", "summary", "host", "browser"] };
+const PLACES: [Wanted; 2] =
+    [Wanted { kind: "Datacenter", paths: &["name", "parent"] }, Wanted { kind: "Folder", paths: &["name", "parent"] }];
+const HOSTS: Wanted = Wanted {
+    kind: "HostSystem",
+    paths: &[
+        "name",
+        "runtime.connectionState",
+        "runtime.powerState",
+        "runtime.inMaintenanceMode",
+        "config.lockdownMode",
+        "config.network.vnic",
+        "config.virtualNicManagerInfo.netConfig",
+    ],
+};
+const MACHINES: Wanted =
+    Wanted { kind: "VirtualMachine", paths: &["name", "runtime.host", "runtime.powerState", "config.hardware.device"] };
+
+pub(crate) async fn datastores(session: Arc<Session>) -> Result<Vec<Datastore>, VsphereError> {
+    let mut places = HashMap::new();
+    if session.about().is_vcenter {
+        properties::for_all(&session, &PLACES, |object| {
+            let name = object.text("name").unwrap_or_default().to_owned();
+            places.insert(object.id.clone(), (name, object.moid("parent")));
+            Ok(())
+        })
+        .await?;
+    }
+    let mut found = Vec::new();
+    properties::for_all(&session, &[DATASTORES], |object| {
+        object.complete()?;
+        // One that is just being removed has nothing left to tell.
+        found.extend(datastore(&object, &places));
+        Ok(())
+    })
+    .await?;
+    found.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    Ok(found)
+}
+
+type Places = HashMap<Moid, (String, Option<Moid>)>;
+
+fn datastore(object: &Object, places: &Places) -> Option<Datastore> {
+    let summary = object.get("summary")?;
+    let bytes = |name: &str| summary.text_of(name).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let mounts = object.get("host").map(|hosts| hosts.children.iter().filter_map(mount).collect()).unwrap_or_default();
+    Some(Datastore {
+        id: object.id.clone(),
+        name: object.text("name").or_else(|| summary.text_of("name"))?.to_owned(),
+        kind: summary.text_of("type").unwrap_or_default().to_owned(),
+        url: summary.text_of("url").unwrap_or_default().to_owned(),
+        capacity: bytes("capacity"),
+        free: bytes("freeSpace"),
+        accessible: summary.is("accessible"),
+        maintenance: summary
+            .text_of("maintenanceMode")
+            .filter(|mode| !matches!(*mode, "" | "normal"))
+            .map(str::to_owned),
+        mounts,
+        browser: object.moid("browser")?,
+        datacenter: object.moid("parent").and_then(|parent| datacenter(parent, places)),
+    })
+}
+
+fn mount(node: &Node) -> Option<Mount> {
+    let info = node.get("mountInfo")?;
+    Some(Mount {
+        host: node.get("key").and_then(soap::moid)?,
+        path: info.text_of("path").filter(|path| !path.is_empty()).map(str::to_owned),
+        // A server that does not tell has it mounted and reachable: both came later than the rest.
+        accessible: info.text_of("accessible").is_none_or(is_true) && info.text_of("mounted").is_none_or(is_true),
+        read_write: info.text_of("accessMode") == Some("readWrite"),
+    })
+}
+
+/// The inventory path of the datacenter above `place`, without the root folder's own name: as `dcPath` wants it.
+fn datacenter(place: Moid, places: &Places) -> Option<String> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut place = place;
+    for _ in 0..MAX_FOLDERS {
+        let (name, parent) = match places.get(&place) {
+            Some(known) => known,
+            None => break,
+        };
+        if place.kind == "Datacenter" {
+            names.clear();
+            names.push(name);
+        } else if !names.is_empty() && parent.is_some() {
+            names.push(name);
+        }
+        match parent {
+            Some(parent) => place = parent.clone(),
+            None => break,
+        }
+    }
+    names.reverse();
+    (!names.is_empty()).then(|| names.join("/"))
+}
+
+pub(crate) async fn hosts(session: Arc<Session>) -> Result<Vec<Host>, VsphereError> {
+    let mut found = Vec::new();
+    properties::for_all(&session, &[HOSTS], |object| {
+        found.push(host(&object));
+        Ok(())
+    })
+    .await?;
+    found.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    Ok(found)
+}
+
+fn host(object: &Object) -> Host {
+    Host {
+        id: object.id.clone(),
+        name: object.text("name").unwrap_or_default().to_owned(),
+        addresses: addresses(object),
+        connected: object.text("runtime.connectionState") == Some("connected"),
+        powered_on: object.text("runtime.powerState") == Some("poweredOn"),
+        maintenance: object.text("runtime.inMaintenanceMode").is_some_and(is_true),
+        lockdown: match object.text("config.lockdownMode") {
+            Some("lockdownNormal") => Lockdown::Normal,
+            Some("lockdownStrict") => Lockdown::Strict,
+            _ => Lockdown::Disabled,
+        },
+    }
+}
+
+/// The addresses of the interfaces that are selected for management; where that is not told, of all, the first first.
+fn addresses(object: &Object) -> Vec<String> {
+    let children = |path: &str| object.get(path).map(|list| list.children.as_slice()).unwrap_or_default();
+    let mut selected = Vec::new();
+    for net in children("config.virtualNicManagerInfo.netConfig") {
+        if net.text_of("nicType") == Some("management") {
+            let keys: Vec<&str> = net.all("selectedVnic").map(|key| key.text.as_str()).collect();
+            let is_selected = |vnic: &&Node| vnic.text_of("key").is_some_and(|key| keys.contains(&key));
+            selected.extend(net.all("candidateVnic").filter(is_selected));
+        }
+    }
+    let mut found = distinct(selected.into_iter());
+    if found.is_empty() {
+        found = distinct(children("config.network.vnic").iter());
+    }
+    found
+}
+
+fn distinct<'a>(vnics: impl Iterator<Item = &'a Node>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for address in vnics.filter_map(|vnic| vnic.at(&["spec", "ip", "ipAddress"])) {
+        let address = address.text.trim();
+        if !matches!(address, "" | "0.0.0.0") && !found.iter().any(|known| known == address) {
+            found.push(address.to_owned());
+        }
+    }
+    found
+}
+
+pub(crate) async fn attached_disks(session: Arc<Session>) -> Result<Vec<AttachedDisk>, VsphereError> {
+    let mut found = Vec::new();
+    properties::for_all(&session, &[MACHINES], |object| {
+        // A machine whose disks are hidden could have any disk: to say that it has none would be wrong.
+        object.complete()?;
+        disks(&object, &mut found);
+        Ok(())
+    })
+    .await?;
+    Ok(found)
+}
+
+fn disks(object: &Object, found: &mut Vec<AttachedDisk>) {
+    let devices = object.get("config.hardware.device").map(|devices| devices.children.as_slice()).unwrap_or_default();
+    for device in devices.iter().filter(|device| device.kind.as_deref() == Some("VirtualDisk")) {
+        let mut backing = device.get("backing");
+        let mode = backing.and_then(|backing| backing.text_of("diskMode")).unwrap_or_default();
+        for _ in 0..MAX_CHAIN {
+            let Some(this) = backing else { break };
+            if let Some((datastore, path)) = this.text_of("fileName").and_then(split) {
+                found.push(AttachedDisk {
+                    vm: object.id.clone(),
+                    vm_name: object.text("name").unwrap_or_default().to_owned(),
+                    host: object.moid("runtime.host"),
+                    // A suspended machine holds its disks as a running one does.
+                    powered_on: object.text("runtime.powerState").is_some_and(|state| state != "poweredOff"),
+                    datastore: datastore.to_owned(),
+                    path: path.to_owned(),
+                    mode: mode.to_owned(),
+                });
+            }
+            backing = this.get("parent");
+        }
+    }
+}
+
+/// Splits `[datastore] folder/file.vmdk`. A datastore's name may hold brackets itself, but no `] `.
+pub(crate) fn split(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_prefix('[')?;
+    let (datastore, path) = rest.split_once("] ").or_else(|| rest.strip_suffix(']').map(|name| (name, "")))?;
+    Some((datastore, path.trim_start_matches('/')))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+
+const ASKED: Asked<'static> = Asked { system: "vSphere vc1", call: "SearchDatastore_Task" };
+
+fn enveloped(inside: &str) -> Bytes {
+    format!(
+        r#"<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"
+        xmlns:XMLSchema-instance="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body>{inside}</soapenv:Body></soapenv:Envelope>"#
+    )
+    .into()
+}
+
+fn fault(kind: &str, inside: &str) -> VsphereError {
+    let body = enveloped(&format!(
+        r#"<soapenv:Fault><faultcode>ServerFaultCode</faultcode><faultstring>its
+        words</faultstring><detail><{kind}Fault xmlns="urn:vim25" XMLSchema-instance:type="{kind}">{inside}</{kind}Fault></detail></soapenv:Fault>"#
+    ));
+    response(ASKED, 500, &body).unwrap_err()
+}
+
+#[test]
+fn an_envelope_is_escaped() {
+    let this = Moid { kind: "SessionManager".to_owned(), value: "a<b>&\"c".to_owned() };
+    let text = String::from_utf8(envelope("Login", &this, |writer| writer.text("userName", "CORP\\a&b"))).unwrap();
+    let root = Node::parse(text.as_bytes()).unwrap();
+    let login = root.at(&["Body", "Login"]).unwrap();
+    assert_eq!(moid(login.get("_this").unwrap()), Some(this));
+    assert_eq!(login.text_of("userName"), Some("CORP\\a&b"));
+}
+
+#[test]
+fn each_fault_has_its_meaning() {
+    assert!(fault("NotAuthenticated", "").is_expired());
+    let denied = fault(
+        "NoPermission",
+        r#"<object type="Datastore">datastore-1</object><privilegeId>Datastore.Browse</privilegeId>"#,
+    );
+    assert_eq!(
+        denied.to_string(),
+        "vSphere vc1 denies SearchDatastore_Task: Datastore.Browse is missing on datastore-1"
+    );
+    assert_eq!(denied.hint(), "give its user a role with Datastore.Browse on datastore-1");
+    assert_eq!(fault("FileNotFound", "<file>[a] b</file>").to_string(), "vSphere vc1 has no [a] b");
+    assert_eq!(
+        fault("ManagedObjectNotFound", r#"<obj type="Task">task-1</obj>"#).to_string(),
+        "vSphere vc1 has no object task-1"
+    );
+    assert_eq!(
+        fault("UserNotFound", "<principal>sf-1</principal><unresolved>false</unresolved>").to_string(),
+        "vSphere vc1 has no user sf-1"
+    );
+    for kind in ["NotSupported", "NotImplemented", "MethodNotFound"] {
+        assert!(fault(kind, "").is_not_supported(), "{kind}");
+    }
+    let other = fault("InvalidDatastore", "");
+    assert_eq!(other.to_string(), "SearchDatastore_Task failed on vSphere vc1: InvalidDatastore (its         words)");
+    assert_eq!(other.retry(), crate::web::Retry::Permanent);
+    assert_eq!(fault("TaskInProgress", "").retry(), crate::web::Retry::Transient);
+    assert!(fault("HostAccessRestrictedToManagementServer", "").hint().contains("vCenter"));
+}
+
+#[test]
+fn a_fault_without_a_type_is_known_by_its_element() {
+    let body = enveloped(
+        "<soapenv:Fault><faultcode>a</faultcode><faultstring>b</faultstring><detail><NotAuthenticatedFault/></detail>\
+         </soapenv:Fault>",
+    );
+    assert!(response(ASKED, 500, &body).unwrap_err().is_expired());
+    let unknown = enveloped(
+        "<soapenv:Fault><faultcode>ClientFaultCode</faultcode>\
+         <faultstring>Unable to resolve WSDL method name HasPrivilegeOnEntities</faultstring></soapenv:Fault>",
+    );
+    assert!(response(ASKED, 500, &unknown).unwrap_err().is_not_supported());
+    let bare = enveloped("<soapenv:Fault><faultcode>Server</faultcode><faultstring>no</faultstring></soapenv:Fault>");
+    let error = response(ASKED, 500, &bare).unwrap_err();
+    assert!(matches!(&error, VsphereError::Fault { name, .. } if name == "Server"), "{error:?}");
+}
+
+#[test]
+fn what_is_no_answer_is_told_as_such() {
+    let bad = |status: u16, body: &str| response(ASKED, status, &Bytes::from(body.to_owned())).unwrap_err();
+    for (status, body) in [
+        (200, "<!DOCTYPE html><html></html>"),
+        (200, "<html><body>Welcome</body></html>"),
+        (200, "{}"),
+        (200, ""),
+        (500, "Internal Server Error"),
+        (404, "<a/>"),
+        (302, ""),
+    ] {
+        let error = bad(status, body);
+        assert!(matches!(error, VsphereError::BadAnswer { .. }), "{error:?}");
+        assert!(error.hint().contains("vCenter"), "{}", error.hint());
+    }
+    let other = response(ASKED, 200, &enveloped("<LoginResponse/>")).unwrap_err();
+    assert!(matches!(other, VsphereError::BadAnswer { .. }), "{other:?}");
+    let busy = bad(503, "Service Unavailable");
+    assert_eq!(busy.to_string(), "vSphere vc1 is not ready: HTTP 503");
+    assert_eq!(busy.retry(), crate::web::Retry::Transient);
+    response(ASKED, 200, &enveloped("<SearchDatastore_TaskResponse/>")).unwrap();
+}
+
+#[test]
+fn foreign_words_are_cut() {
+    let long = "x".repeat(5000);
+    let VsphereError::Fault { text, .. } = ASKED.fault(&Node { name: "Odd".into(), ..Node::default() }, &long) else {
+        panic!("another error");
+    };
+    assert_eq!(text.len(), MAX_WORDS);
+}
