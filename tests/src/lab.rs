@@ -18,10 +18,12 @@ use std::time::Duration;
 mod answer;
 mod config;
 mod endpoint;
+pub mod peer;
 mod process;
 mod proxy;
 mod sshd;
 mod tmpfs;
+pub mod vcenter;
 mod watch;
 
 pub use answer::Answer;
@@ -31,6 +33,7 @@ pub use process::{Running, obey_parent};
 pub use proxy::{Faults, Proxy};
 pub use sshd::{Login, Offers, SSH_USER, Sshd};
 pub use tmpfs::Tmpfs;
+pub use vcenter::VCenter;
 pub use watch::Watch;
 
 use crate::error::{At, LabError};

@@ -1,0 +1,70 @@
+//! Local accounts, services and privileges.
+
+use stackferry_tests::lab::VCenter;
+use stackferry_tests::lab::vcenter::Mode;
+
+use super::soap::{Client, can_run, curl, site};
+
+#[test]
+fn accounts_and_services_are_those_of_a_host() {
+    if !can_run() {
+        return;
+    }
+    for mode in [Mode::Vcenter, Mode::Esxi] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = site(folder.path());
+        site.mode = mode;
+        let server = VCenter::start(&site).unwrap();
+        let client = Client::logged_in(&server);
+        for weak in ["short1!", "Abcdefgh1", "nothingelse", "with-sf-1x-in-it"] {
+            let reply = client.create_user("sf-1x", weak);
+            let text = reply.text();
+            assert_eq!(reply.status == 500, weak != "short1!", "{weak}: {text}");
+            if weak == "short1!" {
+                assert_eq!(client.remove_user("sf-1x").status, 200, "7 characters of 3 classes are enough");
+            } else {
+                assert!(text.contains("Authentication token manipulation error"), "{text}");
+            }
+        }
+        assert_eq!(client.create_user("sf-1x", "aB3#password:x").status, 200);
+        assert!(client.create_user("sf-1x", "aB3#password:x").text().contains("AlreadyExistsFault"));
+        assert!(client.remove_user("nobody").text().contains("UserNotFoundFault"));
+
+        // An account without a role is let in nowhere.
+        let url = format!("https://{}/folder/app/a.vmdk?dsName=ds", server.host("esx1").unwrap().address);
+        let get = || curl(&["-u", "sf-1x:aB3#password:x", &url], "").status;
+        assert_eq!(get(), 401);
+        assert_eq!(client.make_admin("sf-1x").status, 200);
+        assert_eq!(get(), 200);
+        let state = server.state("esx1").unwrap();
+        assert_eq!(state.accounts["sf-1x"].mode, "accessAdmin");
+        assert_eq!(state.accounts["sf-1x"].description, "one file");
+        assert_eq!(client.remove_user("sf-1x").status, 200);
+        assert_eq!(get(), 401);
+        assert!(!server.state("esx1").unwrap().accounts.contains_key("sf-1x"));
+
+        assert_eq!(client.ssh_service("StartService").status, 200);
+        assert!(server.state("esx1").unwrap().running.contains(&"TSM-SSH".to_owned()));
+        assert_eq!(client.ssh_service("StopService").status, 200);
+        assert!(!server.state("esx1").unwrap().running.contains(&"TSM-SSH".to_owned()));
+    }
+}
+
+#[test]
+fn who_lacks_a_privilege_is_told_which() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = site(folder.path());
+    site.users[0].missing = vec!["Host.Config.NetService".to_owned()];
+    let server = VCenter::start(&site).unwrap();
+    let client = Client::logged_in(&server);
+    let refused = client.ssh_service("StartService");
+    assert_eq!(refused.between("<privilegeId>", "<"), "Host.Config.NetService");
+    server.restore("root", "Host.Config.NetService").unwrap();
+    assert_eq!(client.ssh_service("StartService").status, 200);
+    server.revoke("root", "Host.Local.ManageUserGroups").unwrap();
+    let refused = client.create_user("sf-1", "aB3#password:x");
+    assert_eq!(refused.between("<privilegeId>", "<"), "Host.Local.ManageUserGroups");
+}
