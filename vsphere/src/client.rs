@@ -136,7 +136,8 @@ impl Vsphere {
     }
 
     /// What lies in `folder` of a datastore (relative to it, empty for its root), and below if `recursive`; sorted by
-    /// folder. `pattern` (`*.vmdk`) is matched by the server without regard to case, and leaves out files only.
+    /// folder. The server matches `pattern` (`*.vmdk`) without regard to case and leaves out what does not fit, entries for
+    /// folders too; folders below are searched all the same.
     ///
     /// # Errors
     /// [`VsphereError::NotFound`] where there is no such folder, [`VsphereError::Timeout`] after 10 minutes, and as
@@ -293,3 +294,6 @@ impl Vsphere {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,9 +45,14 @@ pub(crate) async fn datastores(session: Arc<Session>) -> Result<Vec<Datastore>, 
     }
     let mut found = Vec::new();
     properties::for_all(&session, &[DATASTORES], |object| {
-        object.complete()?;
         // One that is just being removed has nothing left to tell.
-        found.extend(datastore(&object, &places));
+        match (datastore(&object, &places), object.complete()) {
+            (Some(datastore), _) => found.push(datastore),
+            (None, Err(error)) => {
+                tracing::warn!(system = session.system(), %error, "a datastore is left out: {}", object.id);
+            }
+            (None, Ok(())) => {}
+        }
         Ok(())
     })
     .await?;

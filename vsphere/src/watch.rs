@@ -44,6 +44,8 @@ pub enum Change {
 pub struct Watch {
     vsphere: Vsphere,
     state: State,
+    /// How often a server without updates is looked at.
+    pub(crate) look: Duration,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,7 @@ enum State {
 
 impl Watch {
     pub(crate) fn new(vsphere: Vsphere) -> Self {
-        Self { vsphere, state: State::Fresh }
+        Self { vsphere, state: State::Fresh, look: LOOK }
     }
 
     /// Waits for a change, at most for `max_wait`. Dropping the future ends the wait; the next call goes on from there.
@@ -120,7 +122,7 @@ impl Watch {
                     }
                 }
                 State::Looks { seen, at } => {
-                    let next = *at + LOOK;
+                    let next = *at + self.look;
                     tokio::time::sleep_until(next.min(deadline)).await;
                     if next <= deadline {
                         let now = look(&self.vsphere).await?;
