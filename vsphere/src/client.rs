@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use stackferry_config::Secret;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::error::VsphereError;
 use crate::model::{About, AttachedDisk, Datastore, FolderListing, Host, Moid, ServiceState};
@@ -35,6 +36,8 @@ struct State {
     session: Option<Arc<Session>>,
     /// The answer to the last login, where it was a refusal.
     refused: Option<VsphereError>,
+    /// When the last login ended that failed for another reason, and why.
+    failed: Option<(Instant, VsphereError)>,
 }
 
 impl Vsphere {
@@ -266,8 +269,10 @@ impl Vsphere {
         }
     }
 
-    /// The session, made if there is none. Whoever comes while one is made waits for it.
+    /// The session, made if there is none. Whoever comes while one is made waits for it, and shares its failure: else each
+    /// would wait for a dead server in turn.
     pub(crate) async fn session(&self) -> Result<Arc<Session>, VsphereError> {
+        let came = Instant::now();
         let mut state = self.inner.state.lock().await;
         if let Some(session) = &state.session {
             return Ok(Arc::clone(session));
@@ -275,11 +280,16 @@ impl Vsphere {
         if let Some(refused) = &state.refused {
             return Err(refused.clone());
         }
+        if let Some((_, error)) = state.failed.as_ref().filter(|(failed, _)| *failed >= came) {
+            return Err(error.clone());
+        }
         match self.inner.login.session().await {
             Ok(session) => Ok(Arc::clone(state.session.insert(Arc::new(session)))),
             Err(error) => {
                 if matches!(error, VsphereError::LoginRefused { .. } | VsphereError::Lockdown { .. }) {
                     state.refused = Some(error.clone());
+                } else {
+                    state.failed = Some((Instant::now(), error.clone()));
                 }
                 Err(error)
             }

@@ -51,13 +51,21 @@ pub enum VsphereError {
         /// The object's id.
         object: String,
     },
-    /// What was asked about is not there.
+    /// A file, folder, user or service is not there. The object that was asked is.
     #[error("{system} has no {what}")]
     NotFound {
         /// Which system.
         system: String,
         /// The thing.
         what: String,
+    },
+    /// The object that was asked is not there, or not any more: a datastore or host that was removed.
+    #[error("{system} has no object {object}")]
+    Gone {
+        /// Which system.
+        system: String,
+        /// The object's id.
+        object: String,
     },
     /// The session ended, and so did the one that was made in its place.
     #[error("{system} ended the session")]
@@ -131,10 +139,10 @@ impl VsphereError {
                     .to_owned()
             }
             Self::NoPermission { privilege, object, .. } if privilege.is_empty() => {
-                format!("give its user a role on {object} that allows it; docs/vsphere.md lists what is needed")
+                format!("give its user a role on {object} that allows it")
             }
             Self::NoPermission { privilege, object, .. } => format!("give its user a role with {privilege} on {object}"),
-            Self::NotFound { .. } => "check the name; it may have been renamed, moved or removed".to_owned(),
+            Self::NotFound { .. } | Self::Gone { .. } => "check the name; it may have been renamed, moved or removed".to_owned(),
             Self::Expired { .. } => "try again; if it stays, look for limits of sessions on it".to_owned(),
             Self::NotSupported { .. } => "use another way there, or a newer version of it".to_owned(),
             Self::Fault { name, .. } if name == "HostAccessRestrictedToManagementServer" => {

@@ -121,7 +121,7 @@ pub struct AttachedDisk {
     pub vm_name: String,
     /// The host that it runs on.
     pub host: Option<Moid>,
-    /// Whether it is powered on.
+    /// Whether it is powered on, or suspended: then it holds its disks too.
     pub powered_on: bool,
     /// The datastore's name.
     pub datastore: String,

@@ -83,8 +83,7 @@ pub(crate) async fn of_one(session: &Session, object: &Moid, paths: &[&str]) -> 
         Ok(())
     })
     .await?;
-    found
-        .ok_or_else(|| VsphereError::NotFound { system: session.system().to_owned(), what: format!("object {object}") })
+    found.ok_or_else(|| VsphereError::Gone { system: session.system().to_owned(), object: object.to_string() })
 }
 
 /// A view of all objects of those types.

@@ -60,8 +60,7 @@ impl Asked<'_> {
                 VsphereError::NotFound { system, what: file.map_or_else(|| text.clone(), plain) }
             }
             "ManagedObjectNotFound" => {
-                let what = plain(fault.text_of("obj").unwrap_or_default());
-                VsphereError::NotFound { system, what: format!("object {what}") }
+                VsphereError::Gone { system, object: plain(fault.text_of("obj").unwrap_or_default()) }
             }
             "UserNotFound" => {
                 let who = plain(fault.text_of("principal").unwrap_or_default());

@@ -21,6 +21,8 @@ const WATCHED: [Wanted; 2] = [
 ];
 /// The longest single wait: what stands between us and the server may end a connection that is silent for longer.
 const WAIT: Duration = Duration::from_secs(60);
+/// How often at most a server is asked that says at once that nothing happened.
+const PACE: Duration = Duration::from_secs(1);
 /// How much longer than it was told to the server may take to answer.
 const GRACE: Duration = Duration::from_secs(30);
 /// How many objects one answer has.
@@ -83,7 +85,7 @@ impl Watch {
             Err(error) => {
                 self.state = State::Fresh;
                 // A session that ended, or a collector that went with it: what happened meanwhile is not known.
-                if error.is_expired() || matches!(error, VsphereError::NotFound { .. }) {
+                if error.is_expired() || matches!(error, VsphereError::Gone { .. }) {
                     self.state = self.begin().await?;
                     return Ok(Change::Changed);
                 }
@@ -115,11 +117,13 @@ impl Watch {
             match &mut self.state {
                 State::Fresh => return Ok(Change::Changed),
                 State::Updates { session, collector, version } => {
+                    let asked = Instant::now();
                     let told = wait_for_updates(session, collector, version, left.min(WAIT)).await?;
                     if told.is_some() {
                         drain(session, collector, version, told).await?;
                         return Ok(Change::Changed);
                     }
+                    tokio::time::sleep_until((asked + PACE).min(deadline)).await;
                 }
                 State::Looks { seen, at } => {
                     let next = *at + self.look;
@@ -184,10 +188,12 @@ async fn wait_for_updates(
     version: &mut String,
     wait: Duration,
 ) -> Result<Option<Node>, VsphereError> {
+    // Whole seconds, upwards: a wait for less than one would be none.
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let arguments = |writer: &mut Writer| {
         writer.text("version", version);
         writer.within("options", |writer| {
-            writer.text("maxWaitSeconds", &wait.as_secs().to_string());
+            writer.text("maxWaitSeconds", &seconds.to_string());
             writer.text("maxObjectUpdates", PAGE);
         });
     };

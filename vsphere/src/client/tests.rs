@@ -280,6 +280,21 @@ async fn a_password_that_is_not_there_is_looked_for_again() {
     assert_eq!(server.count("Logout"), 1);
 }
 
+#[tokio::test]
+async fn who_waits_for_a_login_shares_its_failure() {
+    let server = Server::start(|called| match called.method {
+        "RetrieveServiceContent" => Some(Say::Raw(502, "")),
+        _ => None,
+    })
+    .await;
+    let vsphere = server.client();
+    let (a, b, c) = tokio::join!(vsphere.hosts(), vsphere.keep_alive(), vsphere.datastores());
+    assert!(a.is_err() && b.is_err() && c.is_err());
+    assert_eq!(server.count("RetrieveServiceContent"), 1);
+    vsphere.hosts().await.unwrap_err();
+    assert_eq!(server.count("RetrieveServiceContent"), 2, "who comes later tries again");
+}
+
 fn browsed() -> Datastore {
     let id = |kind: &str| Moid { kind: kind.to_owned(), value: "1".to_owned() };
     Datastore {
@@ -345,6 +360,17 @@ async fn a_task_s_error_is_told() {
 }
 
 #[tokio::test]
+async fn a_datastore_that_is_gone_is_no_missing_folder() {
+    let server = Server::start(|called| match called.method {
+        "SearchDatastore_Task" => Some(Say::Fault("ManagedObjectNotFound")),
+        _ => None,
+    })
+    .await;
+    let error = server.client().browse(&browsed(), "a", false, None).await.unwrap_err();
+    assert!(matches!(error, VsphereError::Gone { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_server_without_updates_is_looked_at() {
     let server = Server::start(|called| match called.method {
         // A look asks twice: for datastores and for machines. The third look sees another disk.
@@ -398,4 +424,21 @@ async fn a_first_state_in_pieces_is_no_change() {
     }
     assert!(watch.is_told());
     assert_eq!(watch.next(Duration::ZERO).await.unwrap(), Change::Changed);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_wait_is_not_asked_without_pause() {
+    let server = Server::start(|called| match called.method {
+        "CreatePropertyCollector" => {
+            Some(Say::Inside(r#"<returnval type="PropertyCollector">own</returnval>"#.to_owned()))
+        }
+        "CreateFilter" | "WaitForUpdatesEx" => Some(Say::Inside(String::new())),
+        _ => None,
+    })
+    .await;
+    let mut watch = server.client().watch();
+    assert_eq!(watch.next(Duration::from_millis(200)).await.unwrap(), Change::Quiet);
+    assert_eq!(server.count("WaitForUpdatesEx"), 2, "the first state, and one wait");
+    let calls = server.calls.lock().unwrap();
+    assert!(calls.last().unwrap().1.contains("<maxWaitSeconds>1</maxWaitSeconds>"), "{calls:?}");
 }

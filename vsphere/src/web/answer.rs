@@ -119,10 +119,14 @@ impl Streaming {
     /// # Errors
     /// Nothing came for 30 s, the connection broke before the end, or the body is longer than the limit.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, WebError> {
-        let chunk = tokio::time::timeout(IDLE, self.response.chunk())
+        let system = Arc::clone(&self.system);
+        tokio::time::timeout(IDLE, self.next())
             .await
-            .map_err(|_| WebError::Silent { system: self.system.to_string(), seconds: IDLE.as_secs() })?
-            .map_err(|error| error::classify(&self.system, error, "answering"))?;
+            .map_err(|_| WebError::Silent { system: system.to_string(), seconds: IDLE.as_secs() })?
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, WebError> {
+        let chunk = self.response.chunk().await.map_err(|error| error::classify(&self.system, error, "answering"))?;
         if let Some(chunk) = &chunk {
             self.read = self.read.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
             if self.read > self.limit {
@@ -132,13 +136,14 @@ impl Streaming {
         Ok(chunk)
     }
 
+    /// Reads the rest. The caller has the deadline: a server may send the head long before it knows the answer.
     pub(super) async fn whole(mut self) -> Result<Answer, WebError> {
         let told = self.content_length().unwrap_or(0);
         if told > self.limit && !self.has_no_body() {
             return Err(self.too_long());
         }
         let mut body = BytesMut::with_capacity(usize::try_from(told.min(FIRST_ROOM)).unwrap_or(0));
-        while let Some(chunk) = self.chunk().await? {
+        while let Some(chunk) = self.next().await? {
             body.extend_from_slice(&chunk);
         }
         let headers = std::mem::take(self.response.headers_mut());
