@@ -240,7 +240,15 @@ impl Vsphere {
         self.run(|session| accounts::list(session, host)).await
     }
 
-    /// Which of these privileges our user lacks on an object.
+    /// The inventory's root folder: what is missing there is missing everywhere.
+    ///
+    /// # Errors
+    /// As [`Vsphere::datastores`].
+    pub async fn root(&self) -> Result<Moid, VsphereError> {
+        self.session().await.map(|session| session.content().root.clone())
+    }
+
+    /// Which of these privileges (see [`crate::privilege`]) our user lacks on an object.
     ///
     /// # Errors
     /// [`VsphereError::NotSupported`] where the system does not tell, and as [`Vsphere::datastores`].

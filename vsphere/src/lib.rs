@@ -14,6 +14,7 @@ mod client;
 mod error;
 mod inventory;
 pub mod model;
+pub mod privilege;
 mod properties;
 mod services;
 mod session;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use stackferry_config::Secret;
 use stackferry_vsphere::web::{Request, Retry, Trust, WebClient, WebError};
 use stackferry_vsphere::{
-    Change, Datastore, FolderListing, Lockdown, TicketMethod, Via, Vsphere, VsphereError, folder_path,
+    Change, Datastore, FolderListing, Lockdown, TicketMethod, Via, Vsphere, VsphereError, folder_path, privilege,
 };
 use tempfile::TempDir;
 
@@ -166,8 +166,10 @@ async fn folders_are_browsed() {
     peer.obey(json!({ "do": "revoke", "user": USER, "privilege": "Datastore.Browse" }));
     let denied = vsphere.browse(&vmfs, "", false, None).await.unwrap_err();
     assert!(matches!(&denied, VsphereError::NoPermission { privilege, .. } if privilege == "Datastore.Browse"));
-    let missing = vsphere.missing_privileges(&vmfs.id, &["System.View", "Datastore.Browse"]).await.unwrap();
+    let missing = vsphere.missing_privileges(&vmfs.id, &[privilege::FILES, privilege::BROWSE]).await.unwrap();
     assert_eq!(missing, ["Datastore.Browse"]);
+    let root = vsphere.root().await.unwrap();
+    assert_eq!(vsphere.missing_privileges(&root, &[privilege::BROWSE]).await.unwrap(), ["Datastore.Browse"]);
 }
 
 #[tokio::test]
