@@ -44,7 +44,7 @@ use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::remote::Patience;
 use crate::ssh::{Connection, Login, Peer};
-use certificate::{CertAuthority, Issued, Order};
+use certificate::{CLOCKS_DIFFER, CertAuthority, Issued, Order};
 use line::unless_cancelled;
 
 pub use folder::StockFolder;
@@ -249,8 +249,8 @@ impl StockClient {
         outcome
     }
 
-    /// A certificate for one file, for a person: by `scp -O` it gives that file and nothing else. `life` is at most
-    /// [`CERTIFICATE_LIFE`]; `source` is where it may be used from (a list as in [`SourceAddress::Given`]).
+    /// A certificate for one file, for a person: by `scp -O` it gives that file and nothing else. `life` is from now; with
+    /// the minute before it is at most [`CERTIFICATE_LIFE`]. `source` is where it may be used from (a list as in [`SourceAddress::Given`]).
     ///
     /// # Errors
     /// `Folder` where the path can't be put into a command; `Key`.
@@ -262,7 +262,7 @@ impl StockClient {
             command: &command::scp_for_a_person(&path),
             source_address: source,
             now: Timestamp::now(),
-            life: life.min(CERTIFICATE_LIFE),
+            life: life.saturating_add(CLOCKS_DIFFER).min(CERTIFICATE_LIFE),
         };
         let issued = inner.authority.issue(&order)?;
         let expires = issued.expires;

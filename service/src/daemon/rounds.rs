@@ -225,10 +225,10 @@ impl Copies {
         self.app.metrics().waiting(self.queue.waiting());
     }
 
-    /// It may have waited for hours: somebody else may have copied it, or its window may be over.
+    /// It may have waited for hours: somebody else may have copied it, or its window may be over. The copy asks again,
+    /// under its lease; here it costs nothing.
     async fn is_still_due(&self, volume: &Volume) -> Result<bool, Problem> {
-        let row = self.app.catalog().volume(&volume.id).await?;
-        Ok(matches!(round::decide(&self.app, volume, row.as_ref()).await?, Decision::Copy))
+        Ok(matches!(round::decide_again(&self.app, volume).await?, Decision::Copy))
     }
 
     fn ended(&mut self, ended: Ended) {

@@ -29,6 +29,7 @@ use stackferry_volume::{Location, Manifest, TransferId, VersionId, VolumeId};
 
 use super::files::{Copied, Job};
 use super::incident;
+use super::round::{self, Decision, RoundOutcome, VolumeResult};
 use super::windows::{self, Watch};
 use crate::app::{App, PROGRAM, Source, blocking};
 use crate::problem::{Code, Problem};
@@ -71,16 +72,29 @@ pub struct Done {
 
 impl Done {
     fn deferred(reason: Reason) -> Self {
+        Self::untouched(Outcome::Deferred, None, Some(reason))
+    }
+
+    /// It turned out that there is nothing to do now.
+    fn left(left: VolumeResult) -> Self {
+        let outcome = match left.outcome {
+            RoundOutcome::Unchanged => Outcome::Unchanged,
+            _ => Outcome::Deferred,
+        };
+        Self::untouched(outcome, left.version, left.reason)
+    }
+
+    fn untouched(outcome: Outcome, version: Option<VersionId>, reason: Option<Reason>) -> Self {
         Self {
-            outcome: Outcome::Deferred,
-            version: None,
+            outcome,
+            version,
             route: "",
             credentials: 0,
             bytes: ByteCounts::default(),
             resumed: 0,
             took: Duration::ZERO,
             verify_method: None,
-            reason: Some(reason),
+            reason,
         }
     }
 }
@@ -139,9 +153,16 @@ pub async fn copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Pr
         State::Ready | State::Conflict | State::Incident => {}
     }
     let vault = app.vault().await?;
-    let changed = changed_places(app, volume).await?;
     let holder = format!("{PROGRAM} ({})", wanted.trigger);
     let lease = app.catalog().hold_lease(&format!("volume/{}", volume.id), &holder, wanted.wait).await?;
+    // It may have waited for hours, and another process may have copied it meanwhile: only who holds the lease knows.
+    if wanted.trigger == Trigger::Schedule
+        && let Decision::Leave(left) = round::decide_again(app, volume).await?
+    {
+        release(&volume.id, lease).await;
+        return Ok(Done::left(left));
+    }
+    let changed = changed_places(app, volume).await?;
     let cancel = app.cancel().child();
     let lost = watch_lease(&cancel, &lease);
     // What a person asks for is done at any time of the day.
@@ -158,12 +179,16 @@ pub async fn copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Pr
     };
     lost.abort();
     if let Some(lease) = Arc::into_inner(lease) {
-        // It would end by itself; giving it back spares others the wait.
-        if let Err(error) = lease.release().await {
-            tracing::warn!(volume = %volume.id, error = %stackferry_transfer::describe(&error), "a lease could not be given back");
-        }
+        release(&volume.id, lease).await;
     }
     result?
+}
+
+/// It would end by itself; giving it back spares others the wait.
+async fn release(volume: &VolumeId, lease: LeaseGuard) {
+    if let Err(error) = lease.release().await {
+        tracing::warn!(%volume, error = %stackferry_transfer::describe(&error), "a lease could not be given back");
+    }
 }
 
 /// Without its lease a copy must not go on: another may have begun. What it would commit is refused anyway.

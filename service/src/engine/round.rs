@@ -114,6 +114,12 @@ pub(crate) enum Decision {
     Forget,
 }
 
+/// Whether a volume that was found due still is, by what the catalog knows now.
+pub(crate) async fn decide_again(app: &App, volume: &Volume) -> Result<Decision, Problem> {
+    let row = app.catalog().volume(&volume.id).await?;
+    decide(app, volume, row.as_ref()).await
+}
+
 /// Whether a volume, as discovery just saw it, is to be copied. `row` is what the catalog knows of it.
 pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) -> Result<Decision, Problem> {
     let reason =

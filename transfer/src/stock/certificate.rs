@@ -18,7 +18,7 @@ use crate::error::TransferError;
 use crate::ssh::{load_key, new_key};
 
 /// How far a host's clock may be behind ours: so much of a certificate's life lies before its issue.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// The key that signs certificates.
 pub struct CertAuthority {
