@@ -19,7 +19,9 @@ pub mod throttle;
 pub mod wire;
 
 mod receive;
+mod wait;
 mod walk;
+mod words;
 
 pub use context::{CopyContext, FileCopy, FileOutcome, OnUse, Progress, Silent};
 pub use error::{Retry, TransferError};

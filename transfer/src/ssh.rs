@@ -12,12 +12,13 @@ use std::time::Duration;
 use russh::client::{self, AuthResult, Handle, Session};
 use russh::keys::ssh_key::Algorithm;
 use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Disconnect, Preferred, cipher, compression};
+use russh::{AlgorithmKind, Disconnect, Preferred, cipher, compression};
 use tokio::net::TcpStream;
 
 use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::known_hosts::{self, HostKeys};
+use crate::words::clean;
 
 /// How long a host may take to answer a connection, its greeting and key exchange, and its login, each.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +59,11 @@ pub enum Login {
 /// Algorithms, in our order: AES-GCM first, since it is as fast as memory where the CPU has AES, while russh's own
 /// order begins with ChaCha20, at half of that and less.
 pub(crate) fn preferred() -> Preferred {
+    // Without its feature `rsa` the library still asks for such a key, and then can't check its signature.
+    let usable = |key: &&Algorithm| cfg!(feature = "rsa") || !matches!(key, Algorithm::Rsa { .. });
+    let defaults = Preferred::default();
     Preferred {
+        key: Cow::Owned(defaults.key.iter().filter(usable).cloned().collect()),
         cipher: Cow::Borrowed(&[
             cipher::AES_128_GCM,
             cipher::AES_256_GCM,
@@ -67,7 +72,7 @@ pub(crate) fn preferred() -> Preferred {
             cipher::AES_128_CTR,
         ]),
         compression: Cow::Borrowed(&[compression::NONE]),
-        ..Preferred::default()
+        ..defaults
     }
 }
 
@@ -89,12 +94,16 @@ pub(crate) fn window(memory: u64) -> u32 {
     u32::try_from((memory / 4).clamp(2 << 20, 16 << 20)).unwrap_or(2 << 20)
 }
 
+/// What begins a hint that is the host's own.
+pub(crate) const ITS_WORDS: &str = "the host says: ";
+
 /// A connection that is logged in.
 pub struct Connection {
     handle: Handle<Client>,
     address: String,
     local: IpAddr,
     refused: Arc<Mutex<Option<TransferError>>>,
+    farewell: Arc<Mutex<Option<String>>>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -105,7 +114,10 @@ impl std::fmt::Debug for Connection {
 
 struct Client {
     peer: Peer,
+    /// Why the connection ended, where that is known.
     refused: Arc<Mutex<Option<TransferError>>>,
+    /// The host's words when it ended the connection.
+    farewell: Arc<Mutex<Option<String>>>,
 }
 
 type Opened = russh::Channel<client::Msg>;
@@ -132,6 +144,21 @@ impl client::Handler for Client {
                 Ok(false)
             }
         }
+    }
+
+    async fn disconnected(&mut self, reason: client::DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
+        let why = match reason {
+            client::DisconnectReason::ReceivedDisconnect(told) => {
+                let words = clean(&told.message);
+                let what = format!("the host ended the connection: {words}");
+                *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+                let source = io::Error::new(io::ErrorKind::ConnectionReset, what);
+                TransferError::Unreachable { host: self.peer.address(), source }
+            }
+            client::DisconnectReason::Error(error) => explain(&self.peer.address(), error),
+        };
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        Ok(())
     }
 
     // A host has no channel to open to us; the library would let it. What drops `reply` says no.
@@ -238,7 +265,8 @@ impl Connection {
             ..client::Config::default()
         };
         let refused = Arc::new(Mutex::new(None));
-        let handler = Client { peer: peer.clone(), refused: Arc::clone(&refused) };
+        let farewell = Arc::new(Mutex::new(None));
+        let handler = Client { peer: peer.clone(), refused: Arc::clone(&refused), farewell: Arc::clone(&farewell) };
         let handshake = client::connect_stream(Arc::new(config), stream, handler);
         let handle = match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
             Err(_) => return Err(silent("agreeing on keys")),
@@ -248,7 +276,7 @@ impl Connection {
                 return Err(refused.unwrap_or_else(|| explain(&address, error)));
             }
         };
-        Ok(Self { handle, address, local, refused })
+        Ok(Self { handle, address, local, refused, farewell })
     }
 
     /// Logs in as `user`.
@@ -262,6 +290,17 @@ impl Connection {
         };
         match result {
             AuthResult::Success => Ok(()),
+            // The library says this too where the connection ended before there was an answer.
+            AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && self.is_closed() => {
+                match self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    Some(words) => Err(TransferError::LoginRefused {
+                        host: self.address.clone(),
+                        user: user.to_owned(),
+                        hint: format!("{ITS_WORDS}{words}"),
+                    }),
+                    None => Err(self.broken()),
+                }
+            }
             AuthResult::Failure { remaining_methods, .. } => Err(TransferError::LoginRefused {
                 host: self.address.clone(),
                 user: user.to_owned(),
@@ -345,6 +384,12 @@ impl Connection {
                 Some(russh::ChannelMsg::Success) => return Ok(channel),
                 Some(russh::ChannelMsg::WindowAdjusted { .. }) => {}
                 Some(russh::ChannelMsg::Failure) => return Err(refused()),
+                Some(russh::ChannelMsg::Data { .. } | russh::ChannelMsg::ExtendedData { .. }) => {
+                    return Err(TransferError::protocol(
+                        &self.address,
+                        "it sends before it says that it does what was asked",
+                    ));
+                }
                 _ => return Err(self.broken()),
             }
         }
@@ -404,8 +449,36 @@ pub(crate) fn explain(address: &str, error: russh::Error) -> TransferError {
         russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout | russh::Error::ConnectionTimeout => {
             unreachable(io::Error::new(io::ErrorKind::TimedOut, "it gives no sign of life"))
         }
-        other => TransferError::protocol(address, other.to_string()),
+        russh::Error::NoCommonAlgo { kind, theirs, .. } => no_common(address, kind, &theirs),
+        // Nothing that the peer's side sends by itself: a bad cable or card, or somebody in between.
+        russh::Error::PacketAuth
+        | russh::Error::DecryptionError
+        | russh::Error::WrongServerSig
+        | russh::Error::PacketSize(_) => {
+            let what = format!("what arrives was changed on the way ({error})");
+            unreachable(io::Error::new(io::ErrorKind::InvalidData, what))
+        }
+        other => TransferError::protocol(address, clean(&other.to_string())),
     }
+}
+
+/// The host knows no algorithm that this program uses.
+fn no_common(address: &str, kind: AlgorithmKind, theirs: &[String]) -> TransferError {
+    let list = clean(&theirs.join(", "));
+    let (thing, hint) = match kind {
+        AlgorithmKind::Key if theirs.iter().all(|name| name.contains("rsa") || name.starts_with("ssh-dss")) => (
+            "type of host key",
+            "give it an Ed25519 host key (`ssh-keygen -A` there, then restart its SSH server), or use a stackferry that \
+             was built with the feature `rsa`",
+        ),
+        AlgorithmKind::Key => ("type of host key", "give it an Ed25519 host key (`ssh-keygen -A` there)"),
+        AlgorithmKind::Kex => ("key exchange", "allow curve25519-sha256 in `KexAlgorithms` of its sshd_config"),
+        AlgorithmKind::Cipher => ("cipher", "allow aes128-gcm@openssh.com in `Ciphers` of its sshd_config"),
+        AlgorithmKind::Mac => ("MAC", "allow hmac-sha2-256-etm@openssh.com in `MACs` of its sshd_config"),
+        AlgorithmKind::Compression => ("compression", "allow none in `Compression` of its sshd_config"),
+    };
+    let what = format!("it knows no {thing} that this program uses, only {list}");
+    TransferError::Unfit { host: address.to_owned(), what, hint: hint.to_owned() }
 }
 
 /// Reads a private key of ours in OpenSSH's format, without a passphrase, that nobody else may read.

@@ -43,9 +43,9 @@ use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::remote::Patience;
-use crate::ssh::{Connection, Login, Peer};
+use crate::ssh::{Connection, ITS_WORDS, Login, Peer};
+use crate::wait::unless_cancelled;
 use certificate::{CLOCKS_DIFFER, CertAuthority, Issued, Order};
-use line::unless_cancelled;
 
 pub use folder::StockFolder;
 
@@ -327,16 +327,22 @@ impl Inner {
         let login = Login::Certificate(issued.key, Box::new(issued.certificate));
         match connection.log_in(&self.host.user, &login).await {
             Ok(()) => Ok(connection),
-            Err(TransferError::LoginRefused { host, .. }) => {
-                let from = match self.host.source_address {
-                    SourceAddress::Connection => {
-                        format!("; does something between translate our address, {}?", connection.local())
+            Err(TransferError::LoginRefused { host, hint: told, .. }) => {
+                let from = match &self.host.source_address {
+                    SourceAddress::Connection => format!(
+                        ".\nThe certificate is good from {} only: where something in between translates addresses, set \
+                         `source_address` of this datastore to what the host sees",
+                        connection.local()
+                    ),
+                    SourceAddress::Given(list) => {
+                        format!(".\nThe certificate is good from {list} only (`source_address`)")
                     }
-                    _ => String::new(),
+                    SourceAddress::Any => String::new(),
                 };
                 let user = &self.host.user;
+                let words = if told.starts_with(ITS_WORDS) { told + ".\n" } else { String::new() };
                 let hint = format!(
-                    "authorized_keys of {user} there needs the line\n{}\nand the clocks must not differ by more than a \
+                    "{words}authorized_keys of {user} there needs the line\n{}\nand the clocks must not differ by more than a \
                      minute{from}",
                     self.authority.authorized_keys_line(user),
                 );

@@ -21,12 +21,14 @@ use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::ssh::{Connection, Login, Peer, load_key};
+use crate::wait::unless_cancelled;
 use crate::wire::block::Failure;
 use crate::wire::control::{
     Content, Described, Direction, Hello, Issued, Listing, Op, Outcome, Request, Response, SMALLEST_PAGE,
 };
 use crate::wire::frame::{FrameKind, FrameReader, encode_json};
 use crate::wire::{CONTROL_SUBSYSTEM, PROTOCOL};
+use crate::words::clean;
 
 /// How long an endpoint may take, beyond being reachable at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +51,6 @@ impl Default for Patience {
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long listing one folder may take, in all its pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(300);
-/// How often something that waits looks whether it should end.
-pub(super) const LOOK: Duration = Duration::from_millis(200);
 /// The user name that the service's key logs in as; endpoints go by the key.
 const SERVICE_USER: &str = "stackferry";
 /// How this program calls itself.
@@ -253,23 +253,6 @@ fn answered<T: serde::de::DeserializeOwned>(address: &str, outcome: Outcome) -> 
     }
 }
 
-/// Waits, but not on once the end was asked for.
-pub(super) async fn unless_cancelled<T>(
-    cancel: &Cancel,
-    doing: impl Future<Output = Result<T, TransferError>>,
-) -> Result<T, TransferError> {
-    let cancelled = async {
-        while !cancel.is_cancelled() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::select! {
-        biased;
-        () = cancelled => Err(TransferError::Cancelled),
-        done = doing => done,
-    }
-}
-
 impl Asking {
     async fn ask(&mut self, op: Op, patience: Duration) -> Result<Outcome, TransferError> {
         self.next += 1;
@@ -307,11 +290,6 @@ impl Asking {
             after: patience,
         })?
     }
-}
-
-/// A peer's words, fit to be shown: no control characters, not endless.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A datastore of an endpoint, to be discovered.

@@ -13,15 +13,17 @@ use bytes::Bytes;
 use russh::{ChannelMsg, client};
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState};
 
-use super::ask::{EndpointClient, IssuedCredential, LOOK, clean, unless_cancelled};
+use super::ask::{EndpointClient, IssuedCredential};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
 use crate::receive::{Receiver, join};
 use crate::ssh::{Connection, Login};
 use crate::throttle::Throttle;
+use crate::wait::{LOOK, unless_cancelled};
 use crate::wire::block::{Codec, DataError, DataFrame, End, Failure, Open, Opened, known_payloads, read_run};
 use crate::wire::frame::{Frame, FrameKind, FrameReader, encode, encode_json};
 use crate::wire::{BLOCK_SUBSYSTEM, PROTOCOL};
+use crate::words::clean;
 
 /// Frames that wait for a worker.
 const QUEUE: usize = 4;

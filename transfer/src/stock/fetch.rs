@@ -7,12 +7,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use stackferry_volume::block::{BlockIndex, is_zero};
+use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, is_zero};
 use stackferry_volume::{FolderError, HoleMapSource};
 
 use super::command::{self, SFTP_READ};
-use super::line::unless_cancelled;
+use super::line::Pace;
 use super::map::{HoleMap, MapReader};
 use super::run::run;
 use super::sftp::packet::{Attributes, Reply};
@@ -22,6 +23,7 @@ use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
 use crate::receive::Receiver;
+use crate::wait::unless_cancelled;
 use crate::walk::{Step, Walker};
 
 /// What one read asks for, in bytes: with 16 and more in flight the fastest that was measured against OpenSSH.
@@ -82,11 +84,13 @@ fn ask_for_map(
     let ended = match inner.runtime.block_on(running) {
         Ok(ended) => ended,
         Err(error @ (TransferError::Cancelled | TransferError::Unreachable { .. })) => return Err(error),
-        // A host that runs no commands can still be read.
+        // A host that runs no commands can still be read. Only one that says so is not asked again.
         Err(error) => {
-            tracing::debug!(host = inner.address(), error = crate::describe(&error), "no hole map");
-            inner.no_python.store(true, Ordering::Relaxed);
-            return Ok(Asked::default());
+            let refused = matches!(error, TransferError::Refused { .. });
+            inner.no_python.fetch_or(refused, Ordering::Relaxed);
+            let error = crate::describe(&error);
+            tracing::info!(host = inner.address(), path = file.path, error, "no hole map");
+            return Ok(Asked { credentials: u64::from(reader.has_run()), ..Asked::default() });
         }
     };
     if !reader.has_run() {
@@ -140,6 +144,8 @@ fn receive(
             flying: HashMap::new(),
             blocks: HashMap::new(),
             read_bytes: READ_BYTES,
+            pace: None,
+            got: 0,
             most: most_reads(context),
         };
         inner.runtime.block_on(async {
@@ -245,6 +251,9 @@ struct Fetch<'a> {
     blocks: HashMap<BlockIndex, Growing>,
     read_bytes: u32,
     most: usize,
+    /// Since when less than a block came.
+    pace: Option<Pace>,
+    got: u64,
 }
 
 impl Fetch<'_> {
@@ -264,7 +273,18 @@ impl Fetch<'_> {
             let receiver = self.receiver;
             let (number, reply) = self.sftp.next_reply(self.stall, &|| receiver.ended()).await?;
             self.take(number, reply)?;
+            self.keep_pace()?;
         }
+    }
+
+    /// A block's worth has to come in the time that a host has for a block, however small its answers are.
+    fn keep_pace(&mut self) -> Result<(), TransferError> {
+        if self.got >= BLOCK_BYTES {
+            self.pace = None;
+            self.got = 0;
+        }
+        let pace = self.pace.get_or_insert_with(|| self.sftp.pace());
+        self.sftp.keep_pace(pace, self.stall)
     }
 
     /// The next piece to ask for, of at most what one read gives. Holes on the way are told.
@@ -313,6 +333,9 @@ impl Fetch<'_> {
                 let what = format!("it ends before byte {}", block.offset() + part.end as u64);
                 return Err(TransferError::SourceChanged { file: self.file.path.to_owned(), what });
             }
+            Reply::Status { code: Reply::OK, .. } => {
+                return Err(self.sftp.broken_protocol("an answer of success without data to read"));
+            }
             Reply::Status { code, message } => {
                 let source = std::io::Error::other(format!("the host says: {message} (SFTP status {code})"));
                 let offset = block.offset() + part.start as u64;
@@ -328,6 +351,7 @@ impl Fetch<'_> {
         if let Some(place) = growing.bytes.get_mut(got.clone()) {
             place.copy_from_slice(&data);
         }
+        self.got += data.len() as u64;
         growing.missing = growing.missing.saturating_sub(data.len());
         if got.end < part.end {
             let gives = u32::try_from(data.len()).unwrap_or(READ_BYTES);
@@ -337,7 +361,11 @@ impl Fetch<'_> {
         if growing.missing == 0
             && let Some(Growing { bytes, .. }) = self.blocks.remove(&block)
         {
+            let before = Instant::now();
             self.feed.put(Full { block, bytes })?;
+            if let Some(pace) = &mut self.pace {
+                pace.forgive(before.elapsed());
+            }
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use stackferry_volume::{Entry, EntryKind, Folder, FolderError};
 use tokio::sync::Mutex;
 
 use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, SFTP_LOOK, SFTP_READ};
-use super::listing::{FindReader, Wrong};
+use super::listing::{FindReader, MOST_NAMES, Wrong, once_each};
 use super::run::{Ended, run};
 use super::sftp::packet::{Attributes, entry_name};
 use super::sftp::{Sftp, SftpError};
@@ -21,8 +21,8 @@ use crate::error::TransferError;
 
 /// How long a session is kept.
 const MOST_AGE: Duration = Duration::from_secs(240);
-/// How long listing one folder may take.
-const LIST_TIMEOUT: Duration = Duration::from_secs(300);
+/// How many times the patience for an answer all of one question may take: 5 minutes, for a folder of very many files.
+const ANSWERS: u32 = 10;
 /// Why a path is refused that a link leads to.
 const LINKED: &str = "it is or passes a symbolic link";
 
@@ -78,6 +78,10 @@ pub(super) async fn find_way(inner: &Inner) -> Result<Way, TransferError> {
     }
     inner.set_way(Some(Way::Scp));
     Ok(Way::Scp)
+}
+
+fn question_timeout(inner: &Inner) -> Duration {
+    inner.patience.answer.saturating_mul(ANSWERS)
 }
 
 async fn start(inner: &Inner, command: &str) -> Result<Option<Sftp>, TransferError> {
@@ -153,7 +157,7 @@ pub(super) async fn ask_find(
     let path = if asked.is_empty() { format!("{}/", path.trim_end_matches('/')) } else { path.to_owned() };
     let connection = inner.log_in_to_look(&command::find(&inner.root, &path, depth)).await?;
     let mut reader = FindReader::default();
-    let ended = run(inner, connection, LIST_TIMEOUT, &|| false, &mut |data| reader.push(data)).await?;
+    let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| reader.push(data)).await?;
     match reader.finish() {
         Ok(found) if ended.status == Some(0) => Ok(found),
         Ok(_) if ended.status == Some(EXIT_NOTHING) => Ok((None, Vec::new())),
@@ -215,21 +219,22 @@ async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> R
         None => return Err(refused(LINKED).into()),
     }
     let handle = sftp.open_folder(path).await?;
+    let too_many = || TransferError::from(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES });
     let mut entries = Vec::new();
+    let (mut told, mut bytes) = (0, 0);
     while let Some(names) = sftp.read_folder(&handle).await? {
         for (name, mut attributes) in names {
+            // All that is told counts, the folder itself and its parent (2) too.
+            told += 1;
+            bytes += name.len();
+            if told > MAX_FOLDER_ENTRIES + 2 || bytes > MOST_NAMES {
+                return Err(too_many().into());
+            }
             let name = match entry_name(&name) {
                 Ok(Some(name)) => name,
                 Ok(None) => continue,
                 Err(error) => return Err(sftp.broken_protocol(error.to_string()).into()),
             };
-            if entries.len() >= MAX_FOLDER_ENTRIES {
-                return Err(TransferError::from(FolderError::TooMany {
-                    path: asked.to_owned(),
-                    most: MAX_FOLDER_ENTRIES,
-                })
-                .into());
-            }
             // Not every server tells all of every entry.
             if let Ok(text) = std::str::from_utf8(name)
                 && (attributes.mode.is_none() || attributes.bytes.is_none() || attributes.mtime.is_none())
@@ -240,7 +245,7 @@ async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> R
         }
     }
     sftp.close_handle(handle).await?;
-    Ok(entries)
+    Ok(once_each(entries))
 }
 
 async fn read_by_sftp(
@@ -250,13 +255,14 @@ async fn read_by_sftp(
     path: &str,
     limit: usize,
 ) -> Result<Vec<u8>, SftpError> {
-    let bytes = match sftp.look(root, path).await? {
-        Some(attributes) if attributes.is_file() => attributes.bytes.unwrap_or(u64::MAX),
+    let attributes = match sftp.look(root, path).await? {
+        Some(attributes) if attributes.is_file() => attributes,
         found => {
             let why = if found.is_some() { "it is no regular file" } else { LINKED };
             return Err(TransferError::from(FolderError::Refused { path: asked.to_owned(), why }).into());
         }
     };
+    let bytes = attributes.bytes.unwrap_or(u64::MAX);
     let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(limit);
     let handle = sftp.open(path).await?;
     let mut content = Vec::new();
@@ -264,7 +270,12 @@ async fn read_by_sftp(
         let missing = u32::try_from(wanted - content.len()).unwrap_or(u32::MAX);
         let data = sftp.read(&handle, content.len() as u64, missing).await?;
         if data.is_empty() {
-            break;
+            if attributes.bytes.is_none() {
+                break;
+            }
+            let why = format!("it has {bytes} bytes, and ends after {}", content.len());
+            let path = asked.to_owned();
+            return Err(TransferError::from(FolderError::Io { path, source: std::io::Error::other(why) }).into());
         }
         content.extend_from_slice(&data);
     }
@@ -275,7 +286,7 @@ async fn read_by_sftp(
 async fn read_by_head(inner: &Inner, asked: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
     let connection = inner.log_in_to_look(&command::head(&inner.root, path, limit)).await?;
     let mut content = Vec::new();
-    let ended = run(inner, connection, LIST_TIMEOUT, &|| false, &mut |data| {
+    let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| {
         content.extend_from_slice(data);
         if content.len() > limit { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
     })
@@ -298,10 +309,11 @@ async fn read_by_head(inner: &Inner, asked: &str, path: &str, limit: usize) -> R
 
 impl StockFolder {
     fn ask<T>(&self, asked: &str, asking: impl Future<Output = Result<T, SftpError>>) -> Result<T, FolderError> {
-        let limited = async { tokio::time::timeout(LIST_TIMEOUT, asking).await };
+        let after = question_timeout(&self.inner);
+        let limited = async { tokio::time::timeout(after, asking).await };
         let result = self.inner.runtime.block_on(limited).unwrap_or_else(|_| {
             let host = self.inner.address();
-            Err(TransferError::Silent { host, doing: "looking at a folder", after: LIST_TIMEOUT }.into())
+            Err(TransferError::Silent { host, doing: "looking at a folder", after }.into())
         });
         result.map_err(|error| match error.for_path(asked) {
             Ok(error) | Err(TransferError::Folder(error)) => error,

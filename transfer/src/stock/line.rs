@@ -9,19 +9,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
-use stackferry_volume::io::Cancel;
 
 use crate::error::TransferError;
 use crate::ssh::Connection;
 use crate::throttle::Throttle;
+use crate::wait::LOOK;
+use crate::words::clean;
 
-/// How often something that waits looks whether it should end.
-const LOOK: Duration = Duration::from_millis(200);
 /// The most that is kept while something is sent, in bytes: more than is ever asked for at once, which is at most the
 /// largest window of 16 MiB …
 const MOST_BACKLOG_BYTES: usize = 20 << 20;
-/// … and in messages. A host that sends more than was asked, and takes nothing, is given up as silent.
-const MOST_BACKLOG: usize = 4096;
+/// … and in messages: a host that is short of window sends small ones. One that sends more than was asked, and takes nothing, is given up as silent.
+const MOST_BACKLOG: usize = 1 << 16;
 /// The most that is kept of a command's complaints, in bytes.
 const MOST_COMPLAINTS: usize = 1 << 10;
 
@@ -35,6 +34,8 @@ pub(super) struct Line {
     /// Bytes of the channel in both directions.
     pub(super) wire: u64,
     complaints: Vec<u8>,
+    /// For how long the throttle held it back, in all.
+    held: Duration,
     status: Option<u32>,
     over: bool,
 }
@@ -46,8 +47,18 @@ impl Line {
         throttle: Option<Arc<Throttle>>,
     ) -> Self {
         let (read, write) = channel.split();
-        let backlog = VecDeque::new();
-        Self { connection, read, write, backlog, throttle, wire: 0, complaints: Vec::new(), status: None, over: false }
+        Self {
+            connection,
+            read,
+            write,
+            backlog: VecDeque::new(),
+            throttle,
+            wire: 0,
+            complaints: Vec::new(),
+            held: Duration::ZERO,
+            status: None,
+            over: false,
+        }
     }
 
     /// `host:port`.
@@ -133,7 +144,9 @@ impl Line {
                     self.wire += data.len() as u64;
                     if let Some(throttle) = &self.throttle {
                         // While we take nothing, the host can't be blamed for its silence.
-                        since += throttle.take_async(data.len() as u64, ended).await;
+                        let held = throttle.take_async(data.len() as u64, ended).await;
+                        since += held;
+                        self.held += held;
                     }
                     if !data.is_empty() {
                         return Ok(Some(data));
@@ -157,6 +170,17 @@ impl Line {
         TransferError::Silent { host: self.address().to_owned(), doing, after }
     }
 
+    /// Begins to measure how much comes.
+    pub(super) fn pace(&self) -> Pace {
+        Pace { began: Instant::now(), held: self.held }
+    }
+
+    /// A host that sends something all the time, but never enough, is given up as a silent one.
+    pub(super) fn keep_pace(&self, pace: &Pace, doing: &'static str, patience: Duration) -> Result<(), TransferError> {
+        let took = pace.began.elapsed().saturating_sub(self.held.saturating_sub(pace.held));
+        if took > patience.saturating_mul(2) { Err(self.silent(doing, took)) } else { Ok(()) }
+    }
+
     /// Says goodbye.
     pub(super) async fn close(self) {
         // A channel with something unread in it would hold up the goodbye.
@@ -165,33 +189,24 @@ impl Line {
     }
 }
 
+/// Since when something is waited for that has to be whole within twice the patience: a packet, a line, a block. What
+/// the throttle held back does not count against the host.
+pub(super) struct Pace {
+    began: Instant,
+    held: Duration,
+}
+
+impl Pace {
+    /// So much of the time was ours.
+    pub(super) fn forgive(&mut self, ours: Duration) {
+        self.began += ours;
+    }
+}
+
 /// The bytes that a message holds.
 fn length(message: &ChannelMsg) -> usize {
     match message {
         ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => data.len(),
         _ => 0,
-    }
-}
-
-/// A peer's words, fit to be shown: no control characters, not endless.
-pub(super) fn clean(text: &str) -> String {
-    let text: String = text.trim().chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    text.trim().to_owned()
-}
-
-/// Waits, but not on once the end was asked for.
-pub(super) async fn unless_cancelled<T>(
-    cancel: &Cancel,
-    doing: impl Future<Output = Result<T, TransferError>>,
-) -> Result<T, TransferError> {
-    let cancelled = async {
-        while !cancel.is_cancelled() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::select! {
-        biased;
-        () = cancelled => Err(TransferError::Cancelled),
-        done = doing => done,
     }
 }

@@ -1,5 +1,6 @@
 //! What `find` tells of a folder: one record for each entry, ended by NUL, since nothing else can't be in a name.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
@@ -9,6 +10,9 @@ use stackferry_volume::{Entry, EntryKind};
 /// The longest record: six numbers and a name of at most 4 KiB.
 const LONGEST_RECORD: usize = 8 << 10;
 
+/// The most that the names of one folder may have together, in bytes.
+pub(super) const MOST_NAMES: usize = 32 << 20;
+
 /// Takes the output of [`super::command::find`].
 #[derive(Debug, Default)]
 pub(super) struct FindReader {
@@ -16,6 +20,8 @@ pub(super) struct FindReader {
     /// What was asked for: a folder, or one file.
     itself: Option<Entry>,
     entries: Vec<Entry>,
+    /// Bytes of all names.
+    names: usize,
     wrong: Option<Wrong>,
 }
 
@@ -24,7 +30,7 @@ pub(super) struct FindReader {
 pub(super) enum Wrong {
     /// It is not what `find` writes.
     Text,
-    /// It has more than [`MAX_FOLDER_ENTRIES`].
+    /// It has more than [`MAX_FOLDER_ENTRIES`], or longer names than [`MOST_NAMES`].
     TooMany,
 }
 
@@ -53,7 +59,13 @@ impl FindReader {
         match (depth, &self.itself) {
             (0, None) => self.itself = Some(entry),
             (1, Some(_)) if self.entries.len() >= MAX_FOLDER_ENTRIES => return Err(Wrong::TooMany),
-            (1, Some(_)) if is_plain_name(&entry.name) => self.entries.push(entry),
+            (1, Some(_)) if is_plain_name(&entry.name) => {
+                self.names = self.names.saturating_add(entry.name.len());
+                if self.names > MOST_NAMES {
+                    return Err(Wrong::TooMany);
+                }
+                self.entries.push(entry);
+            }
             _ => return Err(Wrong::Text),
         }
         Ok(())
@@ -64,9 +76,19 @@ impl FindReader {
         match self.wrong {
             Some(wrong) => Err(wrong),
             None if !self.record.is_empty() => Err(Wrong::Text),
-            None => Ok((self.itself, self.entries)),
+            None => Ok((self.itself, once_each(self.entries))),
         }
     }
+}
+
+/// Of entries of the same name the first: a folder that changes while it is read may tell one twice, a liar any number.
+pub(super) fn once_each(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let mut names = HashSet::with_capacity(entries.len());
+    let first: Vec<bool> = entries.iter().map(|entry| !entry.utf8 || names.insert(entry.name.as_str())).collect();
+    drop(names);
+    let mut first = first.into_iter();
+    entries.retain(|_| first.next().unwrap_or(true));
+    entries
 }
 
 fn is_plain_name(name: &str) -> bool {
@@ -84,7 +106,7 @@ fn parse(record: &[u8]) -> Option<(u32, Entry)> {
         kind if kind.len() == 1 => EntryKind::Other,
         _ => return None,
     };
-    let bytes: u64 = text()?.parse().ok()?;
+    let bytes: u64 = text()?.parse().ok().filter(|bytes| i64::try_from(*bytes).is_ok())?;
     let blocks: u64 = text()?.parse().ok()?;
     let mtime = timestamp(text()?)?;
     let inode = text()?.parse().ok()?;

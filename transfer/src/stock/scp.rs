@@ -11,13 +11,17 @@ use stackferry_volume::{EntryKind, FolderError, HoleMapSource};
 
 use super::command::{self, ASKED};
 use super::folder::ask_find;
-use super::line::{Line, clean, unless_cancelled};
+use super::line::{Line, Pace};
 use super::writers::{Feed, Full, receive_into};
 use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
 use crate::receive::Receiver;
+use crate::wait::unless_cancelled;
+use crate::words::clean;
 
+/// What the host is waited for.
+const DOING: &str = "sending a file";
 /// The longest control line: mode, length and a name.
 const LONGEST_LINE: usize = 4 << 10;
 /// Exit status of a shell that does not find a command.
@@ -69,12 +73,16 @@ impl Stream<'_> {
     async fn fill(&mut self) -> Result<bool, TransferError> {
         while self.rest.is_empty() {
             let receiver = self.receiver;
-            match self.line.next("sending a file", self.inner.patience.stall, &|| receiver.ended()).await? {
+            match self.line.next(DOING, self.inner.patience.stall, &|| receiver.ended()).await? {
                 Some(data) => self.rest = data,
                 None => return Ok(false),
             }
         }
         Ok(true)
+    }
+
+    fn keep_pace(&self, pace: &Pace) -> Result<(), TransferError> {
+        self.line.keep_pace(pace, DOING, self.inner.patience.stall)
     }
 
     async fn acknowledge(&mut self) -> Result<(), TransferError> {
@@ -99,10 +107,12 @@ impl Stream<'_> {
     /// A line without its end. An error that the host tells ends the copy.
     async fn control_line(&mut self) -> Result<Vec<u8>, TransferError> {
         let mut line = Vec::new();
+        let pace = self.line.pace();
         loop {
             if !self.fill().await? {
                 return Err(self.ended(&line));
             }
+            self.keep_pace(&pace)?;
             let end = self.rest.iter().position(|byte| *byte == b'\n');
             line.extend_from_slice(&self.rest.split_to(end.unwrap_or(self.rest.len())));
             if line.len() > LONGEST_LINE {
@@ -127,7 +137,9 @@ impl Stream<'_> {
             let known = self.file.done.get(block) != BlockState::Unknown;
             let mut bytes = if known { Vec::new() } else { feed.buffer(len) };
             let mut filled = 0;
+            let pace = self.line.pace();
             while filled < len {
+                self.keep_pace(&pace)?;
                 if !self.fill().await? {
                     let what = format!("it ends before byte {}", block.offset() + len as u64);
                     return Err(TransferError::SourceChanged { file: self.file.path.to_owned(), what });

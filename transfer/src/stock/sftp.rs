@@ -9,7 +9,7 @@ use bytes::Bytes;
 use stackferry_volume::FolderError;
 
 use super::folder::no_root;
-use super::line::Line;
+use super::line::{Line, Pace};
 use crate::error::TransferError;
 use crate::ssh::Connection;
 use crate::throttle::Throttle;
@@ -17,6 +17,9 @@ use packet::{Attributes, Inbox, PacketError, Reply, Request};
 
 /// The version that is spoken; every server of OpenSSH speaks it, and only this one.
 const VERSION: u32 = 3;
+/// What a host is waited for.
+const STARTING: &str = "starting SFTP";
+const READING: &str = "reading by SFTP";
 /// The longest handle that the protocol allows, in bytes.
 const MAX_HANDLE: usize = 256;
 
@@ -73,7 +76,7 @@ pub(super) struct OpenHandle(Bytes);
 /// A failure that the host tells is one of the request.
 fn told(reply: Reply) -> Result<Reply, SftpError> {
     match reply {
-        Reply::Status { code, message } if code != 0 => Err(SftpError::Status { code, message }),
+        Reply::Status { code, message } if code != Reply::OK => Err(SftpError::Status { code, message }),
         other => Ok(other),
     }
 }
@@ -93,6 +96,7 @@ impl Sftp {
         let channel = connection.subsystem("sftp").await?;
         let line = Line::new(connection, channel, throttle);
         let mut sftp = Self { line, inbox: Inbox::default(), next_number: 0, patience, true_root: None };
+        let pace = sftp.line.pace();
         sftp.line.put(Request::new(Request::INIT, VERSION).finish(), patience).await?;
         loop {
             match sftp.inbox.next().map_err(|error| sftp.broke(error))? {
@@ -101,8 +105,11 @@ impl Sftp {
                     return Err(sftp.line.broke(format!("it speaks version {other} of SFTP, this program speaks 3")));
                 }
                 Some(_) => return Err(sftp.line.broke("SFTP without a greeting")),
-                None => match sftp.line.next("starting SFTP", patience, ended).await? {
-                    Some(data) => sftp.inbox.push(&data),
+                None => match sftp.line.next(STARTING, patience, ended).await? {
+                    Some(data) => {
+                        sftp.line.keep_pace(&pace, STARTING, patience)?;
+                        sftp.inbox.push(&data);
+                    }
                     None => {
                         sftp.close().await;
                         return Ok(None);
@@ -122,6 +129,14 @@ impl Sftp {
 
     pub(super) fn is_closed(&self) -> bool {
         self.line.is_closed()
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        self.line.pace()
+    }
+
+    pub(super) fn keep_pace(&self, pace: &Pace, patience: Duration) -> Result<(), TransferError> {
+        self.line.keep_pace(pace, READING, patience)
     }
 
     /// Bytes of the channel in both directions.
@@ -153,17 +168,17 @@ impl Sftp {
         patience: Duration,
         ended: &dyn Fn() -> bool,
     ) -> Result<(u32, Reply), TransferError> {
-        let began = std::time::Instant::now();
+        let pace = self.line.pace();
         loop {
             match self.inbox.next().map_err(|error| self.broke(error))? {
                 Some((_, Reply::Version(_))) => return Err(self.line.broke("a second greeting of SFTP")),
                 Some(reply) => return Ok(reply),
-                None => match self.line.next("reading by SFTP", patience, ended).await? {
-                    // Also where something comes, but never a whole packet.
-                    Some(_) if began.elapsed() > patience.saturating_mul(2) => {
-                        return Err(self.line.silent("reading by SFTP", patience));
+                None => match self.line.next(READING, patience, ended).await? {
+                    Some(data) => {
+                        // Also where something comes, but never a whole packet.
+                        self.keep_pace(&pace, patience)?;
+                        self.inbox.push(&data);
                     }
-                    Some(data) => self.inbox.push(&data),
                     None => {
                         let said = self.line.complaints();
                         return Err(self.line.broke(format!("SFTP ended by itself. {said}").trim().to_owned()));
@@ -291,6 +306,10 @@ impl Sftp {
     async fn handle(&mut self, number: u32, request: Request, doing: &str) -> Result<OpenHandle, SftpError> {
         match self.ask(number, request).await? {
             Reply::Handle(handle) if handle.len() <= MAX_HANDLE => Ok(OpenHandle(handle)),
+            Reply::Handle(handle) => {
+                let what = format!("a handle of {} bytes, where {MAX_HANDLE} are allowed", handle.len());
+                Err(self.line.broke(what).into())
+            }
             _ => Err(self.unexpected(doing)),
         }
     }

@@ -98,7 +98,7 @@ fn a_certificate_does_not_write_open_a_shell_or_forward() {
             let output = run(&thief.host, "root", "ssh", &[terminal, "HOST", "id"], &issued);
             assert!(!String::from_utf8_lossy(&output.stdout).contains("uid="), "{}", said(&output));
         }
-        // Forwarding in both directions.
+        // Forwarding in both directions. More of it is in `what_a_certificate_asks_for_beyond_its_command`.
         let local = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         local.set_nonblocking(true).unwrap();
         let target = format!("127.0.0.1:{}", local.local_addr().unwrap().port());
@@ -152,6 +152,10 @@ fn a_certificate_is_refused_late_elsewhere_and_to_others() {
     refused(&thief.issue(&thief.scp(), |order| order.now = ago(-120)), "root", "before its time");
     refused(&thief.issue(&thief.scp(), |order| order.source_address = Some("127.0.0.2")), "root", "from elsewhere");
     refused(&thief.issue(&thief.scp(), |_| {}), "backup", "as another user");
+    let mine = thief.issue(&thief.scp(), |_| {});
+    let elsewhere = run(&thief.host, "root", "ssh", &["-b", "127.0.0.2", "HOST"], &mine);
+    assert_eq!(elsewhere.status.code(), Some(255), "a thief at another address: {}", said(&elsewhere));
+    assert!(thief.host.log().contains("not from a permitted source address (127.0.0.2)"));
     refused(&thief.issue(&thief.scp(), |order| order.user = "backup"), "root", "as another user than was told");
     let log = thief.host.log();
     for words in

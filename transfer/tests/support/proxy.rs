@@ -1,7 +1,9 @@
-//! A TCP proxy that cuts the line or flips a bit.
+//! A TCP proxy that cuts the line, flips a bit, stalls or is slow.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
@@ -9,6 +11,12 @@ pub(crate) enum Fault {
     Cut(u64),
     /// One bit of the byte at this place from the server is another one.
     Flip(u64),
+    /// After so many bytes from the server nothing passes any more, in this direction; the connection stays.
+    #[allow(dead_code, reason = "not every test program has it")]
+    Stall(u64),
+    /// No more than so many bytes from the server pass in a second.
+    #[allow(dead_code, reason = "not every test program has it")]
+    Slow(u64),
 }
 
 /// Listens in front of `server`. The fault happens on the connection of this number, from 0; the others are left alone.
@@ -29,8 +37,9 @@ pub(crate) fn proxy(server: SocketAddr, fault: Fault, connection: usize) -> Sock
 }
 
 fn forward(mut from: TcpStream, mut to: TcpStream, fault: Option<Fault>) {
-    let mut buffer = vec![0u8; 64 << 10];
-    let mut passed = 0u64;
+    let size = if let Some(Fault::Slow(rate)) = fault { usize::try_from(rate / 20 + 1).unwrap() } else { 64 << 10 };
+    let mut buffer = vec![0u8; size.min(64 << 10)];
+    let (began, mut passed) = (Instant::now(), 0u64);
     while let Ok(got @ 1..) = from.read(&mut buffer) {
         let mut piece = &mut buffer[..got];
         let end = passed + got as u64;
@@ -40,6 +49,16 @@ fn forward(mut from: TcpStream, mut to: TcpStream, fault: Option<Fault>) {
             }
             Some(Fault::Cut(at)) if end > at => {
                 piece = &mut piece[..usize::try_from(at.saturating_sub(passed)).unwrap()];
+            }
+            Some(Fault::Stall(at)) if end > at => {
+                // What comes is taken and thrown away, until one side goes.
+                while let Ok(1..) = from.read(&mut buffer) {}
+                break;
+            }
+            Some(Fault::Slow(rate)) => {
+                let due = Duration::from_secs_f64(end as f64 / rate as f64);
+                let (_keep, nothing) = channel::<()>();
+                let _ = nothing.recv_timeout(due.saturating_sub(began.elapsed()));
             }
             _ => {}
         }

@@ -90,6 +90,7 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
+    pub(crate) const OK: u32 = 0;
     pub(crate) const EOF: u32 = 1;
     pub(crate) const NO_SUCH_FILE: u32 = 2;
     pub(crate) const DENIED: u32 = 3;
@@ -104,6 +105,8 @@ pub(crate) enum PacketError {
     Kind(u8),
     #[error("an SFTP packet that is cut or has something behind its end")]
     Cut,
+    #[error("a file of {0} bytes, which no system can have")]
+    Bytes(u64),
     #[error("a name in a folder that is empty, too long, or has a slash or NUL in it")]
     Name,
 }
@@ -146,7 +149,7 @@ fn parse(mut packet: Bytes) -> Result<(u32, Reply), PacketError> {
             let code = u32_of(&mut packet)?;
             // Some servers leave the words out.
             let message = if packet.is_empty() { Bytes::new() } else { text_of(&mut packet)? };
-            let message = super::super::line::clean(&String::from_utf8_lossy(&message));
+            let message = crate::words::clean(&String::from_utf8_lossy(&message));
             return Ok((number, Reply::Status { code, message }));
         }
         102 => Reply::Handle(text_of(&mut packet)?),
@@ -201,7 +204,11 @@ fn attributes_of(packet: &mut Bytes) -> Result<Attributes, PacketError> {
     let flags = u32_of(packet)?;
     let mut attributes = Attributes::default();
     if flags & SIZE != 0 {
-        attributes.bytes = Some(packet.try_get_u64().map_err(|_| PacketError::Cut)?);
+        let bytes = packet.try_get_u64().map_err(|_| PacketError::Cut)?;
+        if i64::try_from(bytes).is_err() {
+            return Err(PacketError::Bytes(bytes));
+        }
+        attributes.bytes = Some(bytes);
     }
     if flags & OWNER != 0 {
         u32_of(packet)?;
@@ -267,6 +274,8 @@ mod tests {
         assert_eq!(read(&packet(103, 1, b"\0\0\0\x01ab")), Err(PacketError::Cut));
         assert_eq!(read(&packet(104, 1, b"\xff\xff\xff\xff")), Err(PacketError::Cut));
         assert_eq!(read(&packet(105, 1, b"\x80\0\0\0\xff\xff\xff\xff")), Err(PacketError::Cut));
+        let endless = b"\0\0\0\x01\xff\xff\xff\xff\xff\xff\xff\xff";
+        assert_eq!(read(&packet(105, 1, endless)), Err(PacketError::Bytes(u64::MAX)));
         for bad in [&b""[..], b"a/b", b"../x", b"a\0b", &[b'x'; 4097]] {
             assert_eq!(entry_name(&Bytes::copy_from_slice(bad)), Err(PacketError::Name));
         }

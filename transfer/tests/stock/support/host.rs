@@ -46,7 +46,7 @@ impl Drop for Host {
     }
 }
 
-fn write_key(path: &Path, comment: &str) -> String {
+pub(super) fn write_key(path: &Path, comment: &str) -> String {
     let key = new_key(comment);
     std::fs::write(path, key.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap().as_bytes()).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
