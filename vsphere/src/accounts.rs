@@ -47,7 +47,13 @@ pub(crate) async fn grant_admin(session: Arc<Session>, host: &Moid, name: &str) 
 
 pub(crate) async fn remove(session: Arc<Session>, host: &Moid, name: &str) -> Result<bool, VsphereError> {
     // An entry of an account that is gone would stay in the host's list for ever. Whether it was there does not matter.
-    if let Err(error) = change_mode(&session, host, name, "accessNone").await {
+    let taken = match change_mode(&session, host, name, "accessNone").await {
+        Err(error) if error.is_not_supported() && !session.about().is_vcenter => {
+            remove_permission(&session, name).await
+        }
+        outcome => outcome,
+    };
+    if let Err(error) = taken {
         if error.is_expired() {
             return Err(error);
         }
@@ -130,6 +136,20 @@ async fn set_permission(session: &Session, name: &str) -> Result<(), VsphereErro
                 writer.text("roleId", ADMINISTRATOR);
                 writer.text("propagate", "true");
             });
+        })
+        .await
+        .map(|_| ())
+}
+
+async fn remove_permission(session: &Session, name: &str) -> Result<(), VsphereError> {
+    let call = "RemoveEntityPermission";
+    let content = session.content();
+    let manager = content.authorization.as_ref().ok_or_else(|| session.asked(call).not_supported())?;
+    session
+        .call(call, manager, |writer| {
+            writer.object("entity", &content.root.kind, &content.root.value);
+            writer.text("user", name);
+            writer.text("isGroup", "false");
         })
         .await
         .map(|_| ())

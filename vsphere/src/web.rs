@@ -37,6 +37,8 @@ pub struct WebClient {
     system: Arc<str>,
     base: Arc<Url>,
     client: reqwest::Client,
+    /// How long a streamed answer may pause.
+    idle: Duration,
 }
 
 impl WebClient {
@@ -67,7 +69,7 @@ impl WebClient {
             .user_agent(concat!("stackferry/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| WebError::Trust { system: system.to_owned(), why: error::innermost(&error) })?;
-        Ok(Self { system: system.into(), base: Arc::new(url), client })
+        Ok(Self { system: system.into(), base: Arc::new(url), client, idle: IDLE })
     }
 
     /// How errors call the system.
@@ -117,7 +119,7 @@ impl WebClient {
         let request = request.build(url).map_err(|what| self.bad_request(what))?;
         let response =
             self.client.execute(request).await.map_err(|error| error::classify(&self.system, error, "asked"))?;
-        Ok(Streaming::new(Arc::clone(&self.system), response))
+        Ok(Streaming::new(Arc::clone(&self.system), response, self.idle))
     }
 
     /// The address of `path` below the base. What the URL standard would rewrite (a space, `..`, a backslash) is refused:

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 use reqwest::header::HeaderMap;
 
-use super::{IDLE, WebError, error};
+use super::{WebError, error};
 
 /// How much room is made before anything came, in bytes: a server's word about the length is not taken for more.
 const FIRST_ROOM: u64 = 64 * 1024;
@@ -74,11 +75,12 @@ pub struct Streaming {
     response: Response,
     limit: u64,
     read: u64,
+    idle: Duration,
 }
 
 impl Streaming {
-    pub(super) fn new(system: Arc<str>, response: Response) -> Self {
-        Self { system, response, limit: u64::MAX, read: 0 }
+    pub(super) fn new(system: Arc<str>, response: Response, idle: Duration) -> Self {
+        Self { system, response, limit: u64::MAX, read: 0, idle }
     }
 
     pub(super) fn set_limit(&mut self, limit: u64) {
@@ -119,10 +121,10 @@ impl Streaming {
     /// # Errors
     /// Nothing came for 30 s, the connection broke before the end, or the body is longer than the limit.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, WebError> {
-        let system = Arc::clone(&self.system);
-        tokio::time::timeout(IDLE, self.next())
+        let (system, idle) = (Arc::clone(&self.system), self.idle);
+        tokio::time::timeout(idle, self.next())
             .await
-            .map_err(|_| WebError::Silent { system: system.to_string(), seconds: IDLE.as_secs() })?
+            .map_err(|_| WebError::Silent { system: system.to_string(), seconds: idle.as_secs() })?
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, WebError> {

@@ -244,6 +244,17 @@ async fn an_answer_has_its_limits() {
     let error = slow.client(trust()).send(brief).await.unwrap_err();
     assert!(matches!(error, WebError::Silent { .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Transient);
+
+    let mut client = slow.client(trust());
+    client.idle = Duration::from_millis(100);
+    let mut streaming = client.stream(Request::get("/")).await.unwrap();
+    let error = loop {
+        match streaming.chunk().await {
+            Ok(chunk) => assert!(chunk.is_some(), "a body that stopped passed for whole"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, WebError::Silent { .. }), "{error:?}");
 }
 
 #[tokio::test]
