@@ -203,6 +203,16 @@ async fn an_authority_vouches_for_its_own_names_and_dates_only() {
     let error = old_server.client(old_ca).send(Request::get("/")).await.unwrap_err();
     assert_eq!(why(error), "it has expired");
 
+    // A certificate that signed itself, as appliances have it from the start.
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let own = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let own = Identity { certificate: own.der().clone(), key: own.key().serialize_der(), authority: own.pem() };
+    let own_server = Server::start(&own, REPLY).await;
+    let error = own_server.client(Trust::Ca(file("own", &own.authority))).send(Request::get("/")).await.unwrap_err();
+    assert!(why(error).contains("name it by its fingerprint"));
+    own_server.client(Trust::Fingerprint(fingerprint(&own))).send(Request::get("/")).await.unwrap();
+
     let make = |trust| WebClient::new("system one", "https://127.0.0.1", trust).unwrap_err();
     for path in [file("text", "no certificate"), folder.path().join("nowhere")] {
         assert!(matches!(make(Trust::Ca(path)), WebError::Trust { .. }));

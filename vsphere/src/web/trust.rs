@@ -193,6 +193,10 @@ fn words(wrong: &CertificateError) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is for another name".to_owned()
         }
+        // What an appliance gives that signed its own certificate; the library has no word of its own for it.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "it is an authority's own, which is not for servers: name it by its fingerprint".to_owned()
+        }
         other => other.to_string(),
     }
 }
