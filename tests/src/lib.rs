@@ -3,6 +3,7 @@
 //! Everything here serves the tests and the demonstration: it builds what an App Volumes site has on its
 //! datastores, and checks that what came back is the same. It must never write outside the folders it is given.
 
+pub mod avm;
 pub mod check;
 pub mod demo;
 pub mod disk;

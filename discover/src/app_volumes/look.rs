@@ -47,6 +47,8 @@ impl<'a> Look<'a> {
 
     pub(super) async fn make(mut self, name: &str, site: &SiteName) -> Result<Report, ManagerError> {
         let version = self.version().await?;
+        // A login that fails is the end of the look, also where the first list is one that may be missing.
+        self.asker.session.open(&self.asker.run).await?;
         let (datastores, folders) = self.datastores().await?;
         let stores = datastores_digest(&datastores);
         let groups = self.groups(stores).await?;

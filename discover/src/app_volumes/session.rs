@@ -83,6 +83,11 @@ impl Session {
         self.state.lock().await.refused.is_some()
     }
 
+    /// Logs in, unless there is a session.
+    pub(super) async fn open(&self, run: &Run) -> Result<(), ManagerError> {
+        self.cookie(run, None).await.map(|_| ())
+    }
+
     /// Asks without a login, which `…/version` does not need.
     pub(super) async fn ask_openly(&self, run: &Run, ask: Ask) -> Result<Answer, ManagerError> {
         let request = Request::get(ask.path()).limit(ask.limit());

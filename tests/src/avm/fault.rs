@@ -1,0 +1,26 @@
+//! What can be wrong with an answer.
+
+use std::time::Duration;
+
+/// How an answer is spoilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// HTTP 500, with the text of a real one.
+    ServerError,
+    /// HTTP 403, as for a user without the right.
+    Denied,
+    /// HTTP 404.
+    NotFound,
+    /// The page of a portal, with HTTP 200.
+    WebPage,
+    /// A redirect to a login page.
+    Redirect,
+    /// The right answer, without its second half.
+    Truncated,
+    /// The right answer, this much later.
+    Slow(Duration),
+    /// The right head and the first bytes of the body, and then the connection is closed.
+    Cut,
+    /// An answer of so many bytes.
+    Huge(usize),
+}

@@ -1,0 +1,247 @@
+//! Everything that can be wrong with a manager: told by name, with what to do, and never made worse.
+
+use std::time::{Duration, Instant};
+
+use stackferry_config::Secret;
+use stackferry_discover::app_volumes::{Limits, Manager, ManagerError, VolumeFamily};
+use stackferry_tests::avm::{AvmVersion, Fault};
+use stackferry_volume::SiteName;
+use stackferry_vsphere::web::{Retry, WebError};
+
+use super::support::*;
+
+#[test]
+fn a_session_that_ends_in_the_middle_costs_one_new_login() {
+    for version in [AvmVersion::V2_17, AvmVersion::V4_15] {
+        let whole = {
+            let double = start(version);
+            look(&manager(&double), 0);
+            double.asked().len()
+        };
+        for after in 0..whole {
+            let double = start(version);
+            double.expire_after(after);
+            let report = look(&manager(&double), 0);
+            assert!(report.complete && report.problems.is_empty(), "{after}: {:?}", report.problems);
+            assert!(double.logins().0 <= 2 && double.logins().1 == 0, "{after}: {:?}", double.logins());
+        }
+    }
+}
+
+#[test]
+fn the_session_is_kept_from_look_to_look_and_renewed_once() {
+    let double = start(AvmVersion::V4_15);
+    let manager = manager(&double);
+    for minutes in 0..3 {
+        look(&manager, minutes);
+    }
+    assert_eq!(double.logins(), (1, 0));
+    double.expire();
+    look(&manager, 4);
+    assert_eq!(double.logins(), (2, 0));
+}
+
+#[test]
+fn a_manager_that_always_says_no_gets_one_new_login_and_an_error() {
+    let double = start(AvmVersion::V2_17);
+    double.fail("/cv_api/appstacks", Fault::Denied);
+    let error = run_look(&manager(&double), 0).unwrap_err();
+    assert!(matches!(error, ManagerError::Denied { path: "/cv_api/appstacks", .. }), "{error:?}");
+    assert_eq!((double.logins(), error.retry()), ((2, 0), Retry::Permanent));
+    assert_eq!(double.count("GET /cv_api/appstacks"), 2);
+}
+
+#[test]
+fn a_wrong_password_is_tried_once_until_there_is_another() {
+    let double = start(AvmVersion::V4_15);
+    let manager = manager_with(&double, "wrong", Limits::default());
+    for minutes in 0..3 {
+        let error = run_look(&manager, minutes).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r"App Volumes avm1 refuses the login of CORP\svc-stackferry: Invalid user name or password"
+        );
+        assert_eq!(error.retry(), Retry::Permanent);
+        assert!(error.hint().contains("DOMAIN\\user") && !format!("{error:?}{}", error.hint()).contains("wrong"));
+    }
+    assert_eq!(double.logins(), (0, 1));
+    assert!(run(manager.is_refused()));
+    assert!(run(manager.disable(&[1, 2])).iter().all(|(_, result)| result.is_err()));
+    assert_eq!(double.logins(), (0, 1), "the guard does not try it either");
+    run(manager.set_password(Secret::new("right".to_owned())));
+    assert_eq!(look(&manager, 5).volumes.len(), 5);
+    assert_eq!(double.logins(), (1, 1));
+}
+
+#[test]
+fn a_login_that_fails_for_another_reason_is_tried_again() {
+    for fault in [Fault::ServerError, Fault::Cut, Fault::WebPage] {
+        let double = start(AvmVersion::V2_17);
+        double.fail_times("/cv_api/sessions", fault, 1);
+        let manager = manager(&double);
+        // A web page has the cookie of nobody.
+        assert!(run_look(&manager, 0).is_err(), "{fault:?}");
+        assert!(!run(manager.is_refused()), "{fault:?}");
+        assert_eq!(look(&manager, 1).volumes.len(), 4, "{fault:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_none_is_an_error_with_a_way_out() {
+    type Check = fn(&ManagerError) -> bool;
+    let bad: [(Fault, Retry, Check); 6] = [
+        (Fault::WebPage, Retry::Permanent, |error| matches!(error, ManagerError::WebPage { .. })),
+        (Fault::Truncated, Retry::Transient, |error| matches!(error, ManagerError::BadAnswer { .. })),
+        (Fault::ServerError, Retry::Transient, |error| matches!(error, ManagerError::Status { status: 500, .. })),
+        (Fault::Redirect, Retry::Permanent, |error| matches!(error, ManagerError::Status { status: 302, .. })),
+        (Fault::Cut, Retry::Transient, |error| {
+            matches!(error, ManagerError::Web { source: WebError::Broken { .. }, .. })
+        }),
+        (Fault::Huge(70 << 20), Retry::Permanent, |error| {
+            matches!(error, ManagerError::Web { source: WebError::TooLong { .. }, .. })
+        }),
+    ];
+    for (version, path) in [(AvmVersion::V2_17, "/cv_api/writables"), (AvmVersion::V4_15, "/app_volumes/app_packages")]
+    {
+        let double = start(version);
+        let manager = manager(&double);
+        for (fault, retry, is_right) in bad {
+            double.fail(path, fault);
+            let error = run_look(&manager, 0).unwrap_err();
+            assert!(is_right(&error), "{fault:?}: {error:?}");
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let text = format!("{error} {cause}");
+            assert!(text.contains("avm1") && text.contains(path), "{text}");
+            assert!(!error.hint().is_empty() && error.retry() == retry, "{fault:?}: {}", error.hint());
+            double.heal();
+        }
+        assert_eq!(look(&manager, 1).volumes.len(), if version.is_four() { 5 } else { 4 });
+    }
+}
+
+#[test]
+fn what_only_adds_may_be_missing_and_is_told() {
+    for path in [
+        "/cv_api/storages",
+        "/cv_api/datastores",
+        "/cv_api/storage_groups",
+        "/cv_api/storage_groups/{id}",
+        "/cv_api/assignments",
+        "/app_volumes/app_assignments",
+    ] {
+        let double = start(AvmVersion::V4_15);
+        double.fail(path, Fault::ServerError);
+        let report = look(&manager(&double), 0);
+        assert_eq!((report.volumes.len(), report.complete), (5, true), "{path}");
+        assert_eq!(report.problems.len(), 1, "{path}: {:?}", report.problems);
+        let problem = &report.problems[0];
+        assert!(problem.subject == "App Volumes avm1" && problem.text.contains("HTTP 500"), "{problem:?}");
+        assert!(!problem.hint.is_empty());
+        // What an older manager does not have is no problem.
+        double.heal();
+        double.fail(path, Fault::NotFound);
+        assert!(look(&manager(&double), 0).problems.is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn a_detail_that_fails_leaves_what_is_known_and_is_asked_again() {
+    let double = start(AvmVersion::V2_17);
+    let manager = manager(&double);
+    double.fail("/cv_api/appstacks/{id}/files", Fault::ServerError);
+    let report = look(&manager, 0);
+    assert!(!report.complete, "nobody knows where its AppStacks lie");
+    assert_eq!((report.volumes.len(), report.problems.len()), (4, 1));
+    assert!(report.problems[0].text.contains("2 volumes"), "{:?}", report.problems);
+    double.heal();
+    let report = look(&manager, 1);
+    assert!(report.complete && report.problems.is_empty());
+
+    // Once known, it stays known when it can't be asked.
+    double.fail("/cv_api/appstacks/{id}", Fault::Truncated);
+    let report = look(&manager, 90);
+    assert!(report.complete);
+    assert_eq!(report.problems.len(), 1);
+    assert_eq!(volume(&report, VolumeFamily::AppStack, "R&D <beta>").places.len(), 2);
+}
+
+#[test]
+fn a_manager_whose_details_all_fail_is_left_in_peace() {
+    let double = start(AvmVersion::V2_17);
+    double.change(|site| {
+        for number in 0..50 {
+            site.appstack(&format!("App {number}"), "nfs01", &format!("cloudvolumes/apps/{number}.vmdk"), "");
+        }
+    });
+    double.fail("/cv_api/appstacks/{id}", Fault::ServerError);
+    let report = look(&manager(&double), 0);
+    assert_eq!((report.volumes.len(), report.complete), (54, false));
+    assert!(double.details() <= 12, "{} details", double.details());
+    assert!(report.problems[0].text.contains("52 volumes"), "{:?}", report.problems);
+}
+
+#[test]
+fn a_volume_that_goes_during_the_look_is_left_out() {
+    let double = start(AvmVersion::V4_15);
+    double.fail("/app_volumes/app_packages/{id}/files", Fault::NotFound);
+    double.fail("/app_volumes/app_packages/{id}", Fault::NotFound);
+    double.fail("/cv_api/appstacks/{id}", Fault::NotFound);
+    let report = look(&manager(&double), 0);
+    assert_eq!((report.volumes.len(), report.complete, report.problems.len()), (2, true, 0));
+}
+
+#[test]
+fn a_slow_manager_is_waited_for_only_so_long() {
+    let double = start(AvmVersion::V2_17);
+    let short = Duration::from_millis(300);
+    let began = Instant::now();
+    double.fail("/cv_api/writables", Fault::Slow(Duration::from_secs(60)));
+    let manager = manager_with(&double, "right", Limits { request: short, look: Duration::from_secs(60) });
+    let error = run_look(&manager, 0).unwrap_err();
+    assert!(matches!(error, ManagerError::Web { source: WebError::Silent { .. }, .. }), "{error:?}");
+    assert_eq!(error.retry(), Retry::Transient);
+
+    let manager = manager_with(&double, "right", Limits { request: Duration::from_secs(60), look: short });
+    let error = run_look(&manager, 0).unwrap_err();
+    assert!(matches!(error, ManagerError::TooSlow { .. }), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_certificate_is_known_by_its_fingerprint_or_its_authority_only() {
+    let double = start(AvmVersion::V4_15);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, double.ca_pem()).unwrap();
+    let other = start(AvmVersion::V2_17);
+    let other_ca = folder.path().join("other.pem");
+    std::fs::write(&other_ca, other.ca_pem()).unwrap();
+    let manager = |trust: serde_json::Value| {
+        let entry = entry(&double, trust);
+        let password = Secret::new("right".to_owned());
+        Manager::new(&entry, SiteName("dc1".to_owned()), password, Limits::default()).unwrap()
+    };
+    assert_eq!(look(&manager(serde_json::json!({ "ca": ca })), 0).volumes.len(), 5);
+    double.forget();
+    for trust in [
+        serde_json::json!({}),
+        serde_json::json!({ "ca": other_ca }),
+        serde_json::json!({ "fingerprint": other.fingerprint() }),
+    ] {
+        let error = run_look(&manager(trust.clone()), 0).unwrap_err();
+        assert!(matches!(error, ManagerError::Web { source: WebError::Certificate { .. }, .. }), "{trust}: {error:?}");
+        assert_eq!(error.retry(), Retry::Permanent);
+        assert!(error.hint().contains("fingerprint"), "{}", error.hint());
+    }
+    assert!(double.asked().is_empty(), "nothing is sent to who is not known, a password least of all");
+}
+
+#[test]
+fn a_manager_that_is_not_there_is_told_as_such() {
+    let double = start(AvmVersion::V2_17);
+    let manager = manager(&double);
+    drop(double);
+    let error = run_look(&manager, 0).unwrap_err();
+    assert!(matches!(error, ManagerError::Web { source: WebError::Unreachable { .. }, .. }), "{error:?}");
+    assert_eq!(error.retry(), Retry::Transient);
+}
