@@ -4,6 +4,7 @@
 //! and the request goes out again. A login that was refused is never tried again with the same password: five wrong ones
 //! lock an account in most directories.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -46,11 +47,19 @@ pub(super) struct Run {
     whole: Duration,
     began: Instant,
     logged_in_again: AtomicBool,
+    /// Why a login failed. Those who waited for it share its failure instead of trying one after the other.
+    login_failed: OnceLock<ManagerError>,
 }
 
 impl Run {
     pub(super) fn new(request: Duration, whole: Duration) -> Self {
-        Self { request, whole, began: Instant::now(), logged_in_again: AtomicBool::new(false) }
+        Self {
+            request,
+            whole,
+            began: Instant::now(),
+            logged_in_again: AtomicBool::new(false),
+            login_failed: OnceLock::new(),
+        }
     }
 }
 
@@ -159,7 +168,13 @@ impl Session {
             }
             tracing::debug!(system = self.system(), "the session ended: logging in again");
         }
-        let cookie = self.login(run, &mut state).await?;
+        if let Some(error) = run.login_failed.get() {
+            return Err(error.clone());
+        }
+        let cookie = match self.login(run, &mut state).await {
+            Ok(cookie) => cookie,
+            Err(error) => return Err(run.login_failed.get_or_init(|| error).clone()),
+        };
         state.login += 1;
         state.cookie = Some(cookie.clone());
         Ok((cookie, state.login))

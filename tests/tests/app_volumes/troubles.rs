@@ -87,6 +87,30 @@ fn a_login_that_fails_for_another_reason_is_tried_again() {
 }
 
 #[test]
+fn a_new_login_that_fails_is_not_tried_by_each_request_again() {
+    let double = start(AvmVersion::V4_15);
+    let manager = manager(&double);
+    look(&manager, 0);
+    double.expire();
+    double.forget();
+    double.fail("/cv_api/sessions", Fault::ServerError);
+    let error = run_look(&manager, 1).unwrap_err();
+    assert!(matches!(error, ManagerError::Status { path: "/cv_api/sessions", status: 500, .. }), "{error:?}");
+    assert_eq!(double.count("POST /cv_api/sessions"), 1);
+    double.heal();
+    assert_eq!(look(&manager, 2).volumes.len(), 5);
+
+    // The same while details are asked, four at once.
+    double.forget();
+    double.change(|site| site.storage("vmfs01", "VMFS", true).present = false);
+    double.fail("/cv_api/appstacks/{id}", Fault::Denied);
+    double.fail("/cv_api/sessions", Fault::ServerError);
+    let report = look(&manager, 3);
+    assert_eq!((report.problems.len(), report.complete), (1, true));
+    assert_eq!(double.count("POST /cv_api/sessions"), 1);
+}
+
+#[test]
 fn an_answer_that_is_none_is_an_error_with_a_way_out() {
     type Check = fn(&ManagerError) -> bool;
     let bad: [(Fault, Retry, Check); 6] = [
