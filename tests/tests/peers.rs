@@ -8,5 +8,6 @@ mod peers {
     mod accounts;
     mod files;
     mod inventory;
+    mod shell;
     mod soap;
 }

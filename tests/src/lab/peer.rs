@@ -14,10 +14,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::{At, LabError};
-use crate::tools::{failure, find};
+use crate::tools::{failure, find, wait_until};
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take to end.
+const PARTING: Duration = Duration::from_secs(10);
 /// How much of what it complains of is kept, in bytes.
 const MOST_COMPLAINT: usize = 1 << 20;
 /// Where Debian puts the sources of Go libraries.
@@ -191,8 +193,14 @@ impl Peer {
 }
 
 impl Drop for Peer {
+    /// It is given time to end what it has started itself.
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        self.talk.lock().unwrap_or_else(PoisonError::into_inner).stdin = None;
+        let child = &mut self.child;
+        let ended = wait_until("the end of a stand-in", PARTING, || Ok(!matches!(child.try_wait(), Ok(None))));
+        if ended.is_err() {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }

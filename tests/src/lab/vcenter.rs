@@ -89,7 +89,7 @@ pub struct Host {
     pub listen: String,
     /// Root's password.
     pub root_password: String,
-    /// The Unix socket that is told of accounts and services (see `hosts.go`).
+    /// The Unix socket that is told of accounts and services: [`super::Esxi::hook`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<PathBuf>,
     /// `lockdownNormal`, `lockdownStrict`, or none if it is empty.
