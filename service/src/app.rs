@@ -5,6 +5,7 @@
 mod adopt;
 pub(crate) mod grants;
 mod sources;
+mod systems;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,9 +27,12 @@ use tokio::runtime::Handle;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 
+use systems::Systems;
+
 pub use adopt::{Adopted, vault_volume, vault_volumes, version_row};
 pub use sources::Source;
 pub(crate) use sources::config_kind;
+pub use systems::Told;
 
 /// The program and its version, as it writes itself into manifests.
 pub const PROGRAM: &str = concat!("stackferry ", env!("CARGO_PKG_VERSION"));
@@ -48,6 +52,7 @@ struct Parts {
     descriptors_loaded: AtomicBool,
     metrics: Metrics,
     throttle: Option<Arc<Throttle>>,
+    systems: Systems,
     clock: Clock,
     cancel: Cancel,
 }
@@ -93,6 +98,7 @@ impl App {
             descriptors_loaded: AtomicBool::new(false),
             metrics,
             throttle,
+            systems: Systems::default(),
             clock,
             cancel,
         })))

@@ -7,6 +7,7 @@
 mod code;
 mod from_catalog;
 mod from_config;
+mod from_systems;
 mod from_transfer;
 mod from_vault;
 mod render;

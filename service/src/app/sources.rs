@@ -1,10 +1,12 @@
 //! The configured datastores, and how each is looked at and read.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 use stackferry_config::{Datastore, HostPort, HostTrust, Route, RouteKind};
+use stackferry_discover::view::is_within;
 use stackferry_discover::{DatastoreView, FolderSpec};
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::{EndpointClient, EndpointFolder};
@@ -13,7 +15,7 @@ use stackferry_transfer::stock::{SourceAddress, StockClient};
 use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
 
-use super::App;
+use super::{App, Told};
 use crate::problem::{Code, Problem};
 
 /// From where a host's certificates may be used.
@@ -143,7 +145,7 @@ impl App {
     /// A configured datastore as discovery wants it; one that can't be reached is looked at all the same, and says so.
     /// Blocks.
     #[must_use]
-    pub fn view(&self, rank: usize, datastore: &Datastore) -> DatastoreView {
+    pub fn view(&self, rank: usize, datastore: &Datastore, told: &Told) -> DatastoreView {
         let (folder, datastore_type): (Arc<dyn Folder>, _) = match self.source(datastore) {
             Ok(source) => (source.folder(), source.datastore_type()),
             Err(problem) => {
@@ -151,17 +153,16 @@ impl App {
                 (Arc::new(Unreachable { datastore: datastore.name.to_string(), why }), None)
             }
         };
-        let folders = datastore
-            .folders
-            .iter()
-            .map(|folder| FolderSpec { path: folder.path.as_str().to_owned(), kind: folder.kind.map(kind) });
+        let site = SiteName(datastore.site.as_str().to_owned());
+        let told_type = told.datastore_type(&site, datastore.name.as_str());
+        let folders = folders(datastore, &site, told);
         DatastoreView {
-            site: SiteName(datastore.site.as_str().to_owned()),
+            site,
             name: datastore.name.to_string(),
             rank,
-            datastore_type,
+            datastore_type: told_type.or(datastore_type),
             folder,
-            folders: folders.collect(),
+            folders,
             settle: SignedDuration::try_from(self.config().schedule.settle.duration()).unwrap_or(SignedDuration::ZERO),
         }
     }
@@ -174,6 +175,40 @@ impl App {
             .iter()
             .find(|datastore| datastore.site.as_str() == site.0 && datastore.name.as_str() == name)
     }
+}
+
+/// The folders of a datastore that are looked through: those of the configuration, those that App Volumes keeps volumes in
+/// by default, and those where it says that volumes lie. App Volumes' word for what lies in one wins over its name.
+fn folders(datastore: &Datastore, site: &SiteName, told: &Told) -> Vec<FolderSpec> {
+    let configured = datastore.folders.iter();
+    let mut specs: Vec<FolderSpec> = configured
+        .map(|folder| FolderSpec { path: folder.path.as_str().to_owned(), kind: folder.kind.map(kind) })
+        .collect();
+    let reports = told.managers.iter().filter(|view| view.site == *site).filter_map(|view| view.report.as_ref().ok());
+    let mut named: BTreeMap<String, BTreeSet<Kind>> = BTreeMap::new();
+    for report in reports {
+        let is_known = report.datastores.iter().any(|one| one.name == datastore.name.as_str());
+        for (folder, kind) in report.folders.iter().filter(|_| is_known) {
+            named.entry(folder.trim_matches('/').to_owned()).or_default().insert(*kind);
+        }
+        for volume in &report.volumes {
+            for place in volume.places.iter().filter(|place| place.datastore == datastore.name.as_str()) {
+                named.entry(place.folder.trim_matches('/').to_owned()).or_default().insert(volume.kind);
+            }
+        }
+    }
+    for (path, kinds) in named {
+        // Where several kinds lie side by side, each volume's own is told by App Volumes.
+        let mut kinds = kinds.into_iter();
+        let kind = kinds.next().filter(|_| kinds.next().is_none());
+        match specs.iter_mut().find(|spec| spec.path == path) {
+            Some(spec) => spec.kind = spec.kind.or(kind),
+            // A sub-folder of one that is looked through comes with it.
+            None if specs.iter().any(|spec| spec.kind == kind && is_within(&path, &spec.path)) => {}
+            None => specs.push(FolderSpec { path, kind }),
+        }
+    }
+    specs
 }
 
 /// The configuration's word for a kind, as the other rooms know it.

@@ -1,7 +1,7 @@
 //! One discovery round: all datastores are scanned at once, and what they hold becomes one inventory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use stackferry_catalog::{
@@ -13,7 +13,7 @@ use stackferry_volume::name::decode;
 use stackferry_volume::{FileName, Location, SiteName};
 
 use super::incident;
-use crate::app::{App, blocking};
+use crate::app::{App, Told, blocking};
 use crate::problem::Problem;
 
 /// What a round saw.
@@ -27,6 +27,8 @@ pub struct Round {
     pub reachable: usize,
     /// All datastores.
     pub datastores: usize,
+    /// App Volumes Managers and vSphere systems that did not answer.
+    pub systems_away: usize,
 }
 
 /// Looks at every datastore, and records what is seen in the catalog.
@@ -42,9 +44,11 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
     }
     let known = known_volumes(app).await?;
     load_descriptors(app).await?;
-    let looking = app.clone();
-    let scans = blocking(move || scan_all(&looking)).await?;
-    let mut problems = Vec::new();
+    // First, since they tell in which folders volumes lie.
+    let told = app.ask_systems().await;
+    let (looking, telling) = (app.clone(), Arc::clone(&told));
+    let scans = blocking(move || scan_all(&looking, &telling)).await?;
+    let mut problems = told.problems.clone();
     for scan in &scans {
         app.descriptors().write().unwrap_or_else(PoisonError::into_inner).absorb(scan);
         problems.extend(scan.problems.iter().cloned());
@@ -52,11 +56,11 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
         app.metrics().looked_at(&key, scan.observed, scan.reachable, scan.complete);
     }
     keep_descriptors(app, &scans).await?;
-    let mut inventory = merge(&Seen::folders(&scans), &known);
+    let mut inventory = merge(&Seen { scans: &scans, managers: &told.managers, vspheres: &told.vspheres }, &known);
     incident::flag(app, &mut inventory).await?;
     app.catalog().record_inventory(&to_catalog(&inventory, &scans)).await?;
     let reachable = scans.iter().filter(|scan| scan.reachable).count();
-    Ok(Round { inventory, problems, reachable, datastores: scans.len() })
+    Ok(Round { inventory, problems, reachable, datastores: scans.len(), systems_away: told.away() })
 }
 
 /// What earlier processes read of descriptors, once in the life of this one.
@@ -96,7 +100,7 @@ async fn keep_descriptors(app: &App, scans: &[Scan]) -> Result<(), Problem> {
     Ok(())
 }
 
-fn scan_all(app: &App) -> Vec<Scan> {
+fn scan_all(app: &App, told: &Told) -> Vec<Scan> {
     let datastores = &app.config().datastores;
     std::thread::scope(|scope| {
         let scans: Vec<_> = datastores
@@ -104,7 +108,7 @@ fn scan_all(app: &App) -> Vec<Scan> {
             .enumerate()
             .map(|(rank, datastore)| {
                 scope.spawn(move || {
-                    let view = app.view(rank, datastore);
+                    let view = app.view(rank, datastore, told);
                     let cache = app.descriptors().read().unwrap_or_else(PoisonError::into_inner);
                     scan(&view, &cache, Timestamp::now())
                 })

@@ -100,7 +100,7 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
     volumes.extend(copied);
     volumes.sort_by(|one, other| one.volume.cmp(&other.volume));
     let blind = round.reachable == 0 && round.datastores > 0;
-    let partial = round.reachable < round.datastores;
+    let partial = round.reachable < round.datastores || round.systems_away > 0;
     Ok(RoundResult { volumes, problems: round.problems, blind, partial, interrupted })
 }
 

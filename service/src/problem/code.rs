@@ -206,6 +206,9 @@ codes! {
     HostKeyChanged "host_key_changed" HostKey Permanent
         "A host shows another key than the one that is known: it was set up anew, or somebody stands in between. No login was tried."
         "Ask who changed the host. Only if the new fingerprint is right, replace the line that the message names.";
+    CertificateRefused "certificate_refused" HostKey Permanent
+        "An App Volumes Manager, a vCenter or a host shows a certificate that is not trusted. No password was sent."
+        "Compare the fingerprint in the message with that of the certificate on the system itself. Only if they are the same: write it as `fingerprint`, or name its authority's file as `ca`.";
     KnownHostsUnusable "known_hosts_unusable" HostKey Permanent
         "A list of known host keys can't be read, or revokes the key that a host shows."
         "Correct the file and line that the message names. A revoked key is never accepted.";

@@ -1,0 +1,224 @@
+//! The App Volumes Managers and vSphere systems of the configuration, and what they last told.
+//!
+//! Each is asked once in a round, all at the same time; one that does not answer keeps no other from being used.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use stackferry_config::AppVolumes;
+use stackferry_discover::app_volumes::{Limits, Manager, Report};
+use stackferry_discover::{ManagerView, ScanProblem, VsphereInventory, VsphereView};
+use stackferry_volume::SiteName;
+use stackferry_vsphere::Vsphere;
+use tokio::task::JoinSet;
+
+use super::{App, blocking};
+use crate::problem::{Code, Problem};
+
+/// The clients, each made when it is first needed: their sessions are kept from round to round.
+#[derive(Default)]
+pub(super) struct Systems {
+    managers: Mutex<BTreeMap<String, Arc<Manager>>>,
+    vspheres: Mutex<BTreeMap<String, Vsphere>>,
+    told: RwLock<Arc<Told>>,
+}
+
+/// What all systems told in one round.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The App Volumes Managers.
+    pub managers: Vec<ManagerView>,
+    /// The vSphere systems.
+    pub vspheres: Vec<VsphereView>,
+    /// What a person should know.
+    pub problems: Vec<ScanProblem>,
+}
+
+impl Told {
+    /// How many systems did not answer.
+    #[must_use]
+    pub fn away(&self) -> usize {
+        let managers = self.managers.iter().filter(|view| view.report.is_err()).count();
+        managers + self.vspheres.iter().filter(|view| view.inventory.is_err()).count()
+    }
+
+    /// What a manager told.
+    #[must_use]
+    pub fn report(&self, manager: &str) -> Option<&Report> {
+        self.managers.iter().find(|view| view.name == manager)?.report.as_ref().ok()
+    }
+
+    /// A datastore's type, as vSphere knows it, or else App Volumes.
+    #[must_use]
+    pub fn datastore_type(&self, site: &SiteName, name: &str) -> Option<String> {
+        let from_vsphere = self.vspheres.iter().find_map(|view| view.datastore(site, name)).map(|one| one.kind.clone());
+        let reports = || {
+            let own = self.managers.iter().filter(|view| view.site == *site);
+            own.filter_map(|view| view.report.as_ref().ok())
+        };
+        from_vsphere.or_else(|| {
+            let mut datastores = reports().flat_map(|report| &report.datastores);
+            datastores.find(|one| one.name == name)?.kind.clone()
+        })
+    }
+}
+
+impl App {
+    /// What the systems told last; nothing before the first round.
+    #[must_use]
+    pub fn told(&self) -> Arc<Told> {
+        Arc::clone(&self.0.systems.told.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The client of a manager.
+    ///
+    /// # Errors
+    /// Its password can't be had, or its authorities can't be read.
+    pub async fn manager(&self, settings: &AppVolumes) -> Result<Arc<Manager>, Problem> {
+        let name = settings.name.to_string();
+        let known = self.0.systems.managers.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        if let Some(manager) = known {
+            return Ok(manager);
+        }
+        let settings = settings.clone();
+        let made = blocking(move || {
+            let password = settings.password.resolve().map_err(Problem::from)?;
+            let site = SiteName(settings.site.as_str().to_owned());
+            Manager::new(&settings, site, password, Limits::default()).map_err(Problem::from)
+        })
+        .await??;
+        let mut managers = self.0.systems.managers.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(managers.entry(name).or_insert_with(|| Arc::new(made))))
+    }
+
+    /// The client of the manager of this name.
+    ///
+    /// # Errors
+    /// It is not in the configuration; else as [`App::manager`].
+    pub async fn manager_named(&self, name: &str) -> Result<Arc<Manager>, Problem> {
+        let settings = self.config().app_volumes.iter().find(|one| one.name.as_str() == name);
+        match settings {
+            Some(settings) => self.manager(settings).await,
+            None => Err(not_configured("app_volumes", name)),
+        }
+    }
+
+    /// The client of the vSphere system of this name.
+    ///
+    /// # Errors
+    /// It is not in the configuration, or its authorities can't be read.
+    pub fn vsphere(&self, name: &str) -> Result<Vsphere, Problem> {
+        let mut vspheres = self.0.systems.vspheres.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(vsphere) = vspheres.get(name) {
+            return Ok(vsphere.clone());
+        }
+        let settings = self.config().vspheres.iter().find(|one| one.name.as_str() == name);
+        let vsphere = Vsphere::new(settings.ok_or_else(|| not_configured("vsphere", name))?)?;
+        vspheres.insert(name.to_owned(), vsphere.clone());
+        Ok(vsphere)
+    }
+
+    /// Asks every system for all that it knows, and keeps it as what was told last.
+    pub async fn ask_systems(&self) -> Arc<Told> {
+        let mut asking: JoinSet<Answer> = JoinSet::new();
+        for (at, settings) in self.config().app_volumes.iter().enumerate() {
+            let (app, settings) = (self.clone(), settings.clone());
+            asking.spawn(async move {
+                let site = SiteName(settings.site.as_str().to_owned());
+                let report = match app.manager(&settings).await {
+                    Ok(manager) => manager.look(Timestamp::now()).await.map_err(Problem::from),
+                    Err(problem) => Err(problem),
+                };
+                Answer::Manager(at, settings.name.to_string(), site, report)
+            });
+        }
+        for (at, settings) in self.config().vspheres.iter().enumerate() {
+            let (app, settings) = (self.clone(), settings.clone());
+            asking.spawn(async move {
+                let site = SiteName(settings.site.as_str().to_owned());
+                let inventory = match app.vsphere(settings.name.as_str()) {
+                    Ok(vsphere) => inventory(&vsphere).await,
+                    Err(problem) => Err(problem),
+                };
+                Answer::Vsphere(at, settings.name.to_string(), site, inventory)
+            });
+        }
+        let (mut managers, mut vspheres, mut problems) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        while let Some(answer) = asking.join_next().await {
+            match answer {
+                Ok(Answer::Manager(at, name, site, report)) => {
+                    if let Ok(report) = &report {
+                        problems.extend(report.problems.iter().cloned());
+                    }
+                    let report = report.map_err(|problem| away(&mut problems, "App Volumes Manager", &name, problem));
+                    managers.insert(at, ManagerView { name, site, report });
+                }
+                Ok(Answer::Vsphere(at, name, site, inventory)) => {
+                    let inventory = inventory.map_err(|problem| away(&mut problems, "vSphere", &name, problem));
+                    vspheres.insert(at, VsphereView { name, site, inventory });
+                }
+                // The panic is in the log; that system counts as one that was not configured in this round.
+                Err(error) => tracing::error!(%error, "asking a system failed"),
+            }
+        }
+        problems.sort_by(|one, two| (&one.subject, &one.text).cmp(&(&two.subject, &two.text)));
+        let told = Told {
+            managers: managers.into_values().collect(),
+            vspheres: vspheres.into_values().collect(),
+            problems,
+        };
+        let told = Arc::new(told);
+        *self.0.systems.told.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&told);
+        told
+    }
+
+    /// Ends all sessions, so that none is left at a system.
+    pub async fn log_out(&self) {
+        let managers: Vec<_> = {
+            let managers = self.0.systems.managers.lock().unwrap_or_else(PoisonError::into_inner);
+            managers.values().cloned().collect()
+        };
+        let vspheres: Vec<_> = {
+            let vspheres = self.0.systems.vspheres.lock().unwrap_or_else(PoisonError::into_inner);
+            vspheres.values().cloned().collect()
+        };
+        for manager in managers {
+            if let Err(error) = manager.logout().await {
+                tracing::debug!(error = %stackferry_transfer::describe(&error), "a session ends by itself");
+            }
+        }
+        for vsphere in vspheres {
+            if let Err(error) = vsphere.logout().await {
+                tracing::debug!(error = %stackferry_transfer::describe(&error), "a session ends by itself");
+            }
+        }
+    }
+}
+
+enum Answer {
+    Manager(usize, String, SiteName, Result<Report, Problem>),
+    Vsphere(usize, String, SiteName, Result<VsphereInventory, Problem>),
+}
+
+async fn inventory(vsphere: &Vsphere) -> Result<VsphereInventory, Problem> {
+    Ok(VsphereInventory {
+        datastores: vsphere.datastores().await?,
+        hosts: vsphere.hosts().await?,
+        attached: vsphere.attached_disks().await?,
+    })
+}
+
+/// Notes that a system did not answer; gives why in one line.
+fn away(problems: &mut Vec<ScanProblem>, what: &str, name: &str, problem: Problem) -> String {
+    let text = problem.message.clone();
+    let hint = problem.hint.unwrap_or_else(|| "`stackferry check` tells what is wrong".to_owned());
+    problems.push(ScanProblem { subject: format!("{what} {name}"), text: problem.message, hint });
+    text
+}
+
+fn not_configured(table: &str, name: &str) -> Problem {
+    Problem::new(Code::BadConfig, format!("there is no [[{table}]] named {name}"))
+        .subject(name)
+        .hint(format!("add a [[{table}]] with this name, or correct the name"))
+}

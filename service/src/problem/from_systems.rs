@@ -1,0 +1,90 @@
+//! Problems of App Volumes Managers and vSphere systems.
+
+use stackferry_discover::app_volumes::ManagerError;
+use stackferry_vsphere::VsphereError;
+use stackferry_vsphere::web::{self, WebError};
+
+use super::{Code, Problem, Retry};
+
+fn retry(retry: web::Retry) -> Retry {
+    match retry {
+        web::Retry::Transient => Retry::Transient,
+        _ => Retry::Permanent,
+    }
+}
+
+fn web_code(error: &WebError) -> Code {
+    match error {
+        WebError::Certificate { .. } => Code::CertificateRefused,
+        WebError::Silent { .. } => Code::Silent,
+        WebError::BadUrl { .. } | WebError::Trust { .. } => Code::BadConfig,
+        WebError::Unreachable { .. } => Code::Unreachable,
+        _ => Code::Protocol,
+    }
+}
+
+impl From<WebError> for Problem {
+    fn from(error: WebError) -> Self {
+        Self::of(web_code(&error), &error).subject(error.system()).hint(error.hint()).retry(retry(error.retry()))
+    }
+}
+
+impl From<VsphereError> for Problem {
+    fn from(error: VsphereError) -> Self {
+        let code = match &error {
+            VsphereError::Web(error) => web_code(error),
+            VsphereError::Secret { .. } => Code::SecretUnavailable,
+            VsphereError::LoginRefused { .. } => Code::LoginRefused,
+            VsphereError::Lockdown { .. } | VsphereError::NoPermission { .. } => Code::PermissionDenied,
+            VsphereError::NotFound { .. } => Code::SourceMissing,
+            VsphereError::BadAnswer { .. } | VsphereError::NotSupported { .. } => Code::Protocol,
+            VsphereError::NotReady { .. } => Code::Unreachable,
+            VsphereError::Timeout { .. } => Code::Silent,
+            _ => Code::Refused,
+        };
+        let subject = match &error {
+            VsphereError::Web(error) => error.system().to_owned(),
+            VsphereError::Secret { system, .. }
+            | VsphereError::LoginRefused { system, .. }
+            | VsphereError::Lockdown { system, .. }
+            | VsphereError::NoPermission { system, .. }
+            | VsphereError::NotFound { system, .. }
+            | VsphereError::Expired { system }
+            | VsphereError::NotSupported { system, .. }
+            | VsphereError::Fault { system, .. }
+            | VsphereError::BadAnswer { system, .. }
+            | VsphereError::NotReady { system, .. }
+            | VsphereError::Timeout { system, .. } => system.clone(),
+            _ => "vSphere".to_owned(),
+        };
+        Self::of(code, &error).subject(subject).hint(error.hint()).retry(retry(error.retry()))
+    }
+}
+
+impl From<ManagerError> for Problem {
+    fn from(error: ManagerError) -> Self {
+        let code = match &error {
+            ManagerError::Web { source, .. } => web_code(source),
+            ManagerError::PasswordRefused { .. } => Code::LoginRefused,
+            ManagerError::Denied { .. } => Code::PermissionDenied,
+            ManagerError::WebPage { .. } | ManagerError::BadAnswer { .. } | ManagerError::UnknownVersion { .. } => {
+                Code::Protocol
+            }
+            ManagerError::TooSlow { .. } => Code::Silent,
+            _ => Code::Refused,
+        };
+        let subject = match &error {
+            ManagerError::Web { source, .. } => source.system().to_owned(),
+            ManagerError::PasswordRefused { system, .. }
+            | ManagerError::Denied { system, .. }
+            | ManagerError::WebPage { system, .. }
+            | ManagerError::BadAnswer { system, .. }
+            | ManagerError::Status { system, .. }
+            | ManagerError::NotDone { system, .. }
+            | ManagerError::UnknownVersion { system, .. }
+            | ManagerError::TooSlow { system, .. } => system.clone(),
+            _ => "App Volumes".to_owned(),
+        };
+        Self::of(code, &error).subject(subject).hint(error.hint()).retry(retry(error.retry()))
+    }
+}
