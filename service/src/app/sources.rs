@@ -201,10 +201,11 @@ fn folders(datastore: &Datastore, site: &SiteName, told: &Told) -> Vec<FolderSpe
         // Where several kinds lie side by side, each volume's own is told by App Volumes.
         let mut kinds = kinds.into_iter();
         let kind = kinds.next().filter(|_| kinds.next().is_none());
+        // A sub-folder of one that is looked through comes with it.
+        let comes_along = specs.iter().any(|spec| spec.kind == kind && is_within(&path, &spec.path));
         match specs.iter_mut().find(|spec| spec.path == path) {
             Some(spec) => spec.kind = spec.kind.or(kind),
-            // A sub-folder of one that is looked through comes with it.
-            None if specs.iter().any(|spec| spec.kind == kind && is_within(&path, &spec.path)) => {}
+            None if comes_along => {}
             None => specs.push(FolderSpec { path, kind }),
         }
     }

@@ -163,11 +163,8 @@ impl App {
             }
         }
         problems.sort_by(|one, two| (&one.subject, &one.text).cmp(&(&two.subject, &two.text)));
-        let told = Told {
-            managers: managers.into_values().collect(),
-            vspheres: vspheres.into_values().collect(),
-            problems,
-        };
+        let told =
+            Told { managers: managers.into_values().collect(), vspheres: vspheres.into_values().collect(), problems };
         let told = Arc::new(told);
         *self.0.systems.told.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&told);
         told

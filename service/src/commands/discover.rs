@@ -7,7 +7,7 @@ use crate::problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
     let app = context.app().await?;
-    if app.config().datastores.is_empty() {
+    if app.config().datastores.is_empty() && app.config().app_volumes.is_empty() {
         return Err(Problem::new(Code::BadConfig, "the configuration names no datastore")
             .subject("datastore")
             .hint("add a [[datastore]] with name, route and path"));
@@ -16,8 +16,8 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
     tell(&round.problems);
     context.print(&DiscoverView::new(&app.catalog().volumes().await?))?;
     Ok(match round.reachable {
-        0 => Exit::Failed,
-        some if some < round.datastores => Exit::Partly,
+        0 if round.datastores > 0 => Exit::Failed,
+        some if some < round.datastores || round.systems_away > 0 => Exit::Partly,
         _ => Exit::Done,
     })
 }
