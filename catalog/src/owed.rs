@@ -55,6 +55,8 @@ pub struct DebtRow {
     pub since: Timestamp,
     /// Whether the process that made it is certainly gone, so that nobody else will pay it.
     pub is_abandoned: bool,
+    /// Whether this process made it.
+    pub is_own: bool,
 }
 
 impl Catalog {
@@ -121,6 +123,7 @@ impl Catalog {
 fn debt(during: &During, row: &Row, here: &Process) -> Result<DebtRow, CatalogError> {
     let row = during.row(row);
     let process: Process = serde_json::from_str(&row.text("process")?).map_err(|error| during.bad("process", error))?;
+    let is_own = process == *here;
     // Another boot of this machine is over. That the catalog's file is used from two machines is not foreseen.
     let is_abandoned = matches!(process.fate(here), Fate::Dead | Fate::OtherBoot);
     Ok(DebtRow {
@@ -133,5 +136,6 @@ fn debt(during: &During, row: &Row, here: &Process) -> Result<DebtRow, CatalogEr
         },
         since: row.time("since")?,
         is_abandoned,
+        is_own,
     })
 }

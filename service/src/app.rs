@@ -7,14 +7,14 @@ pub(crate) mod grants;
 mod sources;
 mod systems;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
-use stackferry_catalog::{Catalog, Clock};
+use stackferry_catalog::{Catalog, Clock, DebtId};
 use stackferry_config::Config;
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
@@ -53,6 +53,7 @@ struct Parts {
     metrics: Metrics,
     throttle: Option<Arc<Throttle>>,
     systems: Systems,
+    debts: Mutex<BTreeSet<DebtId>>,
     clock: Clock,
     cancel: Cancel,
 }
@@ -99,6 +100,7 @@ impl App {
             metrics,
             throttle,
             systems: Systems::default(),
+            debts: Mutex::default(),
             clock,
             cancel,
         })))
@@ -150,6 +152,21 @@ impl App {
     #[must_use]
     pub fn opened_vault(&self) -> Option<Vault> {
         self.0.vault.get().cloned()
+    }
+
+    /// A debt is being worked on: the janitor leaves it alone.
+    pub(crate) fn debt_begun(&self, id: DebtId) {
+        self.0.debts.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    /// Nobody works on a debt any more.
+    pub(crate) fn debt_ended(&self, id: DebtId) {
+        self.0.debts.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Whether a copy of this process works on a debt.
+    pub(crate) fn debt_runs(&self, id: DebtId) -> bool {
+        self.0.debts.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
     /// The descriptors that were read before.

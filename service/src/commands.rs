@@ -14,6 +14,8 @@ mod verify;
 mod volumes;
 
 use std::io::Write;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use stackferry_config::Config;
 use stackferry_volume::io::Cancel;
@@ -24,11 +26,15 @@ use crate::output::{OutputFormat, View, print};
 use crate::problem::{Code, Exit, Problem};
 use crate::progress::Reporter;
 
+/// How long ending the sessions at other systems may take.
+const LAST_GOODBYES: Duration = Duration::from_secs(3);
+
 /// What a command works with before anything is opened.
 pub(crate) struct Context {
     cli: Cli,
     cancel: Cancel,
     reporter: Reporter,
+    opened: OnceLock<App>,
 }
 
 impl Context {
@@ -40,7 +46,8 @@ impl Context {
 
     /// The program's parts, with the catalog open.
     pub(crate) async fn app(&self) -> Result<App, Problem> {
-        App::open(self.config()?, self.cancel.clone()).await
+        let app = App::open(self.config()?, self.cancel.clone()).await?;
+        Ok(self.opened.get_or_init(|| app).clone())
     }
 
     /// Prints the answer.
@@ -67,8 +74,12 @@ impl Context {
 
 /// Runs the command line that was read.
 pub(crate) async fn run(cli: Cli, cancel: Cancel, reporter: Reporter) -> Result<Exit, Problem> {
-    let context = Context { cli, cancel, reporter };
+    let context = Context { cli, cancel, reporter, opened: OnceLock::new() };
     let result = perform(&context).await;
+    if let Some(app) = context.opened.get() {
+        // Sessions that are left end by themselves; nobody waits long for a system that does not answer.
+        let _ = tokio::time::timeout(LAST_GOODBYES, app.log_out()).await;
+    }
     match result {
         // A signal makes many things fail in many ways; what happened is that somebody wanted it to end.
         Err(problem) if context.cancel.is_cancelled() && problem.code != Code::Interrupted => {

@@ -3,11 +3,13 @@
 
 pub mod check;
 pub mod copy;
+pub mod debts;
 pub mod find;
 pub mod inventory;
 pub mod round;
 pub mod versions;
 pub mod windows;
 
+mod attached;
 mod files;
 mod incident;

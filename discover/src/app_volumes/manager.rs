@@ -16,9 +16,10 @@ use super::error::ManagerError;
 use super::list::{self, Fault};
 use super::look::Look;
 use super::paths::{Ask, DISABLE, ENABLE};
-use super::report::Report;
+use super::report::{ManagedVolume, Report, VolumeFamily};
 use super::session::{Run, Session};
 use super::value::Fields;
+use super::volumes::indexed;
 
 /// How long a manager may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,29 @@ impl Manager {
         let mut details = self.details.lock().await;
         let asker = Asker { session: &self.session, run: Run::new(self.limits.request, self.limits.look) };
         Look::new(&asker, &mut details, now).make(&self.name, &self.site).await
+    }
+
+    /// One writable as it is now, by a single question: what a list told may be minutes old. None: there is none any more.
+    /// Its assignments are not asked.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub async fn writable(&self, id: u64) -> Result<Option<ManagedVolume>, ManagerError> {
+        let asker = Asker { session: &self.session, run: Run::new(self.limits.request, self.limits.request) };
+        let keys = ["writable", "data"];
+        let read = |told: Fields<'_>| indexed(VolumeFamily::Writable, told).map(|one| one.volume);
+        // A manager of 2.x does not know the newer address, whatever it says to it.
+        let first = asker.one(Ask::NewWritable(id), &keys, "id", read).await;
+        let told = match first {
+            Err(ManagerError::Status { .. } | ManagerError::WebPage { .. } | ManagerError::BadAnswer { .. }) => {
+                asker.one(Ask::Writable(id), &keys, "id", read).await
+            }
+            told => told,
+        };
+        match told {
+            Err(error) if error.is_not_found() => Ok(None),
+            told => told,
+        }
     }
 
     /// Disables these writables, so that nobody gets them attached. Each is asked for by itself and has its own result, in the

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use stackferry_catalog::{Debt, DebtKind};
 use stackferry_config::AppVolumes;
 use stackferry_discover::app_volumes::{Limits, Manager, Report};
 use stackferry_discover::{ManagerView, ScanProblem, VsphereInventory, VsphereView};
 use stackferry_volume::SiteName;
-use stackferry_vsphere::Vsphere;
+use stackferry_vsphere::{Moid, Vsphere};
 use tokio::task::JoinSet;
 
 use super::{App, blocking};
@@ -168,6 +169,24 @@ impl App {
         let told = Arc::new(told);
         *self.0.systems.told.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&told);
         told
+    }
+
+    /// Puts back what a copy had changed at a host: removes its account, stops the SSH service.
+    ///
+    /// # Errors
+    /// The record can't be read, or vSphere's: then it is still owed.
+    pub async fn undo_at_host(&self, debt: &Debt) -> Result<(), Problem> {
+        let text = |key: &str| debt.detail.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let host = text("host_id").map(|value| Moid { kind: "HostSystem".to_owned(), value });
+        let (Some(host), name) = (host, text("name").unwrap_or_default()) else {
+            return Err(Problem::new(Code::CatalogDamaged, format!("what is owed to {} names no host", debt.subject)));
+        };
+        let vsphere = self.vsphere(&debt.system)?;
+        match debt.what {
+            DebtKind::Account => vsphere.remove_account(&host, &name).await.map(|_| ())?,
+            _ => vsphere.stop_service(&host, "TSM-SSH").await?,
+        }
+        Ok(())
     }
 
     /// Ends all sessions, so that none is left at a system.

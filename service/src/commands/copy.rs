@@ -7,7 +7,7 @@ use stackferry_catalog::{Outcome, Trigger};
 use super::Context;
 use crate::app::App;
 use crate::engine::copy::{Wanted, choose_bytes, copy};
-use crate::engine::{find, inventory};
+use crate::engine::{debts, find, inventory};
 use crate::output::CopyView;
 use crate::problem::{Exit, Problem};
 
@@ -27,6 +27,7 @@ async fn copy_named(
     if_changed: bool,
     wait: Duration,
 ) -> Result<CopyView, Problem> {
+    debts::pay(app).await?;
     let round = inventory::look(app).await?;
     let row = find::looked_for(app, &round, name).await?;
     let Some(volume) = round.inventory.volumes.into_iter().find(|volume| volume.id == row.id) else {

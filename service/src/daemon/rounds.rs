@@ -17,8 +17,8 @@ use super::reconcile::reconcile;
 use super::upkeep::Upkeep;
 use super::{Health, asked_to_end, shortest_interval};
 use crate::app::{App, config_kind};
-use crate::engine::inventory;
 use crate::engine::round::{self, Decision, RoundOutcome, VolumeResult};
+use crate::engine::{debts, inventory};
 use crate::problem::{Code, Problem};
 use crate::progress::Reporter;
 
@@ -109,6 +109,7 @@ impl Looker {
             reconcile(&self.app, &vault).await?;
             self.reconciled = true;
         }
+        debts::pay(&self.app).await?;
         let round = inventory::look(&self.app).await?;
         match round.reachable {
             0 => self.health.look_failed("no datastore could be looked at"),

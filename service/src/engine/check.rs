@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use stackferry_config::{Config, Datastore, SecretRef};
+use jiff::Timestamp;
+use stackferry_config::{AppVolumes, Config, Datastore, SecretRef};
 use stackferry_vault::Vault;
-use stackferry_volume::Folder as _;
+use stackferry_volume::{Folder as _, Kind};
 
 use crate::app::{App, Source, blocking};
 use crate::problem::{Code, Problem};
@@ -68,6 +69,7 @@ pub async fn all(app: &App) -> Vec<Finding> {
     if app.config().serve().is_err() || app.config().vault().is_ok() {
         findings.push(Finding::new("vault", vault(app).await));
     }
+    findings.extend(systems(app).await);
     for datastore in &app.config().datastores {
         let (asking, datastore) = (app.clone(), datastore.clone());
         let subject = format!("datastore {}", datastore.name);
@@ -82,6 +84,61 @@ pub async fn all(app: &App) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Every App Volumes Manager and vSphere system, by looking at all that it tells.
+async fn systems(app: &App) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for settings in &app.config().app_volumes {
+        findings.push(Finding::new(format!("app_volumes {}", settings.name), try_manager(app, settings).await));
+    }
+    for settings in &app.config().vspheres {
+        let tried = try_vsphere(app, settings.name.as_str()).await;
+        findings.push(Finding::new(format!("vsphere {}", settings.name), tried));
+    }
+    if let Ok(owed) = app.catalog().owed().await {
+        for row in owed.into_iter().filter(|row| row.is_abandoned) {
+            let text =
+                format!("{} {} has to be put back since {}", row.debt.what.as_str(), row.debt.subject, row.since);
+            let problem = Problem::new(Code::Failed, text)
+                .subject(&row.debt.system)
+                .hint("the next round of `stackferry run` tries it; its log says why it does not work");
+            findings.push(Finding::new(format!("left at {}", row.debt.system), Err::<String, _>(problem)));
+        }
+    }
+    findings
+}
+
+async fn try_manager(app: &App, settings: &AppVolumes) -> Result<String, Problem> {
+    let report = app.manager(settings).await?.look(Timestamp::now()).await?;
+    let count = |kind| report.volumes.iter().filter(|volume| volume.kind == kind).count();
+    let mut text = format!(
+        "App Volumes {}: {} AppStacks, {} packages, {} writables on {} datastores",
+        report.version,
+        count(Kind::Appstack),
+        count(Kind::Package),
+        count(Kind::Writable),
+        report.datastores.len(),
+    );
+    for problem in &report.problems {
+        text.push_str(&format!("; {}: {}", problem.subject, problem.text));
+    }
+    Ok(text)
+}
+
+async fn try_vsphere(app: &App, name: &str) -> Result<String, Problem> {
+    let vsphere = app.vsphere(name)?;
+    let about = vsphere.about().await?;
+    let (datastores, hosts) = (vsphere.datastores().await?, vsphere.hosts().await?);
+    let disks = vsphere.attached_disks().await?;
+    let usable = hosts.iter().filter(|host| host.is_usable()).count();
+    Ok(format!(
+        "{}: {} datastores, {usable} of {} hosts usable, {} disks of machines",
+        about.full_name,
+        datastores.len(),
+        hosts.len(),
+        disks.len()
+    ))
 }
 
 async fn catalog(app: &App) -> Result<String, Problem> {

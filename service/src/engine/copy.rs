@@ -27,6 +27,7 @@ use stackferry_volume::io::{Cancel, MAX_SMALL_READ, Source as _};
 use stackferry_volume::manifest::{ByteCounts, FORMAT, FileRecord, FileRole, VerifyMethod};
 use stackferry_volume::{Location, Manifest, TransferId, VersionId, VolumeId};
 
+use super::attached;
 use super::files::{Copied, Job};
 use super::incident;
 use super::round::{self, Decision, RoundOutcome, VolumeResult};
@@ -241,7 +242,7 @@ impl Run<'_> {
         let attempt = self.catalog(catalog.start_attempt(&self.volume.id, route, self.wanted.trigger))?;
         let metrics = self.app.metrics();
         let _running = metrics.copy_began(self.volume.kind);
-        let mut result = self.run(&place, &source, started).or_else(|problem| self.unless_window_is_over(problem));
+        let mut result = self.guarded(&place, &source, started).or_else(|problem| self.unless_window_is_over(problem));
         if let Ok(done) = &mut result {
             done.took = began.elapsed();
         }
@@ -306,7 +307,25 @@ impl Run<'_> {
         }
     }
 
+    /// The copy, with a writable disabled in App Volumes meanwhile where that is wanted.
+    fn guarded(&self, place: &VolumeLocation, source: &Source, started: Timestamp) -> Result<Done, Problem> {
+        let guarded = self.catalog(attached::guard(self.app, self.volume))?;
+        let result = self.run(place, source, started);
+        if let Some(guarded) = guarded {
+            self.catalog(attached::unguard(self.app, guarded));
+        }
+        result
+    }
+
+    /// Why it may not be copied after all.
+    fn held(&self, place: &VolumeLocation) -> Result<Option<Reason>, Problem> {
+        self.catalog(attached::look_again(self.app, self.volume, place))
+    }
+
     fn run(&self, place: &VolumeLocation, source: &Source, started: Timestamp) -> Result<Done, Problem> {
+        if let Some(reason) = self.held(place)? {
+            return Ok(Done::deferred(reason));
+        }
         let now = Timestamp::now();
         let fingerprint = place.fingerprint.digest();
         let resumable = self.vault.resumable(&self.volume.id, &fingerprint, now)?;
@@ -383,6 +402,12 @@ impl Run<'_> {
             }
         }
         drop(base);
+        if let Some(reason) = self.held(place)? {
+            // Somebody may have written to it while it was read: it is of no single moment.
+            drop(copied);
+            incoming.discard()?;
+            return Ok(Done { reason: Some(reason), outcome: Outcome::Deferred, ..done });
+        }
         self.commit(place, started, incoming, copied, done)
     }
 

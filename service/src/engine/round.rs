@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::copy::{self, Wanted};
-use super::inventory;
 use super::windows;
+use super::{debts, inventory};
 use crate::app::{App, blocking, config_kind};
 use crate::problem::{Code, Problem};
 use crate::progress::Reporter;
@@ -85,6 +85,7 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
     if let Err(error) = swept {
         tracing::warn!(error = %stackferry_transfer::describe(&error), "leftovers in the vault could not be swept");
     }
+    debts::pay(app).await?;
     let round = inventory::look(app).await?;
     let mut volumes = Vec::new();
     let mut waiting = Vec::new();

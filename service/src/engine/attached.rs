@@ -1,0 +1,132 @@
+//! A writable volume may be attached at any moment. What discovery told is asked again right before its copy and right
+//! after it, by all that would know; what was copied while somebody had it is thrown away.
+//!
+//! With `guard` it is disabled in App Volumes for the copy, so that nobody gets it attached:
+//! 1. that it has to be enabled again is written down, durably;
+//! 2. it is disabled; it is asked again whether it is attached; it is copied;
+//! 3. it is enabled again, and the note is deleted.
+//!
+//! A crash after 1 leaves the note, and the next start enables it. Only what was enabled before is ever touched.
+
+use serde_json::json;
+use stackferry_catalog::{Debt, DebtId, DebtKind, Reason};
+use stackferry_discover::app_volumes::VolumeFamily;
+use stackferry_discover::decide::{Facts, Managed};
+use stackferry_discover::{Attachment, Volume, VolumeLocation, may_copy};
+use stackferry_volume::Kind;
+
+use crate::app::App;
+use crate::problem::Problem;
+
+/// Why a writable may not be copied after all; none if it may. Other kinds are not asked about.
+///
+/// # Errors
+/// A system that would know can't be asked.
+pub(super) async fn look_again(app: &App, volume: &Volume, place: &VolumeLocation) -> Result<Option<Reason>, Problem> {
+    if volume.kind != Kind::Writable {
+        return Ok(None);
+    }
+    let reason = |code: &str, text: String| Some(Reason { code: code.to_owned(), text });
+    if let Some(info) = &volume.app_volumes {
+        let manager = app.manager_named(&info.manager).await?;
+        let Some(now) = manager.writable(info.at.id).await? else {
+            let text = format!("App Volumes Manager {} does not know it any more", info.manager);
+            return Ok(reason("missing", text));
+        };
+        let attachment = match now.attached {
+            Some(true) => Attachment::Attached(format!("App Volumes Manager {} says so", info.manager)),
+            _ => Attachment::Detached,
+        };
+        // Its places were judged by discovery; only its state is asked about here.
+        let managed = now.places.first().map(|place| Managed { manager: &info.manager, volume: &now, place });
+        let location = &place.location;
+        let facts = Facts { kind: volume.kind, location, folder: None, managed, attachment, maintenance: None };
+        if let Some(held) = may_copy(&facts) {
+            return Ok(reason(held.reason.code.as_str(), held.reason.text));
+        }
+    }
+    let told = app.told();
+    for view in &told.vspheres {
+        if view.datastore(&place.location.site, &place.location.datastore).is_none() {
+            continue;
+        }
+        let disks = app.vsphere(&view.name)?.attached_disks().await?;
+        let holder =
+            disks.iter().find(|disk| disk.datastore == place.location.datastore && disk.path == place.location.path);
+        if let Some(disk) = holder {
+            return Ok(reason("attached", format!("it is attached: machine {} has it", disk.vm_name)));
+        }
+    }
+    Ok(None)
+}
+
+/// A writable that we disabled, and owe to enable.
+pub(super) struct Guarded {
+    debt: DebtId,
+    manager: String,
+    id: u64,
+}
+
+/// Disables a writable for its copy, where its manager's `guard` says so and it is enabled.
+///
+/// # Errors
+/// The catalog's; the manager's, then nothing was changed or it is put back at the next start.
+pub(super) async fn guard(app: &App, volume: &Volume) -> Result<Option<Guarded>, Problem> {
+    let Some(info) = volume.app_volumes.as_ref().filter(|info| info.at.family == VolumeFamily::Writable) else {
+        return Ok(None);
+    };
+    let is_wanted = |one: &&stackferry_config::AppVolumes| one.name.as_str() == info.manager && one.guard;
+    if !app.config().app_volumes.iter().any(|one| is_wanted(&one)) {
+        return Ok(None);
+    }
+    let manager = app.manager_named(&info.manager).await?;
+    let now = manager.writable(info.at.id).await?;
+    if now.is_none_or(|now| now.status.word != "enabled" || now.attached == Some(true)) {
+        return Ok(None);
+    }
+    let debt = Debt {
+        what: DebtKind::Writable,
+        system: info.manager.clone(),
+        subject: info.at.id.to_string(),
+        detail: json!({ "volume": volume.id.to_string() }),
+    };
+    let debt = app.catalog().owe(&debt).await?;
+    app.debt_begun(debt);
+    let guarded = Guarded { debt, manager: info.manager.clone(), id: info.at.id };
+    let disabled = manager.disable(&[info.at.id]).await;
+    if let Some((_, Err(error))) = disabled.into_iter().next() {
+        // It may have been done all the same.
+        unguard(app, guarded).await;
+        return Err(error.into());
+    }
+    Ok(Some(guarded))
+}
+
+/// Enables it again. What fails stays owed, and is tried again in every round.
+pub(super) async fn unguard(app: &App, guarded: Guarded) {
+    let Guarded { debt, manager, id } = guarded;
+    if let Err(problem) = enable(app, &manager, id).await {
+        tracing::error!(
+            manager,
+            id,
+            hint = problem.hint,
+            "a writable that was disabled for its copy could not be enabled again; it is tried again: {}",
+            problem.message
+        );
+    } else if let Err(error) = app.catalog().settle(debt).await {
+        tracing::error!(error = %stackferry_transfer::describe(&error), "what was put back could not be recorded");
+    }
+    app.debt_ended(debt);
+}
+
+/// Enables a writable.
+///
+/// # Errors
+/// The manager's.
+pub(super) async fn enable(app: &App, manager: &str, id: u64) -> Result<(), Problem> {
+    let results = app.manager_named(manager).await?.enable(&[id]).await;
+    match results.into_iter().next() {
+        Some((_, Err(error))) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
