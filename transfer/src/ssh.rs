@@ -438,6 +438,11 @@ fn method_names(methods: &russh::MethodSet) -> String {
     if names.is_empty() { "nothing more".to_owned() } else { names.join(", ") }
 }
 
+fn no_sign_of_life(address: &str) -> TransferError {
+    let after = KEEPALIVE.saturating_mul(u32::try_from(KEEPALIVES).unwrap_or(1));
+    TransferError::Silent { host: address.to_owned(), doing: "it was asked for a sign of life", after }
+}
+
 /// Maps the library's errors to ours. Its texts hold no secrets: they name algorithms, channels and I/O errors.
 pub(crate) fn explain(address: &str, error: russh::Error) -> TransferError {
     let unreachable = |source| TransferError::Unreachable { host: address.to_owned(), source };
@@ -447,7 +452,7 @@ pub(crate) fn explain(address: &str, error: russh::Error) -> TransferError {
             unreachable(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"))
         }
         russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout | russh::Error::ConnectionTimeout => {
-            unreachable(io::Error::new(io::ErrorKind::TimedOut, "it gives no sign of life"))
+            no_sign_of_life(address)
         }
         russh::Error::NoCommonAlgo { kind, theirs, .. } => no_common(address, kind, &theirs),
         // Nothing that the peer's side sends by itself: a bad cable or card, or somebody in between.
