@@ -68,3 +68,42 @@ fn who_lacks_a_privilege_is_told_which() {
     let refused = client.create_user("sf-1", "aB3#password:x");
     assert_eq!(refused.between("<privilegeId>", "<"), "Host.Local.ManageUserGroups");
 }
+
+#[test]
+fn a_bare_host_gives_roles_by_permissions_on_its_root_folder() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = site(folder.path());
+    site.mode = Mode::Esxi;
+    let server = VCenter::start(&site).unwrap();
+    let client = Client::logged_in(&server);
+    assert_eq!(client.create_user("sf-1", "aB3#password:x").status, 200);
+    let entity = r#"<entity type="Folder">ha-folder-root</entity>"#;
+    let grant = |name: &str| {
+        let inside = format!(
+            "{entity}<permission><principal>{name}</principal><group>false</group><roleId>-1</roleId><propagate>true</propagate></permission>"
+        );
+        client.manager("SetEntityPermissions", "AuthorizationManager", "authorizationManager", &inside)
+    };
+    assert!(grant("nobody").text().contains("UserNotFoundFault"));
+    assert_eq!(grant("sf-1").status, 200);
+    assert_eq!(server.state("esx1").unwrap().accounts["sf-1"].mode, "accessAdmin");
+    let mut other = Client::new(&server);
+    assert_eq!(other.login("sf-1", "aB3#password:x").status, 200, "it may use the API now");
+    let inside = format!("{entity}<user>sf-1</user><isGroup>false</isGroup>");
+    let reply = client.manager("RemoveEntityPermission", "AuthorizationManager", "authorizationManager", &inside);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(server.state("esx1").unwrap().accounts["sf-1"].mode, "accessNone");
+
+    server.revoke("root", "Datastore.Browse").unwrap();
+    let inside =
+        format!("{entity}<sessionId>any</sessionId><privId>Datastore.Browse</privId><privId>System.View</privId>");
+    let told = client.manager("HasPrivilegeOnEntities", "AuthorizationManager", "authorizationManager", &inside);
+    for granted in
+        ["<privId>Datastore.Browse</privId><isGranted>false<", "<privId>System.View</privId><isGranted>true<"]
+    {
+        assert!(told.text().contains(granted), "{granted} is not in {}", told.text());
+    }
+}
