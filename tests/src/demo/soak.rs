@@ -20,7 +20,7 @@ use crate::error::LabError;
 use crate::lab::{Lab, Running, Sshd, is_stopped, resume, wait_for};
 use faults::Peers;
 use life::Life;
-use sample::{Sample, Samples};
+use sample::{Least, Sample, Samples};
 
 /// How often the service looks for work.
 const EVERY: &str = "5s";
@@ -96,12 +96,14 @@ fn live(
     let each = SAMPLE.min(length / LEAST_SAMPLES);
     let mut chance = Stream::new(SEED, "faults");
     let (mut next_change, mut next_break, mut next_sample) = (began + CHANGE, began + BREAK, began + each);
+    let mut least = Least::default();
     Sample::header();
     while began.elapsed() < length {
         let now = Instant::now();
         if service.has_ended()? {
             return Err(LabError::Wrong(format!("the service has ended: {}", service.stderr())));
         }
+        least.look(service.id(), peers.endpoint_id());
         peers.heal(now)?;
         if now >= next_change {
             next_change += CHANGE;
@@ -113,7 +115,7 @@ fn live(
         }
         if now >= next_sample {
             next_sample += each;
-            let sample = Sample::take(lab, service.id(), peers.endpoint_id(), life.living.len())?;
+            let sample = Sample::take(lab, service.id(), peers.endpoint_id(), &mut least, life.living.len())?;
             sample.show(began.elapsed());
             samples.push(sample);
         }
