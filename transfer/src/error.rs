@@ -4,6 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use stackferry_volume::{BlockIndex, FolderError};
+use stackferry_vsphere::VsphereError;
+
+use crate::esxi::DownloadFault;
 
 /// Whether an operation that failed may succeed when it is tried again as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +159,19 @@ pub enum TransferError {
         /// For how long.
         after: Duration,
     },
+    /// vSphere did not do what was asked.
+    #[error(transparent)]
+    Vsphere(#[from] VsphereError),
+    /// What came is not the part of a datastore's file that was asked for.
+    #[error("downloading {file} from {host} failed: {fault}")]
+    Download {
+        /// Who.
+        host: String,
+        /// The file.
+        file: String,
+        /// What came instead.
+        fault: DownloadFault,
+    },
     /// Somebody asked for the end.
     #[error("the copy was interrupted")]
     Cancelled,
@@ -179,6 +195,11 @@ impl TransferError {
             | Self::Silent { .. }
             | Self::Cancelled
             | Self::Worker { .. } => Retry::Transient,
+            Self::Vsphere(error) => match error.retry() {
+                stackferry_vsphere::web::Retry::Transient => Retry::Transient,
+                stackferry_vsphere::web::Retry::Permanent => Retry::Permanent,
+            },
+            Self::Download { fault, .. } => fault.retry(),
             Self::Refused { code, .. } if code == "busy" => Retry::Busy,
             // Its datastore or its disk is in trouble, not what was asked.
             Self::Refused { code, .. } if matches!(code.as_str(), "unreachable" | "io" | "internal") => {

@@ -24,6 +24,8 @@ pub enum HostKeys {
     Line(String),
     /// A file in the format of OpenSSH's `known_hosts`.
     File(PathBuf),
+    /// Such a file, asked for these names instead of the one that is connected to: the first that it has counts.
+    Names(PathBuf, Vec<String>),
 }
 
 /// Checks the key that a host shows. `host` is its name or address as configured.
@@ -47,6 +49,21 @@ pub fn check(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Resul
             let text = read(path).map_err(|error| bad(error.to_string()))?;
             check_text(&text, &place, host, port, shown)
         }
+        HostKeys::Names(path, names) => {
+            let place = path.display().to_string();
+            let bad = |why: String| TransferError::KnownHosts { place: place.clone(), why };
+            let text = read(path).map_err(|error| bad(error.to_string()))?;
+            let mut unknown = None;
+            for name in names {
+                match check_text(&text, &place, name, port, shown) {
+                    Err(error @ TransferError::HostKeyUnknown { .. }) => {
+                        unknown.get_or_insert(error);
+                    }
+                    verdict => return verdict,
+                }
+            }
+            Err(unknown.unwrap_or_else(|| bad("no name to look for".to_owned())))
+        }
     }
 }
 
@@ -57,6 +74,9 @@ pub(crate) fn known_types(keys: &HostKeys, host: &str, port: u16) -> Vec<Algorit
     match keys {
         HostKeys::Line(line) => line.parse::<PublicKey>().map(|key| key.algorithm()).into_iter().collect(),
         HostKeys::File(path) => read(path).map(|text| types_in(&text, host, port)).unwrap_or_default(),
+        HostKeys::Names(path, names) => read(path)
+            .map(|text| names.iter().flat_map(|name| types_in(&text, name, port)).collect())
+            .unwrap_or_default(),
     }
 }
 

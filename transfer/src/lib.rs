@@ -9,6 +9,7 @@ pub mod context;
 pub mod credential;
 pub mod endpoint;
 pub mod error;
+pub mod esxi;
 pub mod known_hosts;
 pub mod local;
 pub mod remote;
@@ -18,10 +19,12 @@ pub mod stock;
 pub mod throttle;
 pub mod wire;
 
+mod line;
 mod receive;
 mod wait;
 mod walk;
 mod words;
+mod writers;
 
 pub use context::{CopyContext, FileCopy, FileOutcome, OnUse, Progress, Silent};
 pub use error::{Retry, TransferError};

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, AuthResult, Handle, Session};
+use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse, Session};
 use russh::keys::ssh_key::Algorithm;
 use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{AlgorithmKind, Disconnect, Preferred, cipher, compression};
+use russh::{AlgorithmKind, Disconnect, MethodKind, Preferred, cipher, compression};
 use tokio::net::TcpStream;
 
 use crate::credential::Secret;
@@ -50,6 +50,9 @@ impl Peer {
 pub enum Login {
     /// With a password: by method `password`.
     Password(Secret),
+    /// With a password as the answer to whatever is asked (`keyboard-interactive`), else by method `password`. ESXi offers
+    /// only the first by default.
+    Interactive(Secret),
     /// With a key.
     Key(Arc<PrivateKey>),
     /// With a key and a certificate for it.
@@ -312,6 +315,7 @@ impl Connection {
     async fn authenticate(&mut self, user: &str, login: &Login) -> Result<AuthResult, TransferError> {
         let result = match login {
             Login::Password(secret) => self.handle.authenticate_password(user, secret.expose()).await,
+            Login::Interactive(secret) => return self.answer(user, secret).await,
             Login::Key(key) => {
                 let hash =
                     self.handle.best_supported_rsa_hash().await.map_err(|error| explain(&self.address, error))?;
@@ -323,6 +327,30 @@ impl Connection {
             }
         };
         result.map_err(|error| explain(&self.address, error))
+    }
+
+    async fn answer(&mut self, user: &str, secret: &Secret) -> Result<AuthResult, TransferError> {
+        /// One round asks for the password. More are hardly for us.
+        const ROUNDS: usize = 5;
+        let failed = |error| explain(&self.address, error);
+        let mut asked =
+            self.handle.authenticate_keyboard_interactive_start(user, None::<String>).await.map_err(failed)?;
+        for _ in 0..ROUNDS {
+            match asked {
+                KeyboardInteractiveAuthResponse::Success => return Ok(AuthResult::Success),
+                KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success } => {
+                    if !remaining_methods.contains(&MethodKind::Password) {
+                        return Ok(AuthResult::Failure { remaining_methods, partial_success });
+                    }
+                    return self.handle.authenticate_password(user, secret.expose()).await.map_err(failed);
+                }
+                KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => {
+                    let answers = prompts.iter().map(|_| secret.expose().to_owned()).collect();
+                    asked = self.handle.authenticate_keyboard_interactive_respond(answers).await.map_err(failed)?;
+                }
+            }
+        }
+        Err(TransferError::protocol(&self.address, "it never has enough answers to let us in"))
     }
 
     /// Opens a session channel and asks for a subsystem on it.

@@ -17,16 +17,14 @@
 
 pub mod certificate;
 
-mod command;
-mod fetch;
+pub(crate) mod command;
+pub(crate) mod fetch;
 mod folder;
-mod line;
 mod listing;
-mod map;
+pub(crate) mod map;
 mod run;
 mod scp;
-mod sftp;
-mod writers;
+pub(crate) mod sftp;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -393,12 +391,12 @@ impl Inner {
 }
 
 /// The time in whole seconds, as SFTP and SCP tell it.
-fn whole_seconds(time: Timestamp) -> i64 {
+pub(crate) fn whole_seconds(time: Timestamp) -> i64 {
     time.as_nanosecond().div_euclid(1_000_000_000).try_into().unwrap_or(i64::MIN)
 }
 
 /// The file that is open is what discovery saw.
-fn check_unchanged(file: &FileCopy<'_>, bytes: u64, mtime_seconds: i64) -> Result<(), TransferError> {
+pub(crate) fn check_unchanged(file: &FileCopy<'_>, bytes: u64, mtime_seconds: i64) -> Result<(), TransferError> {
     let what = if bytes != file.bytes {
         format!("its length was {} bytes and is {bytes}", file.bytes)
     } else if mtime_seconds != whole_seconds(file.mtime) {

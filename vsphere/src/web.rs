@@ -84,6 +84,15 @@ impl WebClient {
         self.base.host_str().unwrap_or_default()
     }
 
+    /// The host and, where it is not HTTPS's own, the port, as they stand in the address.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self.base.port() {
+            Some(port) => format!("{}:{port}", self.host()),
+            None => self.host().to_owned(),
+        }
+    }
+
     /// Sends a request and reads the whole answer, whatever its status.
     ///
     /// # Errors

@@ -75,7 +75,7 @@ pub(super) fn path_below(root: &str, path: &str) -> Result<String, FolderError> 
 }
 
 /// A text as one word of a POSIX shell.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 

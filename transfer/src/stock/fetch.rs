@@ -2,29 +2,31 @@
 //!
 //! The thread that receives sends reads along the map as answers come, and puts the answers together to blocks. Answers
 //! may come in any order and be shorter than asked; what is missing is asked for again. Memory: the SSH window, as much
-//! again for the blocks that are being put together, and what [`super::writers`] takes.
+//! again for the blocks that are being put together, and what [`crate::writers`] takes.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::Instant;
 
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, is_zero};
 use stackferry_volume::{FolderError, HoleMapSource};
+use tokio::runtime::Handle;
 
 use super::command::{self, SFTP_READ};
-use super::line::Pace;
 use super::map::{HoleMap, MapReader};
 use super::run::run;
 use super::sftp::packet::{Attributes, Reply};
 use super::sftp::{OpenHandle, Sftp};
-use super::writers::{Feed, Full, receive_into};
 use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
+use crate::line::Pace;
 use crate::receive::Receiver;
 use crate::wait::unless_cancelled;
 use crate::walk::{Step, Walker};
+use crate::writers::{Feed, Full, receive_into};
 
 /// What one read asks for, in bytes: with 16 and more in flight the fastest that was measured against OpenSSH.
 const READ_BYTES: u32 = 128 << 10;
@@ -33,7 +35,7 @@ const LEAST_READ_BYTES: u32 = 4 << 10;
 /// The most reads in flight, whatever the window.
 const MOST_READS: usize = 256;
 /// Smaller files are read as they are: asking for their holes would take longer.
-const MAP_FROM: u64 = 8 << 20;
+pub(crate) const MAP_FROM: u64 = 8 << 20;
 
 pub(super) fn copy(
     inner: &Inner,
@@ -55,7 +57,10 @@ pub(super) fn copy(
     let Some(mut sftp) = inner.runtime.block_on(starting)? else {
         return Err(TransferError::protocol(&inner.address(), "its SFTP ends before it begins"));
     };
-    let received = receive(inner, path, &file, context, &receiver, asked.map, &mut sftp);
+    let address = inner.address();
+    let stall = inner.patience.stall;
+    let host = SftpHost { runtime: &inner.runtime, address: &address, root: &inner.root, stall };
+    let received = receive(&host, path, &file, context, &receiver, asked.map, &mut sftp);
     receiver.counters.wire.fetch_add(asked.wire + sftp.wire(), Ordering::Relaxed);
     inner.runtime.block_on(sftp.close());
     receiver.finish(received?, 1 + asked.credentials)
@@ -110,8 +115,20 @@ fn ask_for_map(
     Ok(Asked { map: map.ok(), credentials: 1, wire: ended.wire })
 }
 
-fn receive(
-    inner: &Inner,
+/// A host whose SFTP is spoken with.
+pub(crate) struct SftpHost<'a> {
+    pub(crate) runtime: &'a Handle,
+    /// `host:port`.
+    pub(crate) address: &'a str,
+    /// The datastore's folder there.
+    pub(crate) root: &'a str,
+    /// How long it may take to give the next part of a file.
+    pub(crate) stall: Duration,
+}
+
+/// Reads a file into the receiver. An error is of what comes before the first block; a later one is the receiver's.
+pub(crate) fn receive(
+    host: &SftpHost<'_>,
     path: &str,
     file: &FileCopy<'_>,
     context: &CopyContext,
@@ -120,19 +137,19 @@ fn receive(
     sftp: &mut Sftp,
 ) -> Result<HoleMapSource, TransferError> {
     let opening = async {
-        let handle = open(inner, path, file, sftp).await?;
+        let handle = open(host, path, file, sftp).await?;
         let map = match map {
-            Some(map) if holes_are_zero(inner, file, context, receiver, &map, &handle, sftp).await? => Some(map),
+            Some(map) if holes_are_zero(host, file, context, receiver, &map, &handle, sftp).await? => Some(map),
             _ => None,
         };
         Ok((handle, map))
     };
-    let (handle, map) = inner.runtime.block_on(unless_cancelled(&context.cancel, opening))?;
+    let (handle, map) = host.runtime.block_on(unless_cancelled(&context.cancel, opening))?;
     let source = if map.is_some() { HoleMapSource::Host } else { HoleMapSource::None };
     let map = map.unwrap_or_else(|| HoleMap::all(file.bytes));
     receive_into(receiver, file, context, |feed| {
         let mut fetch = Fetch {
-            stall: inner.patience.stall,
+            stall: host.stall,
             file,
             receiver,
             feed,
@@ -148,9 +165,9 @@ fn receive(
             got: 0,
             most: most_reads(context),
         };
-        inner.runtime.block_on(async {
+        host.runtime.block_on(async {
             fetch.all().await?;
-            check(inner, file, fetch.sftp.fstat(&handle).await.map_err(|error| error.for_file(file.path))?)
+            check(host, file, fetch.sftp.fstat(&handle).await.map_err(|error| error.for_file(file.path))?)
         })
     });
     Ok(source)
@@ -164,29 +181,34 @@ fn most_reads(context: &CopyContext) -> usize {
 }
 
 /// Opens the file if it is what discovery saw.
-async fn open(inner: &Inner, path: &str, file: &FileCopy<'_>, sftp: &mut Sftp) -> Result<OpenHandle, TransferError> {
+async fn open(
+    host: &SftpHost<'_>,
+    path: &str,
+    file: &FileCopy<'_>,
+    sftp: &mut Sftp,
+) -> Result<OpenHandle, TransferError> {
     let refused = |why| FolderError::Refused { path: file.path.to_owned(), why };
-    match sftp.look(&inner.root, path).await.map_err(|error| error.for_file(file.path))? {
+    match sftp.look(host.root, path).await.map_err(|error| error.for_file(file.path))? {
         Some(attributes) if attributes.is_file() => {}
         Some(_) => return Err(refused("it is no regular file").into()),
         None => return Err(refused("it is or passes a symbolic link").into()),
     }
     let handle = sftp.open(path).await.map_err(|error| error.for_file(file.path))?;
-    check(inner, file, sftp.fstat(&handle).await.map_err(|error| error.for_file(file.path))?)?;
+    check(host, file, sftp.fstat(&handle).await.map_err(|error| error.for_file(file.path))?)?;
     Ok(handle)
 }
 
-fn check(inner: &Inner, file: &FileCopy<'_>, attributes: Attributes) -> Result<(), TransferError> {
+fn check(host: &SftpHost<'_>, file: &FileCopy<'_>, attributes: Attributes) -> Result<(), TransferError> {
     let (Some(bytes), Some(mtime)) = (attributes.bytes, attributes.mtime) else {
         let what = "it does not tell a file's length and time of last change";
-        return Err(TransferError::protocol(&inner.address(), what));
+        return Err(TransferError::protocol(host.address, what));
     };
     check_unchanged(file, bytes, i64::from(mtime))
 }
 
 /// Looks at some places that the map calls holes.
 async fn holes_are_zero(
-    inner: &Inner,
+    host: &SftpHost<'_>,
     file: &FileCopy<'_>,
     context: &CopyContext,
     receiver: &Receiver<'_>,
@@ -200,7 +222,7 @@ async fn holes_are_zero(
     }
     let mut all_zero = true;
     while !asked.is_empty() {
-        let (number, reply) = sftp.next_reply(inner.patience.stall, &|| context.cancel.is_cancelled()).await?;
+        let (number, reply) = sftp.next_reply(host.stall, &|| context.cancel.is_cancelled()).await?;
         let Some((offset, bytes)) = asked.remove(&number) else {
             return Err(sftp.broken_protocol(format!("an answer to request {number}, which was not asked")));
         };
@@ -214,8 +236,12 @@ async fn holes_are_zero(
         };
         if !zero && all_zero {
             all_zero = false;
-            let host = inner.address();
-            tracing::warn!(host, path = file.path, offset, "the hole map calls data a hole: it is not used");
+            tracing::warn!(
+                host = host.address,
+                path = file.path,
+                offset,
+                "the hole map calls data a hole: it is not used"
+            );
         }
     }
     Ok(all_zero)
@@ -235,7 +261,7 @@ struct Growing {
 }
 
 struct Fetch<'a> {
-    stall: std::time::Duration,
+    stall: Duration,
     file: &'a FileCopy<'a>,
     receiver: &'a Receiver<'a>,
     feed: &'a Feed,

@@ -26,13 +26,13 @@ const SAMPLES: u64 = 16;
 const SAMPLE_BYTES: u64 = 64 << 10;
 /// How far data and allocated size may differ: the file system's own blocks for the map (ext4 has 1/1024 at worst) and
 /// what it allocates ahead.
-fn slack(allocated: u64) -> u64 {
+pub(crate) fn slack(allocated: u64) -> u64 {
     (1 << 20) + allocated / 256
 }
 
 /// The ranges of a file that may hold something else than zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HoleMap {
+pub(crate) struct HoleMap {
     bytes: u64,
     data: Vec<Range<u64>>,
 }
@@ -146,14 +146,19 @@ impl MapReader {
 }
 
 impl HoleMap {
+    /// Data in these ranges, which go forward and end within the file.
+    pub(crate) fn of(bytes: u64, data: Vec<Range<u64>>) -> Self {
+        Self { bytes, data }
+    }
+
     /// Everything is data.
-    pub(super) fn all(bytes: u64) -> Self {
+    pub(crate) fn all(bytes: u64) -> Self {
         let whole = 0..bytes;
         Self { bytes, data: if bytes == 0 { Vec::new() } else { vec![whole] } }
     }
 
     /// Places in the holes to look at, spread over all of them at random: offset and length, at most [`SAMPLE_BYTES`].
-    pub(super) fn samples(&self) -> Vec<(u64, u32)> {
+    pub(crate) fn samples(&self) -> Vec<(u64, u32)> {
         let ends = self.data.iter().map(|range| range.end);
         let starts = self.data.iter().map(|range| range.start);
         let holes: Vec<Range<u64>> = std::iter::once(0)

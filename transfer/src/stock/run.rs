@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Inner;
 use super::command::ASKED;
-use super::line::Line;
 use crate::error::TransferError;
+use crate::line::Line;
 use crate::ssh::Connection;
 
 /// How a command ended.

@@ -11,14 +11,14 @@ use stackferry_volume::{EntryKind, FolderError, HoleMapSource};
 
 use super::command::{self, ASKED};
 use super::folder::ask_find;
-use super::line::{Line, Pace};
-use super::writers::{Feed, Full, receive_into};
 use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
+use crate::line::{Line, Pace};
 use crate::receive::Receiver;
 use crate::wait::unless_cancelled;
 use crate::words::clean;
+use crate::writers::{Feed, Full, receive_into};
 
 /// What the host is waited for.
 const DOING: &str = "sending a file";

@@ -1,6 +1,6 @@
 //! A read-only SFTP client: it looks at folders and reads files, and has no request that changes anything.
 
-pub(super) mod packet;
+pub(crate) mod packet;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use bytes::Bytes;
 use stackferry_volume::FolderError;
 
 use super::folder::no_root;
-use super::line::{Line, Pace};
 use crate::error::TransferError;
+use crate::line::{Line, Pace};
 use crate::ssh::Connection;
 use crate::throttle::Throttle;
 use packet::{Attributes, Inbox, PacketError, Reply, Request};
@@ -24,7 +24,7 @@ const READING: &str = "reading by SFTP";
 const MAX_HANDLE: usize = 256;
 
 /// An SFTP session on a connection of its own.
-pub(super) struct Sftp {
+pub(crate) struct Sftp {
     line: Line,
     inbox: Inbox,
     next_number: u32,
@@ -35,7 +35,7 @@ pub(super) struct Sftp {
 
 /// Why a request of one path failed.
 #[derive(Debug)]
-pub(super) enum SftpError {
+pub(crate) enum SftpError {
     /// The host said so, in this way.
     Status { code: u32, message: String },
     /// The connection or the protocol.
@@ -50,7 +50,7 @@ impl From<TransferError> for SftpError {
 
 impl SftpError {
     /// As the error of looking at a folder.
-    pub(super) fn for_path(self, path: &str) -> Result<FolderError, TransferError> {
+    pub(crate) fn for_path(self, path: &str) -> Result<FolderError, TransferError> {
         let path = path.to_owned();
         match self {
             Self::Status { code: Reply::NO_SUCH_FILE, .. } => Ok(FolderError::NotFound { path }),
@@ -64,14 +64,14 @@ impl SftpError {
     }
 
     /// As the error of copying a file.
-    pub(super) fn for_file(self, path: &str) -> TransferError {
+    pub(crate) fn for_file(self, path: &str) -> TransferError {
         self.for_path(path).map_or_else(|error| error, TransferError::Folder)
     }
 }
 
 /// A file or folder that the host has open for us.
 #[derive(Debug, Clone)]
-pub(super) struct OpenHandle(Bytes);
+pub(crate) struct OpenHandle(Bytes);
 
 /// A failure that the host tells is one of the request.
 fn told(reply: Reply) -> Result<Reply, SftpError> {
@@ -87,7 +87,7 @@ impl Sftp {
     ///
     /// # Errors
     /// `Refused` with code `no_subsystem` where the host has no SFTP.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         connection: Connection,
         throttle: Option<Arc<Throttle>>,
         patience: Duration,
@@ -123,24 +123,24 @@ impl Sftp {
         self.line.broke(error.to_string())
     }
 
-    pub(super) fn broken_protocol(&self, what: impl Into<String>) -> TransferError {
+    pub(crate) fn broken_protocol(&self, what: impl Into<String>) -> TransferError {
         self.line.broke(what)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.line.is_closed()
     }
 
-    pub(super) fn pace(&self) -> Pace {
+    pub(crate) fn pace(&self) -> Pace {
         self.line.pace()
     }
 
-    pub(super) fn keep_pace(&self, pace: &Pace, patience: Duration) -> Result<(), TransferError> {
+    pub(crate) fn keep_pace(&self, pace: &Pace, patience: Duration) -> Result<(), TransferError> {
         self.line.keep_pace(pace, READING, patience)
     }
 
     /// Bytes of the channel in both directions.
-    pub(super) fn wire(&self) -> u64 {
+    pub(crate) fn wire(&self) -> u64 {
         self.line.wire
     }
 
@@ -150,7 +150,7 @@ impl Sftp {
     }
 
     /// Asks for a part of a file, and does not wait. Gives the number that the answer will have.
-    pub(super) async fn send_read(
+    pub(crate) async fn send_read(
         &mut self,
         handle: &OpenHandle,
         offset: u64,
@@ -163,7 +163,7 @@ impl Sftp {
     }
 
     /// The next answer to whatever was asked.
-    pub(super) async fn next_reply(
+    pub(crate) async fn next_reply(
         &mut self,
         patience: Duration,
         ended: &dyn Fn() -> bool,
@@ -238,7 +238,7 @@ impl Sftp {
     /// What is at a path of the host; none where a symbolic link leads there. Its true path has to be the datastore's
     /// true path and the rest as it was written. A host where somebody makes links at the same moment is not kept from
     /// showing another file by that: what it shows is what this user may read.
-    pub(super) async fn look(&mut self, root: &str, path: &str) -> Result<Option<Attributes>, SftpError> {
+    pub(crate) async fn look(&mut self, root: &str, path: &str) -> Result<Option<Attributes>, SftpError> {
         let true_root = match &self.true_root {
             Some(known) => known.clone(),
             None => {
@@ -273,7 +273,7 @@ impl Sftp {
     }
 
     /// What is at this path; a symbolic link is not followed.
-    pub(super) async fn lstat(&mut self, path: &str) -> Result<Attributes, SftpError> {
+    pub(crate) async fn lstat(&mut self, path: &str) -> Result<Attributes, SftpError> {
         let number = self.number();
         match self.ask(number, Request::new(Request::LSTAT, number).text(path.as_bytes())).await? {
             Reply::Attributes(attributes) => Ok(attributes),
@@ -281,7 +281,7 @@ impl Sftp {
         }
     }
 
-    pub(super) async fn fstat(&mut self, handle: &OpenHandle) -> Result<Attributes, SftpError> {
+    pub(crate) async fn fstat(&mut self, handle: &OpenHandle) -> Result<Attributes, SftpError> {
         let number = self.number();
         match self.ask(number, Request::new(Request::FSTAT, number).text(&handle.0)).await? {
             Reply::Attributes(attributes) => Ok(attributes),
@@ -290,7 +290,7 @@ impl Sftp {
     }
 
     /// Opens a file for reading.
-    pub(super) async fn open(&mut self, path: &str) -> Result<OpenHandle, SftpError> {
+    pub(crate) async fn open(&mut self, path: &str) -> Result<OpenHandle, SftpError> {
         const READ: u32 = 1;
         const NO_ATTRIBUTES: u32 = 0;
         let number = self.number();
@@ -298,7 +298,7 @@ impl Sftp {
         self.handle(number, request, "open").await
     }
 
-    pub(super) async fn open_folder(&mut self, path: &str) -> Result<OpenHandle, SftpError> {
+    pub(crate) async fn open_folder(&mut self, path: &str) -> Result<OpenHandle, SftpError> {
         let number = self.number();
         self.handle(number, Request::new(Request::OPENDIR, number).text(path.as_bytes()), "opendir").await
     }
@@ -315,7 +315,7 @@ impl Sftp {
     }
 
     /// The next entries of a folder; none at its end.
-    pub(super) async fn read_folder(
+    pub(crate) async fn read_folder(
         &mut self,
         handle: &OpenHandle,
     ) -> Result<Option<Vec<(Bytes, Attributes)>>, SftpError> {
@@ -329,7 +329,7 @@ impl Sftp {
     }
 
     /// Up to `bytes` of a file from `offset` on; empty at its end.
-    pub(super) async fn read(&mut self, handle: &OpenHandle, offset: u64, bytes: u32) -> Result<Bytes, SftpError> {
+    pub(crate) async fn read(&mut self, handle: &OpenHandle, offset: u64, bytes: u32) -> Result<Bytes, SftpError> {
         let number = self.number();
         let request = Request::new(Request::READ, number).text(&handle.0).u64(offset).u32(bytes);
         match self.ask(number, request).await {
@@ -343,7 +343,7 @@ impl Sftp {
     }
 
     /// Closes a file or folder. What the host says to that makes no difference.
-    pub(super) async fn close_handle(&mut self, handle: OpenHandle) -> Result<(), TransferError> {
+    pub(crate) async fn close_handle(&mut self, handle: OpenHandle) -> Result<(), TransferError> {
         let number = self.number();
         match self.ask(number, Request::new(Request::CLOSE, number).text(&handle.0)).await {
             Err(SftpError::Transfer(error)) => Err(error),
@@ -351,7 +351,7 @@ impl Sftp {
         }
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         self.line.close().await;
     }
 }

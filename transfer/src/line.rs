@@ -24,7 +24,7 @@ const MOST_BACKLOG: usize = 1 << 16;
 /// The most that is kept of a command's complaints, in bytes.
 const MOST_COMPLAINTS: usize = 1 << 10;
 
-pub(super) struct Line {
+pub(crate) struct Line {
     connection: Connection,
     read: ChannelReadHalf,
     write: ChannelWriteHalf<client::Msg>,
@@ -32,7 +32,7 @@ pub(super) struct Line {
     backlog: VecDeque<ChannelMsg>,
     throttle: Option<Arc<Throttle>>,
     /// Bytes of the channel in both directions.
-    pub(super) wire: u64,
+    pub(crate) wire: u64,
     complaints: Vec<u8>,
     /// For how long the throttle held it back, in all.
     held: Duration,
@@ -41,7 +41,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(
+    pub(crate) fn new(
         connection: Connection,
         channel: russh::Channel<client::Msg>,
         throttle: Option<Arc<Throttle>>,
@@ -62,29 +62,29 @@ impl Line {
     }
 
     /// `host:port`.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.connection.address()
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.over || self.connection.is_closed()
     }
 
     /// The exit status, once the command has ended and told one.
-    pub(super) fn status(&self) -> Option<u32> {
+    pub(crate) fn status(&self) -> Option<u32> {
         self.status
     }
 
     /// What the command wrote to its standard error, fit to be shown.
-    pub(super) fn complaints(&self) -> String {
+    pub(crate) fn complaints(&self) -> String {
         clean(&String::from_utf8_lossy(&self.complaints))
     }
 
-    pub(super) fn broke(&self, what: impl Into<String>) -> TransferError {
+    pub(crate) fn broke(&self, what: impl Into<String>) -> TransferError {
         TransferError::protocol(self.address(), what)
     }
 
-    pub(super) async fn put(&mut self, bytes: Bytes, patience: Duration) -> Result<(), TransferError> {
+    pub(crate) async fn put(&mut self, bytes: Bytes, patience: Duration) -> Result<(), TransferError> {
         let count = bytes.len() as u64;
         let (read, backlog) = (&mut self.read, &mut self.backlog);
         let mut kept: usize = backlog.iter().map(length).sum();
@@ -121,7 +121,7 @@ impl Line {
     }
 
     /// The next bytes as they come; none once the command has ended.
-    pub(super) async fn next(
+    pub(crate) async fn next(
         &mut self,
         doing: &'static str,
         patience: Duration,
@@ -166,23 +166,23 @@ impl Line {
         Ok(None)
     }
 
-    pub(super) fn silent(&self, doing: &'static str, after: Duration) -> TransferError {
+    pub(crate) fn silent(&self, doing: &'static str, after: Duration) -> TransferError {
         TransferError::Silent { host: self.address().to_owned(), doing, after }
     }
 
     /// Begins to measure how much comes.
-    pub(super) fn pace(&self) -> Pace {
+    pub(crate) fn pace(&self) -> Pace {
         Pace { began: Instant::now(), held: self.held }
     }
 
     /// A host that sends something all the time, but never enough, is given up as a silent one.
-    pub(super) fn keep_pace(&self, pace: &Pace, doing: &'static str, patience: Duration) -> Result<(), TransferError> {
+    pub(crate) fn keep_pace(&self, pace: &Pace, doing: &'static str, patience: Duration) -> Result<(), TransferError> {
         let took = pace.began.elapsed().saturating_sub(self.held.saturating_sub(pace.held));
         if took > patience.saturating_mul(2) { Err(self.silent(doing, took)) } else { Ok(()) }
     }
 
     /// Says goodbye.
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         // A channel with something unread in it would hold up the goodbye.
         drop(self.read);
         self.connection.close().await;
@@ -191,14 +191,14 @@ impl Line {
 
 /// Since when something is waited for that has to be whole within twice the patience: a packet, a line, a block. What
 /// the throttle held back does not count against the host.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     began: Instant,
     held: Duration,
 }
 
 impl Pace {
     /// So much of the time was ours.
-    pub(super) fn forgive(&mut self, ours: Duration) {
+    pub(crate) fn forgive(&mut self, ours: Duration) {
         self.began += ours;
     }
 }

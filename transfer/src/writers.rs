@@ -16,20 +16,20 @@ use crate::receive::{Receiver, join};
 const QUEUE: usize = 2;
 
 /// A block with all its bytes.
-pub(super) struct Full {
-    pub(super) block: BlockIndex,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Full {
+    pub(crate) block: BlockIndex,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Where whole blocks go, and buffers come from.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     queue: SyncSender<Full>,
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Feed {
     /// A buffer of this length; what is in it is left over.
-    pub(super) fn buffer(&self, len: usize) -> Vec<u8> {
+    pub(crate) fn buffer(&self, len: usize) -> Vec<u8> {
         let mut buffer = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         buffer.resize(len, 0);
         buffer
@@ -37,13 +37,13 @@ impl Feed {
 
     /// Hands a block over. Waits while the threads are busy, which is what holds the host back: the thread that
     /// receives must run nothing else.
-    pub(super) fn put(&self, full: Full) -> Result<(), TransferError> {
+    pub(crate) fn put(&self, full: Full) -> Result<(), TransferError> {
         self.queue.send(full).map_err(|_| TransferError::Cancelled)
     }
 }
 
 /// Runs `receive` on this thread and the writers on others, until all are done.
-pub(super) fn receive_into(
+pub(crate) fn receive_into(
     receiver: &Receiver<'_>,
     file: &FileCopy<'_>,
     context: &CopyContext,

@@ -1,0 +1,240 @@
+//! The route `esxi`: files of a datastore that vSphere knows, read from a host that mounts it.
+//!
+//! There are two ways in. By **ticket**: each HTTPS request of `/folder` on a host is let in by a ticket of its own, which
+//! vSphere makes for that one request and takes once. By **account**: a local account is made on the host for one
+//! connection to its SSH server, and removed after it; such an account is an administrator, since less is not let in.
+//!
+//! Looking at folders goes through vSphere's own browser. It opens no disk, and its session is the client's.
+//!
+//! What is changed at a host for the time of a copy (an account, the SSH service) is written down with [`Ledger::owe`]
+//! before it is changed, and struck out with [`Ledger::settle`] after it was put back. So after a crash [`undo`] finds all
+//! of it. This module never writes to a datastore, never touches an account that this installation did not make, and
+//! never tries a password again that was refused.
+
+mod account;
+mod dd;
+mod download;
+mod fault;
+mod folder;
+mod lanes;
+mod mapping;
+mod password;
+mod place;
+mod ticket;
+mod undo;
+mod visit;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use stackferry_vsphere::web::{Trust, WebClient};
+use stackferry_vsphere::{Moid, ServiceTicket, Vsphere};
+use tokio::runtime::Handle;
+
+use crate::context::{CopyContext, FileCopy, FileOutcome};
+use crate::error::TransferError;
+use place::Place;
+
+pub use fault::DownloadFault;
+pub use folder::EsxiFolder;
+pub use undo::{foreign_accounts, undo};
+
+/// How many clients of hosts are kept; each keeps some connections for a few seconds.
+const MOST_CLIENTS: usize = 32;
+
+/// A datastore, and how it is read.
+#[derive(Debug, Clone)]
+pub struct EsxiDatastore {
+    /// The vCenter Server or host that knows it.
+    pub vsphere: Vsphere,
+    /// That system's name in the configuration.
+    pub system: String,
+    /// The datastore's name.
+    pub name: String,
+    /// The way in.
+    pub access: Access,
+    /// Which installation of ours this is: 6 hexadecimal digits, which are part of every credential's public name.
+    pub install: String,
+}
+
+/// The way in to the hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// One ticket for each HTTPS request. SSH stays off.
+    Ticket,
+    /// One local account for each SSH connection.
+    Account {
+        /// Where the hosts' keys are looked up: by their names in vSphere, then by their addresses.
+        known_hosts: PathBuf,
+        /// The port of their SSH servers.
+        ssh_port: u16,
+    },
+}
+
+/// A credential as it was issued, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EsxiCredential {
+    /// Its public name: `sf-`, the installation, `-` and 8 hexadecimal digits. An account has this name on its host; of a
+    /// ticket nothing but this is ever shown.
+    pub name: String,
+    /// The host that it is for.
+    pub host: String,
+    /// When it is of no more use. A ticket's life is the host's to set: this is later than that.
+    pub expires: Timestamp,
+    /// Whether it lives until it is removed, whatever `expires` says.
+    pub standing: bool,
+}
+
+/// Something at a host that has to be put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owed {
+    /// A local account has to be removed.
+    Account {
+        /// The vSphere system's name in the configuration.
+        system: String,
+        /// The host's id in vSphere.
+        host_id: String,
+        /// The host's name.
+        host_name: String,
+        /// The account's name.
+        name: String,
+    },
+    /// The SSH service, which was stopped, has to be stopped again.
+    SshService {
+        /// The vSphere system's name in the configuration.
+        system: String,
+        /// The host's id in vSphere.
+        host_id: String,
+        /// The host's name.
+        host_name: String,
+    },
+}
+
+/// Where what has to be put back is written down. Called on the thread that copies, outside of the runtime.
+pub trait Ledger: Send + Sync {
+    /// Writes it down durably, and gives the number by which it is struck out.
+    ///
+    /// # Errors
+    /// It could not be written: then nothing is changed at the host.
+    fn owe(&self, owed: &Owed) -> Result<u64, TransferError>;
+
+    /// Strikes it out: it was put back. A failure to do so is for the implementation to log; putting it back again does
+    /// no harm.
+    fn settle(&self, number: u64);
+}
+
+/// A datastore of ESXi hosts. Its methods block, and must not be called on a thread that runs async tasks.
+pub struct EsxiClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    datastore: EsxiDatastore,
+    ledger: Arc<dyn Ledger>,
+    runtime: Handle,
+    place: Place,
+    /// The host that served the last file.
+    good: Mutex<Option<Moid>>,
+    /// Hosts whose SSH server has no SFTP.
+    no_sftp: Mutex<HashSet<Moid>>,
+    /// Clients of hosts, by their address and certificates.
+    clients: Mutex<HashMap<(String, Vec<String>), WebClient>>,
+}
+
+impl EsxiClient {
+    /// A client of this datastore. Nothing is connected yet.
+    #[must_use]
+    pub fn new(datastore: EsxiDatastore, ledger: Arc<dyn Ledger>, runtime: Handle) -> Self {
+        let place = Place::new(datastore.vsphere.clone(), datastore.name.clone());
+        let (good, no_sftp, clients) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { datastore, ledger, runtime, place, good, no_sftp, clients }) }
+    }
+
+    /// The datastore, and how it is read.
+    #[must_use]
+    pub fn datastore(&self) -> &EsxiDatastore {
+        &self.inner.datastore
+    }
+
+    /// The datastore, to be looked at. Its times are in whole seconds; it tells neither what a file takes on disk nor its
+    /// number.
+    #[must_use]
+    pub fn folder(&self) -> EsxiFolder {
+        EsxiFolder::new(Arc::clone(&self.inner))
+    }
+
+    /// The hosts that a copy would use now, in that order, by name.
+    ///
+    /// # Errors
+    /// `Vsphere`; `Folder` where vSphere knows no such datastore.
+    pub fn hosts(&self) -> Result<Vec<String>, TransferError> {
+        let inner = &*self.inner;
+        let found = inner.runtime.block_on(inner.place.hosts())?;
+        Ok(found.1.into_iter().map(|host| host.name).collect())
+    }
+
+    /// Copies one file; see [`FileCopy`]. `issued` is told of each credential before it is used, so that it can be written
+    /// down.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub fn copy(
+        &self,
+        file: FileCopy<'_>,
+        context: &CopyContext,
+        issued: &mut dyn FnMut(&EsxiCredential),
+    ) -> Result<FileOutcome, TransferError> {
+        match &self.inner.datastore.access {
+            Access::Ticket => ticket::copy(&self.inner, file, context, issued),
+            Access::Account { known_hosts, ssh_port } => {
+                account::copy(&self.inner, known_hosts, *ssh_port, file, context, issued)
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// A name that no credential had.
+    fn public_name(&self) -> String {
+        let mut number = [0u8; 4];
+        rand::fill(&mut number);
+        format!("sf-{}-{:08x}", self.datastore.install, u32::from_be_bytes(number))
+    }
+
+    /// The client for `https://authority`, whose certificate is one of those that the ticket names.
+    fn web(&self, label: &str, authority: &str, ticket: &ServiceTicket) -> Result<WebClient, TransferError> {
+        let known = ticket.thumbprints.iter().map(ToString::to_string).collect();
+        let key = (authority.to_owned(), known);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        if clients.len() >= MOST_CLIENTS {
+            clients.clear();
+        }
+        // Where vSphere names no certificate, only one that the machine's authorities vouch for will do.
+        let trust = ticket.trust().unwrap_or(Trust::System);
+        let client = WebClient::new(label, &format!("https://{authority}"), trust)
+            .map_err(|error| TransferError::Vsphere(error.into()))?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+
+    fn last_good(&self) -> Option<Moid> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember_good(&self, host: Option<&Moid>) {
+        *self.good.lock().unwrap_or_else(PoisonError::into_inner) = host.cloned();
+    }
+
+    fn lacks_sftp(&self, host: &Moid) -> bool {
+        self.no_sftp.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
+    }
+
+    fn note_no_sftp(&self, host: &Moid) {
+        self.no_sftp.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone());
+    }
+}

@@ -1,0 +1,316 @@
+//! Copying a file by accounts: SSH to a host that mounts the datastore, one account and one channel for each connection.
+//!
+//! First the map of the disk is asked for where that is worth it; then the file is read, by SFTP where the host answers
+//! that, else by `dd`, block by block. What the map calls a hole is sampled before it is believed.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use stackferry_volume::block::{BlockIndex, BlockMap, BlockState};
+use stackferry_volume::{FolderError, HoleMapSource};
+use stackferry_vsphere::{Datastore, Host, Lockdown, VsphereError};
+
+use super::visit::{Account, ServiceUse};
+use super::{EsxiCredential, Inner, dd, mapping};
+use crate::context::{CopyContext, FileCopy, FileOutcome};
+use crate::credential::Secret;
+use crate::error::TransferError;
+use crate::known_hosts::HostKeys;
+use crate::line::Line;
+use crate::receive::Receiver;
+use crate::ssh::{Connection, Login, Peer};
+use crate::stock::fetch::{self, MAP_FROM, SftpHost};
+use crate::stock::map::HoleMap;
+use crate::stock::sftp::Sftp;
+use crate::wait::unless_cancelled;
+
+/// How long a host may take to answer a question.
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
+/// How long it may take to give the next part of a file.
+pub(super) const STALL: Duration = Duration::from_secs(120);
+
+/// One copy at one host.
+pub(super) struct Visit<'a, 'f> {
+    pub(super) inner: &'a Inner,
+    pub(super) host: &'a Host,
+    peer: &'a Peer,
+    /// The datastore's folder on the host, and the file's path there.
+    root: &'a str,
+    pub(super) path: &'a str,
+    pub(super) file: &'a FileCopy<'f>,
+    pub(super) context: &'a CopyContext,
+    pub(super) receiver: &'a Receiver<'f>,
+}
+
+/// How a visit went.
+enum Went {
+    /// The host did not even begin to give the file.
+    Nowhere(TransferError),
+    /// It began; how it ended is the receiver's to tell, unless it ended before the first block.
+    Through(Result<HoleMapSource, TransferError>),
+}
+
+pub(super) fn copy(
+    inner: &Inner,
+    known_hosts: &Path,
+    port: u16,
+    file: FileCopy<'_>,
+    context: &CopyContext,
+    issued: &mut dyn FnMut(&EsxiCredential),
+) -> Result<FileOutcome, TransferError> {
+    let receiver = Receiver::new(&file, context)?;
+    if is_known(&file.done) {
+        return receiver.finish(HoleMapSource::None, 0);
+    }
+    let looking = unless_cancelled(&context.cancel, inner.place.hosts());
+    let (datastore, mut hosts) = inner.runtime.block_on(looking)?;
+    let good = inner.last_good();
+    hosts.sort_by_key(|host| good.as_ref() != Some(&host.id));
+    let all = hosts.len();
+    hosts.retain(|host| host.lockdown == Lockdown::Disabled);
+    if hosts.is_empty() {
+        return Err(nobody(inner, all));
+    }
+    let mut first = None;
+    let mut used = 0;
+    for host in &hosts {
+        let peer = peer(host, known_hosts, port);
+        let root = root(&datastore, host);
+        let path = format!("{root}/{}", file.path);
+        if path.contains(['\0', '\n', '\r']) {
+            let why = "the path can't be put into a command";
+            return Err(FolderError::Refused { path: file.path.escape_debug().to_string(), why }.into());
+        }
+        let (peer, root, path) = (&peer, &root, &path);
+        let visit = Visit { inner, host, peer, root, path, file: &file, context, receiver: &receiver };
+        match visit.go(&mut used, issued) {
+            Went::Nowhere(error) if another_may_do(&error) => {
+                tracing::info!(
+                    host = host.name,
+                    error = crate::describe(&error),
+                    "this file is read from the next host"
+                );
+                first.get_or_insert(error);
+            }
+            Went::Nowhere(error) => return Err(error),
+            Went::Through(ended) => {
+                let source = ended?;
+                let outcome = receiver.finish(source, used)?;
+                inner.remember_good(Some(&host.id));
+                inner.runtime.block_on(unless_cancelled(&context.cancel, inner.check_unchanged(&file)))?;
+                return Ok(outcome);
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| nobody(inner, all)))
+}
+
+fn is_known(done: &BlockMap) -> bool {
+    (0..done.blocks()).all(|block| done.get(BlockIndex(block)) != BlockState::Unknown)
+}
+
+/// Why no host can be logged in to.
+fn nobody(inner: &Inner, usable: usize) -> TransferError {
+    let host = format!("datastore {}", inner.datastore.name);
+    if usable == 0 {
+        return TransferError::Unfit {
+            host,
+            what: "no host that mounts it is connected, powered on and out of maintenance".to_owned(),
+            hint: "look at its hosts in vSphere".to_owned(),
+        };
+    }
+    TransferError::Unfit {
+        host,
+        what: "every host that mounts it is in lockdown mode, which keeps local accounts out".to_owned(),
+        hint: "read it by tickets (`access = \"ticket\"`), which lockdown mode does not keep out".to_owned(),
+    }
+}
+
+fn another_may_do(error: &TransferError) -> bool {
+    match error {
+        TransferError::Unreachable { .. } | TransferError::Silent { .. } | TransferError::LoginRefused { .. } => true,
+        TransferError::Vsphere(error) => {
+            matches!(error, VsphereError::Fault { .. } | VsphereError::NotFound { .. } | VsphereError::Gone { .. })
+        }
+        _ => false,
+    }
+}
+
+/// The host's SSH server. Its key is known by the name that vSphere has for the host, or by its address.
+fn peer(host: &Host, known_hosts: &Path, port: u16) -> Peer {
+    let address = host.addresses.first().unwrap_or(&host.name);
+    let mut names = vec![host.name.clone()];
+    names.extend(host.addresses.iter().filter(|address| **address != host.name).cloned());
+    Peer { host: address.clone(), port, host_keys: HostKeys::Names(known_hosts.to_owned(), names) }
+}
+
+/// Where a host has the datastore.
+fn root(datastore: &Datastore, host: &Host) -> String {
+    let mounted = datastore.mounts.iter().find(|mount| mount.host == host.id).and_then(|mount| mount.path.as_deref());
+    let path =
+        mounted.or_else(|| datastore.url.strip_prefix("ds://")).filter(|path| path.starts_with("/vmfs/volumes/"));
+    path.map_or_else(|| format!("/vmfs/volumes/{}", datastore.name), |path| path.trim_end_matches('/').to_owned())
+}
+
+impl Visit<'_, '_> {
+    fn go(&self, used: &mut u64, issued: &mut dyn FnMut(&EsxiCredential)) -> Went {
+        // Declared first: it is put back last.
+        let _service = match ServiceUse::begin(self.inner, self.host) {
+            Ok(service) => service,
+            Err(error) => return Went::Nowhere(error),
+        };
+        let map = match self.ask_for_map(used, issued) {
+            Ok(map) => map,
+            Err(error) => return Went::Nowhere(error),
+        };
+        if !self.inner.lacks_sftp(&self.host.id) {
+            match self.by_sftp(map.clone(), used, issued) {
+                Ok(Some(ended)) => return Went::Through(ended),
+                Ok(None) => self.inner.note_no_sftp(&self.host.id),
+                Err(error) => return Went::Nowhere(error),
+            }
+        }
+        match self.by_dd(map, used, issued) {
+            Ok(ended) => Went::Through(ended),
+            Err(error) => Went::Nowhere(error),
+        }
+    }
+
+    /// Makes an account and hands its connection to `work`, which closes it.
+    pub(super) fn with_account<T>(
+        &self,
+        issued: &mut dyn FnMut(&EsxiCredential),
+        work: impl FnOnce(Connection) -> Result<T, TransferError>,
+    ) -> Result<T, TransferError> {
+        let cancel = &self.context.cancel;
+        if cancel.is_cancelled() {
+            return Err(TransferError::Cancelled);
+        }
+        let throttle = self.context.throttle.as_ref();
+        let memory = throttle.map_or(self.context.memory, |throttle| throttle.bound(self.context.memory));
+        let connecting = unless_cancelled(cancel, Connection::connect(self.peer, memory));
+        // A host that is not who it should be, or not there, is worth no account.
+        let mut connection = self.inner.runtime.block_on(connecting)?;
+        let account = Account::make(self.inner, self.host, issued)?;
+        let login = Login::Interactive(Secret::new(account.password.expose().to_owned()));
+        let logging_in = unless_cancelled(cancel, connection.log_in(&account.name, &login));
+        if let Err(error) = self.inner.runtime.block_on(logging_in) {
+            self.inner.runtime.block_on(connection.close());
+            return Err(explain(error));
+        }
+        self.context.logged_in(&account.name);
+        work(connection)
+    }
+
+    /// The map, where the host tells one that is believed.
+    fn ask_for_map(
+        &self,
+        used: &mut u64,
+        issued: &mut dyn FnMut(&EsxiCredential),
+    ) -> Result<Option<HoleMap>, TransferError> {
+        if self.file.bytes < MAP_FROM {
+            return Ok(None);
+        }
+        let Some(command) = mapping::command(self.path) else { return Ok(None) };
+        let (told, wire) = self.with_account(issued, |connection| self.run(connection, &command))?;
+        *used += 1;
+        self.receiver.counters.wire.fetch_add(wire, Ordering::Relaxed);
+        match mapping::read(&told, self.file.bytes) {
+            Ok(map) => Ok(Some(map)),
+            Err(why) => {
+                let host = &self.host.name;
+                tracing::info!(host, path = self.path, why, "the disk's map is not used, all of it is read");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Runs a command and gives what it writes, as far as it is taken.
+    fn run(&self, connection: Connection, command: &str) -> Result<(Vec<u8>, u64), TransferError> {
+        let cancel = &self.context.cancel;
+        let running = async {
+            let channel = connection.exec(command).await?;
+            let mut line = Line::new(connection, channel, None);
+            let mut told = Vec::new();
+            let ended = loop {
+                match line.next("telling a disk's map", ANSWER, &|| cancel.is_cancelled()).await {
+                    Ok(Some(data)) if told.len() + data.len() <= mapping::MOST_BYTES => told.extend_from_slice(&data),
+                    Ok(_) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            let wire = line.wire;
+            line.close().await;
+            ended.map(|()| (told, wire))
+        };
+        self.inner.runtime.block_on(running)
+    }
+
+    /// None where the host has no SFTP.
+    fn by_sftp(
+        &self,
+        map: Option<HoleMap>,
+        used: &mut u64,
+        issued: &mut dyn FnMut(&EsxiCredential),
+    ) -> Result<Option<Result<HoleMapSource, TransferError>>, TransferError> {
+        let runtime = &self.inner.runtime;
+        let cancelled = || self.context.cancel.is_cancelled();
+        self.with_account(issued, |connection| {
+            let starting = Sftp::start(connection, self.context.throttle.clone(), ANSWER, &cancelled);
+            let mut sftp = match runtime.block_on(starting) {
+                Ok(Some(sftp)) => sftp,
+                Ok(None) => return Ok(None),
+                Err(TransferError::Refused { code, .. }) if code == "no_subsystem" => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            *used += 1;
+            let address = self.peer.address();
+            let host = SftpHost { runtime, address: &address, root: self.root, stall: STALL };
+            let (path, receiver) = (self.path, self.receiver);
+            let ended = fetch::receive(&host, path, self.file, self.context, receiver, map, &mut sftp);
+            receiver.counters.wire.fetch_add(sftp.wire(), Ordering::Relaxed);
+            runtime.block_on(sftp.close());
+            Ok(Some(ended))
+        })
+    }
+
+    fn by_dd(
+        &self,
+        map: Option<HoleMap>,
+        used: &mut u64,
+        issued: &mut dyn FnMut(&EsxiCredential),
+    ) -> Result<Result<HoleMapSource, TransferError>, TransferError> {
+        if let Some(map) = &map {
+            let samples = dd::samples(self.path, map);
+            let (told, wire) = self.with_account(issued, |connection| self.run(connection, &samples))?;
+            *used += 1;
+            let counters = &self.receiver.counters;
+            counters.wire.fetch_add(wire, Ordering::Relaxed);
+            counters.read.fetch_add(told.len() as u64, Ordering::Relaxed);
+            if !dd::are_zero(&told, map) {
+                let host = &self.host.name;
+                tracing::warn!(host, path = self.path, "the disk's map calls data a hole: it is not used");
+                return self.by_dd(None, used, issued);
+            }
+        }
+        self.with_account(issued, |connection| {
+            *used += 1;
+            dd::copy(self, connection, map.as_ref())
+        })
+    }
+}
+
+/// Adds what to look at where an account that was just made is not let in.
+fn explain(error: TransferError) -> TransferError {
+    match error {
+        TransferError::LoginRefused { host, user, hint } => {
+            let hint = format!(
+                "{hint}; is the host in lockdown mode, or does its SSH server take neither keyboard-interactive nor \
+                 password logins?"
+            );
+            TransferError::LoginRefused { host, user, hint }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,414 @@
+//! A datastore as discovery sees it through vSphere: its browser lists folders, and `/folder` of the system itself gives
+//! small files, with the session that the client has anyway. Where that does not work a host gives them, by a ticket.
+//!
+//! One search tells a folder and everything below it, so that a round over thousands of volumes is one call. What is below
+//! is told from that search for a minute; what was asked for itself, and single files, are always looked up anew.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use stackferry_config::Secret;
+use stackferry_volume::io::MAX_SMALL_READ;
+use stackferry_volume::local::MAX_FOLDER_ENTRIES;
+use stackferry_volume::{Entry, EntryKind, Folder, FolderError};
+use stackferry_vsphere::web::{Answer, Request, WebClient};
+use stackferry_vsphere::{BrowseEntry, Datastore, FolderListing, TicketMethod, Via, VsphereError, folder_path};
+
+use super::Inner;
+use super::fault::DownloadFault;
+use super::place::authority;
+use super::ticket::address;
+use crate::context::FileCopy;
+use crate::error::TransferError;
+use crate::stock::{check_unchanged, whole_seconds};
+
+/// How long a search is believed for what lies below the folder that was asked for.
+const FRESH: Duration = Duration::from_secs(60);
+/// The longest path on a datastore, in bytes.
+const MAX_PATH: usize = 4096;
+
+/// A datastore, looked at through vSphere.
+pub struct EsxiFolder {
+    inner: Arc<Inner>,
+    told: Mutex<Option<Told>>,
+    /// The session's cookie, so that it is not asked for with every file.
+    cookie: Mutex<Option<Secret>>,
+}
+
+/// What one search told.
+struct Told {
+    since: Instant,
+    /// What was asked for.
+    top: String,
+    /// By the path on the datastore.
+    folders: HashMap<String, Vec<Entry>>,
+}
+
+impl EsxiFolder {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner, told: Mutex::default(), cookie: Mutex::default() }
+    }
+
+    fn below_search(&self, path: &str) -> Option<Result<Vec<Entry>, FolderError>> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = told.as_ref().filter(|told| told.since.elapsed() < FRESH)?;
+        let below = path.strip_prefix(told.top.as_str())?.starts_with('/');
+        let missing = || FolderError::NotFound { path: path.to_owned() };
+        below.then(|| told.folders.get(path).cloned().ok_or_else(missing))
+    }
+
+    async fn read_small(&self, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
+        let inner = &*self.inner;
+        let datastore = inner.place.datastore().await?;
+        let through = match self.read_through(&datastore, path, limit).await {
+            Err(error) if is_refused_ticket(&error) => {
+                // The session may have ended since.
+                *self.cookie.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.read_through(&datastore, path, limit).await
+            }
+            done => done,
+        };
+        let error = match through {
+            Err(error) if may_help(&error) => error,
+            done => return done,
+        };
+        let (datastore, hosts) = inner.place.hosts().await?;
+        for host in hosts {
+            match inner.read_at(&datastore, host, path, limit).await {
+                Ok(content) => return Ok(content),
+                Err(error) => tracing::debug!(path, error = crate::describe(&error), "the next host is asked"),
+            }
+        }
+        Err(error)
+    }
+
+    async fn read_through(&self, datastore: &Datastore, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
+        let vsphere = &self.inner.datastore.vsphere;
+        let kept = self.cookie.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cookie = match kept {
+            Some(cookie) => cookie,
+            None => {
+                let cookie = vsphere.session_cookie().await?;
+                *self.cookie.lock().unwrap_or_else(PoisonError::into_inner) = Some(cookie.clone());
+                cookie
+            }
+        };
+        let real = self.inner.real_path(datastore, path).await?;
+        let url = folder_path(datastore, &real, Via::Server);
+        get(vsphere.web(), vsphere.system(), &url, &cookie, path, limit).await
+    }
+}
+
+fn is_refused_ticket(error: &TransferError) -> bool {
+    matches!(error, TransferError::Download { fault: DownloadFault::TicketRefused, .. })
+}
+
+/// Whether a host may give what the system did not.
+fn may_help(error: &TransferError) -> bool {
+    match error {
+        TransferError::Download { fault, .. } => {
+            !matches!(fault, DownloadFault::NotFound | DownloadFault::Denied(_) | DownloadFault::Long)
+        }
+        TransferError::Vsphere(VsphereError::Web(_)) => true,
+        _ => false,
+    }
+}
+
+/// The first bytes of a file, at most `limit`. What comes is checked to be that.
+async fn get(
+    web: &WebClient,
+    host: &str,
+    url: &str,
+    cookie: &Secret,
+    file: &str,
+    limit: usize,
+) -> Result<Vec<u8>, TransferError> {
+    let fault = |fault| TransferError::Download { host: host.to_owned(), file: file.to_owned(), fault };
+    let last = limit.saturating_sub(1);
+    let request = Request::get(url)
+        .header("cookie", cookie.expose())
+        .header("range", &format!("bytes=0-{last}"))
+        .limit(limit as u64);
+    let answer = match web.send(request).await {
+        Ok(answer) => answer,
+        Err(stackferry_vsphere::web::WebError::TooLong { .. }) => return Err(fault(DownloadFault::NotPartial)),
+        Err(error) => return Err(VsphereError::from(error).into()),
+    };
+    small(&answer, limit).map(|()| answer.body().to_vec()).or_else(|wrong| match wrong {
+        // There is no part of an empty file.
+        Wrong::Empty => Ok(Vec::new()),
+        Wrong::Fault(wrong) => Err(fault(wrong)),
+    })
+}
+
+enum Wrong {
+    Empty,
+    Fault(DownloadFault),
+}
+
+fn small(answer: &Answer, limit: usize) -> Result<(), Wrong> {
+    let fault = |fault| Err(Wrong::Fault(fault));
+    match answer.status() {
+        200 | 206 => {}
+        401 => return fault(DownloadFault::TicketRefused),
+        403 => return fault(DownloadFault::Denied(Vec::new())),
+        404 => return fault(DownloadFault::NotFound),
+        416 if answer.header("content-range").is_some_and(|text| text.trim() == "bytes */0") => {
+            return Err(Wrong::Empty);
+        }
+        500 => return fault(DownloadFault::Locked),
+        status @ (429 | 502 | 503 | 504) => return fault(DownloadFault::NotReady(status)),
+        status => return fault(DownloadFault::Status(status)),
+    }
+    if answer.content_type().is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html")) {
+        return fault(DownloadFault::WebPage);
+    }
+    if answer.status() == 206 {
+        let told = answer.header("content-range").unwrap_or_default();
+        let right = super::download::content_range(told).is_some_and(|(part, total)| {
+            part.start == 0 && part.end == total.min(limit as u64) && part.end == answer.body().len() as u64
+        });
+        if !right {
+            return fault(DownloadFault::WrongPart(told.chars().take(100).collect()));
+        }
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// The same path with vSAN's own name for the top folder, where it has another one for people.
+    async fn real_path(&self, datastore: &Datastore, path: &str) -> Result<String, VsphereError> {
+        if !has_namespaces(datastore) {
+            return Ok(path.to_owned());
+        }
+        let (top, rest) = path.split_once('/').map_or((path, None), |(top, rest)| (top, Some(rest)));
+        let root = self.datastore.vsphere.browse(datastore, "", false, None).await?;
+        let entries = root.iter().flat_map(|listing| &listing.entries);
+        let real = entries.into_iter().find(|entry| entry.friendly_name.as_deref() == Some(top));
+        let real = real.map_or(top, |entry| entry.name.as_str());
+        Ok(rest.map_or_else(|| real.to_owned(), |rest| format!("{real}/{rest}")))
+    }
+
+    async fn browse(
+        &self,
+        path: &str,
+        recursive: bool,
+        pattern: Option<&str>,
+    ) -> Result<Vec<FolderListing>, TransferError> {
+        let datastore = self.place.datastore().await?;
+        let vsphere = &self.datastore.vsphere;
+        let mut found = vsphere.browse(&datastore, path, recursive, pattern).await;
+        if matches!(found, Err(VsphereError::NotFound { .. })) && !path.is_empty() && has_namespaces(&datastore) {
+            let real = self.real_path(&datastore, path).await?;
+            if real != path {
+                found = vsphere.browse(&datastore, &real, recursive, pattern).await;
+            }
+        }
+        match found {
+            Ok(found) => Ok(found),
+            Err(VsphereError::NotFound { .. }) => Err(FolderError::NotFound { path: path.to_owned() }.into()),
+            Err(VsphereError::Fault { name, .. }) if name == "CannotAccessFile" || name == "NotADirectory" => {
+                Err(FolderError::Refused { path: path.to_owned(), why: "it is no folder, or can't be opened" }.into())
+            }
+            Err(error) => {
+                // Its name may be another one now.
+                self.place.forget().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// One entry as it is now.
+    async fn look(&self, path: &str) -> Result<Option<Entry>, TransferError> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match self.browse(folder, false, Some(name)).await {
+            Ok(found) => {
+                let mut entries = found.into_iter().flat_map(|listing| listing.entries);
+                Ok(entries.find(|entry| shown_name(entry) == name).map(|found| entry(&found)))
+            }
+            Err(TransferError::Folder(FolderError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file is what discovery saw.
+    pub(super) async fn check_unchanged(&self, file: &FileCopy<'_>) -> Result<(), TransferError> {
+        match self.look(file.path).await? {
+            Some(now) if now.kind == EntryKind::File => check_unchanged(file, now.bytes, whole_seconds(now.mtime)),
+            _ => Err(TransferError::SourceChanged { file: file.path.to_owned(), what: "it is gone".to_owned() }),
+        }
+    }
+
+    /// The first bytes of a file, from a host.
+    async fn read_at(
+        &self,
+        datastore: &Datastore,
+        host: stackferry_vsphere::Host,
+        path: &str,
+        limit: usize,
+    ) -> Result<Vec<u8>, TransferError> {
+        let place = authority(host.addresses.first().unwrap_or(&host.name));
+        let stop = super::ticket::Stop { label: format!("host {}", host.name), authority: place, host: Some(host) };
+        let real = self.real_path(datastore, path).await?;
+        let (url, below) = address(&stop, datastore, &real);
+        let ticket = self.datastore.vsphere.ticket(TicketMethod::Get, &url).await?;
+        let web = self.web(&stop.label, &stop.authority, &ticket)?;
+        get(&web, &stop.label, &below, &ticket.cookie(), path, limit).await
+    }
+
+    /// As an error of looking at a folder.
+    fn told(&self, path: &str, error: TransferError) -> FolderError {
+        let path = path.to_owned();
+        let unreachable = |why| FolderError::Unreachable { datastore: self.datastore.name.clone(), why };
+        let hinted = |hint: String| format!("{}: {hint}", crate::describe(&error));
+        match &error {
+            TransferError::Download { fault: DownloadFault::NotFound, .. } => FolderError::NotFound { path },
+            TransferError::Download { fault: fault @ DownloadFault::Denied(_), .. } => {
+                unreachable(hinted(fault.hint()))
+            }
+            TransferError::Download { .. } => {
+                FolderError::Io { path, source: std::io::Error::other(crate::describe(&error)) }
+            }
+            TransferError::Vsphere(refused) => unreachable(hinted(refused.hint())),
+            _ => match error {
+                TransferError::Folder(error) => error,
+                other => unreachable(crate::describe(&other)),
+            },
+        }
+    }
+}
+
+fn has_namespaces(datastore: &Datastore) -> bool {
+    datastore.kind.eq_ignore_ascii_case("vsan") || datastore.kind.eq_ignore_ascii_case("vvol")
+}
+
+/// The name that a person knows, which is the one that folders are configured by.
+fn shown_name(entry: &BrowseEntry) -> &str {
+    entry.friendly_name.as_deref().unwrap_or(&entry.name)
+}
+
+fn entry(found: &BrowseEntry) -> Entry {
+    // What the server tells beyond seconds is not the same on every way of looking.
+    let mtime = found.mtime.and_then(|time| Timestamp::from_second(whole_seconds(time)).ok());
+    Entry {
+        name: shown_name(found).to_owned(),
+        utf8: true,
+        kind: if found.is_folder { EntryKind::Folder } else { EntryKind::File },
+        bytes: if found.is_folder { 0 } else { found.bytes },
+        allocated: None,
+        mtime: mtime.unwrap_or(Timestamp::UNIX_EPOCH),
+        inode: None,
+    }
+}
+
+/// A search's results by the paths that belong to `top`, whatever the server calls it.
+fn sorted(top: &str, listings: &[FolderListing]) -> Result<HashMap<String, Vec<Entry>>, FolderError> {
+    let base = listings.iter().map(|listing| listing.folder.as_str()).min_by_key(|folder| folder.len()).unwrap_or(top);
+    let mut folders = HashMap::new();
+    for listing in listings {
+        let Some(below) = listing.folder.strip_prefix(base) else { continue };
+        let path = if top.is_empty() { below.trim_start_matches('/').to_owned() } else { format!("{top}{below}") };
+        if listing.entries.len() > MAX_FOLDER_ENTRIES {
+            return Err(FolderError::TooMany { path, most: MAX_FOLDER_ENTRIES });
+        }
+        folders.insert(path, listing.entries.iter().map(entry).collect());
+    }
+    Ok(folders)
+}
+
+/// A path below the datastore, or the datastore itself.
+fn plain(path: &str) -> Result<(), FolderError> {
+    let refused = |why| Err(FolderError::Refused { path: path.escape_debug().to_string(), why });
+    if path.is_empty() {
+        return Ok(());
+    }
+    if path.len() > MAX_PATH || path.contains(char::is_control) {
+        return refused("the path can't be asked for");
+    }
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return refused("the path leaves the datastore or is not plain");
+    }
+    Ok(())
+}
+
+impl Folder for EsxiFolder {
+    fn list(&self, path: &str) -> Result<Vec<Entry>, FolderError> {
+        plain(path)?;
+        if let Some(known) = self.below_search(path) {
+            return known;
+        }
+        let since = Instant::now();
+        // Nobody wants all of a datastore.
+        let browsing = self.inner.browse(path, !path.is_empty(), None);
+        let found = self.inner.runtime.block_on(browsing).map_err(|error| self.inner.told(path, error))?;
+        let mut folders = sorted(path, &found)?;
+        let entries = if path.is_empty() {
+            folders.remove(path).unwrap_or_default()
+        } else {
+            let entries = folders.get(path).cloned().unwrap_or_default();
+            let told = Told { since, top: path.to_owned(), folders };
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+            entries
+        };
+        Ok(entries)
+    }
+
+    fn stat(&self, path: &str) -> Result<Option<Entry>, FolderError> {
+        plain(path)?;
+        if path.is_empty() {
+            return Err(FolderError::Refused { path: String::new(), why: "it names no file" });
+        }
+        self.inner.runtime.block_on(self.inner.look(path)).map_err(|error| self.inner.told(path, error))
+    }
+
+    fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, FolderError> {
+        plain(path)?;
+        let limit = limit.min(MAX_SMALL_READ);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.inner.runtime.block_on(self.read_small(path, limit)).map_err(|error| self.inner.told(path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(folder: &str, names: &[&str]) -> FolderListing {
+        let entries = names.iter().map(|name| BrowseEntry {
+            name: (*name).to_owned(),
+            friendly_name: None,
+            is_folder: !name.contains('.'),
+            bytes: 7,
+            mtime: "2024-01-02T03:04:05.678Z".parse().ok(),
+            thin: None,
+        });
+        FolderListing { folder: folder.to_owned(), entries: entries.collect() }
+    }
+
+    #[test]
+    fn a_search_is_sorted_by_the_path_that_was_asked_for() {
+        let told = [listing("5f1e/apps", &["b", "a.vmdk"]), listing("5f1e/apps/b", &["c.vmdk"])];
+        let folders = sorted("cloudvolumes/apps", &told).unwrap();
+        assert_eq!(folders.len(), 2);
+        let entries = &folders["cloudvolumes/apps"];
+        assert_eq!((entries[0].kind, entries[0].bytes), (EntryKind::Folder, 0));
+        assert_eq!((entries[1].kind, entries[1].bytes), (EntryKind::File, 7));
+        assert_eq!(entries[1].mtime.to_string(), "2024-01-02T03:04:05Z", "whole seconds");
+        assert_eq!(folders["cloudvolumes/apps/b"][0].name, "c.vmdk");
+        assert!(sorted("", &[listing("", &["x"])]).unwrap().contains_key(""));
+    }
+
+    #[test]
+    fn paths_are_plain() {
+        for good in ["", "a", "a/b!5C!c.vmdk", "[x] y/ü"] {
+            plain(good).unwrap();
+        }
+        for bad in ["/a", "a/", "a//b", "..", "a/../b", "./a", "a\nb", "a\0", &"x".repeat(5000)] {
+            assert!(plain(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! A lane: it takes the next part of the file, asks for a ticket, and reads the part into blocks, until none is left.
+//!
+//! What breaks is asked for again from the last whole block on, with a new ticket. A host that does not give the file is
+//! left for the next one.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use stackferry_volume::block::{BlockIndex, BlockMap};
+use stackferry_vsphere::web::{Streaming, WebError};
+use stackferry_vsphere::{Datastore, ServiceTicket, VsphereError, privilege};
+
+use super::Inner;
+use super::download::{Asked, unless_ended};
+use super::fault::DownloadFault;
+use super::ticket::{Ask, Stop, Stops, address, next_run};
+use crate::context::FileCopy;
+use crate::error::TransferError;
+use crate::receive::Receiver;
+use crate::throttle::Throttle;
+use crate::writers::{Feed, Full};
+
+/// The longest part that one request asks for, in blocks: a ticket costs a round trip, and what breaks is lost …
+const MOST_BLOCKS: u64 = 64;
+/// … and the shortest, where there is less to do than that for each lane.
+const LEAST_BLOCKS: u64 = 8;
+/// How long one block may take. A host that sends a byte now and then is given up after this.
+const STALL: Duration = Duration::from_secs(120);
+
+/// What is still to be read.
+pub(super) struct Todo<'a> {
+    done: &'a BlockMap,
+    next: u64,
+    most: u64,
+}
+
+impl<'a> Todo<'a> {
+    pub(super) fn new(done: &'a BlockMap, lanes: u64) -> Self {
+        let most = done.blocks().div_ceil(lanes.max(1)).clamp(LEAST_BLOCKS, MOST_BLOCKS);
+        Self { done, next: 0, most }
+    }
+
+    fn take(&mut self) -> Option<Range<u64>> {
+        let run = next_run(self.done, self.next, self.most)?;
+        self.next = run.end;
+        Some(run)
+    }
+}
+
+pub(super) struct Lane<'a, 't> {
+    pub(super) inner: &'a Inner,
+    pub(super) file: &'a FileCopy<'a>,
+    pub(super) receiver: &'a Receiver<'a>,
+    pub(super) feed: &'a Feed,
+    pub(super) throttle: Option<&'a Throttle>,
+    pub(super) todo: &'a Mutex<Todo<'t>>,
+    pub(super) stops: &'a Stops,
+    pub(super) datastore: &'a Datastore,
+    pub(super) desk: SyncSender<Ask>,
+}
+
+/// What to do after a request failed.
+enum Next {
+    /// The copy ends.
+    End,
+    /// The same host, if it does not happen too often.
+    Again,
+    /// The next host.
+    Other,
+}
+
+impl Lane<'_, '_> {
+    pub(super) fn work(&self) -> Result<(), TransferError> {
+        while let Some(blocks) = self.take() {
+            self.read(blocks)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self) -> Option<Range<u64>> {
+        self.todo.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Reads these blocks, by as many requests as it takes.
+    fn read(&self, mut blocks: Range<u64>) -> Result<(), TransferError> {
+        let mut refused = false;
+        while !blocks.is_empty() {
+            if self.receiver.ended() {
+                return Err(TransferError::Cancelled);
+            }
+            let (number, stop) = self.stops.current()?;
+            let before = blocks.start;
+            let Err(error) = self.request(stop, &mut blocks) else { continue };
+            let gained = blocks.start > before;
+            match judge(&error, stop) {
+                Next::End => return Err(self.explain(error)),
+                // Something came of it: it is worth the next ticket.
+                Next::Again if gained => {}
+                Next::Again => {
+                    // A ticket may have become too old on the way. A second one that is refused at once was not.
+                    let ticket = matches!(error, TransferError::Download { fault: DownloadFault::TicketRefused, .. });
+                    let first = ticket && !refused;
+                    refused = first;
+                    if !first {
+                        self.stops.failed(number, ticket, error);
+                    }
+                }
+                Next::Other => self.stops.failed(number, true, error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One request, for all of these blocks. Those that came whole are taken from the front of `blocks`.
+    fn request(&self, stop: &Stop, blocks: &mut Range<u64>) -> Result<(), TransferError> {
+        let part = BlockIndex(blocks.start).offset()..BlockIndex(blocks.end).offset().min(self.file.bytes);
+        let (url, path) = address(stop, self.datastore, self.file.path);
+        let (ticket, name) = self.ticket(stop, url)?;
+        let web = match &stop.host {
+            Some(_) => self.inner.web(&stop.label, &stop.authority, &ticket)?,
+            None => self.inner.datastore.vsphere.web().clone(),
+        };
+        let asked = Asked { host: &stop.label, file: self.file.path, part, bytes: self.file.bytes };
+        let ended = || self.receiver.ended();
+        let cookie = ticket.cookie();
+        let beginning = asked.begin(&web, &path, cookie.expose());
+        let mut streaming = self.inner.runtime.block_on(unless_ended(&ended, beginning))?;
+        // Nobody hears of it where the copy has ended.
+        let _ = self.desk.send(Ask::Used(name));
+        self.inner.runtime.block_on(self.take_body(&asked, &mut streaming, blocks))
+    }
+
+    fn ticket(&self, stop: &Stop, url: String) -> Result<(ServiceTicket, String), TransferError> {
+        let (reply, ticket) = sync_channel(1);
+        let ask = Ask::Ticket { label: stop.label.clone(), url, reply };
+        self.desk.send(ask).map_err(|_| TransferError::Cancelled)?;
+        ticket.recv().map_err(|_| TransferError::Cancelled)?
+    }
+
+    async fn take_body(
+        &self,
+        asked: &Asked<'_>,
+        streaming: &mut Streaming,
+        blocks: &mut Range<u64>,
+    ) -> Result<(), TransferError> {
+        let ended = || self.receiver.ended();
+        let counters = &self.receiver.counters;
+        let mut got = 0;
+        let mut filled = 0;
+        let mut bytes = Vec::new();
+        let mut since = Instant::now();
+        loop {
+            let coming = async { streaming.chunk().await.map_err(|error| asked.web(error)) };
+            let Some(mut chunk) = unless_ended(&ended, coming).await? else { break };
+            let length = chunk.len() as u64;
+            got += length;
+            counters.wire.fetch_add(length, Ordering::Relaxed);
+            counters.read.fetch_add(length, Ordering::Relaxed);
+            if let Some(throttle) = self.throttle {
+                // While we take nothing, the host can't be blamed for its silence.
+                since += throttle.take_async(length, &ended).await;
+            }
+            while !chunk.is_empty() {
+                if blocks.is_empty() {
+                    return Err(asked.fault(DownloadFault::Long));
+                }
+                let block = BlockIndex(blocks.start);
+                let len = block.len_in(self.file.bytes);
+                if filled == 0 {
+                    bytes = self.feed.buffer(len);
+                }
+                let piece = chunk.split_to(chunk.len().min(len - filled));
+                if let Some(place) = bytes.get_mut(filled..filled + piece.len()) {
+                    place.copy_from_slice(&piece);
+                }
+                filled += piece.len();
+                if filled == len {
+                    self.feed.put(Full { block, bytes: std::mem::take(&mut bytes) })?;
+                    blocks.start += 1;
+                    filled = 0;
+                    since = Instant::now();
+                }
+            }
+            if since.elapsed() > STALL {
+                let system = asked.host.to_owned();
+                return Err(VsphereError::from(WebError::Silent { system, seconds: STALL.as_secs() }).into());
+            }
+        }
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        Err(asked.fault(DownloadFault::Short { got, asked: asked.part.end - asked.part.start }))
+    }
+
+    /// Says which privileges are missing, where vSphere tells.
+    fn explain(&self, error: TransferError) -> TransferError {
+        const NEEDED: [&str; 2] = [privilege::BROWSE, privilege::FILES];
+        let TransferError::Download { host, file, fault: DownloadFault::Denied(known) } = error else { return error };
+        let asking = self.inner.datastore.vsphere.missing_privileges(&self.datastore.id, &NEEDED);
+        let missing = self.inner.runtime.block_on(asking).unwrap_or(known);
+        TransferError::Download { host, file, fault: DownloadFault::Denied(missing) }
+    }
+}
+
+fn judge(error: &TransferError, stop: &Stop) -> Next {
+    match error {
+        TransferError::Download { fault, .. } => match fault {
+            DownloadFault::TicketRefused | DownloadFault::Short { .. } => Next::Again,
+            // Every host asks the same vSphere.
+            DownloadFault::Denied(_) => Next::End,
+            _ => Next::Other,
+        },
+        // It is vSphere that gives no ticket; another host's would not come either.
+        TransferError::Vsphere(VsphereError::Web(error)) if error.system() != stop.label => Next::End,
+        TransferError::Vsphere(VsphereError::Web(WebError::Broken { .. } | WebError::Silent { .. })) => Next::Again,
+        TransferError::Vsphere(VsphereError::Web(_) | VsphereError::Fault { .. } | VsphereError::Gone { .. }) => {
+            Next::Other
+        }
+        _ => Next::End,
+    }
+}

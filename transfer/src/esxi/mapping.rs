@@ -1,0 +1,171 @@
+//! The map of a VMFS disk, as `vmkfstools -t0` tells it. How its lines look is remembered by people who saw them, not
+//! documented. So a map is used only where every line is understood, the lines go through the whole disk without gap or
+//! overlap, no less is called data than the disk takes on the datastore, and (later) sampled holes read as zeros.
+
+use std::ops::Range;
+
+use crate::stock::command::quoted;
+use crate::stock::map::{HoleMap, slack};
+
+/// The longest map that is taken, in bytes.
+pub(super) const MOST_BYTES: usize = 16 << 20;
+/// The most ranges of data that are kept, 16 bytes each.
+const MOST_RANGES: usize = 1 << 18;
+/// Holes shorter than this are read: it costs less than leaving them out.
+const SHORTEST_HOLE: u64 = 64 << 10;
+/// What begins the line with the disk's length and what it takes.
+const SIZES: &str = "sf-sizes ";
+
+/// Asks for the map of an extent (`x-flat.vmdk`), by its descriptor; none for other files.
+pub(super) fn command(path: &str) -> Option<String> {
+    let stem = path.strip_suffix("-flat.vmdk")?;
+    let descriptor = quoted(&format!("{stem}.vmdk"));
+    Some(format!("vmkfstools -t0 {descriptor} && stat -c '{SIZES}%s %b %B' {}", quoted(path)))
+}
+
+/// The map, or why it is not believed. `bytes` is the file's length.
+pub(super) fn read(told: &[u8], bytes: u64) -> Result<HoleMap, &'static str> {
+    let text = std::str::from_utf8(told).map_err(|_| "it is no text")?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let head = lines.next().ok_or("there is none")?;
+    if length(head) != Some(bytes) {
+        return Err("its head is not understood, or of another length");
+    }
+    let mut data: Vec<Range<u64>> = Vec::new();
+    let (mut at, mut data_bytes) = (0, 0_u64);
+    let mut allocated = None;
+    for line in lines {
+        if allocated.is_some() {
+            return Err("something follows the end");
+        }
+        if let Some(sizes) = line.strip_prefix(SIZES) {
+            allocated = Some(takes(sizes, bytes).ok_or("what the file takes is not understood")?);
+            continue;
+        }
+        let (part, is_data) = range(line).ok_or("a line is not understood")?;
+        if part.start != at || part.end <= at || part.end > bytes {
+            return Err("it has a gap or an overlap");
+        }
+        at = part.end;
+        if !is_data {
+            continue;
+        }
+        data_bytes += part.end - part.start;
+        let pieces = data.len();
+        match data.last_mut() {
+            Some(last) if part.start - last.end < SHORTEST_HOLE => last.end = part.end,
+            _ if pieces >= MOST_RANGES => return Err("the disk has too many pieces"),
+            _ => data.push(part),
+        }
+    }
+    if at != bytes {
+        return Err("it does not reach the end");
+    }
+    let allocated = allocated.ok_or("what the file takes is not told")?;
+    // More is harmless: it is read, and found to be zero. Blocks that are not zeroed yet count as taken.
+    if data_bytes.saturating_add(slack(allocated)) < allocated {
+        return Err("less is called data than the file takes on the datastore");
+    }
+    Ok(HoleMap::of(bytes, data))
+}
+
+/// The length in `Mapping for file x.vmdk (N bytes in size):`. A name may hold anything.
+fn length(head: &str) -> Option<u64> {
+    let rest = head.strip_prefix("Mapping for file ")?.strip_suffix(':')?.strip_suffix(" bytes in size)")?;
+    rest.rsplit_once('(')?.1.parse().ok()
+}
+
+/// `[ offset: length] --> [VMFS -- LVID:…]`, in bytes, and whether it may be something else than zeros.
+fn range(line: &str) -> Option<(Range<u64>, bool)> {
+    let (part, place) = line.strip_prefix('[')?.split_once("] --> [")?;
+    let (offset, length) = part.split_once(':')?;
+    let (offset, length) = (offset.trim().parse::<u64>().ok()?, length.trim().parse::<u64>().ok()?);
+    let is_data = if place.starts_with("VMFS -- ") {
+        true
+    } else if place.starts_with("VMFS Z- ") || place.starts_with("NOMP -- ") {
+        false
+    } else {
+        return None;
+    };
+    Some((offset..offset.checked_add(length)?, is_data))
+}
+
+/// The bytes that the file takes, in `length blocks size`; none where it is of another length.
+fn takes(sizes: &str, bytes: u64) -> Option<u64> {
+    let mut words = sizes.split(' ').map(|word| word.parse::<u64>().ok());
+    let (length, blocks, size) = (words.next()??, words.next()??, words.next()??);
+    (length == bytes && words.next().is_none()).then(|| blocks.saturating_mul(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use stackferry_volume::Source as _;
+
+    const MIB: u64 = 1 << 20;
+    const BYTES: u64 = 100 * MIB;
+
+    fn told(lines: &[(u64, u64, &str)], taken: u64) -> String {
+        let mut text = format!("Mapping for file a (1 bytes).vmdk ({BYTES} bytes in size):\n");
+        for (offset, length, kind) in lines {
+            text.push_str(&format!("[{offset:12}:{length:12}] --> [{kind} LVID:5f3c-1/5f3c-2/1:( 7 -->  9)]\n"));
+        }
+        format!("{text}sf-sizes {BYTES} {} 512\n", taken / 512)
+    }
+
+    fn refusal(text: &str) -> &'static str {
+        read(text.as_bytes(), BYTES).unwrap_err()
+    }
+
+    #[test]
+    fn a_map_is_read() {
+        let lines = [
+            (0, 3 * MIB, "VMFS --"),
+            (3 * MIB, 7 * MIB, "NOMP --"),
+            (10 * MIB, MIB, "VMFS --"),
+            (11 * MIB, 89 * MIB, "VMFS Z-"),
+        ];
+        let map = read(told(&lines, 4 * MIB).as_bytes(), BYTES).unwrap();
+        assert_eq!(map.next_data(0).unwrap(), Some(0..3 * MIB));
+        assert_eq!(map.next_data(3 * MIB).unwrap(), Some(10 * MIB..11 * MIB));
+        assert_eq!(map.next_data(11 * MIB).unwrap(), None);
+        assert!(command("/vmfs/volumes/x/a'b-flat.vmdk").unwrap().contains("'/vmfs/volumes/x/a'\\''b.vmdk'"));
+        assert_eq!(command("/vmfs/volumes/x/a.vmdk"), None);
+    }
+
+    #[test]
+    fn what_speaks_against_a_map() {
+        let whole = [(0, BYTES, "VMFS --")];
+        assert!(read(told(&whole, BYTES).as_bytes(), BYTES).is_ok());
+        for (lines, taken, why) in [
+            (vec![(0, MIB, "VMFS --")], MIB, "it does not reach the end"),
+            (vec![(MIB, 99 * MIB, "VMFS --")], MIB, "it has a gap or an overlap"),
+            (vec![(0, 2 * MIB, "VMFS --"), (MIB, 99 * MIB, "NOMP --")], MIB, "it has a gap or an overlap"),
+            (vec![(0, 0, "VMFS --")], MIB, "it has a gap or an overlap"),
+            (vec![(0, BYTES + 1, "VMFS --")], MIB, "it has a gap or an overlap"),
+            (vec![(0, BYTES, "VMFS XX")], MIB, "a line is not understood"),
+            (vec![(0, BYTES, "NOMP --")], 50 * MIB, "less is called data than the file takes on the datastore"),
+        ] {
+            assert_eq!(refusal(&told(&lines, taken)), why, "{lines:?}");
+        }
+        let good = told(&whole, BYTES);
+        assert_eq!(refusal(""), "there is none");
+        assert_eq!(refusal("vmkfstools: not found"), "its head is not understood, or of another length");
+        assert_eq!(refusal(&good.replace("sf-sizes", "no")), "a line is not understood");
+        assert_eq!(refusal(&format!("{good}x\n")), "something follows the end");
+        assert_eq!(
+            refusal(&good.replace(&format!("sf-sizes {BYTES}"), "sf-sizes 5")),
+            "what the file takes is not understood"
+        );
+        assert_eq!(read(good.as_bytes(), BYTES - 1).unwrap_err(), "its head is not understood, or of another length");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes, BYTES);
+            let _ = read(&[told(&[], 0).as_bytes(), &bytes].concat(), BYTES);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Where a datastore is: what vSphere knows of it, and which hosts it can be read from now.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stackferry_volume::FolderError;
+use stackferry_vsphere::{Datastore, Host, Vsphere};
+use tokio::sync::Mutex;
+
+use crate::error::TransferError;
+
+/// How long what vSphere told of a datastore is believed for looking at folders. What a copy goes by is always fresh.
+const FRESH: Duration = Duration::from_secs(60);
+/// The most names of other datastores that an error tells.
+const MOST_NAMES: usize = 5;
+
+pub(super) struct Place {
+    vsphere: Vsphere,
+    name: String,
+    known: Mutex<Option<(Instant, Arc<Datastore>)>>,
+}
+
+impl Place {
+    pub(super) fn new(vsphere: Vsphere, name: String) -> Self {
+        Self { vsphere, name, known: Mutex::default() }
+    }
+
+    /// What vSphere knows of the datastore, at most [`FRESH`] old.
+    pub(super) async fn datastore(&self) -> Result<Arc<Datastore>, TransferError> {
+        // Whoever comes while it is asked for waits for the answer.
+        let mut known = self.known.lock().await;
+        match &*known {
+            Some((since, datastore)) if since.elapsed() < FRESH => return Ok(Arc::clone(datastore)),
+            _ => {}
+        }
+        let datastore = Arc::new(self.ask().await?);
+        *known = Some((Instant::now(), Arc::clone(&datastore)));
+        Ok(datastore)
+    }
+
+    /// It is asked anew the next time: it may have been renamed.
+    pub(super) async fn forget(&self) {
+        *self.known.lock().await = None;
+    }
+
+    /// The datastore as it is now, and the hosts that it can be read from now, by name.
+    pub(super) async fn hosts(&self) -> Result<(Arc<Datastore>, Vec<Host>), TransferError> {
+        self.forget().await;
+        let datastore = self.datastore().await?;
+        let mounting = |host: &Host| datastore.mounts.iter().any(|mount| mount.host == host.id && mount.accessible);
+        let mut hosts = self.vsphere.hosts().await?;
+        hosts.retain(|host| host.is_usable() && mounting(host));
+        Ok((datastore, hosts))
+    }
+
+    async fn ask(&self) -> Result<Datastore, TransferError> {
+        let unreachable = |why| TransferError::from(FolderError::Unreachable { datastore: self.name.clone(), why });
+        let system = self.vsphere.system();
+        let mut all = self.vsphere.datastores().await?;
+        let named = all.iter().filter(|datastore| datastore.name == self.name).count();
+        if named > 1 {
+            let places: Vec<&str> = all
+                .iter()
+                .filter(|datastore| datastore.name == self.name)
+                .filter_map(|datastore| datastore.datacenter.as_deref())
+                .collect();
+            let places = places.join(", ");
+            return Err(unreachable(format!("{system} has {named} of that name, in {places}: rename all but one")));
+        }
+        let Some(at) = all.iter().position(|datastore| datastore.name == self.name) else {
+            let names: Vec<&str> = all.iter().map(|datastore| datastore.name.as_str()).collect();
+            return Err(unreachable(format!(
+                "{system} knows no datastore of that name. {}",
+                others(&self.name, &names)
+            )));
+        };
+        let datastore = all.swap_remove(at);
+        if datastore.accessible {
+            Ok(datastore)
+        } else {
+            Err(unreachable(format!("{system} says that no host reaches it: look at the storage and the hosts")))
+        }
+    }
+}
+
+/// What a person who misses a datastore should look at.
+fn others(name: &str, names: &[&str]) -> String {
+    if names.is_empty() {
+        return "It shows none at all: its user needs a role with Datastore.Browse on it".to_owned();
+    }
+    let wanted = name.to_lowercase();
+    let mut near: Vec<(usize, &str)> =
+        names.iter().map(|other| (distance(&wanted, &other.to_lowercase()), *other)).collect();
+    near.sort_unstable();
+    let similar = near.first().is_some_and(|(distance, _)| *distance <= wanted.chars().count() / 3);
+    let shown: Vec<&str> = near.iter().take(MOST_NAMES).map(|(_, other)| *other).collect();
+    let more = if names.len() > shown.len() { ", …" } else { "" };
+    let says = if similar { "Most similar first" } else { "Was it renamed? There are" };
+    format!("{says}: {}{more}", shown.join(", "))
+}
+
+/// How many characters have to be changed, added or left out to make one of the other.
+fn distance(one: &str, two: &str) -> usize {
+    // Names are at most 80 characters long; a longer text is not worth the time.
+    let two: Vec<char> = two.chars().take(100).collect();
+    let mut row: Vec<usize> = (0..=two.len()).collect();
+    for (i, c) in one.chars().take(100).enumerate() {
+        let mut next = vec![i + 1];
+        for (j, d) in two.iter().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
+            let changed = at(&row, j) + usize::from(c != *d);
+            next.push(changed.min(at(&row, j + 1) + 1).min(at(&next, j) + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// An address or name as it stands in a URL.
+pub(super) fn authority(address: &str) -> String {
+    if address.parse::<Ipv6Addr>().is_ok() { format!("[{address}]") } else { address.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_datastore_is_told_with_what_is_there() {
+        assert_eq!(
+            others("vmfs01", &["archive", "VMFS1", "vmfs01-old"]),
+            "Most similar first: VMFS1, vmfs01-old, archive"
+        );
+        assert_eq!(others("a", &["xyz", "local"]), "Was it renamed? There are: xyz, local");
+        assert_eq!(
+            others("z", &["b1", "b2", "b3", "b4", "b5", "b6"]),
+            "Was it renamed? There are: b1, b2, b3, b4, b5, …"
+        );
+        assert!(others("z", &[]).contains("Datastore.Browse"));
+    }
+
+    #[test]
+    fn distances() {
+        for (one, two, expected) in
+            [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("ds1", "ds1", 0)]
+        {
+            assert_eq!(distance(one, two), expected, "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn addresses_in_urls() {
+        assert_eq!(authority("10.0.0.1"), "10.0.0.1");
+        assert_eq!(authority("fd00::1"), "[fd00::1]");
+        assert_eq!(authority("127.0.0.1:4443"), "127.0.0.1:4443");
+        assert_eq!(authority("esx1.example.com"), "esx1.example.com");
+    }
+}

@@ -1,0 +1,224 @@
+//! Copying a file by tickets: parts of the file, a few at a time, each by one HTTPS request with a ticket of its own.
+//!
+//! The thread that copies gets the tickets and tells of them; others, the lanes, ask it for one when they begin a request,
+//! so that no ticket waits until it is too old. They read from the host that served the last file, or another one that
+//! mounts the datastore, and through the system itself where no host does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use stackferry_volume::HoleMapSource;
+use stackferry_volume::block::{BlockIndex, BlockMap, BlockState};
+use stackferry_vsphere::{Datastore, Host, ServiceTicket, TicketMethod, Via, folder_path};
+
+use super::lanes::{Lane, Todo};
+use super::place::authority;
+use super::{EsxiCredential, Inner};
+use crate::context::{CopyContext, FileCopy, FileOutcome};
+use crate::error::TransferError;
+use crate::receive::{Receiver, join};
+use crate::wait::unless_cancelled;
+use crate::writers::receive_into;
+
+/// Requests in flight at most: more than a host's disk and one connection's round trips need.
+const MOST_LANES: u64 = 4;
+/// The memory that one lane takes, in bytes: a block that is put together, and what the HTTPS client holds.
+const LANE_BYTES: u64 = 8 << 20;
+/// Longer than any ticket lives: it is for one request that follows at once.
+const TICKET_LIFE: Duration = Duration::from_secs(300);
+
+/// Who a file can be read from.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    /// The host; none: the system itself.
+    pub(super) host: Option<Host>,
+    /// As it stands in the URL.
+    pub(super) authority: String,
+    /// For errors.
+    pub(super) label: String,
+}
+
+/// Who a file can be read from, in order, and who turned out not to do.
+pub(super) struct Stops {
+    all: Vec<Stop>,
+    state: Mutex<Tried>,
+}
+
+#[derive(Default)]
+struct Tried {
+    /// The first that is not out.
+    at: usize,
+    strikes: u32,
+    /// Why the first is out: mostly it tells more than why the last is.
+    first: Option<TransferError>,
+}
+
+/// How often a connection to a host may break with nothing gained before it is out.
+const MOST_STRIKES: u32 = 2;
+
+impl Stops {
+    fn new(inner: &Inner, hosts: Vec<Host>) -> Self {
+        let mut all: Vec<Stop> = Vec::new();
+        for host in hosts {
+            let address = host.addresses.first().unwrap_or(&host.name);
+            let (authority, label) = (authority(address), format!("host {}", host.name));
+            all.push(Stop { host: Some(host), authority, label });
+        }
+        let good = inner.last_good();
+        all.sort_by_key(|stop| good.is_none() || stop.host.as_ref().map(|host| &host.id) != good.as_ref());
+        let system = &inner.datastore.vsphere;
+        all.push(Stop { host: None, authority: system.web().authority(), label: system.system().to_owned() });
+        Self { all, state: Mutex::default() }
+    }
+
+    /// Whom to ask now, and the number by which to tell that it does not do.
+    ///
+    /// # Errors
+    /// Nobody is left: why the first was given up.
+    pub(super) fn current(&self) -> Result<(usize, &Stop), TransferError> {
+        let mut tried = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.all.get(tried.at) {
+            Some(stop) => Ok((tried.at, stop)),
+            None => Err(tried.first.take().unwrap_or(TransferError::Cancelled)),
+        }
+    }
+
+    /// This one did not do: for good, or only as far as it may happen.
+    pub(super) fn failed(&self, number: usize, for_good: bool, error: TransferError) {
+        let mut tried = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another lane was faster.
+        if tried.at != number {
+            return;
+        }
+        tried.strikes += 1;
+        if for_good || tried.strikes >= MOST_STRIKES {
+            let label = self.all.get(number).map(|stop| stop.label.as_str()).unwrap_or_default();
+            tracing::info!(host = label, error = crate::describe(&error), "this file is read from the next host");
+            tried.at += 1;
+            tried.strikes = 0;
+            tried.first.get_or_insert(error);
+        }
+    }
+}
+
+/// What a lane asks of the thread that copies.
+pub(super) enum Ask {
+    /// A ticket for a `GET` of this address.
+    Ticket { label: String, url: String, reply: SyncSender<Result<(ServiceTicket, String), TransferError>> },
+    /// The ticket of this public name was taken.
+    Used(String),
+}
+
+pub(super) fn copy(
+    inner: &Inner,
+    file: FileCopy<'_>,
+    context: &CopyContext,
+    issued: &mut dyn FnMut(&EsxiCredential),
+) -> Result<FileOutcome, TransferError> {
+    let receiver = Receiver::new(&file, context)?;
+    let looking = unless_cancelled(&context.cancel, inner.place.hosts());
+    let (datastore, hosts) = inner.runtime.block_on(looking)?;
+    let stops = Stops::new(inner, hosts);
+    let lanes = lanes(context);
+    let todo = Mutex::new(Todo::new(&file.done, lanes));
+    let used = AtomicU64::new(0);
+    receive_into(&receiver, &file, context, |feed| {
+        let (desk, asks) = sync_channel(1);
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..lanes)
+                .map(|_| {
+                    let (desk, receiver) = (desk.clone(), &receiver);
+                    let (todo, stops, datastore, file) = (&todo, &stops, &datastore, &file);
+                    let throttle = context.throttle.as_deref();
+                    let lane = Lane { inner, file, receiver, feed, throttle, todo, stops, datastore, desk };
+                    scope.spawn(move || receiver.run(|| lane.work()))
+                })
+                .collect();
+            drop(desk);
+            serve(inner, context, asks, &used, issued);
+            join(workers);
+        });
+        Ok(())
+    });
+    let outcome = receiver.finish(HoleMapSource::None, used.load(Ordering::Relaxed))?;
+    if let Ok((_, stop)) = stops.current() {
+        inner.remember_good(stop.host.as_ref().map(|host| &host.id));
+    }
+    // Each part was of a file of the right length; whether it was written to meanwhile only its time tells.
+    inner.runtime.block_on(unless_cancelled(&context.cancel, inner.check_unchanged(&file)))?;
+    Ok(outcome)
+}
+
+/// How many requests fit into the memory.
+fn lanes(context: &CopyContext) -> u64 {
+    let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
+    (memory / LANE_BYTES).clamp(1, MOST_LANES)
+}
+
+/// Gets tickets for the lanes until they have all ended.
+fn serve(
+    inner: &Inner,
+    context: &CopyContext,
+    asks: Queue<Ask>,
+    used: &AtomicU64,
+    issued: &mut dyn FnMut(&EsxiCredential),
+) {
+    for ask in asks {
+        match ask {
+            Ask::Used(name) => {
+                used.fetch_add(1, Ordering::Relaxed);
+                context.logged_in(&name);
+            }
+            Ask::Ticket { label, url, reply } => {
+                let asking = async { Ok(inner.datastore.vsphere.ticket(TicketMethod::Get, &url).await?) };
+                let ticket = inner.runtime.block_on(unless_cancelled(&context.cancel, asking)).map(|ticket| {
+                    let now = Timestamp::now();
+                    let expires = now.checked_add(TICKET_LIFE).unwrap_or(now);
+                    let name = inner.public_name();
+                    issued(&EsxiCredential { name: name.clone(), host: label, expires, standing: false });
+                    (ticket, name)
+                });
+                // A lane that waits no more has ended.
+                let _ = reply.send(ticket);
+            }
+        }
+    }
+}
+
+/// The address of a file at a stop, and its path and query in it.
+pub(super) fn address(stop: &Stop, datastore: &Datastore, file: &str) -> (String, String) {
+    let via = if stop.host.is_some() { Via::Host } else { Via::Server };
+    let path = folder_path(datastore, file, via);
+    (format!("https://{}{path}", stop.authority), path)
+}
+
+/// Blocks that are not known yet, next to each other, at most so many.
+pub(super) fn next_run(done: &BlockMap, from: u64, most: u64) -> Option<std::ops::Range<u64>> {
+    let unknown = |block: &u64| done.get(BlockIndex(*block)) == BlockState::Unknown;
+    let start = (from..done.blocks()).find(unknown)?;
+    let end = (start..done.blocks().min(start.saturating_add(most))).take_while(unknown).last()?;
+    Some(start..end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_leave_out_what_is_done() {
+        let mut done = BlockMap::new((9 << 20) + 5);
+        done.set(BlockIndex(0), BlockState::Zero);
+        done.set(BlockIndex(4), BlockState::Zero);
+        let mut runs = Vec::new();
+        let mut from = 0;
+        while let Some(run) = next_run(&done, from, 3) {
+            from = run.end;
+            runs.push(run);
+        }
+        assert_eq!(runs, [1..4, 5..8, 8..10]);
+        assert_eq!(next_run(&BlockMap::new(0), 0, 3), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! What is changed at a host for the time of a copy, and put back after it: the SSH service, and an account for each
+//! connection.
+//!
+//! Order, so that a crash at any point leaves nothing that is not written down:
+//!  1. the SSH service, where it is stopped: it is written down, then started;
+//!  2. an account: it is written down, then made, then it gets its rights;
+//!  3. one connection logs in with it, and is closed;
+//!  4. the account is removed, then struck out;
+//!  5. with the last copy of this process at that host: the service is stopped, then struck out.
+//!
+//! What can't be put back stays written down: the janitor tries it again. Putting back happens in `Drop`, so that no way
+//! out of a copy leaves it undone; it blocks, as everything here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use stackferry_config::Secret;
+use stackferry_vsphere::{Host, VsphereError};
+
+use super::password::{self, LENGTH, LONGER};
+use super::undo::SSH_SERVICE;
+use super::{EsxiCredential, Inner, Owed};
+use crate::error::TransferError;
+
+/// For the record: an account lives until it is removed, at the latest by the janitor.
+const ACCOUNT_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// The SSH services that this process uses, by the system's address and the host's id.
+static SERVICES: LazyLock<Mutex<Services>> = LazyLock::new(Mutex::default);
+
+type Services = HashMap<(String, String), Arc<Mutex<Service>>>;
+
+#[derive(Default)]
+struct Service {
+    users: usize,
+    /// It was stopped before the first of them came: the ledger's number.
+    owed: Option<u64>,
+}
+
+/// Keeps a host's SSH service running.
+pub(super) struct ServiceUse<'a> {
+    inner: &'a Inner,
+    host: &'a Host,
+    service: Arc<Mutex<Service>>,
+}
+
+impl<'a> ServiceUse<'a> {
+    /// Starts the service if it is stopped.
+    ///
+    /// # Errors
+    /// `Vsphere`, and the ledger's.
+    pub(super) fn begin(inner: &'a Inner, host: &'a Host) -> Result<Self, TransferError> {
+        let key = (inner.datastore.vsphere.web().authority(), host.id.value.clone());
+        let service = Arc::clone(SERVICES.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        // Whoever comes meanwhile waits until it is known to run.
+        let mut state = service.lock().unwrap_or_else(PoisonError::into_inner);
+        let vsphere = &inner.datastore.vsphere;
+        if state.users == 0 && !inner.runtime.block_on(vsphere.service_state(&host.id, SSH_SERVICE))?.running {
+            // What an earlier copy could not stop is owed already.
+            if state.owed.is_none() {
+                state.owed = Some(inner.ledger.owe(&Owed::SshService {
+                    system: inner.datastore.system.clone(),
+                    host_id: host.id.value.clone(),
+                    host_name: host.name.clone(),
+                })?);
+            }
+            if let Err(error) = inner.runtime.block_on(vsphere.start_service(&host.id, SSH_SERVICE)) {
+                // It may have started all the same.
+                put_back(inner, host, &mut state);
+                return Err(error.into());
+            }
+        }
+        state.users += 1;
+        drop(state);
+        Ok(Self { inner, host, service })
+    }
+}
+
+impl Drop for ServiceUse<'_> {
+    fn drop(&mut self) {
+        let mut state = self.service.lock().unwrap_or_else(PoisonError::into_inner);
+        state.users = state.users.saturating_sub(1);
+        if state.users == 0 {
+            put_back(self.inner, self.host, &mut state);
+        }
+    }
+}
+
+fn put_back(inner: &Inner, host: &Host, state: &mut Service) {
+    let Some(number) = state.owed else { return };
+    match inner.runtime.block_on(inner.datastore.vsphere.stop_service(&host.id, SSH_SERVICE)) {
+        Ok(()) => {
+            inner.ledger.settle(number);
+            state.owed = None;
+        }
+        Err(error) => {
+            tracing::warn!(host = host.name, %error, "the SSH service could not be stopped again; it is tried later");
+            // The janitor's from now on.
+            state.owed = None;
+        }
+    }
+}
+
+/// A local account of a host, for one connection. Whatever logged in with it is closed before it is dropped.
+pub(super) struct Account<'a> {
+    inner: &'a Inner,
+    host: &'a Host,
+    number: u64,
+    pub(super) name: String,
+    pub(super) password: Secret,
+}
+
+impl<'a> Account<'a> {
+    /// Makes one, an administrator.
+    ///
+    /// # Errors
+    /// `Vsphere`, and the ledger's.
+    pub(super) fn make(
+        inner: &'a Inner,
+        host: &'a Host,
+        issued: &mut dyn FnMut(&EsxiCredential),
+    ) -> Result<Self, TransferError> {
+        let name = inner.public_name();
+        let number = inner.ledger.owe(&Owed::Account {
+            system: inner.datastore.system.clone(),
+            host_id: host.id.value.clone(),
+            host_name: host.name.clone(),
+            name: name.clone(),
+        })?;
+        let now = Timestamp::now();
+        let expires = now.checked_add(ACCOUNT_LIFE).unwrap_or(now);
+        issued(&EsxiCredential { name: name.clone(), host: format!("host {}", host.name), expires, standing: true });
+        // From here on it is removed whatever happens.
+        let mut account = Self { inner, host, number, name, password: password::fresh(LENGTH) };
+        match account.create() {
+            // Some hosts want longer ones, and say so in words that differ.
+            Err(VsphereError::Fault { name, .. }) if name != "AlreadyExists" => {
+                account.password = password::fresh(LONGER);
+                account.create()?;
+            }
+            done => done?,
+        }
+        let granting = inner.datastore.vsphere.grant_admin(&host.id, &account.name);
+        inner.runtime.block_on(granting)?;
+        Ok(account)
+    }
+
+    fn create(&self) -> Result<(), VsphereError> {
+        const DESCRIPTION: &str = "one-time account of stackferry; removed after the copy";
+        let vsphere = &self.inner.datastore.vsphere;
+        let creating = vsphere.create_account(&self.host.id, &self.name, &self.password, DESCRIPTION);
+        self.inner.runtime.block_on(creating)
+    }
+}
+
+impl Drop for Account<'_> {
+    fn drop(&mut self) {
+        let vsphere = &self.inner.datastore.vsphere;
+        let remove = || self.inner.runtime.block_on(vsphere.remove_account(&self.host.id, &self.name));
+        // Once more where the connection just broke.
+        match remove().or_else(|_| remove()) {
+            Ok(_) => self.inner.ledger.settle(self.number),
+            Err(error) => {
+                let (host, account) = (&self.host.name, &self.name);
+                tracing::warn!(host, account, %error, "a one-time account could not be removed; it is tried later");
+            }
+        }
+    }
+}
