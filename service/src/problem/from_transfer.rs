@@ -1,6 +1,7 @@
 //! Problems of sources, hosts and transfers.
 
 use stackferry_transfer::endpoint::EndpointError;
+use stackferry_transfer::esxi::DownloadFault;
 use stackferry_transfer::{Retry, TransferError};
 use stackferry_volume::FolderError;
 use stackferry_volume::descriptor::DescriptorError;
@@ -17,6 +18,7 @@ impl From<TransferError> for Problem {
 fn describe(error: TransferError) -> Problem {
     let error = match error {
         TransferError::Folder(error) => return error.into(),
+        TransferError::Vsphere(error) => return error.into(),
         error => error,
     };
     let plain = |code| Problem::of(code, &error);
@@ -72,6 +74,18 @@ fn describe(error: TransferError) -> Problem {
         ),
         TransferError::Silent { host, .. } => {
             plain(Code::Silent).subject(host).hint("look at the host and the network between; it is tried again")
+        }
+        TransferError::Download { host, file, fault } => {
+            let (code, subject) = match fault {
+                DownloadFault::TicketRefused => (Code::LoginRefused, host),
+                DownloadFault::Denied(_) => (Code::PermissionDenied, host),
+                DownloadFault::NotFound => (Code::SourceMissing, file),
+                DownloadFault::Locked => (Code::SourceUnreadable, file),
+                DownloadFault::NotReady(_) => (Code::Busy, host),
+                DownloadFault::Short { .. } => (Code::Unreachable, host),
+                _ => (Code::Protocol, host),
+            };
+            plain(code).subject(subject).hint(fault.hint())
         }
         TransferError::Cancelled => plain(Code::Interrupted),
         TransferError::Worker { file } => plain(Code::Internal).subject(file).hint(DEFECT),
