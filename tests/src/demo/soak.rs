@@ -115,7 +115,7 @@ fn live(
         }
         if now >= next_sample {
             next_sample += each;
-            let sample = Sample::take(lab, service.id(), peers.endpoint_id(), &mut least, life.living.len())?;
+            let sample = Sample::take(lab, service.id(), peers.endpoint_id(), &mut least, life)?;
             sample.show(began.elapsed());
             samples.push(sample);
         }

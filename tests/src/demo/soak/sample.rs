@@ -1,9 +1,10 @@
 //! What the processes take, looked at again and again, and whether it grows.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::life::Life;
 use super::{expect, say};
 use crate::error::{At, LabError};
 use crate::lab::Lab;
@@ -60,7 +61,8 @@ impl Least {
 pub(super) struct Sample {
     service: Usage,
     endpoint: Usage,
-    /// Transfers and files in the vault's `incoming`.
+    /// Transfers and files in the vault's `incoming`, of volumes that are there. What an interrupted copy left of a
+    /// volume that went is kept for a day: it may come back.
     transfers: u64,
     files: u64,
     /// The catalog's bytes, in KiB.
@@ -74,22 +76,22 @@ impl Sample {
         service: u32,
         endpoint: Option<u32>,
         least: &mut Least,
-        volumes: usize,
+        life: &Life,
     ) -> Result<Self, LabError> {
-        let incoming = lab.vault().join("incoming");
+        let transfers = transfers(&lab.vault().join("incoming"), life);
         let state = lab.path("state");
         least.look(service, endpoint);
         let least = std::mem::take(least);
         Ok(Self {
             service: Usage { least: least.service.unwrap_or(0), ..Usage::of(Some(service)) },
             endpoint: Usage { least: least.endpoint.unwrap_or(0), ..Usage::of(endpoint) },
-            transfers: fs::read_dir(&incoming).map_or(0, |entries| entries.count() as u64),
-            files: below(&incoming, &|_| 1),
+            transfers: transfers.len() as u64,
+            files: transfers.iter().map(|folder| below(folder, &|_| 1)).sum(),
             catalog: {
                 fs::metadata(&state).at("look at", &state)?;
                 below(&state, &|bytes| bytes) >> 10
             },
-            volumes: volumes as u64,
+            volumes: life.living.len() as u64,
         })
     }
 
@@ -115,6 +117,16 @@ impl Sample {
             self.volumes
         ));
     }
+}
+
+/// The transfers into which a file of a volume that is there is being written.
+fn transfers(incoming: &Path, life: &Life) -> Vec<PathBuf> {
+    let folders = fs::read_dir(incoming).into_iter().flatten().flatten().map(|entry| entry.path());
+    let living = |folder: &PathBuf| {
+        let mut files = fs::read_dir(folder.join("files")).into_iter().flatten().flatten();
+        files.any(|file| life.living.iter().any(|one| one.disk.path().with_file_name(file.file_name()).exists()))
+    };
+    folders.filter(living).collect()
 }
 
 /// Adds something up over all files below a folder. What goes while it is looked at is not counted.
