@@ -23,7 +23,7 @@ mod folder;
 mod listing;
 pub(crate) mod map;
 mod run;
-mod scp;
+pub(crate) mod scp;
 pub(crate) mod sftp;
 
 use std::path::PathBuf;

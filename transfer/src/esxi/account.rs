@@ -1,7 +1,7 @@
 //! Copying a file by accounts: SSH to a host that mounts the datastore, one account and one channel for each connection.
 //!
 //! First the map of the disk is asked for where that is worth it; then the file is read, by SFTP where the host answers
-//! that, else by `dd`, block by block. What the map calls a hole is sampled before it is believed.
+//! that, else by `dd`, block by block, else by `scp -f`. What the map calls a hole is sampled before it is believed.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -20,8 +20,10 @@ use crate::known_hosts::HostKeys;
 use crate::line::Line;
 use crate::receive::Receiver;
 use crate::ssh::{Connection, Login, Peer};
+use crate::stock::command::scp;
 use crate::stock::fetch::{self, MAP_FROM, SftpHost};
 use crate::stock::map::HoleMap;
+use crate::stock::scp::receive;
 use crate::stock::sftp::Sftp;
 use crate::wait::unless_cancelled;
 
@@ -172,7 +174,12 @@ impl Visit<'_, '_> {
             }
         }
         match self.by_dd(map, used, issued) {
-            Ok(ended) => Went::Through(ended),
+            Ok(Some(source)) => return Went::Through(Ok(source)),
+            Ok(None) => {}
+            Err(error) => return Went::Nowhere(error),
+        }
+        match self.by_scp(used, issued) {
+            Ok(source) => Went::Through(Ok(source)),
             Err(error) => Went::Nowhere(error),
         }
     }
@@ -275,12 +282,13 @@ impl Visit<'_, '_> {
         })
     }
 
+    /// None where the host has no `dd`.
     fn by_dd(
         &self,
         map: Option<HoleMap>,
         used: &mut u64,
         issued: &mut dyn FnMut(&EsxiCredential),
-    ) -> Result<Result<HoleMapSource, TransferError>, TransferError> {
+    ) -> Result<Option<HoleMapSource>, TransferError> {
         if let Some(map) = &map {
             let samples = dd::samples(self.path, map);
             let (told, wire) = self.with_account(issued, |connection| self.run(connection, &samples))?;
@@ -294,10 +302,23 @@ impl Visit<'_, '_> {
                 return self.by_dd(None, used, issued);
             }
         }
+        let read = self.with_account(issued, |connection| dd::copy(self, connection, map.as_ref()))?;
+        *used += u64::from(read.is_some());
+        Ok(read)
+    }
+
+    /// SCP can't seek: an interrupted copy reads the file from its start again.
+    fn by_scp(&self, used: &mut u64, issued: &mut dyn FnMut(&EsxiCredential)) -> Result<HoleMapSource, TransferError> {
+        let runtime = &self.inner.runtime;
+        let (file, context) = (self.file, self.context);
         self.with_account(issued, |connection| {
+            let command = scp(self.path);
+            let channel = runtime.block_on(unless_cancelled(&context.cancel, connection.exec(&command)))?;
+            let line = Line::new(connection, channel, context.throttle.clone());
             *used += 1;
-            dd::copy(self, connection, map.as_ref())
-        })
+            receive(runtime, STALL, line, file, context, self.receiver)
+        })?;
+        Ok(HoleMapSource::None)
     }
 }
 

@@ -109,12 +109,15 @@ pub(super) fn are_zero(told: &[u8], map: &HoleMap) -> bool {
     is_zero(told) && (told.len() as u64).is_multiple_of(SAMPLE_BYTES) && (!has_holes || !told.is_empty())
 }
 
-/// Copies by one connection.
+/// Exit status of a shell that does not find a command.
+const NOT_FOUND: u32 = 127;
+
+/// Copies by one connection. None where the host has no `dd`.
 pub(super) fn copy(
     visit: &Visit<'_, '_>,
     connection: Connection,
     map: Option<&HoleMap>,
-) -> Result<Result<HoleMapSource, TransferError>, TransferError> {
+) -> Result<Option<HoleMapSource>, TransferError> {
     let runtime = &visit.inner.runtime;
     let all = HoleMap::all(visit.file.bytes);
     let plan = plan(map.unwrap_or(&all), &visit.file.done)?;
@@ -124,13 +127,17 @@ pub(super) fn copy(
     let channel = runtime.block_on(starting)?;
     let line = Line::new(connection, channel, visit.context.throttle.clone());
     let mut stream = Stream { visit, line, rest: Bytes::new() };
+    if !plan.runs.is_empty() && !runtime.block_on(stream.fill())? && stream.line.status() == Some(NOT_FOUND) {
+        runtime.block_on(stream.line.close());
+        return Ok(None);
+    }
     receive_into(visit.receiver, visit.file, visit.context, |feed| {
         plan.holes.iter().for_each(|(first, count)| visit.receiver.zero(*first, *count));
         runtime.block_on(stream.take(&plan.runs, feed))
     });
     visit.receiver.counters.wire.fetch_add(stream.line.wire, Ordering::Relaxed);
     runtime.block_on(stream.line.close());
-    Ok(Ok(source))
+    Ok(Some(source))
 }
 
 struct Stream<'a> {

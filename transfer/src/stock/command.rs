@@ -80,7 +80,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// Sends one file, with its time.
-pub(super) fn scp(path: &str) -> String {
+pub(crate) fn scp(path: &str) -> String {
     format!("scp -f -p -- {}", quoted(path))
 }
 

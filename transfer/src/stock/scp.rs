@@ -4,10 +4,12 @@
 //! again.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockState};
 use stackferry_volume::{EntryKind, FolderError, HoleMapSource};
+use tokio::runtime::Handle;
 
 use super::command::{self, ASKED};
 use super::folder::ask_find;
@@ -38,14 +40,7 @@ pub(super) fn copy(
     let connection = inner.log_in_for(Purpose::Scp, &command::scp(path), context, issued)?;
     let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(ASKED)))?;
     let line = Line::new(connection, channel, context.throttle.clone());
-    let mut stream = Stream { inner, file: &file, receiver: &receiver, line, rest: Bytes::new() };
-    let begun = inner.runtime.block_on(unless_cancelled(&context.cancel, stream.begin()));
-    if begun.is_ok() {
-        receive_into(&receiver, &file, context, |feed| inner.runtime.block_on(stream.receive(feed)));
-    }
-    receiver.counters.wire.fetch_add(stream.line.wire, Ordering::Relaxed);
-    inner.runtime.block_on(stream.line.close());
-    begun?;
+    receive(&inner.runtime, inner.patience.stall, line, &file, context, &receiver)?;
     let outcome = receiver.finish(HoleMapSource::None, 1)?;
     // SCP tells nothing of a change that happens while it sends.
     let looking = ask_find(inner, file.path, path, 0);
@@ -59,8 +54,28 @@ pub(super) fn copy(
     Ok(outcome)
 }
 
+/// Takes the one file that `scp -f -p` at the other end of the line sends. An error is of what comes before the first
+/// byte; a later one is the receiver's.
+pub(crate) fn receive(
+    runtime: &Handle,
+    stall: Duration,
+    line: Line,
+    file: &FileCopy<'_>,
+    context: &CopyContext,
+    receiver: &Receiver<'_>,
+) -> Result<(), TransferError> {
+    let mut stream = Stream { stall, file, receiver, line, rest: Bytes::new() };
+    let begun = runtime.block_on(unless_cancelled(&context.cancel, stream.begin()));
+    if begun.is_ok() {
+        receive_into(receiver, file, context, |feed| runtime.block_on(stream.receive(feed)));
+    }
+    receiver.counters.wire.fetch_add(stream.line.wire, Ordering::Relaxed);
+    runtime.block_on(stream.line.close());
+    begun
+}
+
 struct Stream<'a> {
-    inner: &'a Inner,
+    stall: Duration,
     file: &'a FileCopy<'a>,
     receiver: &'a Receiver<'a>,
     line: Line,
@@ -73,7 +88,7 @@ impl Stream<'_> {
     async fn fill(&mut self) -> Result<bool, TransferError> {
         while self.rest.is_empty() {
             let receiver = self.receiver;
-            match self.line.next(DOING, self.inner.patience.stall, &|| receiver.ended()).await? {
+            match self.line.next(DOING, self.stall, &|| receiver.ended()).await? {
                 Some(data) => self.rest = data,
                 None => return Ok(false),
             }
@@ -82,11 +97,11 @@ impl Stream<'_> {
     }
 
     fn keep_pace(&self, pace: &Pace) -> Result<(), TransferError> {
-        self.line.keep_pace(pace, DOING, self.inner.patience.stall)
+        self.line.keep_pace(pace, DOING, self.stall)
     }
 
     async fn acknowledge(&mut self) -> Result<(), TransferError> {
-        self.line.put(Bytes::from_static(b"\0"), self.inner.patience.stall).await
+        self.line.put(Bytes::from_static(b"\0"), self.stall).await
     }
 
     /// Up to the first byte of the file.
@@ -191,7 +206,7 @@ impl Stream<'_> {
         let complaints = self.line.complaints();
         match self.line.status() {
             Some(NOT_FOUND) => TransferError::Unfit {
-                host: self.inner.address(),
+                host: self.line.address().to_owned(),
                 what: format!("it has neither SFTP nor scp ({complaints})"),
                 hint: "turn on SFTP there: `Subsystem sftp internal-sftp` in sshd_config".to_owned(),
             },
@@ -210,7 +225,7 @@ impl Stream<'_> {
         } else if words.contains("Permission denied") {
             FolderError::Denied { path }.into()
         } else {
-            TransferError::Refused { host: self.inner.address(), code: "io".to_owned(), message: words }
+            TransferError::Refused { host: self.line.address().to_owned(), code: "io".to_owned(), message: words }
         }
     }
 }

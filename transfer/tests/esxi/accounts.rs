@@ -127,6 +127,33 @@ fn without_sftp_dd_reads_the_same() {
 }
 
 #[test]
+fn without_sftp_and_dd_scp_reads_the_same() {
+    let _deadline = Deadline::seconds(300);
+    let Some(hosted) = hosted(json!({ "sftp": false, "scp": true, "without": ["dd"] })) else { return };
+    let mut copying = copying(&hosted, "scp");
+    let outcome = copying.run(&hosted.client(), FLAT, &context()).unwrap();
+    assert!(same(copying.sink.file(), &hosted.site.shared(FLAT)));
+    assert_eq!((outcome.hole_map, outcome.counts.read), (HoleMapSource::None, BYTES));
+    hosted.is_as_it_was();
+}
+
+#[test]
+fn what_can_not_be_written_down_is_not_changed() {
+    let _deadline = Deadline::seconds(300);
+    let Some(hosted) = hosted(json!({})) else { return };
+    for most in [0, 1] {
+        *hosted.site.book.room.lock().unwrap() = Some(most);
+        let mut copying = copying(&hosted, &format!("full {most}"));
+        let error = copying.run(&hosted.client(), FLAT, &context()).unwrap_err();
+        assert!(matches!(error, TransferError::Worker { .. }), "{error:?}");
+        assert!(copying.issued.is_empty());
+        hosted.is_as_it_was();
+    }
+    let calls = hosted.site.obey(json!({ "do": "calls" }))["calls"].clone();
+    assert_eq!((&calls["CreateUser"], &calls["StartService"]), (&Value::Null, &json!(1)), "{calls}");
+}
+
+#[test]
 fn a_map_that_lies_is_not_believed() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({ "vmkfstools": "lies" })) else { return };

@@ -44,10 +44,15 @@ pub(crate) struct Book {
     next: AtomicU64,
     pub(crate) open: Mutex<Vec<(u64, Owed)>>,
     pub(crate) all: Mutex<Vec<Owed>>,
+    /// How much may be written before it fails; none: it never does.
+    pub(crate) room: Mutex<Option<u64>>,
 }
 
 impl Ledger for Book {
     fn owe(&self, owed: &Owed) -> Result<u64, TransferError> {
+        if let Some(room) = &mut *self.room.lock().unwrap() {
+            *room = room.checked_sub(1).ok_or_else(|| TransferError::Worker { file: "the ledger".to_owned() })?;
+        }
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         self.open.lock().unwrap().push((number, owed.clone()));
         self.all.lock().unwrap().push(owed.clone());
