@@ -44,6 +44,20 @@ pub struct Debt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DebtId(pub(crate) i64);
 
+impl DebtId {
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0.unsigned_abs()
+    }
+
+    /// The debt of this number; none where it can't be one.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        i64::try_from(number).ok().map(Self)
+    }
+}
+
 /// A debt as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DebtRow {

@@ -4,20 +4,22 @@
 
 mod adopt;
 pub(crate) mod grants;
+mod ledger;
 mod sources;
 mod systems;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
-use stackferry_catalog::{Catalog, Clock, DebtId};
-use stackferry_config::Config;
+use stackferry_catalog::{Catalog, Clock};
+use stackferry_config::{Config, Datastore, Esxi, EsxiAccess};
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
+use stackferry_transfer::esxi::{Access, EsxiClient, EsxiDatastore};
 use stackferry_transfer::remote::EndpointClient;
 use stackferry_transfer::stock::{StockClient, StockHost};
 use stackferry_vault::{Reserve, Vault, VaultOptions};
@@ -27,6 +29,7 @@ use tokio::runtime::Handle;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 
+use ledger::{CatalogLedger, Running};
 use systems::Systems;
 
 pub use adopt::{Adopted, vault_volume, vault_volumes, version_row};
@@ -53,7 +56,9 @@ struct Parts {
     metrics: Metrics,
     throttle: Option<Arc<Throttle>>,
     systems: Systems,
-    debts: Mutex<BTreeSet<DebtId>>,
+    debts: Arc<Running>,
+    esxi: Mutex<BTreeMap<String, Arc<EsxiClient>>>,
+    install: String,
     clock: Clock,
     cancel: Cancel,
 }
@@ -86,6 +91,7 @@ impl App {
         make_state_dir(&config)?;
         grants::sweep(&config);
         let catalog = Catalog::open(&catalog_path(&config)).await.map_err(Problem::from)?;
+        let install = catalog.install_id().await?;
         let metrics = Metrics::new(&config)?;
         let throttle = config.limits.bandwidth.map(|rate| Arc::new(Throttle::new(rate.as_bytes_per_second())));
         Ok(Self(Arc::new(Parts {
@@ -100,7 +106,9 @@ impl App {
             metrics,
             throttle,
             systems: Systems::default(),
-            debts: Mutex::default(),
+            debts: Arc::default(),
+            esxi: Mutex::default(),
+            install,
             clock,
             cancel,
         })))
@@ -154,19 +162,47 @@ impl App {
         self.0.vault.get().cloned()
     }
 
-    /// A debt is being worked on: the janitor leaves it alone.
-    pub(crate) fn debt_begun(&self, id: DebtId) {
-        self.0.debts.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    /// Which debts copies of this process work on.
+    pub(crate) fn running_debts(&self) -> &Running {
+        &self.0.debts
     }
 
-    /// Nobody works on a debt any more.
-    pub(crate) fn debt_ended(&self, id: DebtId) {
-        self.0.debts.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    }
-
-    /// Whether a copy of this process works on a debt.
-    pub(crate) fn debt_runs(&self, id: DebtId) -> bool {
-        self.0.debts.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    /// The client of a datastore of ESXi hosts, one for each.
+    ///
+    /// # Errors
+    /// There is no such `[[vsphere]]`, or its authorities can't be read; the catalog's.
+    pub fn esxi(&self, datastore: &Datastore, settings: &Esxi) -> Result<Arc<EsxiClient>, Problem> {
+        let name = format!("{}/{}", datastore.site.as_str(), datastore.name);
+        let mut clients = self.0.esxi.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&name) {
+            return Ok(Arc::clone(client));
+        }
+        let access = match (settings.access, &settings.known_hosts) {
+            (EsxiAccess::Ticket, _) => Access::Ticket,
+            (EsxiAccess::Account, Some(known_hosts)) => {
+                Access::Account { known_hosts: known_hosts.to_path_buf(), ssh_port: settings.ssh_port }
+            }
+            (EsxiAccess::Account, None) => {
+                return Err(Problem::new(Code::BadConfig, "access by account needs `known_hosts`")
+                    .subject(&datastore.name)
+                    .hint("name the file with the hosts' keys, as known_hosts = \"/etc/stackferry/known_hosts\""));
+            }
+        };
+        let place = EsxiDatastore {
+            vsphere: self.vsphere(settings.vsphere.as_str())?,
+            system: settings.vsphere.to_string(),
+            name: datastore.name.to_string(),
+            access,
+            install: self.0.install.clone(),
+        };
+        let ledger = CatalogLedger {
+            catalog: self.0.catalog.clone(),
+            runtime: self.0.runtime.clone(),
+            running: Arc::clone(&self.0.debts),
+        };
+        let client = Arc::new(EsxiClient::new(place, Arc::new(ledger), self.0.runtime.clone()));
+        clients.insert(name, Arc::clone(&client));
+        Ok(client)
     }
 
     /// The descriptors that were read before.

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use stackferry_config::{Datastore, HostPort, HostTrust, Route, RouteKind};
 use stackferry_discover::view::is_within;
 use stackferry_discover::{DatastoreView, FolderSpec};
+use stackferry_transfer::esxi::EsxiClient;
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::{EndpointClient, EndpointFolder};
 use stackferry_transfer::ssh::Peer;
@@ -16,7 +17,7 @@ use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
 
 use super::{App, Told};
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
 
 /// From where a host's certificates may be used.
 #[must_use]
@@ -42,6 +43,8 @@ pub enum Source {
     },
     /// A stock SSH server mounts it.
     Ssh(Arc<StockClient>),
+    /// ESXi hosts mount it.
+    Esxi(Arc<EsxiClient>),
 }
 
 impl Source {
@@ -52,6 +55,7 @@ impl Source {
             Source::Local(_) => RouteKind::Local,
             Source::Endpoint { .. } => RouteKind::Endpoint,
             Source::Ssh(_) => RouteKind::Ssh,
+            Source::Esxi(_) => RouteKind::Esxi,
         }
     }
 
@@ -62,6 +66,7 @@ impl Source {
             Source::Local(folder) => Arc::<LocalFolder>::clone(folder),
             Source::Endpoint { client, datastore } => Arc::new(EndpointFolder::new(Arc::clone(client), datastore)),
             Source::Ssh(client) => Arc::new(client.folder()),
+            Source::Esxi(client) => Arc::new(client.folder()),
         }
     }
 
@@ -72,6 +77,7 @@ impl Source {
             Source::Local(_) => "local".to_owned(),
             Source::Endpoint { client, .. } => client.address(),
             Source::Ssh(client) => client.address(),
+            Source::Esxi(client) => client.datastore().system.clone(),
         }
     }
 
@@ -82,8 +88,8 @@ impl Source {
                 let hello = client.hello().ok()?;
                 hello.datastores.into_iter().find(|info| info.name == *datastore).map(|info| info.kind)
             }
-            // Nothing there tells what the folder lies on.
-            Source::Ssh(_) => None,
+            // Nothing there tells what the folder lies on; of the other, vSphere told already.
+            Source::Ssh(_) | Source::Esxi(_) => None,
         }
     }
 }
@@ -133,12 +139,7 @@ impl App {
                 Ok(Source::Endpoint { client: self.endpoint(endpoint)?, datastore: datastore.name.to_string() })
             }
             Route::Ssh(ssh) => Ok(Source::Ssh(self.stock(ssh)?)),
-            Route::Esxi(_) => Err(Problem::new(
-                Code::Failed,
-                format!("this version can't read datastore {} by route `{}`", datastore.name, datastore.route.kind()),
-            )
-            .subject(&datastore.name)
-            .hint("use another route: a machine that mounts the datastore (`local`, `endpoint`, `ssh`)")),
+            Route::Esxi(esxi) => Ok(Source::Esxi(self.esxi(datastore, esxi)?)),
         }
     }
 

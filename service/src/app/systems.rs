@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
-use stackferry_catalog::{Debt, DebtKind};
+use stackferry_catalog::Debt;
 use stackferry_config::AppVolumes;
 use stackferry_discover::app_volumes::{Limits, Manager, Report};
 use stackferry_discover::{ManagerView, ScanProblem, VsphereInventory, VsphereView};
 use stackferry_volume::SiteName;
-use stackferry_vsphere::{Moid, Vsphere};
+use stackferry_vsphere::Vsphere;
 use tokio::task::JoinSet;
 
-use super::{App, blocking};
+use super::{App, blocking, ledger};
 use crate::problem::{Code, Problem};
 
 /// The clients, each made when it is first needed: their sessions are kept from round to round.
@@ -176,17 +176,11 @@ impl App {
     /// # Errors
     /// The record can't be read, or vSphere's: then it is still owed.
     pub async fn undo_at_host(&self, debt: &Debt) -> Result<(), Problem> {
-        let text = |key: &str| debt.detail.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
-        let host = text("host_id").map(|value| Moid { kind: "HostSystem".to_owned(), value });
-        let (Some(host), name) = (host, text("name").unwrap_or_default()) else {
-            return Err(Problem::new(Code::CatalogDamaged, format!("what is owed to {} names no host", debt.subject)));
-        };
+        let owed = ledger::owed(debt).ok_or_else(|| {
+            Problem::new(Code::CatalogDamaged, format!("what is owed to {} names no host", debt.subject))
+        })?;
         let vsphere = self.vsphere(&debt.system)?;
-        match debt.what {
-            DebtKind::Account => vsphere.remove_account(&host, &name).await.map(|_| ())?,
-            _ => vsphere.stop_service(&host, "TSM-SSH").await?,
-        }
-        Ok(())
+        Ok(stackferry_transfer::esxi::undo(&owed, &vsphere).await?)
     }
 
     /// Ends all sessions, so that none is left at a system.

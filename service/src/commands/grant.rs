@@ -46,6 +46,14 @@ pub(super) async fn run(context: &Context, name: &str, file: Option<&str>, life:
     let view = match source {
         Source::Endpoint { client, datastore } => order.at_endpoint(client, datastore).await?,
         Source::Ssh(client) => order.at_stock_host(client).await?,
+        Source::Esxi(client) => {
+            return Err(Problem::new(Code::Refused, "a host of vSphere gives a person no credential for one file")
+                .subject(&volume.id)
+                .hint(format!(
+                    "download {path} in the datastore browser of {}, or restore a version with `stackferry restore`",
+                    client.datastore().system
+                )));
+        }
         Source::Local(folder) => {
             let file = folder.path().join(&path);
             return Err(Problem::new(Code::Refused, "the datastore is mounted here: no credential is needed")

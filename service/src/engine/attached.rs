@@ -91,7 +91,7 @@ pub(super) async fn guard(app: &App, volume: &Volume) -> Result<Option<Guarded>,
         detail: json!({ "volume": volume.id.to_string() }),
     };
     let debt = app.catalog().owe(&debt).await?;
-    app.debt_begun(debt);
+    app.running_debts().begun(debt);
     let guarded = Guarded { debt, manager: info.manager.clone(), id: info.at.id };
     let disabled = manager.disable(&[info.at.id]).await;
     if let Some((_, Err(error))) = disabled.into_iter().next() {
@@ -116,7 +116,7 @@ pub(super) async fn unguard(app: &App, guarded: Guarded) {
     } else if let Err(error) = app.catalog().settle(debt).await {
         tracing::error!(error = %stackferry_transfer::describe(&error), "what was put back could not be recorded");
     }
-    app.debt_ended(debt);
+    app.running_debts().ended(debt);
 }
 
 /// Enables a writable.

@@ -414,7 +414,7 @@ impl Run<'_> {
     /// The last good version of this life of the volume, where comparing with it saves something: a version that need
     /// not be made, or bytes that need not be sent.
     fn base(&self, source: &Source) -> Result<Option<Version>, Problem> {
-        if !self.wanted.if_changed && matches!(source, Source::Local(_) | Source::Ssh(_)) {
+        if !self.wanted.if_changed && !matches!(source, Source::Endpoint { .. }) {
             return Ok(None);
         }
         let entries = self.vault.versions(&self.volume.id)?;

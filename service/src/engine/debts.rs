@@ -1,6 +1,6 @@
 //! Putting back at other systems what a process that is gone had changed there: the janitor.
 
-use stackferry_catalog::{DebtKind, DebtRow};
+use stackferry_catalog::{CredentialEnding, DebtKind, DebtRow};
 
 use super::attached::enable;
 use crate::app::App;
@@ -21,14 +21,24 @@ pub struct Paid {
 /// The catalog's. A system that can't be asked leaves its debts.
 pub async fn pay(app: &App) -> Result<Paid, Problem> {
     let mut done = Paid::default();
-    for row in app.catalog().owed().await? {
-        if !row.is_abandoned && (!row.is_own || app.debt_runs(row.id)) {
+    let owed = app.catalog().owed().await?;
+    let host = |row: &DebtRow| (row.debt.system.clone(), row.debt.detail.get("host_id").cloned());
+    let runs = |row: &DebtRow| row.is_own && app.running_debts().has(row.id);
+    // A host's SSH service is needed as long as any copy has an account there.
+    let needed: Vec<_> = owed.iter().filter(|row| row.debt.what == DebtKind::Account && runs(row)).map(&host).collect();
+    for row in owed {
+        let is_needed = row.debt.what == DebtKind::SshService && needed.contains(&host(&row));
+        if is_needed || runs(&row) || (!row.is_abandoned && !row.is_own) {
             continue;
         }
         let (system, subject) = (row.debt.system.clone(), row.debt.subject.clone());
         match undo(app, &row).await {
             Ok(()) => {
                 app.catalog().settle(row.id).await?;
+                if let Some(name) = row.debt.detail.get("name").and_then(|name| name.as_str()) {
+                    // Its record may be gone already.
+                    let _ = app.catalog().credential_ended(name, CredentialEnding::Revoked).await;
+                }
                 tracing::warn!(what = %row.debt.what.as_str(), system, subject, "what an earlier copy had changed was put back");
                 done.paid += 1;
             }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use stackferry_catalog::{CredentialEnding, Direction, NewCredential};
+use stackferry_catalog::{CredentialEnding, DebtRow, Direction, NewCredential};
 use stackferry_discover::{VolumeFile, VolumeLocation};
 use stackferry_transfer::resume::resume;
 use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, TransferError};
@@ -36,12 +36,19 @@ pub(super) struct Job<'a> {
 #[derive(Default)]
 struct Notes {
     issued: Vec<String>,
+    /// Those of which something stands at a host until it is removed.
+    standing: Vec<String>,
     failed: Option<Problem>,
 }
 
 impl Notes {
     fn issued(&mut self, job: &Job<'_>, file: &VolumeFile, name: &str, expires: Timestamp) {
-        match job.note_issued(file, name, expires) {
+        self.note(job, file, name, expires, false);
+    }
+
+    fn note(&mut self, job: &Job<'_>, file: &VolumeFile, name: &str, expires: Timestamp, standing: bool) {
+        match job.note_issued(file, name, expires, standing) {
+            Ok(()) if standing => self.standing.push(name.to_owned()),
             Ok(()) => self.issued.push(name.to_owned()),
             Err(problem) => self.failed = Some(problem),
         }
@@ -53,6 +60,9 @@ impl Notes {
         for (at, name) in self.issued.iter().enumerate() {
             let last = at + 1 == self.issued.len();
             job.note_ended(name, if last { outcome.as_ref().err() } else { None });
+        }
+        for name in &self.standing {
+            job.note_removed(name);
         }
         match self.failed {
             Some(problem) => Err(problem),
@@ -142,10 +152,34 @@ impl Job<'_> {
                 });
                 notes.ended(self, outcome)
             }
+            Source::Esxi(client) => {
+                let mut notes = Notes::default();
+                let outcome = client.copy(copy, self.context, &mut |credential| {
+                    notes.note(self, file, &credential.name, credential.expires, credential.standing);
+                });
+                // What could not be put back at the host is the janitor's from now on.
+                self.app.running_debts().copy_is_over();
+                notes.ended(self, outcome)
+            }
         }
     }
 
-    fn note_issued(&self, file: &VolumeFile, name: &str, expires: Timestamp) -> Result<(), Problem> {
+    /// Writes down that what stood for a credential at a host was removed; what is still owed there is the janitor's.
+    fn note_removed(&self, name: &str) {
+        let catalog = self.app.catalog();
+        let written = self.app.runtime().block_on(async {
+            let still = |row: &DebtRow| row.debt.detail.get("name").and_then(|own| own.as_str()) == Some(name);
+            if !catalog.owed().await?.iter().any(still) {
+                catalog.credential_ended(name, CredentialEnding::Revoked).await?;
+            }
+            Ok::<_, stackferry_catalog::CatalogError>(())
+        });
+        if let Err(error) = written {
+            tracing::error!(credential = name, error = %stackferry_transfer::describe(&error), "a credential's removal could not be recorded");
+        }
+    }
+
+    fn note_issued(&self, file: &VolumeFile, name: &str, expires: Timestamp, standing: bool) -> Result<(), Problem> {
         let host = self.source.host();
         let now = Timestamp::now();
         let new = NewCredential {
@@ -155,7 +189,7 @@ impl Job<'_> {
             route: self.source.route().as_str().to_owned(),
             host,
             direction: Direction::Read,
-            standing: false,
+            standing,
             issued: now,
             expires,
         };

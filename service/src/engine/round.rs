@@ -219,6 +219,8 @@ pub(crate) fn host(app: &App, volume: &Volume) -> String {
     match datastore.map(|datastore| &datastore.route) {
         Some(stackferry_config::Route::Endpoint(endpoint)) => endpoint.host.to_string(),
         Some(stackferry_config::Route::Ssh(ssh)) => ssh.host.to_string(),
+        // Which of the hosts that mount it will be asked is not known yet: they share the cap.
+        Some(stackferry_config::Route::Esxi(esxi)) => esxi.vsphere.to_string(),
         _ => "local".to_owned(),
     }
 }
