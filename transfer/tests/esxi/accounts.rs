@@ -190,6 +190,36 @@ fn a_failed_copy_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_connection_that_breaks_leaves_nothing_behind() {
+    let _deadline = Deadline::seconds(300);
+    let Some(hosted) = hosted(json!({ "vmkfstools": "absent" })) else { return };
+    let mut broken = copying(&hosted, "broken");
+    // Small enough a memory that not all of the file is on the way when the first block is written.
+    let mut context = context();
+    context.memory = 8 << 20;
+    let (ask, asked) = std::sync::mpsc::channel::<()>();
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let (ask, wait) = (std::sync::Mutex::new(Some(ask)), std::sync::Mutex::new(wait));
+    broken.sink.before_write = Some(Box::new(move |_| {
+        if let Some(ask) = ask.lock().unwrap().take() {
+            ask.send(()).unwrap();
+            let _ = wait.lock().unwrap().recv();
+        }
+    }));
+    let error = std::thread::scope(|scope| {
+        let hosted = &hosted;
+        scope.spawn(move || {
+            asked.recv().unwrap();
+            hosted.shell.obey(json!({ "do": "cut" }));
+            done.send(()).unwrap();
+        });
+        broken.run(&hosted.client(), FLAT, &context).unwrap_err()
+    });
+    assert_eq!(error.retry(), Retry::Transient, "{error:?}");
+    hosted.is_as_it_was();
+}
+
+#[test]
 fn a_host_that_is_not_known_gets_no_account() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({})) else { return };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use stackferry_transfer::esxi::{Access, DownloadFault};
 use stackferry_transfer::{Retry, Throttle, TransferError};
-use stackferry_volume::{BlockIndex, BlockState, HoleMapSource};
+use stackferry_volume::{BlockIndex, BlockState, Folder, HoleMapSource};
 use stackferry_vsphere::VsphereError;
 
 use crate::support::files::{MIB, blocks_of, sparse};
@@ -198,7 +198,7 @@ fn a_file_that_changed_is_not_taken() {
     // Longer than discovery saw it.
     let mut copying = Copying::of(&source, &site.path("copies"), "longer");
     let grown = std::fs::File::options().write(true).open(&source).unwrap();
-    let seen = stackferry_volume::Folder::stat(&client.folder(), FLAT).unwrap().unwrap();
+    let seen = client.folder().stat(FLAT).unwrap().unwrap();
     grown.set_len(BYTES + 1).unwrap();
     let mut copy = |mtime| {
         let file = stackferry_transfer::FileCopy {
@@ -265,6 +265,27 @@ fn the_end_and_the_limit_are_heeded() {
     assert!(began.elapsed() > Duration::from_millis(1500), "the limit held it back: {:?}", began.elapsed());
     assert!(copying.sink.records().len() < 10);
     assert_eq!(copying.issued.len(), 1, "with so low a limit parts come one after the other");
+}
+
+#[test]
+fn a_bare_host_is_read_as_well() {
+    let _deadline = Deadline::seconds(300);
+    let bare = |config: &mut Value| {
+        config["mode"] = json!("esxi");
+        let dc = &mut config["datacenters"][0];
+        dc["hosts"].as_array_mut().unwrap().truncate(1);
+        dc["datastores"].as_array_mut().unwrap().truncate(1);
+    };
+    let Some(site) = Site::start_with(bare) else { return };
+    sparse(&site.shared(FLAT), BYTES, &[MIB..3 * MIB]);
+    let client = site.client();
+    assert_eq!(client.folder().read(FLAT, 9).unwrap(), [0; 9]);
+    let mut copying = Copying::of(&site.shared(FLAT), &site.path("copies"), "bare");
+    copying.run(&client, FLAT, &context()).unwrap();
+    assert!(same(copying.sink.file(), &site.shared(FLAT)));
+    let gets = gets(&site);
+    assert!(gets.iter().all(|get| get["status"] == 206 && get["dc_path"] == ""), "{gets:?}");
+    assert_eq!(gets.iter().filter(|get| get["auth"] == "ticket").count(), copying.issued.len());
 }
 
 #[test]
