@@ -57,18 +57,21 @@ impl<'a> ServiceUse<'a> {
         // Whoever comes meanwhile waits until it is known to run.
         let mut state = service.lock().unwrap_or_else(PoisonError::into_inner);
         let vsphere = &inner.datastore.vsphere;
-        if state.users == 0 && !inner.runtime.block_on(vsphere.service_state(&host.id, SSH_SERVICE))?.running {
-            // What an earlier copy could not stop is owed already.
-            if state.owed.is_none() {
-                state.owed = Some(inner.ledger.owe(&Owed::SshService {
-                    system: inner.datastore.system.clone(),
-                    host_id: host.id.value.clone(),
-                    host_name: host.name.clone(),
-                })?);
+        // Also while others use it: somebody may have stopped it under them.
+        if !inner.runtime.block_on(vsphere.service_state(&host.id, SSH_SERVICE))?.running {
+            let number = inner.ledger.owe(&Owed::SshService {
+                system: inner.datastore.system.clone(),
+                host_id: host.id.value.clone(),
+                host_name: host.name.clone(),
+            })?;
+            if let Some(before) = state.owed.replace(number) {
+                inner.ledger.settle(before);
             }
             if let Err(error) = inner.runtime.block_on(vsphere.start_service(&host.id, SSH_SERVICE)) {
                 // It may have started all the same.
-                put_back(inner, host, &mut state);
+                if state.users == 0 {
+                    put_back(inner, host, &mut state);
+                }
                 return Err(error.into());
             }
         }
