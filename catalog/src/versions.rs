@@ -99,6 +99,26 @@ impl Catalog {
         rows.iter().map(|row| version_row(&during, row)).collect()
     }
 
+    /// Shows a volume as one whose newest version is an incident, before the next round does. One durable transaction.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn mark_incident(&self, volume: &VolumeId, text: &str, remedy: &str) -> Result<(), CatalogError> {
+        let during = self.during("marking an incident", volume.to_string());
+        let mut tx = self.write(&during).await?;
+        sqlx::query(
+            "UPDATE volumes SET state = 'incident', reason_code = 'incident', reason_text = $2, remedy = $3 \
+             WHERE id = $1",
+        )
+        .bind(volume.to_string())
+        .bind(text)
+        .bind(remedy)
+        .execute(tx.conn())
+        .await
+        .map_err(|error| during.sql(error))?;
+        tx.commit(&during).await
+    }
+
     /// Forgets a version that the vault has deleted, and the baselines that rest on it. One durable transaction.
     ///
     /// # Errors

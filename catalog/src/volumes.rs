@@ -111,7 +111,7 @@ pub struct ObservedLocation {
     pub datastore_type: Option<String>,
     /// Whether its bytes can be read from here.
     pub reachable: bool,
-    /// What the files looked like, where they could be listed.
+    /// What the files looked like, where they could be listed. Without one the row keeps what it had.
     pub fingerprint: Option<Fingerprint>,
     /// Whether an equal fingerprint later on proves that nothing changed; see [`Fingerprint::is_settled`].
     pub settled: bool,

@@ -20,7 +20,6 @@ use stackferry_volume::name::decode;
 use stackferry_volume::{FileName, Fingerprint, Generation, Kind, Location, ReasonCode, SiteName, State, VolumeId};
 
 use crate::decide::Attachment;
-use crate::scan::Scan;
 use crate::seen::Seen;
 use crate::volume::{AppVolumesInfo, ContentKey, Held, Inventory, KnownVolume, Volume, VolumeLocation};
 use sight::{Sighting, by_guid, sightings};
@@ -46,7 +45,7 @@ pub fn merge(seen: &Seen<'_>, known: &[KnownVolume]) -> Inventory {
     for (at, known) in known.iter().enumerate() {
         let own = parts.get(&Slot::Known(at)).map(Vec::as_slice).unwrap_or_default();
         let is_own = |location: &Location| owner_of.get(location) == Some(&at) && !sighted.contains(location);
-        let absent = absent(known.locations.iter().filter(|location| is_own(location)), own, seen.scans);
+        let absent = absent(known, known.locations.iter().filter(|location| is_own(location)), own, seen);
         let guid = own.iter().find_map(|seen| seen.guid()).map(str::to_owned);
         let is_renewed = guid.is_some() && known.guid.is_some() && guid != known.guid;
         let identity = Identity {
@@ -318,17 +317,23 @@ fn side(same: &[((Slot, &Location), ContentKey)]) -> String {
 
 /// A known volume's places where it was not seen, each with the reason.
 fn absent<'a>(
+    known: &KnownVolume,
     places: impl Iterator<Item = &'a Location>,
     own: &[&Sighting<'_>],
-    scans: &[Scan],
+    seen: &Seen<'_>,
 ) -> Vec<VolumeLocation> {
     let unseen = places.filter(|place| !own.iter().any(|seen| seen.at.location == **place));
-    unseen.map(|place| absent_at(place, scans)).collect()
+    unseen.map(|place| absent_at(known, place, seen)).collect()
 }
 
-fn absent_at(place: &Location, scans: &[Scan]) -> VolumeLocation {
-    let scan = scans.iter().find(|scan| scan.site == place.site && scan.datastore == place.datastore);
+fn absent_at(known: &KnownVolume, place: &Location, seen: &Seen<'_>) -> VolumeLocation {
+    let is_managed = known.kind.is_replicated() || known.kind == Kind::Writable;
+    let scan = seen.scans.iter().find(|scan| scan.site == place.site && scan.datastore == place.datastore);
     let held = match scan {
+        _ if known.is_gone => Held::gone(format!("{place} is no longer there; its versions are kept")),
+        None if is_managed && seen.is_told_only(place) => {
+            Held::gone(format!("{place}: App Volumes knows it no longer; its versions are kept"))
+        }
         None => Held::deferred(ReasonCode::Unreachable, format!("{place}: the datastore is not configured"))
             .remedy("Put the datastore into the configuration again."),
         Some(scan) if !scan.reachable => {

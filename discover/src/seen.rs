@@ -23,6 +23,17 @@ impl<'a> Seen<'a> {
     pub fn folders(scans: &'a [Scan]) -> Self {
         Self { scans, ..Self::default() }
     }
+
+    /// Whether nobody looks at the datastore of a location, while App Volumes has told all that it knows of its site: what
+    /// App Volumes did not tell to lie there is not known to.
+    #[must_use]
+    pub fn is_told_only(&self, location: &Location) -> bool {
+        let is_scanned = |scan: &Scan| scan.site == location.site && scan.datastore == location.datastore;
+        let mut managers = self.managers.iter().filter(|view| view.site == location.site).peekable();
+        managers.peek().is_some()
+            && managers.all(|view| view.report.as_ref().is_ok_and(|report| report.complete))
+            && !self.scans.iter().any(is_scanned)
+    }
 }
 
 /// A configured App Volumes Manager, and what it told.

@@ -143,6 +143,8 @@ pub struct KnownVolume {
     pub locations: Vec<Location>,
     /// What told its disk from another when it was last seen.
     pub content: Option<ContentKey>,
+    /// Whether it was found to be gone. It stays so until it is seen: nobody who is silent brings it back.
+    pub is_gone: bool,
 }
 
 /// One volume of the inventory.
@@ -234,6 +236,7 @@ impl Volume {
             guid: self.guid.clone(),
             locations: self.locations.iter().map(|location| location.location.clone()).collect(),
             content: self.locations.iter().find_map(VolumeLocation::content),
+            is_gone: self.state == State::Gone,
         }
     }
 }

@@ -19,6 +19,7 @@ mod answer;
 mod config;
 mod endpoint;
 pub mod esxi;
+mod managed;
 pub mod peer;
 mod process;
 mod proxy;

@@ -249,8 +249,11 @@ async fn upsert_location(
         "INSERT INTO locations (site, datastore, path, volume, type, reachable, fingerprint, settled, seen_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
          ON CONFLICT (site, datastore, path) DO UPDATE SET volume = excluded.volume, type = excluded.type, \
-           reachable = excluded.reachable, fingerprint = excluded.fingerprint, settled = excluded.settled, \
-           seen_at = excluded.seen_at, gone_since = NULL",
+           reachable = excluded.reachable, \
+           settled = CASE WHEN excluded.fingerprint IS NULL THEN locations.settled ELSE excluded.settled END, \
+           fingerprint = COALESCE(excluded.fingerprint, locations.fingerprint), \
+           seen_at = CASE WHEN excluded.fingerprint IS NULL THEN locations.seen_at ELSE excluded.seen_at END, \
+           gone_since = NULL",
     )
     .bind(&observed.location.site.0)
     .bind(&observed.location.datastore)

@@ -7,7 +7,7 @@ use stackferry_volume::{FileStamp, Unprotectable};
 
 use super::*;
 use crate::double::{before, now};
-use crate::scan::Observation;
+use crate::scan::{Observation, Scan};
 use crate::volume::VolumeFile;
 
 fn merge(scans: &[Scan], known: &[KnownVolume]) -> Inventory {

@@ -7,6 +7,7 @@ use super::tests::{datastore, lines, office, with};
 use super::*;
 use crate::app_volumes::{ManagedDatastore, ManagedPlace, ManagedVolume, Report, Status, VolumeFamily, VolumeRef};
 use crate::double::now;
+use crate::scan::Scan;
 use crate::seen::{ManagerView, VsphereInventory, VsphereView};
 
 const JDOE: &str = "cloudvolumes/writable/CORP!5C!jdoe";
@@ -287,6 +288,32 @@ fn a_volume_on_a_datastore_without_a_route_says_which_one_to_add() {
     let volume = &inventory.volumes[0];
     assert_eq!(volume.reason.as_ref().unwrap().code, ReasonCode::Unreachable);
     assert!(volume.remedy.as_ref().unwrap().contains("vmfs09"));
+}
+
+#[test]
+fn what_was_only_told_is_gone_once_it_is_told_no_more_and_no_silence_brings_it_back() {
+    let zip = told(Kind::Package, 1, "g1", &["vsan01:appvolumes/packages/Zip"]);
+    let first = look(&[], &[manager("dc1", "avm1", vec![zip])], &[], &[]);
+    let away = ManagerView {
+        name: "avm1".to_owned(),
+        site: SiteName("dc1".to_owned()),
+        report: Err("it can't be reached".to_owned()),
+    };
+    let mut partly = manager("dc1", "avm1", Vec::new());
+    if let Ok(report) = &mut partly.report {
+        report.complete = false;
+    }
+    for silent in [&away, &partly] {
+        let state = look(&[], std::slice::from_ref(silent), &[], &again(&first)).volumes[0].state;
+        assert_eq!(state, State::Deferred, "it may be there all the same");
+    }
+    let second = look(&[], &[manager("dc1", "avm1", Vec::new())], &[], &again(&first));
+    assert_eq!((second.volumes.len(), second.volumes[0].state), (1, State::Gone));
+    let third = look(&[], std::slice::from_ref(&away), &[], &again(&second));
+    assert_eq!(third.volumes[0].state, State::Gone);
+    let mut unreachable = datastore("dc1", "vsan01", 0);
+    (unreachable.reachable, unreachable.complete) = (false, false);
+    assert_eq!(look(&[unreachable], &[], &[], &again(&third)).volumes[0].state, State::Gone);
 }
 
 #[test]

@@ -583,6 +583,7 @@ impl Run<'_> {
         if let Some(why) = &manifest.incident {
             tracing::error!(volume = %self.volume.id, %version, why, "an incident: a read-only disk changed by no one's order; it is kept as a version of its own");
             self.audit(AuditAction::IncidentFound, &json!({ "version": version.to_string(), "why": why }));
+            self.catalog(incident::mark(self.app, self.volume, &version, why))?;
         }
         done.version = Some(version);
         done.verify_method = Some(verify_method);

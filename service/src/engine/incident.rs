@@ -8,10 +8,13 @@ use std::collections::HashMap;
 use stackferry_discover::{AppVolumesInfo, Inventory, Reason, ReasonCode, State, Volume};
 use stackferry_vault::Vault;
 use stackferry_volume::manifest::{AppVolumesRecord, FileRecord, FileRole};
-use stackferry_volume::{Manifest, VolumeId};
+use stackferry_volume::{Manifest, VersionId, VolumeId};
 
 use crate::app::App;
 use crate::problem::Problem;
+
+const REMEDY: &str = "Find out who changed it. Versions from before are kept: restore the last one of them if nobody did, \
+                      and pin it meanwhile.";
 
 /// What App Volumes tells of a volume, as the manifest keeps it.
 #[must_use]
@@ -70,6 +73,18 @@ fn differs(last: &Manifest, info: &AppVolumesInfo, files: &[FileRecord]) -> bool
     extents(&last.files) != extents(files)
 }
 
+/// Shows an incident at once: the next round may be long in coming.
+///
+/// # Errors
+/// The catalog's.
+pub(super) async fn mark(app: &App, volume: &Volume, version: &VersionId, why: &str) -> Result<(), Problem> {
+    // A conflict is shown before an incident, as a round does.
+    if volume.state != State::Conflict {
+        app.catalog().mark_incident(&volume.id, &format!("version {version}: {why}"), REMEDY).await?;
+    }
+    Ok(())
+}
+
 /// Shows the incidents that stand.
 ///
 /// # Errors
@@ -85,11 +100,7 @@ pub(super) async fn flag(app: &App, inventory: &mut Inventory) -> Result<(), Pro
         let why = row.incident.as_deref().unwrap_or_default();
         volume.state = State::Incident;
         volume.reason = Some(Reason::new(ReasonCode::Incident, format!("version {}: {why}", row.version)));
-        volume.remedy = Some(
-            "Find out who changed it. Versions from before are kept: restore the last one of them if nobody did, \
-             and pin it meanwhile."
-                .to_owned(),
-        );
+        volume.remedy = Some(REMEDY.to_owned());
     }
     Ok(())
 }

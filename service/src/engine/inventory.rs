@@ -1,6 +1,6 @@
 //! One discovery round: all datastores are scanned at once, and what they hold becomes one inventory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
@@ -8,7 +8,9 @@ use stackferry_catalog::{
     CachedDescriptor, DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Reason, UnreachableDatastore,
     VolumeRow, VolumeState,
 };
-use stackferry_discover::{ContentKey, Inventory, KnownVolume, Scan, ScanProblem, Seen, State, Volume, merge, scan};
+use stackferry_discover::{
+    ContentKey, Inventory, KnownVolume, Scan, ScanProblem, Seen, State, Volume, VolumeLocation, merge, scan,
+};
 use stackferry_volume::name::decode;
 use stackferry_volume::{FileName, Location, SiteName};
 
@@ -56,9 +58,10 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
         app.metrics().looked_at(&key, scan.observed, scan.reachable, scan.complete);
     }
     keep_descriptors(app, &scans).await?;
-    let mut inventory = merge(&Seen { scans: &scans, managers: &told.managers, vspheres: &told.vspheres }, &known);
+    let seen = Seen { scans: &scans, managers: &told.managers, vspheres: &told.vspheres };
+    let mut inventory = merge(&seen, &known);
     incident::flag(app, &mut inventory).await?;
-    app.catalog().record_inventory(&to_catalog(&inventory, &scans)).await?;
+    app.catalog().record_inventory(&to_catalog(&inventory, &seen, &known)).await?;
     let reachable = scans.iter().filter(|scan| scan.reachable).count();
     Ok(Round { inventory, problems, reachable, datastores: scans.len(), systems_away: told.away() })
 }
@@ -136,6 +139,7 @@ fn known(row: &VolumeRow) -> Option<KnownVolume> {
         guid: row.guid.clone(),
         locations: places.map(|place| place.location.clone()).collect(),
         content,
+        is_gone: row.state == VolumeState::Gone,
     })
 }
 
@@ -155,7 +159,8 @@ fn content(stem: &str, fingerprint: &stackferry_volume::Fingerprint) -> Option<C
     Some(ContentKey { extent_bytes, cid: fingerprint.cid.clone()?, uuid: None })
 }
 
-fn to_catalog(inventory: &Inventory, scans: &[Scan]) -> InventoryRound {
+fn to_catalog(inventory: &Inventory, seen: &Seen<'_>, known: &[KnownVolume]) -> InventoryRound {
+    let scans = seen.scans;
     let key = |scan: &Scan| DatastoreKey { site: scan.site.clone(), datastore: scan.datastore.clone() };
     let whys: BTreeMap<&str, &str> = scans
         .iter()
@@ -167,21 +172,29 @@ fn to_catalog(inventory: &Inventory, scans: &[Scan]) -> InventoryRound {
         let why = whys.get(scan.datastore.as_str()).map(|why| (*why).to_owned()).or(first);
         UnreachableDatastore { key: key(scan), why: why.unwrap_or_else(|| "it could not be looked at".to_owned()) }
     });
+    // On a datastore that is not looked at lies what App Volumes tells of, once it has told all.
+    let locations = known.iter().flat_map(|known| &known.locations);
+    let told_in_full: BTreeSet<DatastoreKey> = locations
+        .filter(|location| seen.is_told_only(location))
+        .map(|location| DatastoreKey { site: location.site.clone(), datastore: location.datastore.clone() })
+        .collect();
     InventoryRound {
         at: Timestamp::now(),
         volumes: inventory.volumes.iter().filter(|volume| volume.state != State::Gone).map(observed).collect(),
-        scanned: scans.iter().filter(|scan| scan.complete).map(key).collect(),
+        scanned: scans.iter().filter(|scan| scan.complete).map(key).chain(told_in_full).collect(),
         unreachable: unreachable.collect(),
         complete: !scans.is_empty() && scans.iter().all(|scan| scan.complete),
     }
 }
 
 fn observed(volume: &Volume) -> ObservedVolume {
-    let locations = volume.locations.iter().filter(|place| place.seen).map(|place| ObservedLocation {
+    // Where App Volumes says that it lies belongs to it, too: what is found there later is this volume.
+    let is_gone = |place: &VolumeLocation| place.held.as_ref().is_some_and(|held| held.state == State::Gone);
+    let locations = volume.locations.iter().filter(|place| !is_gone(place)).map(|place| ObservedLocation {
         location: place.location.clone(),
         datastore_type: place.datastore_type.clone(),
-        reachable: place.reachable,
-        fingerprint: Some(place.fingerprint.clone()),
+        reachable: place.seen && place.reachable,
+        fingerprint: place.seen.then(|| place.fingerprint.clone()),
         settled: place.settled,
     });
     ObservedVolume {

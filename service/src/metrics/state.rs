@@ -74,7 +74,8 @@ pub(super) fn volumes(
         if row.protectable && row.state != VolumeState::Gone && row.good_versions == 0 {
             never += 1;
         }
-        for place in &row.locations {
+        // What App Volumes only tells of was not looked at.
+        for place in row.locations.iter().filter(|place| place.fingerprint.is_some()) {
             let key = DatastoreKey { site: place.location.site.clone(), datastore: place.location.datastore.clone() };
             if let Some(last) = looked.get_mut(&key) {
                 *last = (*last).max(Some(place.seen_at));

@@ -6,7 +6,7 @@ use stackferry_volume::{Digest, VersionId, VolumeId};
 
 use super::table::{Grid, Side, fields};
 use super::{Style, View, escape};
-use crate::problem::{Exit, Problem};
+use crate::problem::{Code, Exit, Problem};
 
 /// One thing that `check` tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,6 +15,8 @@ pub struct CheckItem {
     pub subject: String,
     /// Whether it works.
     pub ok: bool,
+    /// The problem's word; none if it works.
+    pub code: Option<Code>,
     /// What was found.
     pub text: String,
     /// What to do about it.
@@ -25,13 +27,19 @@ impl CheckItem {
     /// Something that works.
     #[must_use]
     pub fn good(subject: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { subject: subject.into(), ok: true, text: text.into(), hint: None }
+        Self { subject: subject.into(), ok: true, code: None, text: text.into(), hint: None }
     }
 
     /// Something that does not.
     #[must_use]
     pub fn bad(subject: impl Into<String>, problem: &Problem) -> Self {
-        Self { subject: subject.into(), ok: false, text: problem.message.clone(), hint: problem.hint.clone() }
+        Self {
+            subject: subject.into(),
+            ok: false,
+            code: Some(problem.code),
+            text: problem.message.clone(),
+            hint: problem.hint.clone(),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ fn observed(id: VolumeId, name: &str, at: usize) -> ObservedVolume {
             location: place,
             datastore_type: Some("NFS".into()),
             reachable: true,
-            fingerprint: None,
+            fingerprint: Some(stackferry_volume::Fingerprint::new(Vec::new(), None)),
             settled: true,
         }],
     }

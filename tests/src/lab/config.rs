@@ -46,6 +46,24 @@ impl Config {
         }
     }
 
+    /// Adds an App Volumes Manager with these keys, or replaces the one of that name.
+    pub fn app_volumes<const N: usize>(&mut self, name: &str, keys: [(&str, Value); N]) {
+        let mut table: Table = keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        table.insert("name".to_owned(), name.into());
+        self.entry("app_volumes", table);
+    }
+
+    /// Sets a key of a manager that was added, or takes it away.
+    pub fn change_app_volumes(&mut self, name: &str, key: &str, value: Option<Value>) {
+        let Some(Value::Array(all)) = self.0.get_mut("app_volumes") else { return };
+        let found = all.iter_mut().find(|other| other.get("name").and_then(Value::as_str) == Some(name));
+        let Some(Value::Table(table)) = found else { return };
+        match value {
+            Some(value) => drop(table.insert(key.to_owned(), value)),
+            None => drop(table.remove(key)),
+        }
+    }
+
     /// Adds a datastore that is mounted here.
     pub fn local(&mut self, name: &str, path: &Path) {
         self.datastore(name, [("route", Value::from("local")), ("path", text(path).into())]);
@@ -81,9 +99,14 @@ impl Config {
         table.insert("name".to_owned(), name.into());
         let folders: Vec<Value> = FOLDERS.into_iter().map(Value::from).collect();
         table.entry("folders").or_insert(Value::Array(folders));
-        let all = self.0.entry("datastore").or_insert_with(|| Value::Array(Vec::new()));
+        self.entry("datastore", table);
+    }
+
+    /// Adds an entry to a list, in place of the one of its site and name.
+    fn entry(&mut self, list: &str, table: Table) {
+        let all = self.0.entry(list).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(all) = all {
-            all.retain(|other| other.get("name").and_then(Value::as_str) != Some(name));
+            all.retain(|other| ["site", "name"].into_iter().any(|key| other.get(key) != table.get(key)));
             all.push(Value::Table(table));
         }
     }

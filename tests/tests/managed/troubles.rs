@@ -1,0 +1,122 @@
+//! A manager that can't be used: named, with what to do; its writables wait, and all else goes on.
+
+use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Fault};
+use stackferry_tests::lab::Lab;
+
+use super::support::*;
+
+const WRONG: &str = "n0t-the-password";
+
+/// How a manager was found.
+struct Trouble {
+    round: Round,
+    checked: Checked,
+    /// How often it was logged in at in the round, and in vain; none where it is gone.
+    logins: Option<(usize, usize)>,
+}
+
+/// Two sites, each with an AppStack and a writable; `spoil` does something to the first one's manager or to the
+/// configuration.
+fn troubled(spoil: impl FnOnce(&mut Lab, AppVolumesDouble) -> Option<AppVolumesDouble>) -> Trouble {
+    let mut lab = Lab::new(LAB).unwrap();
+    let mut doubles = Vec::new();
+    for (name, site) in [("avm1", "dc1"), ("avm2", "dc2")] {
+        let mut told = AvmSite::new(AvmVersion::V2_17);
+        let (app, user) = (format!("App-{site}"), format!(r"CORP\user-{site}"));
+        let at = [format!("cloudvolumes/apps/{app}.vmdk"), format!("cloudvolumes/writable/CORP!5C!user-{site}.vmdk")];
+        told.appstack(&app, "nfs01", &at[0], &guid(1));
+        told.writable(&user, "nfs01", &at[1], &guid(2));
+        at.iter().for_each(|at| drop(build(&lab, &format!("{site}-nfs01"), at, 1)));
+        let double = AppVolumesDouble::start(told).unwrap();
+        lab.add_local_at(site, "nfs01", &format!("{site}-nfs01")).unwrap();
+        lab.add_app_volumes(name, Some(site), &double).unwrap();
+        doubles.push(double);
+    }
+    let spoilt = spoil(&mut lab, doubles.remove(0));
+    let round = Round::of(&lab);
+    let logins = spoilt.as_ref().map(AppVolumesDouble::logins);
+    round.is(
+        3,
+        &[
+            ("appstack/App-dc1", "copied"),
+            ("appstack/App-dc2", "copied"),
+            ("writable/CORP!5C!user-dc1", "deferred unreachable"),
+            ("writable/CORP!5C!user-dc2", "copied"),
+        ],
+    );
+    assert!(round.reason("writable/CORP!5C!user-dc1").contains("avm1"), "{}", round.answer);
+    let answer = lab.run(&["check"]).unwrap().ends(1).unwrap();
+    assert!(checked(&answer, "app_volumes avm2").ok, "the other one is well");
+    // Whatever is wrong with it, it is no place for a secret.
+    assert!(!answer.stdout.contains(WRONG) && !round.stderr.contains(WRONG));
+    Trouble { checked: checked(&answer, "app_volumes avm1"), round, logins }
+}
+
+/// The same words in the round's warning and in `check`: both name the manager, and say what to do. Gives text and hint.
+fn told(trouble: &Trouble, code: &str) -> (String, String) {
+    let (text, hint) = trouble.round.warning("App Volumes Manager avm1");
+    let Checked { ok, code: found, text: checked, hint: what_to_do } = &trouble.checked;
+    assert_eq!((*ok, found.as_str(), checked, what_to_do), (false, code, &text, &hint));
+    assert!(text.contains("avm1") && !hint.is_empty(), "{text}");
+    (text, hint)
+}
+
+#[test]
+fn a_wrong_password_is_tried_once_in_a_run() {
+    let trouble = troubled(|lab, double| {
+        std::fs::write(lab.path("avm1.pass"), format!("{WRONG}\n")).unwrap();
+        Some(double)
+    });
+    let (text, hint) = told(&trouble, "login_refused");
+    assert!(text.contains(r"refuses the login of CORP\svc-stackferry"), "{text}");
+    assert!(hint.contains(r"DOMAIN\user"), "{hint}");
+    assert_eq!(trouble.logins, Some((0, 1)), "an account may be locked after a few");
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused_and_shown() {
+    let mut shown = String::new();
+    let trouble = troubled(|lab, double| {
+        lab.config.change_app_volumes("avm1", "fingerprint", None);
+        double.fingerprint().clone_into(&mut shown);
+        Some(double)
+    });
+    let (text, hint) = told(&trouble, "certificate_refused");
+    assert!(text.contains("certificate"), "{text}");
+    assert!(hint.contains(&shown), "{hint}");
+    assert_eq!(trouble.logins, Some((0, 0)), "no password is shown to a stranger");
+}
+
+#[test]
+fn a_web_page_is_no_manager() {
+    let trouble = troubled(|_, double| {
+        double.fail("/cv_api/version", Fault::WebPage);
+        Some(double)
+    });
+    let (text, hint) = told(&trouble, "protocol");
+    assert!(text.contains("web page") && hint.contains("url"), "{text} {hint}");
+}
+
+#[test]
+fn a_manager_that_is_away_keeps_no_appstack_from_being_copied() {
+    let (text, hint) = told(
+        &troubled(|_, double| {
+            drop(double);
+            None
+        }),
+        "unreachable",
+    );
+    assert!(text.contains("can't be reached") && hint.contains("address"), "{text} {hint}");
+}
+
+#[test]
+fn a_manager_that_fails_in_the_middle_of_a_list_is_not_believed_by_half() {
+    for (fault, code) in [(Fault::ServerError, "refused"), (Fault::Truncated, "protocol"), (Fault::Cut, "protocol")] {
+        let trouble = troubled(|_, double| {
+            double.fail("/cv_api/writables", fault);
+            Some(double)
+        });
+        let (text, _) = told(&trouble, code);
+        assert!(text.contains("writables"), "{text}");
+    }
+}
