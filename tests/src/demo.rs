@@ -9,6 +9,7 @@ use serde_json::Value;
 
 mod long;
 mod look;
+mod manager;
 mod once;
 mod soak;
 mod stay;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::look::{copyable, judge_inventory, manifests, show_copies, show_inventory};
+use super::manager::manager;
 use super::{LOCAL, REMOTE, Stage, expect, id_of, list, number, say, size, step, text, volume_on};
 use crate::check::{allocated_bytes, same_files};
 use crate::error::{At, LabError};
@@ -37,6 +38,7 @@ pub fn once(program: &Path, keep: Option<&Path>) -> Result<(), LabError> {
     change(&mut stage, &listed)?;
     restore(&stage, &listed)?;
     rebuild(&stage, &listed)?;
+    manager(program)?;
 
     step("done");
     stage.endpoint.terminate()?.ends(0)?;
