@@ -25,7 +25,8 @@ pub struct Datastore {
     pub site: Site,
     /// How its bytes are reached.
     pub route: Route,
-    /// The folders that are looked through, without their subfolders.
+    /// The folders that are looked through, with four levels of subfolders. Those that an App Volumes Manager of the site
+    /// names are looked through besides.
     pub folders: Vec<Folder>,
 }
 

@@ -57,7 +57,8 @@ pub struct DatastoreKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     ssh_port: Option<u16>,
-    /// The folders that are looked through. Default: the four of App Volumes 2.x and 4.x.
+    /// The folders that are looked through, with four levels of subfolders. Default: the four of App Volumes 2.x and 4.x.
+    /// Those that an App Volumes Manager of the site names are looked through besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     folders: Option<Vec<Folder>>,
 }
