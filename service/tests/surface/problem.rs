@@ -10,11 +10,13 @@ use stackferry_service::output::OutputFormat;
 use stackferry_service::problem::{Code, Exit, PROBLEMS, Problem, Retry, troubleshooting};
 use stackferry_transfer::TransferError;
 use stackferry_transfer::endpoint::EndpointError;
+use stackferry_transfer::esxi::DownloadFault;
 use stackferry_vault::{Damage, VaultError, VaultId};
 use stackferry_volume::descriptor::{DescriptorError, Flaw};
 use stackferry_volume::{
     BlockIndex, FileName, FolderError, Generation, ManifestError, TransferId, VersionId, VolumeId,
 };
+use stackferry_vsphere::VsphereError;
 
 fn office() -> VolumeId {
     "appstack/Office".parse().unwrap()
@@ -258,6 +260,32 @@ fn transfer() {
         .map(Problem::from),
     );
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn downloads() {
+    let of = |fault| TransferError::Download {
+        host: "host esx1.example.com".into(),
+        file: "cloudvolumes/apps/Office-flat.vmdk".into(),
+        fault,
+    };
+    let refused = VsphereError::LoginRefused { system: "vSphere vc1".into(), user: "svc@vsphere.local".into() };
+    let faults = [
+        DownloadFault::TicketRefused,
+        DownloadFault::Denied(vec!["Datastore.FileManagement".into()]),
+        DownloadFault::Denied(Vec::new()),
+        DownloadFault::NotFound,
+        DownloadFault::Locked,
+        DownloadFault::NotReady(503),
+        DownloadFault::Status(302),
+        DownloadFault::WebPage,
+        DownloadFault::NotPartial,
+        DownloadFault::WrongPart("bytes 0-9/100".into()),
+        DownloadFault::Short { got: 5, asked: 10 },
+        DownloadFault::Long,
+    ];
+    let errors = faults.map(of).into_iter().chain([TransferError::Vsphere(refused)]);
+    insta::assert_snapshot!(shown(errors.map(Problem::from)));
 }
 
 #[test]
