@@ -169,7 +169,7 @@ Exits 14 if the version is damaged; no file has a final name then.")]
         /// Which volume; the newest good version if none is named
         #[arg(value_name = "VOLUME[@VERSION]")]
         target: Target,
-        /// The folder to put the files into; made if it is missing
+        /// The folder to put the files into; made if it is missing. Or datastore:NAME/FOLDER, of a datastore that is mounted here
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
         /// Replace files of the same names

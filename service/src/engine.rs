@@ -7,6 +7,7 @@ pub mod debts;
 pub mod find;
 pub mod inventory;
 pub mod round;
+pub mod steps;
 pub mod versions;
 pub mod windows;
 

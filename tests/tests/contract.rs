@@ -129,7 +129,7 @@ fn check_keeps_its_shape() {
         assert!(subjects.contains(&subject), "{subjects:?}");
     }
     for one in checks {
-        assert_eq!(one.as_object().unwrap().keys().collect::<Vec<_>>(), ["hint", "ok", "subject", "text"]);
+        assert_eq!(one.as_object().unwrap().keys().collect::<Vec<_>>(), ["code", "hint", "ok", "subject", "text"]);
         assert_eq!(one["ok"], true, "{one}");
     }
     let shown = lab.run(&["config", "show"]).unwrap().ends(0).unwrap().json().unwrap();

@@ -103,6 +103,8 @@ pub struct RestoreView {
     pub stored: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// What a person does next in App Volumes, in this order.
+    pub next_steps: Vec<String>,
 }
 
 impl RestoreView {
@@ -124,7 +126,15 @@ impl RestoreView {
             bytes: report.bytes,
             stored: report.stored,
             seconds: seconds(took),
+            next_steps: Vec::new(),
         }
+    }
+
+    /// The same with what follows.
+    #[must_use]
+    pub fn followed_by(mut self, steps: Vec<String>) -> Self {
+        self.next_steps = steps;
+        self
     }
 }
 
@@ -141,6 +151,13 @@ impl View for RestoreView {
             ("written", size(self.stored)),
             ("seconds", format!("{:.1}", self.seconds)),
         ]);
-        fields(lines)
+        let mut text = fields(lines);
+        if !self.next_steps.is_empty() {
+            text.push_str("\nThen, in App Volumes:\n");
+            for (at, step) in self.next_steps.iter().enumerate() {
+                text.push_str(&format!("  {}. {step}\n", at + 1));
+            }
+        }
+        text
     }
 }
