@@ -2,6 +2,8 @@
 //! tells of no new version of it is an incident.
 
 use std::fs::{self, File, FileTimes};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
 use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Family};
@@ -58,6 +60,22 @@ fn a_replica_with_stamps_of_its_own_is_no_change_and_no_incident() {
     assert_eq!((&known["state"], datastores(&known)), (&"ready".into(), vec!["nfs01", "nfs02"]));
 }
 
+/// What the service tells Prometheus.
+fn metrics(lab: &Lab) -> String {
+    let mut service = lab.spawn(&["run"]).unwrap();
+    let address = service.wait_line("its address", LIMIT, |line| {
+        let from = line.find("127.0.0.1:")?;
+        let rest: String = line[from..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        rest.parse::<SocketAddr>().ok()
+    });
+    let mut stream = TcpStream::connect(address.unwrap()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    service.terminate(LIMIT).unwrap().ends(0).unwrap();
+    text
+}
+
 #[test]
 fn an_appstack_that_changes_by_no_ones_order_is_an_incident_and_one_that_was_updated_is_not() {
     let mut site = AvmSite::new(AvmVersion::V2_17);
@@ -86,6 +104,8 @@ fn an_appstack_that_changes_by_no_ones_order_is_an_incident_and_one_that_was_upd
     let found = audit.as_array().unwrap().iter().filter(|one| one["action"] == "incident_found").count();
     assert_eq!(found, 1, "{audit}");
     same_files(&office.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
+
+    assert!(metrics(&lab).contains("stackferry_volumes{kind=\"appstack\",state=\"incident\"} 1\n"));
 
     // It stands until a new version of the disk is made.
     let round = Round::of(&lab);
