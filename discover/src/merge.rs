@@ -104,17 +104,33 @@ fn sort_out<'a>(
     let mut parts: BTreeMap<Slot, Vec<&'a Sighting<'a>>> = BTreeMap::new();
     let groups = by_guid(sightings);
     let guid_of = |at: usize| known.get(at).and_then(|known| known.guid.as_deref());
+    let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, known) in known.iter().enumerate() {
+        if let Some(guid) = known.guid.as_deref() {
+            by_id.entry(guid).or_default().push(at);
+        }
+    }
     let mut slots: HashMap<usize, Slot> = HashMap::new();
     let mut taken: BTreeSet<usize> = BTreeSet::new();
     for ((site, guid), members) in &groups {
-        let at_site = |known: &KnownVolume| known.locations.iter().any(|location| location.site == **site);
-        let same = known.iter().position(|known| known.guid.as_deref() == Some(*guid) && at_site(known));
+        let at_site = |at: usize| {
+            known.get(at).is_some_and(|known| known.locations.iter().any(|location| location.site == **site))
+        };
         let here = members.iter().filter_map(|number| owner_of.get(&sightings.get(*number)?.at.location).copied());
         let here: BTreeSet<usize> = here.filter(|at| !taken.contains(at)).collect();
+        let has_name = |at: usize| {
+            let stem = known.get(at).map(|known| &known.stem);
+            members.iter().any(|number| sightings.get(*number).and_then(|seen| seen.stem.as_ref()) == stem)
+        };
+        // Of several that had this id the one that lies here.
+        let with_id = || by_id.get(guid).into_iter().flatten().copied().filter(|at| at_site(*at));
+        let same = with_id().find(|at| here.contains(at)).or_else(|| with_id().next());
         // Another id under the same name is another disk, unless the one that was there before only moved.
         let not_known_yet = || here.iter().copied().find(|at| guid_of(*at).is_none());
         let replaced =
             || here.iter().copied().find(|at| guid_of(*at).is_some_and(|old| !groups.contains_key(&(*site, old))));
+        // An id that came with a copied disk: what lies where a volume of another name lay is that volume.
+        let same = same.filter(|at| here.contains(at) || has_name(*at) || not_known_yet().is_none());
         let home = same.or_else(not_known_yet).or_else(replaced);
         let slot = match (home, members.first()) {
             (Some(at), _) => {

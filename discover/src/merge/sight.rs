@@ -1,6 +1,6 @@
 //! What was seen, and what was only told of, side by side: one sighting for each place of a volume.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
 
 use stackferry_volume::reason::shown;
@@ -20,6 +20,8 @@ pub(super) struct Sighting<'a> {
     pub(super) attachment: Attachment,
     /// What sources tell of it that can't both be true.
     pub(super) contradiction: Option<String>,
+    /// App Volumes gives its id to another person's disk, too: it tells nothing.
+    shares_guid: bool,
 }
 
 impl Deref for Sighting<'_> {
@@ -32,7 +34,7 @@ impl Deref for Sighting<'_> {
 impl Sighting<'_> {
     /// App Volumes' id of the disk.
     pub(super) fn guid(&self) -> Option<&str> {
-        self.managed.as_ref()?.volume.guid.as_deref()
+        self.managed.as_ref().filter(|_| !self.shares_guid)?.volume.guid.as_deref()
     }
 }
 
@@ -42,6 +44,8 @@ struct Told<'a> {
     managed: HashMap<Location, Managed<'a>>,
     holders: HashMap<Location, &'a AttachedDisk>,
     scans: HashMap<(&'a SiteName, &'a str), &'a Scan>,
+    /// Ids that a site's managers give to several writables. A disk that was copied by hand for somebody else keeps its id.
+    shared: HashSet<(&'a SiteName, &'a str)>,
 }
 
 /// Every place of every volume once. What can be copied comes first, since the first of equal names gets the plain id for
@@ -102,7 +106,16 @@ impl<'a> Told<'a> {
             }
         }
         let scans = seen.scans.iter().map(|scan| ((&scan.site, scan.datastore.as_str()), scan)).collect();
-        Self { seen, managed, holders, scans }
+        let shared = shared(seen);
+        Self { seen, managed, holders, scans, shared }
+    }
+
+    /// Whether the id of a volume is another one's, too, and the sentence for that.
+    fn sharing(&self, site: &SiteName, managed: &Managed<'_>) -> Option<String> {
+        let guid = managed.volume.guid.as_deref().filter(|_| managed.volume.kind == Kind::Writable)?;
+        self.shared
+            .contains(&(site, guid))
+            .then(|| format!("App Volumes Manager {} gives the id {guid} to several writables", managed.manager))
     }
 
     fn scan(&self, location: &Location) -> Option<&'a Scan> {
@@ -128,15 +141,17 @@ impl<'a> Told<'a> {
             maintenance: from_vsphere.and_then(|datastore| datastore.maintenance.as_deref()),
         });
         observation.at.held = held;
+        let sharing = managed.as_ref().and_then(|managed| self.sharing(&location.site, managed));
+        let shares_guid = sharing.is_some();
         let contradiction = match &managed {
             Some(managed) if managed.place.missing == Some(true) => Some(format!(
                 "App Volumes Manager {} misses it at {location}, but its files are there",
                 managed.manager
             )),
-            Some(_) => None,
+            Some(_) => sharing,
             None => self.not_known(scan, &observation),
         };
-        Sighting { observation, managed, attachment, contradiction }
+        Sighting { observation, managed, attachment, contradiction, shares_guid }
     }
 
     /// What App Volumes should know and does not: a volume in one of its folders on a datastore of its own.
@@ -185,6 +200,7 @@ impl<'a> Told<'a> {
             (Some(scan), None) if !scan.covers(location.folder()) => Unseen::NotLookedAt,
             (Some(_), None) => Unseen::NotThere,
         };
+        let shares_guid = self.sharing(&location.site, &managed).is_some();
         let missing = managed.place.missing == Some(true) || managed.volume.status.word == "missing";
         let contradiction = (state == Unseen::NotThere && !missing)
             .then(|| format!("App Volumes Manager {} knows it at {location}, but nothing is there", managed.manager));
@@ -222,6 +238,7 @@ impl<'a> Told<'a> {
             },
             managed: Some(managed),
             contradiction,
+            shares_guid,
         }
     }
 
@@ -252,6 +269,21 @@ impl<'a> Told<'a> {
             _ => Attachment::NotTold,
         }
     }
+}
+
+/// The ids that several writables of one manager have.
+fn shared<'a>(seen: &Seen<'a>) -> HashSet<(&'a SiteName, &'a str)> {
+    let mut shared = HashSet::new();
+    for report in seen.managers.iter().filter_map(|view| view.report.as_ref().ok()) {
+        let mut first = HashMap::new();
+        for volume in report.volumes.iter().filter(|volume| volume.kind == Kind::Writable) {
+            let Some(guid) = volume.guid.as_deref() else { continue };
+            if *first.entry(guid).or_insert(volume.at) != volume.at {
+                shared.insert((&report.site, guid));
+            }
+        }
+    }
+    shared
 }
 
 /// Where a manager says that a volume lies. Its words are taken as they are.

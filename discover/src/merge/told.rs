@@ -176,6 +176,38 @@ fn one_id_makes_one_volume_and_sites_never_merge() {
 }
 
 #[test]
+fn two_people_are_two_volumes_also_where_their_disks_have_one_id() {
+    let other = "cloudvolumes/writable/CORP!5C!asmith";
+    let scans =
+        [with(datastore("dc1", "nfs01", 0), &[(Kind::Writable, JDOE, 4096, "1"), (Kind::Writable, other, 4096, "1")])];
+    let (first, second) = (format!("nfs01:{JDOE}"), format!("nfs01:{other}"));
+    let jdoe = told(Kind::Writable, 1, "g1", &[&first]);
+    let asmith = told(Kind::Writable, 2, "g1", &[&second]);
+    let before = look(&scans, &[manager("dc1", "avm1", vec![jdoe.clone()])], &[], &[]);
+    let ids = |inventory: &Inventory| {
+        let id = |volume: &Volume| (volume.id.to_string(), volume.generation, volume.locations.len());
+        inventory.volumes.iter().map(id).collect::<Vec<_>>()
+    };
+    let expected = [
+        ("writable/CORP!5C!asmith".to_owned(), Generation::FIRST, 1),
+        ("writable/CORP!5C!jdoe".to_owned(), Generation::FIRST, 1),
+    ];
+    let both = manager("dc1", "avm1", vec![jdoe, asmith.clone()]);
+    let inventory = look(&scans, std::slice::from_ref(&both), &[], &again(&before));
+    assert_eq!(ids(&inventory), expected);
+    for volume in &inventory.volumes {
+        assert_eq!((volume.state, volume.protectable), (State::Conflict, true));
+        assert!(volume.reason.as_ref().unwrap().text.contains("several writables"), "{:?}", volume.reason);
+    }
+    assert_eq!(ids(&look(&scans, &[both], &[], &[])), expected, "also where nothing was known before");
+    let left = [with(datastore("dc1", "nfs01", 0), &[(Kind::Writable, other, 4096, "1")])];
+    let alone = look(&left, &[manager("dc1", "avm1", vec![asmith])], &[], &again(&inventory));
+    assert_eq!(ids(&alone), expected, "and neither takes the other's place when that is gone");
+    let states: Vec<_> = alone.volumes.iter().map(|volume| volume.state).collect();
+    assert_eq!(states, [State::Ready, State::Gone]);
+}
+
+#[test]
 fn a_new_id_under_an_old_name_is_a_new_generation() {
     let place = format!("nfs01:{JDOE}");
     let with_id = |guid: &str| manager("dc1", "avm1", vec![told(Kind::Writable, 1, guid, &[&place])]);
