@@ -7,6 +7,7 @@ mod queue;
 mod reconcile;
 mod rounds;
 mod upkeep;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -261,3 +261,23 @@ fn a_vcenter_that_is_away_or_refuses_is_named() {
     let refused = site.vcenter.logins().unwrap();
     assert_eq!(refused.len(), 1, "a refused password is not tried again: {refused:?}");
 }
+
+#[test]
+fn a_running_service_sees_a_detach_without_waiting_for_its_round() {
+    let Some(mut site) = site("ticket", AvmVersion::V2_17) else { return };
+    let path = format!("[vmfs01] {JDOE_AT}");
+    site.vcenter.attach("VDI-042", &path, "persistent").unwrap();
+    // Changes bring about rounds at most every fifth of this; none comes by the clock while the test runs.
+    site.lab.config.set("schedule.every", "75s");
+    let running = site.lab.spawn(&["run"]).unwrap();
+    let versions = |id: &str| {
+        fs::read_dir(site.lab.vault_volume(id)).map_or(0, |all| {
+            all.filter(|one| one.as_ref().is_ok_and(|one| one.path().join("manifest.json").exists())).count()
+        })
+    };
+    wait_for("the AppStack to be copied", LONG, || Ok(versions(OFFICE) == 1)).unwrap();
+    assert_eq!(versions(JDOE), 0, "a machine has it");
+    site.vcenter.detach("VDI-042", &path).unwrap();
+    wait_for("the writable to be copied", LONG, || Ok(versions(JDOE) == 1)).unwrap();
+    running.terminate(LONG).unwrap().ends(0).unwrap();
+}

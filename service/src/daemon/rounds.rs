@@ -9,12 +9,14 @@ use stackferry_catalog::{Trigger, VolumeRow};
 use stackferry_config::Kind;
 use stackferry_discover::{ScanProblem, Volume};
 use stackferry_volume::VolumeId;
+use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::queue::{Queue, Waiting};
 use super::reconcile::reconcile;
 use super::upkeep::Upkeep;
+use super::watch::watch;
 use super::{Health, asked_to_end, shortest_interval};
 use crate::app::{App, config_kind};
 use crate::engine::round::{self, Decision, RoundOutcome, VolumeResult};
@@ -33,11 +35,19 @@ pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>) {
     let mut looks: JoinSet<(Looker, Result<Looked, Problem>)> = JoinSet::new();
     let mut looker = Some(Looker::new(app, health));
     let mut copies = Copies::new(app, reporter);
+    let changed = Arc::new(Notify::new());
+    let _watching = watch(app, shortest_interval(app.config()), &changed);
     loop {
         tokio::select! {
             () = asked_to_end(app.cancel()) => break,
             _ = ticks.tick(), if looks.is_empty() => {
                 let looker = looker.take().unwrap_or_else(|| Looker::new(app, health));
+                looks.spawn(looker.round());
+            }
+            () = changed.notified(), if looks.is_empty() => {
+                let mut looker = looker.take().unwrap_or_else(|| Looker::new(app, health));
+                // Whatever changed may make a volume of any kind due, or free one that was held.
+                looker.decided.clear();
                 looks.spawn(looker.round());
             }
             Some(looked) = looks.join_next() => match looked {
