@@ -238,6 +238,8 @@ fn a_killed_copy_leaves_nothing_at_the_host_after_the_next_start() {
     assert!(!state.accounts.keys().any(foreign), "{:?}", state.accounts.keys());
     assert!(state.accounts.contains_key("sf-ffffff-00000001"), "another installation's is left alone");
     assert!(!state.running.contains(&"TSM-SSH".to_owned()));
+    let check = site.lab.run(&["check"]).unwrap();
+    assert!(check.stdout.contains("sf-ffffff-00000001"), "and shown: {}", check.stdout);
     site.restored(OFFICE, &site.office, "office");
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use stackferry_config::{AppVolumes, Config, Datastore, SecretRef};
+use stackferry_config::{AppVolumes, Config, Datastore, EsxiAccess, Route, SecretRef};
 use stackferry_vault::Vault;
 use stackferry_volume::{Folder as _, Kind};
 
@@ -132,13 +132,32 @@ async fn try_vsphere(app: &App, name: &str) -> Result<String, Problem> {
     let (datastores, hosts) = (vsphere.datastores().await?, vsphere.hosts().await?);
     let disks = vsphere.attached_disks().await?;
     let usable = hosts.iter().filter(|host| host.is_usable()).count();
-    Ok(format!(
+    let mut text = format!(
         "{}: {} datastores, {usable} of {} hosts usable, {} disks of machines",
         about.full_name,
         datastores.len(),
         hosts.len(),
         disks.len()
-    ))
+    );
+    let makes_accounts = app.config().datastores.iter().any(|datastore| {
+        matches!(&datastore.route, Route::Esxi(esxi)
+            if esxi.vsphere.as_str() == name && esxi.access == EsxiAccess::Account)
+    });
+    if makes_accounts {
+        let install = app.catalog().install_id().await?;
+        for host in hosts.iter().filter(|host| host.is_usable()) {
+            // Not every host lists its accounts; that it does not is no trouble.
+            let foreign = stackferry_transfer::esxi::foreign_accounts(&vsphere, &host.id.value, &install).await;
+            if let Some(names) = foreign.ok().filter(|names| !names.is_empty()) {
+                text.push_str(&format!(
+                    "; {} has accounts of another installation, which are left alone: {}",
+                    host.name,
+                    names.join(", ")
+                ));
+            }
+        }
+    }
+    Ok(text)
 }
 
 async fn catalog(app: &App) -> Result<String, Problem> {
