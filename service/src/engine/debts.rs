@@ -1,10 +1,14 @@
 //! Putting back at other systems what a process that is gone had changed there: the janitor.
 
+use jiff::{SignedDuration, Timestamp};
 use stackferry_catalog::{CredentialEnding, DebtKind, DebtRow};
 
 use super::attached::enable;
 use crate::app::App;
 use crate::problem::{Code, Problem};
+
+/// A debt of this process that is younger is left to the copy that made it.
+const YOUNG: SignedDuration = SignedDuration::from_secs(60);
 
 /// What was put back, and what could not be.
 #[derive(Debug, Default)]
@@ -22,13 +26,17 @@ pub struct Paid {
 pub async fn pay(app: &App) -> Result<Paid, Problem> {
     let mut done = Paid::default();
     let owed = app.catalog().owed().await?;
+    let now = Timestamp::now();
     let host = |row: &DebtRow| (row.debt.system.clone(), row.debt.detail.get("host_id").cloned());
     let runs = |row: &DebtRow| row.is_own && app.running_debts().has(row.id);
-    // A host's SSH service is needed as long as any copy has an account there.
-    let needed: Vec<_> = owed.iter().filter(|row| row.debt.what == DebtKind::Account && runs(row)).map(&host).collect();
+    // A host's SSH service is needed as long as any copy, of whatever process, has an account there.
+    let in_use = |row: &&DebtRow| row.debt.what == DebtKind::Account && !row.is_abandoned && (!row.is_own || runs(row));
+    let needed: Vec<_> = owed.iter().filter(in_use).map(&host).collect();
     for row in owed {
         let is_needed = row.debt.what == DebtKind::SshService && needed.contains(&host(&row));
-        if is_needed || runs(&row) || (!row.is_abandoned && !row.is_own) {
+        // A copy of this process writes its debt a moment before it says that it works on it.
+        let is_ours = row.is_own && now.duration_since(row.since) > YOUNG;
+        if is_needed || runs(&row) || (!row.is_abandoned && !is_ours) {
             continue;
         }
         let (system, subject) = (row.debt.system.clone(), row.debt.subject.clone());
