@@ -176,10 +176,12 @@ pub fn not_seen(managed: &Managed<'_>, location: &Location, datastore: &Unseen<'
             ReasonCode::VsanOnly,
             format!("{location}: a {kind} datastore holds disks as objects, so there is no extent file to copy"),
         ))
-        .remedy(
+        .remedy(if managed.volume.kind.is_replicated() {
             "Add an NFS or VMFS datastore to the storage group, marked as not attachable: App Volumes replicates the \
-             volume there, and it is copied from there.",
-        ),
+             volume there, and it is copied from there."
+        } else {
+            "App Volumes replicates no writable volumes: move it to an NFS or VMFS datastore."
+        }),
         Unseen::NotConfigured => Held::deferred(
             ReasonCode::Unreachable,
             format!("{location}: App Volumes Manager {manager} knows it, but the datastore is not configured here"),

@@ -36,6 +36,10 @@ fn volume(kind: Kind, status: Status) -> ManagedVolume {
     }
 }
 
+fn volume_of(kind: Kind) -> ManagedVolume {
+    volume(kind, word("enabled"))
+}
+
 fn location() -> Location {
     Location {
         site: SiteName("dc1".to_owned()),
@@ -149,6 +153,10 @@ fn what_is_not_seen_says_why_and_what_to_do() {
     assert_eq!((held.state, held.reason.code), (State::Deferred, ReasonCode::Missing));
     let held = not_seen(&gone, &location, &Unseen::Objects("vsan"));
     assert_eq!((held.state, held.reason.code), (State::Unprotectable, ReasonCode::VsanOnly));
+    assert!(held.remedy.unwrap().contains("move it"), "a writable has no replicas");
+    let package = volume_of(Kind::Package);
+    let replicated = Managed { manager: "avm1", volume: &package, place: &place };
+    let held = not_seen(&replicated, &location, &Unseen::Objects("vsan"));
     assert!(held.remedy.unwrap().contains("not attachable"));
     for unseen in [Unseen::NotConfigured, Unseen::Unreachable, Unseen::NotLookedAt] {
         let held = not_seen(&gone, &location, &unseen);

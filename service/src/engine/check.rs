@@ -70,6 +70,8 @@ pub async fn all(app: &App) -> Vec<Finding> {
         findings.push(Finding::new("vault", vault(app).await));
     }
     findings.extend(systems(app).await);
+    // What they tell names folders of the datastores, too.
+    app.ask_systems().await;
     for datastore in &app.config().datastores {
         let (asking, datastore) = (app.clone(), datastore.clone());
         let subject = format!("datastore {}", datastore.name);
@@ -198,15 +200,17 @@ pub(crate) fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, 
     }
     let folder = source.folder();
     let mut found = Vec::new();
-    for one in &datastore.folders {
-        match folder.list(one.path.as_str()) {
+    // Those of the configuration, and those that App Volumes names.
+    let folders = app.view(0, datastore, &app.told()).folders;
+    for one in &folders {
+        match folder.list(&one.path) {
             Ok(entries) => found.push(format!("{} ({} entries)", one.path, entries.len())),
             Err(stackferry_volume::FolderError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
     if found.is_empty() {
-        let names: Vec<_> = datastore.folders.iter().map(|one| one.path.to_string()).collect();
+        let names: Vec<_> = folders.iter().map(|one| one.path.as_str()).collect();
         return Err(Problem::new(Code::SourceMissing, format!("none of its folders is there: {}", names.join(", ")))
             .subject(&datastore.name)
             .hint("is it mounted? Correct `path` or `folders`"));
