@@ -1,29 +1,50 @@
 //! Where route `esxi` writes down what it changes at hosts: in the catalog, before it is changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
 
 use serde_json::json;
-use stackferry_catalog::{Catalog, Debt, DebtId, DebtKind};
+use stackferry_catalog::{Catalog, CatalogError, Debt, DebtId, DebtKind, DebtRow};
 use stackferry_transfer::TransferError;
 use stackferry_transfer::esxi::{Ledger, Owed};
 use tokio::runtime::Handle;
+use tokio::sync::RwLock;
 
 /// The debts of this process that are being worked on: the janitor leaves them alone. Those that the route made are over
 /// with the copy on whose thread they were made.
 #[derive(Default)]
-pub(crate) struct Running(Mutex<HashMap<DebtId, Option<ThreadId>>>);
+pub(crate) struct Running {
+    debts: Mutex<HashMap<DebtId, Option<ThreadId>>>,
+    /// Read while a debt is written and taken in here, so that who looks at all of them never meets one that is not.
+    writing: RwLock<()>,
+}
 
 impl Running {
-    /// A debt is being worked on, until it is said to have ended.
-    pub(crate) fn begun(&self, id: DebtId) {
-        self.lock().insert(id, None);
+    /// Writes a debt that is worked on until it is said to have ended.
+    ///
+    /// # Errors
+    /// The catalog's: then the change must not be made.
+    pub(crate) async fn owe(&self, catalog: &Catalog, debt: &Debt) -> Result<DebtId, CatalogError> {
+        self.owe_on(catalog, debt, None).await
     }
 
-    /// A debt is being worked on by the file copy on this thread.
-    fn begun_here(&self, id: DebtId) {
-        self.lock().insert(id, Some(std::thread::current().id()));
+    async fn owe_on(&self, catalog: &Catalog, debt: &Debt, thread: Option<ThreadId>) -> Result<DebtId, CatalogError> {
+        let _writing = self.writing.read().await;
+        let id = catalog.owe(debt).await?;
+        self.lock().insert(id, thread);
+        Ok(id)
+    }
+
+    /// All debts, of any process, and those of them that this one works on.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub(crate) async fn owed(&self, catalog: &Catalog) -> Result<(Vec<DebtRow>, HashSet<DebtId>), CatalogError> {
+        let _nobody_writes = self.writing.write().await;
+        // First: what is settled after this is one that was worked on.
+        let at_work = self.lock().keys().copied().collect();
+        Ok((catalog.owed().await?, at_work))
     }
 
     /// Nobody works on a debt any more.
@@ -37,13 +58,8 @@ impl Running {
         self.lock().retain(|_, own| *own != Some(thread));
     }
 
-    /// Whether a copy works on it.
-    pub(crate) fn has(&self, id: DebtId) -> bool {
-        self.lock().contains_key(&id)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<DebtId, Option<ThreadId>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,20 +73,22 @@ pub(super) struct CatalogLedger {
 impl Ledger for CatalogLedger {
     fn owe(&self, owed: &Owed) -> Result<u64, TransferError> {
         let debt = debt(owed);
-        let id = self.runtime.block_on(self.catalog.owe(&debt)).map_err(|error| TransferError::Write {
+        let here = std::thread::current().id();
+        let owing = self.running.owe_on(&self.catalog, &debt, Some(here));
+        let id = self.runtime.block_on(owing).map_err(|error| TransferError::Write {
             file: format!("the record of what is changed at {}", debt.subject),
             source: std::io::Error::other(error),
         })?;
-        self.running.begun_here(id);
         Ok(id.number())
     }
 
     fn settle(&self, number: u64) {
         let Some(id) = DebtId::from_number(number) else { return };
-        self.running.ended(id);
         if let Err(error) = self.runtime.block_on(self.catalog.settle(id)) {
             tracing::error!(error = %stackferry_transfer::describe(&error), "what was put back could not be recorded");
         }
+        // Not before: the janitor would put it back once more, under who needs it next.
+        self.running.ended(id);
     }
 }
 
@@ -99,5 +117,47 @@ pub(super) fn owed(debt: &Debt) -> Option<Owed> {
         DebtKind::Account => Some(Owed::Account { system, host_id, host_name, name: text("name")? }),
         DebtKind::SshService => Some(Owed::SshService { system, host_id, host_name }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(host: usize) -> Owed {
+        Owed::SshService { system: "vc1".to_owned(), host_id: format!("host-{host}"), host_name: "esx".to_owned() }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_meets_a_debt_that_is_worked_on_and_not_known_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.db")).await.unwrap();
+        let running = Arc::new(Running::default());
+        let ledger =
+            CatalogLedger { catalog: catalog.clone(), runtime: Handle::current(), running: Arc::clone(&running) };
+        let copying = std::thread::spawn(move || {
+            for host in 0..40 {
+                let number = ledger.owe(&service(host)).unwrap();
+                if host % 2 == 0 {
+                    ledger.settle(number);
+                }
+            }
+            ledger.running.copy_is_over();
+        });
+        let mut looks = 0;
+        while !copying.is_finished() || looks == 0 {
+            let (rows, at_work) = running.owed(&catalog).await.unwrap();
+            // The last look may come when the copy is over.
+            let all = rows.iter().all(|row| row.is_own && at_work.contains(&row.id));
+            assert!(all || at_work.is_empty(), "{rows:?} {at_work:?}");
+            looks += 1;
+        }
+        copying.join().unwrap();
+        let (rows, at_work) = running.owed(&catalog).await.unwrap();
+        assert_eq!((rows.len(), at_work.len()), (20, 0), "what was left is the janitor's");
+        let id = running.owe(&catalog, &debt(&service(99))).await.unwrap();
+        assert!(running.owed(&catalog).await.unwrap().1.contains(&id));
+        running.ended(id);
+        assert!(running.owed(&catalog).await.unwrap().1.is_empty());
     }
 }

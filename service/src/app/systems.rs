@@ -44,6 +44,17 @@ impl Told {
         managers + self.vspheres.iter().filter(|view| view.inventory.is_err()).count()
     }
 
+    /// A system of a site that did not answer, and why.
+    #[must_use]
+    pub fn away_at(&self, site: &SiteName) -> Option<String> {
+        let managers = self.managers.iter().filter(|view| view.site == *site);
+        let managers =
+            managers.filter_map(|view| Some(("App Volumes Manager", &view.name, view.report.as_ref().err()?)));
+        let vspheres = self.vspheres.iter().filter(|view| view.site == *site);
+        let vspheres = vspheres.filter_map(|view| Some(("vSphere", &view.name, view.inventory.as_ref().err()?)));
+        managers.chain(vspheres).next().map(|(what, name, why)| format!("{what} {name}: {why}"))
+    }
+
     /// What a manager told.
     #[must_use]
     pub fn report(&self, manager: &str) -> Option<&Report> {
@@ -145,7 +156,8 @@ impl App {
                 Answer::Vsphere(at, settings.name.to_string(), site, inventory)
             });
         }
-        let (mut managers, mut vspheres, mut problems) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut problems = Vec::new();
+        let (mut managers, mut vspheres) = self.silent();
         while let Some(answer) = asking.join_next().await {
             match answer {
                 Ok(Answer::Manager(at, name, site, report)) => {
@@ -159,7 +171,7 @@ impl App {
                     let inventory = inventory.map_err(|problem| away(&mut problems, "vSphere", &name, problem));
                     vspheres.insert(at, VsphereView { name, site, inventory });
                 }
-                // The panic is in the log; that system counts as one that was not configured in this round.
+                // The panic is in the log; that system did not answer.
                 Err(error) => tracing::error!(%error, "asking a system failed"),
             }
         }
@@ -169,6 +181,19 @@ impl App {
         let told = Arc::new(told);
         *self.0.systems.told.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&told);
         told
+    }
+
+    /// Every system of the configuration as one that told nothing: who is not heard may know of anything.
+    fn silent(&self) -> (BTreeMap<usize, ManagerView>, BTreeMap<usize, VsphereView>) {
+        let site = |site: &str| SiteName(site.to_owned());
+        let why = || "asking it failed; the program's log says where".to_owned();
+        let managers = self.config().app_volumes.iter().enumerate().map(|(at, one)| {
+            (at, ManagerView { name: one.name.to_string(), site: site(one.site.as_str()), report: Err(why()) })
+        });
+        let vspheres = self.config().vspheres.iter().enumerate().map(|(at, one)| {
+            (at, VsphereView { name: one.name.to_string(), site: site(one.site.as_str()), inventory: Err(why()) })
+        });
+        (managers.collect(), vspheres.collect())
     }
 
     /// Puts back what a copy had changed at a host: removes its account, stops the SSH service.
@@ -231,4 +256,23 @@ fn not_configured(table: &str, name: &str) -> Problem {
     Problem::new(Code::BadConfig, format!("there is no [[{table}]] named {name}"))
         .subject(name)
         .hint(format!("add a [[{table}]] with this name, or correct the name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_did_not_answer_is_told_for_its_own_site_only() {
+        let site = |name: &str| SiteName(name.to_owned());
+        let view = |name: &str, inventory| VsphereView { name: name.to_owned(), site: site("dc1"), inventory };
+        let mut told = Told {
+            vspheres: vec![view("vc1", Ok(VsphereInventory::default())), view("vc2", Err("it is down".to_owned()))],
+            ..Told::default()
+        };
+        assert_eq!(told.away_at(&site("dc1")).as_deref(), Some("vSphere vc2: it is down"));
+        assert_eq!(told.away_at(&site("dc2")), None);
+        told.vspheres.pop();
+        assert_eq!(told.away_at(&site("dc1")), None);
+    }
 }

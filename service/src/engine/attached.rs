@@ -1,5 +1,5 @@
-//! A writable volume may be attached at any moment. What discovery told is asked again right before its copy and right
-//! after it, by all that would know; what was copied while somebody had it is thrown away.
+//! A disk that is written to may be attached at any moment. What discovery told is asked again right before its copy and
+//! right after it, of all that would know; what was copied while somebody had it is thrown away.
 //!
 //! With `guard` it is disabled in App Volumes for the copy, so that nobody gets it attached:
 //! 1. that it has to be enabled again is written down, durably;
@@ -18,14 +18,16 @@ use stackferry_volume::Kind;
 use crate::app::App;
 use crate::problem::Problem;
 
-/// Why a writable may not be copied after all; none if it may. Other kinds are not asked about.
+/// Why a volume may not be copied after all; none if it may. AppStacks and packages are attached read-only: they are not
+/// asked about.
 ///
 /// # Errors
 /// A system that would know can't be asked.
 pub(super) async fn look_again(app: &App, volume: &Volume, place: &VolumeLocation) -> Result<Option<Reason>, Problem> {
-    if volume.kind != Kind::Writable {
+    if volume.kind.is_replicated() {
         return Ok(None);
     }
+    let mut is_told = false;
     let reason = |code: &str, text: String| Some(Reason { code: code.to_owned(), text });
     if let Some(info) = &volume.app_volumes {
         let manager = app.manager_named(&info.manager).await?;
@@ -33,6 +35,7 @@ pub(super) async fn look_again(app: &App, volume: &Volume, place: &VolumeLocatio
             let text = format!("App Volumes Manager {} does not know it any more", info.manager);
             return Ok(reason("missing", text));
         };
+        is_told |= now.attached == Some(false);
         let attachment = match now.attached {
             Some(true) => Attachment::Attached(format!("App Volumes Manager {} says so", info.manager)),
             _ => Attachment::Detached,
@@ -51,13 +54,16 @@ pub(super) async fn look_again(app: &App, volume: &Volume, place: &VolumeLocatio
             continue;
         }
         let disks = app.vsphere(&view.name)?.attached_disks().await?;
+        is_told = true;
         let holder =
             disks.iter().find(|disk| disk.datastore == place.location.datastore && disk.path == place.location.path);
         if let Some(disk) = holder {
             return Ok(reason("attached", format!("it is attached: machine {} has it", disk.vm_name)));
         }
     }
-    Ok(None)
+    // A round that came meanwhile may have found the system away that told before.
+    let away = told.away_at(&place.location.site).filter(|_| !is_told && volume.kind == Kind::Writable);
+    Ok(away.and_then(|why| reason("unreachable", format!("whether it is attached can't be told now: {why}"))))
 }
 
 /// A writable that we disabled, and owe to enable.
@@ -90,8 +96,7 @@ pub(super) async fn guard(app: &App, volume: &Volume) -> Result<Option<Guarded>,
         subject: info.at.id.to_string(),
         detail: json!({ "volume": volume.id.to_string() }),
     };
-    let debt = app.catalog().owe(&debt).await?;
-    app.running_debts().begun(debt);
+    let debt = app.running_debts().owe(app.catalog(), &debt).await?;
     let guarded = Guarded { debt, manager: info.manager.clone(), id: info.at.id };
     let disabled = manager.disable(&[info.at.id]).await;
     if let Some((_, Err(error))) = disabled.into_iter().next() {

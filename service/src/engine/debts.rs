@@ -1,14 +1,12 @@
 //! Putting back at other systems what a process that is gone had changed there: the janitor.
 
-use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{CredentialEnding, DebtKind, DebtRow};
+use std::collections::{HashMap, HashSet};
+
+use stackferry_catalog::{CredentialEnding, DebtId, DebtKind, DebtRow};
 
 use super::attached::enable;
 use crate::app::App;
 use crate::problem::{Code, Problem};
-
-/// A debt of this process that is younger is left to the copy that made it.
-const YOUNG: SignedDuration = SignedDuration::from_secs(60);
 
 /// What was put back, and what could not be.
 #[derive(Debug, Default)]
@@ -25,22 +23,17 @@ pub struct Paid {
 /// The catalog's. A system that can't be asked leaves its debts.
 pub async fn pay(app: &App) -> Result<Paid, Problem> {
     let mut done = Paid::default();
-    let owed = app.catalog().owed().await?;
-    let now = Timestamp::now();
-    let host = |row: &DebtRow| (row.debt.system.clone(), row.debt.detail.get("host_id").cloned());
-    let runs = |row: &DebtRow| row.is_own && app.running_debts().has(row.id);
-    // A host's SSH service is needed as long as any copy, of whatever process, has an account there.
-    let in_use = |row: &&DebtRow| row.debt.what == DebtKind::Account && !row.is_abandoned && (!row.is_own || runs(row));
-    let needed: Vec<_> = owed.iter().filter(in_use).map(&host).collect();
-    for row in owed {
-        let is_needed = row.debt.what == DebtKind::SshService && needed.contains(&host(&row));
-        // A copy of this process writes its debt a moment before it says that it works on it.
-        let is_ours = row.is_own && now.duration_since(row.since) > YOUNG;
-        if is_needed || runs(&row) || (!row.is_abandoned && !is_ours) {
-            continue;
-        }
+    let (owed, at_work) = app.running_debts().owed(app.catalog()).await?;
+    let due = due(&owed, &at_work);
+    // Systems that did not answer, and why: each is waited for once.
+    let mut silent: HashMap<String, Problem> = HashMap::new();
+    for row in due.into_iter().cloned() {
         let (system, subject) = (row.debt.system.clone(), row.debt.subject.clone());
-        match undo(app, &row).await {
+        let undone = match silent.get(&system) {
+            Some(problem) => Err(problem.clone()),
+            None => undo(app, &row).await,
+        };
+        match undone {
             Ok(()) => {
                 app.catalog().settle(row.id).await?;
                 if let Some(name) = row.debt.detail.get("name").and_then(|name| name.as_str()) {
@@ -55,11 +48,25 @@ pub async fn pay(app: &App) -> Result<Paid, Problem> {
                     what = %row.debt.what.as_str(), system, subject, hint = problem.hint,
                     "what an earlier copy had changed could not be put back; it is tried again: {}", problem.message
                 );
+                if matches!(problem.code, Code::Unreachable | Code::Silent) {
+                    silent.entry(system).or_insert_with(|| problem.clone());
+                }
                 done.left.push((row, problem));
             }
         }
     }
     Ok(done)
+}
+
+/// The debts that nobody pays any more, oldest first. `at_work` are those that this process works on.
+fn due<'a>(owed: &'a [DebtRow], at_work: &HashSet<DebtId>) -> Vec<&'a DebtRow> {
+    let runs = |row: &DebtRow| if row.is_own { at_work.contains(&row.id) } else { !row.is_abandoned };
+    let host = |row: &DebtRow| (row.debt.system.clone(), row.debt.detail.get("host_id").cloned());
+    // A host's SSH service is needed as long as any copy of any process has an account there.
+    let accounts = owed.iter().filter(|row| row.debt.what == DebtKind::Account && runs(row));
+    let needed: HashSet<_> = accounts.map(&host).collect();
+    let is_needed = |row: &DebtRow| row.debt.what == DebtKind::SshService && needed.contains(&host(row));
+    owed.iter().filter(|row| !runs(row) && !is_needed(row)).collect()
 }
 
 async fn undo(app: &App, row: &DebtRow) -> Result<(), Problem> {
@@ -71,5 +78,58 @@ async fn undo(app: &App, row: &DebtRow) -> Result<(), Problem> {
             enable(app, &row.debt.system, id).await
         }
         _ => app.undo_at_host(&row.debt).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+    use stackferry_catalog::Debt;
+
+    use super::*;
+
+    /// Who made a debt.
+    #[derive(Clone, Copy)]
+    enum By {
+        Us,
+        Another,
+        Dead,
+    }
+
+    fn row(number: u64, what: DebtKind, host: &str, by: By) -> DebtRow {
+        DebtRow {
+            id: DebtId::from_number(number).unwrap(),
+            debt: Debt {
+                what,
+                system: "vc1".to_owned(),
+                subject: host.to_owned(),
+                detail: json!({ "host_id": host, "host_name": host }),
+            },
+            since: Timestamp::UNIX_EPOCH,
+            is_abandoned: matches!(by, By::Dead),
+            is_own: matches!(by, By::Us),
+        }
+    }
+
+    #[test]
+    fn what_a_copy_needs_is_left_alone_whoever_makes_it() {
+        let owed = [
+            row(1, DebtKind::SshService, "esx1", By::Dead),
+            row(2, DebtKind::Account, "esx1", By::Another),
+            row(3, DebtKind::SshService, "esx2", By::Dead),
+            row(4, DebtKind::Account, "esx2", By::Us),
+            row(5, DebtKind::SshService, "esx3", By::Dead),
+            row(6, DebtKind::Account, "esx3", By::Dead),
+            row(7, DebtKind::Writable, "1", By::Another),
+            row(8, DebtKind::Writable, "2", By::Us),
+            row(9, DebtKind::Writable, "3", By::Us),
+        ];
+        let at_work = HashSet::from([owed[3].id, owed[7].id]);
+        let numbers = |at_work: &HashSet<DebtId>| -> Vec<u64> {
+            due(&owed, at_work).into_iter().map(|row| row.id.number()).collect()
+        };
+        assert_eq!(numbers(&at_work), [5, 6, 9]);
+        assert_eq!(numbers(&HashSet::new()), [3, 4, 5, 6, 8, 9]);
     }
 }
