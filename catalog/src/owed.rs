@@ -67,7 +67,8 @@ pub struct DebtRow {
     pub debt: Debt,
     /// Since when.
     pub since: Timestamp,
-    /// Whether the process that made it is certainly gone, so that nobody else will pay it.
+    /// Whether the process that made it is gone, so that nobody else will pay it: it is certainly dead, or it is out of
+    /// sight (in another container) and holds no lease any more.
     pub is_abandoned: bool,
     /// Whether this process made it.
     pub is_own: bool,
@@ -130,17 +131,28 @@ impl Catalog {
             return Ok(Vec::new());
         }
         let here = Process::current()?;
-        rows.iter().map(|row| debt(&during, row, &here)).collect()
+        let mut owed =
+            rows.iter().map(|row| debt(&during, row, &here)).collect::<Result<Vec<(DebtRow, Process)>, _>>()?;
+        // Of a process in another container nothing can be seen, but whoever copies holds a lease and renews it.
+        if owed.iter().any(|(_, process)| process.fate(&here) == Fate::Unseen) {
+            let now = self.clock().now();
+            let mut leases = self.leases().await?;
+            leases.retain(|lease| !lease.released && now < lease.expires);
+            for (row, process) in owed.iter_mut().filter(|(_, process)| process.fate(&here) == Fate::Unseen) {
+                row.is_abandoned = !leases.iter().any(|lease| lease.process == *process);
+            }
+        }
+        Ok(owed.into_iter().map(|(row, _)| row).collect())
     }
 }
 
-fn debt(during: &During, row: &Row, here: &Process) -> Result<DebtRow, CatalogError> {
+fn debt(during: &During, row: &Row, here: &Process) -> Result<(DebtRow, Process), CatalogError> {
     let row = during.row(row);
     let process: Process = serde_json::from_str(&row.text("process")?).map_err(|error| during.bad("process", error))?;
     let is_own = process == *here;
     // Another boot of this machine is over. That the catalog's file is used from two machines is not foreseen.
     let is_abandoned = matches!(process.fate(here), Fate::Dead | Fate::OtherBoot);
-    Ok(DebtRow {
+    let debt = DebtRow {
         id: DebtId(row.signed("id")?),
         debt: Debt {
             what: row.parsed("what")?,
@@ -151,5 +163,6 @@ fn debt(during: &During, row: &Row, here: &Process) -> Result<DebtRow, CatalogEr
         since: row.time("since")?,
         is_abandoned,
         is_own,
-    })
+    };
+    Ok((debt, process))
 }

@@ -205,6 +205,16 @@ async fn what_is_owed_is_kept_until_it_is_paid() {
     catalog.settle(one).await.unwrap();
     catalog.settle(one).await.unwrap();
     assert_eq!(catalog.owed().await.unwrap().len(), 1, "another copy still needs it");
+    let lease = catalog.acquire_lease("volume/writable/jdoe", "service").await.unwrap();
+    bench
+        .tamper(
+            "UPDATE owed SET process = json_set(process, '$.pid_namespace', 'pid:[1]'); \
+             UPDATE leases SET process = json_set(process, '$.pid_namespace', 'pid:[1]')",
+        )
+        .await;
+    assert!(!catalog.owed().await.unwrap()[0].is_abandoned, "somebody out of sight copies with it");
+    catalog.release_lease(&lease).await.unwrap();
+    assert!(catalog.owed().await.unwrap()[0].is_abandoned, "nobody copies with it");
     bench.tamper("UPDATE owed SET process = json_set(process, '$.boot_id', 'before the last power cut')").await;
     assert!(catalog.owed().await.unwrap()[0].is_abandoned, "nobody else will pay it");
     catalog.settle(two).await.unwrap();
