@@ -290,13 +290,14 @@ impl Visit<'_, '_> {
         issued: &mut dyn FnMut(&EsxiCredential),
     ) -> Result<Option<HoleMapSource>, TransferError> {
         if let Some(map) = &map {
-            let samples = dd::samples(self.path, map);
+            let units = dd::sampled(map);
+            let samples = dd::samples(self.path, &units);
             let (told, wire) = self.with_account(issued, |connection| self.run(connection, &samples))?;
             *used += 1;
             let counters = &self.receiver.counters;
             counters.wire.fetch_add(wire, Ordering::Relaxed);
             counters.read.fetch_add(told.len() as u64, Ordering::Relaxed);
-            if !dd::are_zero(&told, map) {
+            if !dd::are_zero(&told, &units, map) {
                 let host = &self.host.name;
                 tracing::warn!(host, path = self.path, "the disk's map calls data a hole: it is not used");
                 return self.by_dd(None, used, issued);

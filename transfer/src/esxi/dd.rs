@@ -83,10 +83,10 @@ fn command(path: &str, runs: &[Range<u64>]) -> String {
 }
 
 /// Reads some places that the map calls holes.
-pub(super) fn samples(path: &str, map: &HoleMap) -> String {
+pub(super) fn samples(path: &str, units: &[u64]) -> String {
     let mut text = format!("f={}; true", quoted(path));
-    for block in sampled(map) {
-        let _ = write!(text, " && dd if=\"$f\" bs={SAMPLE_BYTES} skip={block} count=1");
+    for unit in units {
+        let _ = write!(text, " && dd if=\"$f\" bs={SAMPLE_BYTES} skip={unit} count=1");
     }
     text
 }
@@ -95,7 +95,7 @@ pub(super) fn samples(path: &str, map: &HoleMap) -> String {
 const SAMPLE_BYTES: u64 = 4096;
 
 /// The units that are looked at, at random: each lies in a hole as a whole.
-fn sampled(map: &HoleMap) -> Vec<u64> {
+pub(super) fn sampled(map: &HoleMap) -> Vec<u64> {
     let unit = |(offset, len): (u64, u32)| {
         let first = offset.div_ceil(SAMPLE_BYTES);
         ((first + 1) * SAMPLE_BYTES <= offset + u64::from(len)).then_some(first)
@@ -103,10 +103,11 @@ fn sampled(map: &HoleMap) -> Vec<u64> {
     map.samples().into_iter().filter_map(unit).collect()
 }
 
-/// Whether what came of the samples is zero, and as much as can have come.
-pub(super) fn are_zero(told: &[u8], map: &HoleMap) -> bool {
-    let has_holes = !map.samples().is_empty();
-    is_zero(told) && (told.len() as u64).is_multiple_of(SAMPLE_BYTES) && (!has_holes || !told.is_empty())
+/// Whether what came of these samples is zero, and all of it came. A map with holes of which none can be sampled is not
+/// believed.
+pub(super) fn are_zero(told: &[u8], units: &[u64], map: &HoleMap) -> bool {
+    let is_whole = u64::try_from(units.len()).is_ok_and(|count| told.len() as u64 == count * SAMPLE_BYTES);
+    is_whole && is_zero(told) && (!units.is_empty() || map.samples().is_empty())
 }
 
 /// Exit status of a shell that does not find a command.
@@ -247,10 +248,13 @@ mod tests {
     #[test]
     fn samples_have_to_be_zero_and_there() {
         let map = HoleMap::of(1 << 20, vec![0..4096, 8192..12288]);
-        assert!(are_zero(&[0; 8192], &map));
-        assert!(!are_zero(&[0, 1, 0, 0].repeat(1024), &map));
-        assert!(!are_zero(&[0; 100], &map));
-        assert!(!are_zero(&[], &map));
-        assert!(samples("/x", &map).starts_with("f='/x'; true && dd if=\"$f\" bs=4096 skip="));
+        let units = [1, 7];
+        assert!(are_zero(&[0; 8192], &units, &map));
+        assert!(!are_zero(&[0; 4096], &units, &map), "the second is missing");
+        assert!(!are_zero(&[0, 1, 0, 0].repeat(2048), &units, &map));
+        assert!(!are_zero(&[0; 100], &units, &map));
+        assert!(!are_zero(&[], &[], &map), "it has holes, and none was looked at");
+        assert!(are_zero(&[], &[], &HoleMap::all(1 << 20)));
+        assert!(samples("/x", &sampled(&map)).starts_with("f='/x'; true && dd if=\"$f\" bs=4096 skip="));
     }
 }
