@@ -8,6 +8,8 @@ use crate::pool::Catalog;
 
 const INSTALL_ID: &str = "install_id";
 const VAULT_ID: &str = "vault_id";
+/// What the keys of notes begin with.
+const NOTE: &str = "note/";
 
 impl Catalog {
     /// This installation's id: 6 hexadecimal digits, made at random when the catalog was.
@@ -45,6 +47,37 @@ impl Catalog {
                 tx.commit(&during).await
             }
         }
+    }
+
+    /// A note of the program to itself; none if there is none. Never a secret.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn note(&self, key: &str) -> Result<Option<String>, CatalogError> {
+        let during = self.during("reading a note", key);
+        let mut conn = self.pool().acquire().await.map_err(|error| during.sql(error))?;
+        get(&mut conn, &during, &format!("{NOTE}{key}")).await
+    }
+
+    /// Writes a note, or takes it away. One durable transaction.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn set_note(&self, key: &str, text: Option<&str>) -> Result<(), CatalogError> {
+        let during = self.during("writing a note", key);
+        let mut tx = self.write(&during).await?;
+        let key = format!("{NOTE}{key}");
+        match text {
+            Some(text) => put(tx.conn(), &during, &key, text).await?,
+            None => {
+                sqlx::query("DELETE FROM meta WHERE key = $1")
+                    .bind(key)
+                    .execute(tx.conn())
+                    .await
+                    .map_err(|error| during.sql(error))?;
+            }
+        }
+        tx.commit(&during).await
     }
 
     /// Whether the catalog knows of no version at all, as a new one does.

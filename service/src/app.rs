@@ -5,6 +5,7 @@
 mod adopt;
 pub(crate) mod grants;
 mod ledger;
+mod refusals;
 mod sources;
 mod systems;
 
@@ -30,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 
 use ledger::{CatalogLedger, Running};
+use refusals::Refusals;
 use systems::Systems;
 
 pub use adopt::{Adopted, vault_volume, vault_volumes, version_row};
@@ -56,6 +58,7 @@ struct Parts {
     metrics: Metrics,
     throttle: Option<Arc<Throttle>>,
     systems: Systems,
+    refusals: Refusals,
     debts: Arc<Running>,
     esxi: Mutex<BTreeMap<String, Arc<EsxiClient>>>,
     install: String,
@@ -92,6 +95,7 @@ impl App {
         grants::sweep(&config);
         let catalog = Catalog::open(&catalog_path(&config)).await.map_err(Problem::from)?;
         let install = catalog.install_id().await?;
+        let refusals = Refusals::read(&config, &catalog).await?;
         let metrics = Metrics::new(&config)?;
         let throttle = config.limits.bandwidth.map(|rate| Arc::new(Throttle::new(rate.as_bytes_per_second())));
         Ok(Self(Arc::new(Parts {
@@ -106,6 +110,7 @@ impl App {
             metrics,
             throttle,
             systems: Systems::default(),
+            refusals,
             debts: Arc::default(),
             esxi: Mutex::default(),
             install,

@@ -262,6 +262,14 @@ fn a_vcenter_that_is_away_or_refuses_is_named() {
     assert!(!answer.stderr.contains("not it"));
     let refused = site.vcenter.logins().unwrap();
     assert_eq!(refused.len(), 1, "a refused password is not tried again: {refused:?}");
+    // Nor by the next process, as a timer would start it, until somebody looks or corrects it.
+    let answer = site.lab.run(&["run", "--once"]).unwrap();
+    assert!(answer.stderr.contains("refused the login"), "{}", answer.stderr);
+    assert_eq!(site.vcenter.logins().unwrap().len(), 1);
+    assert_eq!(site.lab.run(&["check"]).unwrap().code, 1);
+    assert_eq!(site.vcenter.logins().unwrap().len(), 2);
+    secret(&site.lab, "wrong.pass", PASSWORD);
+    assert_eq!(outcome(&site.round(0), OFFICE), ("copied", ""));
 }
 
 #[test]

@@ -56,6 +56,16 @@ impl Vsphere {
         Ok(Self { inner: Arc::new(Inner { login, state: Mutex::default() }) })
     }
 
+    /// The same for a client that was just made, of a system whose last login was refused: it tries none until
+    /// [`Vsphere::forget_refusal`].
+    #[must_use]
+    pub fn refused_before(self) -> Self {
+        let login = self.inner.login.clone();
+        let refused = VsphereError::LoginRefused { system: login.system.to_string(), user: login.user.clone() };
+        let state = State { refused: Some(refused), ..State::default() };
+        Self { inner: Arc::new(Inner { login, state: Mutex::new(state) }) }
+    }
+
     /// How errors call the system.
     #[must_use]
     pub fn system(&self) -> &str {

@@ -26,7 +26,7 @@ const LONGEST_VERSIONS: u64 = 256 * 1024;
 const SDK: &str = "/sdk";
 
 /// What a login needs. The password is fetched for each login and wiped after it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Login {
     pub(crate) web: WebClient,
     pub(crate) system: Arc<str>,

@@ -15,9 +15,10 @@ use crate::session::{Session, Version};
 use crate::soap;
 use crate::xml::{Node, Writer};
 
+/// Not the free space: it changes with every write.
 const WATCHED: [Wanted; 2] = [
     Wanted { kind: "VirtualMachine", paths: &["config.hardware.device", "runtime.powerState"] },
-    Wanted { kind: "Datastore", paths: &["summary"] },
+    Wanted { kind: "Datastore", paths: &["name", "summary.accessible", "summary.maintenanceMode"] },
 ];
 /// The longest single wait: what stands between us and the server may end a connection that is silent for longer.
 const WAIT: Duration = Duration::from_secs(60);

@@ -220,3 +220,17 @@ async fn what_is_owed_is_kept_until_it_is_paid() {
     catalog.settle(two).await.unwrap();
     assert_eq!(catalog.owed().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn a_note_is_kept_until_it_is_taken_away() {
+    let bench = Bench::new().await;
+    let catalog = &bench.catalog;
+    assert_eq!(catalog.note("a").await.unwrap(), None);
+    catalog.set_note("a", Some("one")).await.unwrap();
+    catalog.set_note("a", Some("two")).await.unwrap();
+    assert_eq!(catalog.note("a").await.unwrap().as_deref(), Some("two"));
+    catalog.set_note("a", None).await.unwrap();
+    catalog.set_note("a", None).await.unwrap();
+    assert_eq!(catalog.note("a").await.unwrap(), None);
+    assert!(!catalog.install_id().await.unwrap().is_empty(), "what the catalog knows of itself is no note");
+}

@@ -64,6 +64,13 @@ impl Manager {
         Ok(Self { name: config.name.to_string(), site, limits, session, details: Mutex::default() })
     }
 
+    /// The same, of a manager whose last login was refused: it tries none until [`set_password`](Self::set_password).
+    #[must_use]
+    pub fn refused_before(mut self) -> Self {
+        self.session.refused_before();
+        self
+    }
+
     /// Its name in the configuration.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -87,6 +87,11 @@ impl Session {
         state.refused = None;
     }
 
+    /// Takes it that the password was refused before.
+    pub(super) fn refused_before(&mut self) {
+        self.state.get_mut().refused = Some("it was refused before".to_owned());
+    }
+
     /// Whether the password was refused.
     pub(super) async fn is_refused(&self) -> bool {
         self.state.lock().await.refused.is_some()

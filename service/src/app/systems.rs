@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use stackferry_catalog::Debt;
@@ -34,6 +35,8 @@ pub struct Told {
     pub vspheres: Vec<VsphereView>,
     /// What a person should know.
     pub problems: Vec<ScanProblem>,
+    /// When they were asked; none before the first round.
+    pub asked: Option<Instant>,
 }
 
 impl Told {
@@ -93,6 +96,7 @@ impl App {
         if let Some(manager) = known {
             return Ok(manager);
         }
+        let refused_before = self.0.refusals.has("app_volumes", &name);
         let settings = settings.clone();
         let made = blocking(move || {
             let password = settings.password.resolve().map_err(Problem::from)?;
@@ -100,6 +104,7 @@ impl App {
             Manager::new(&settings, site, password, Limits::default()).map_err(Problem::from)
         })
         .await??;
+        let made = if refused_before { made.refused_before() } else { made };
         let mut managers = self.0.systems.managers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(managers.entry(name).or_insert_with(|| Arc::new(made))))
     }
@@ -127,21 +132,44 @@ impl App {
         }
         let settings = self.config().vspheres.iter().find(|one| one.name.as_str() == name);
         let vsphere = Vsphere::new(settings.ok_or_else(|| not_configured("vsphere", name))?)?;
+        let vsphere = if self.0.refusals.has("vsphere", name) { vsphere.refused_before() } else { vsphere };
         vspheres.insert(name.to_owned(), vsphere.clone());
         Ok(vsphere)
     }
 
+    /// Tries logins again that were refused before: somebody looks, and wants to know. For the first asking only.
+    pub fn try_refused_again(&self) {
+        self.0.refusals.forget();
+    }
+
+    /// Writes down whether a system refused our login, for the processes that come after.
+    async fn note_refusal<T: Sync>(&self, table: &str, name: &str, answer: &Result<T, Problem>) {
+        let refused = match answer {
+            Ok(_) => false,
+            Err(problem) if problem.code == Code::LoginRefused => true,
+            Err(_) => return,
+        };
+        if let Err(error) = self.0.refusals.tell(&self.0.catalog, table, name, refused).await {
+            tracing::error!(name, error = %stackferry_transfer::describe(&error), "whether a login was refused could not be recorded");
+        }
+    }
+
     /// Asks every system for all that it knows, and keeps it as what was told last.
     pub async fn ask_systems(&self) -> Arc<Told> {
+        let asked = Some(Instant::now());
         let mut asking: JoinSet<Answer> = JoinSet::new();
         for (at, settings) in self.config().app_volumes.iter().enumerate() {
             let (app, settings) = (self.clone(), settings.clone());
             asking.spawn(async move {
                 let site = SiteName(settings.site.as_str().to_owned());
                 let report = match app.manager(&settings).await {
-                    Ok(manager) => manager.look(Timestamp::now()).await.map_err(Problem::from),
+                    Ok(manager) => {
+                        let look = manager.look(Timestamp::now());
+                        in_time(async { look.await.map_err(Problem::from) }, settings.name.as_str()).await
+                    }
                     Err(problem) => Err(problem),
                 };
+                app.note_refusal("app_volumes", settings.name.as_str(), &report).await;
                 Answer::Manager(at, settings.name.to_string(), site, report)
             });
         }
@@ -150,9 +178,10 @@ impl App {
             asking.spawn(async move {
                 let site = SiteName(settings.site.as_str().to_owned());
                 let inventory = match app.vsphere(settings.name.as_str()) {
-                    Ok(vsphere) => inventory(&vsphere).await,
+                    Ok(vsphere) => in_time(inventory(&vsphere), settings.name.as_str()).await,
                     Err(problem) => Err(problem),
                 };
+                app.note_refusal("vsphere", settings.name.as_str(), &inventory).await;
                 Answer::Vsphere(at, settings.name.to_string(), site, inventory)
             });
         }
@@ -176,8 +205,12 @@ impl App {
             }
         }
         problems.sort_by(|one, two| (&one.subject, &one.text).cmp(&(&two.subject, &two.text)));
-        let told =
-            Told { managers: managers.into_values().collect(), vspheres: vspheres.into_values().collect(), problems };
+        let told = Told {
+            managers: managers.into_values().collect(),
+            vspheres: vspheres.into_values().collect(),
+            problems,
+            asked,
+        };
         let told = Arc::new(told);
         *self.0.systems.told.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&told);
         told
@@ -229,6 +262,17 @@ impl App {
             }
         }
     }
+}
+
+/// How long a round waits for one system. One that is slower counts as away, and the others are not held up by it.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+async fn in_time<T>(asking: impl Future<Output = Result<T, Problem>>, name: &str) -> Result<T, Problem> {
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
+        Err(Problem::new(Code::Silent, format!("asking {name} was not done after {} seconds", PATIENCE.as_secs()))
+            .subject(name)
+            .hint("look at the load of that system; the next round tries again"))
+    })
 }
 
 enum Answer {

@@ -8,22 +8,42 @@
 //!
 //! A crash after 1 leaves the note, and the next start enables it. Only what was enabled before is ever touched.
 
+use std::time::Duration;
+
 use serde_json::json;
 use stackferry_catalog::{Debt, DebtId, DebtKind, Reason};
 use stackferry_discover::app_volumes::VolumeFamily;
 use stackferry_discover::decide::{Facts, Managed};
 use stackferry_discover::{Attachment, Volume, VolumeLocation, may_copy};
 use stackferry_volume::Kind;
+use stackferry_vsphere::AttachedDisk;
 
 use crate::app::App;
 use crate::problem::Problem;
+
+/// How old what the round was told may be for a look before a copy: all disks of all machines are much to ask for.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// When it is looked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before anything is read. Were it attached since, the look after the copy finds it.
+    Before,
+    /// After all was read.
+    After,
+}
 
 /// Why a volume may not be copied after all; none if it may. AppStacks and packages are attached read-only: they are not
 /// asked about.
 ///
 /// # Errors
 /// A system that would know can't be asked.
-pub(super) async fn look_again(app: &App, volume: &Volume, place: &VolumeLocation) -> Result<Option<Reason>, Problem> {
+pub(super) async fn look_again(
+    app: &App,
+    volume: &Volume,
+    place: &VolumeLocation,
+    when: When,
+) -> Result<Option<Reason>, Problem> {
     if volume.kind.is_replicated() {
         return Ok(None);
     }
@@ -53,12 +73,17 @@ pub(super) async fn look_again(app: &App, volume: &Volume, place: &VolumeLocatio
         if view.datastore(&place.location.site, &place.location.datastore).is_none() {
             continue;
         }
-        let disks = app.vsphere(&view.name)?.attached_disks().await?;
+        let is_recent = told.asked.is_some_and(|asked| asked.elapsed() < RECENT);
+        let holder = if when == When::Before && is_recent {
+            view.holder(&place.location).map(|disk| disk.vm_name.clone())
+        } else {
+            let here =
+                |disk: &AttachedDisk| disk.datastore == place.location.datastore && disk.path == place.location.path;
+            app.vsphere(&view.name)?.attached_disks().await?.into_iter().find(here).map(|disk| disk.vm_name)
+        };
         is_told = true;
-        let holder =
-            disks.iter().find(|disk| disk.datastore == place.location.datastore && disk.path == place.location.path);
-        if let Some(disk) = holder {
-            return Ok(reason("attached", format!("it is attached: machine {} has it", disk.vm_name)));
+        if let Some(vm) = holder {
+            return Ok(reason("attached", format!("it is attached: machine {vm} has it")));
         }
     }
     // A round that came meanwhile may have found the system away that told before.

@@ -81,6 +81,7 @@ fn key(path: &Path) -> Result<String, Problem> {
 
 /// Everything else: catalog, vault, datastores, the endpoint's own folders.
 pub async fn all(app: &App) -> Vec<Finding> {
+    app.try_refused_again();
     let mut findings = local(app.config());
     findings.push(Finding::new("catalog", catalog(app).await));
     if app.config().serve().is_err() || app.config().vault().is_ok() {

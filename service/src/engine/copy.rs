@@ -27,7 +27,7 @@ use stackferry_volume::io::{Cancel, MAX_SMALL_READ, Source as _};
 use stackferry_volume::manifest::{ByteCounts, FORMAT, FileRecord, FileRole, VerifyMethod};
 use stackferry_volume::{Location, Manifest, TransferId, VersionId, VolumeId};
 
-use super::attached;
+use super::attached::{self, When};
 use super::files::{Copied, Job};
 use super::incident;
 use super::round::{self, Decision, RoundOutcome, VolumeResult};
@@ -318,12 +318,12 @@ impl Run<'_> {
     }
 
     /// Why it may not be copied after all.
-    fn held(&self, place: &VolumeLocation) -> Result<Option<Reason>, Problem> {
-        self.catalog(attached::look_again(self.app, self.volume, place))
+    fn held(&self, place: &VolumeLocation, when: When) -> Result<Option<Reason>, Problem> {
+        self.catalog(attached::look_again(self.app, self.volume, place, when))
     }
 
     fn run(&self, place: &VolumeLocation, source: &Source, started: Timestamp) -> Result<Done, Problem> {
-        if let Some(reason) = self.held(place)? {
+        if let Some(reason) = self.held(place, When::Before)? {
             return Ok(Done::deferred(reason));
         }
         let now = Timestamp::now();
@@ -402,7 +402,7 @@ impl Run<'_> {
             }
         }
         drop(base);
-        if let Some(reason) = self.held(place)? {
+        if let Some(reason) = self.held(place, When::After)? {
             // Somebody may have written to it while it was read: it is of no single moment.
             drop(copied);
             incoming.discard()?;

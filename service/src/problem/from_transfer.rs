@@ -81,7 +81,7 @@ fn describe(error: TransferError) -> Problem {
                 DownloadFault::Denied(_) => (Code::PermissionDenied, host),
                 DownloadFault::NotFound => (Code::SourceMissing, file),
                 DownloadFault::Locked => (Code::SourceUnreadable, file),
-                DownloadFault::NotReady(_) => (Code::Busy, host),
+                DownloadFault::NotReady(_) => (Code::Unreachable, host),
                 DownloadFault::Short { .. } => (Code::Unreachable, host),
                 _ => (Code::Protocol, host),
             };
