@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn what_a_process_started_is_found_down_to_its_grandchildren() {
         let mut command = Command::new("sh");
-        command.args(["-c", "sh -c 'cat; true' & wait; true"]).stdin(std::process::Stdio::piped());
+        command.args(["-c", "sh -c 'sleep 600; true' & wait; true"]);
         let mut shell = command.spawn().unwrap();
         let id = shell.id();
         wait_for("two processes below it", LIMIT, || Ok(descendants(id).len() >= 2)).unwrap();
