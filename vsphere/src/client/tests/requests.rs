@@ -65,7 +65,8 @@ async fn arguments_stand_in_the_order_of_the_schema() {
         arguments(&server, "CreateFilter"),
         format!(
             "<spec><propSet><type>VirtualMachine</type><pathSet>config.hardware.device</pathSet>\
-             <pathSet>runtime.powerState</pathSet></propSet><propSet><type>Datastore</type><pathSet>summary</pathSet></propSet>\
+             <pathSet>runtime.powerState</pathSet></propSet><propSet><type>Datastore</type>\
+             <pathSet>name</pathSet><pathSet>summary.accessible</pathSet><pathSet>summary.maintenanceMode</pathSet></propSet>\
              {view}</spec><partialUpdates>false</partialUpdates>"
         )
     );
