@@ -7,6 +7,8 @@
 
 #[path = "simulator/peer.rs"]
 mod peer;
+#[path = "simulator/process.rs"]
+mod process;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -106,7 +108,7 @@ async fn a_vcenter_tells_what_it_has() {
 
     let hosts = vsphere.hosts().await.unwrap();
     let [one, two] = hosts.as_slice() else { panic!("{hosts:?}") };
-    assert_eq!(one.addresses.first(), Some(&peer.ready["hosts"][0]["address"].as_str().unwrap().to_owned()));
+    assert_eq!(one.addresses.first(), Some(&peer.ready()["hosts"][0]["address"].as_str().unwrap().to_owned()));
     assert!(one.is_usable() && one.lockdown == Lockdown::Disabled, "{one:?}");
     assert_eq!(two.name, "esx2.example.com");
     assert!(two.maintenance && !two.is_usable() && two.lockdown == Lockdown::Normal, "{two:?}");
@@ -266,7 +268,7 @@ async fn a_ticket_is_good_for_one_request() {
     assert_eq!(ticket.thumbprints.len(), 1, "SHA-256 alone where it is told: {ticket:?}");
     assert_eq!(
         ticket.thumbprints[0].to_string(),
-        format!("sha256:{}", peer.ready["hosts"][0]["sha256"].as_str().unwrap())
+        format!("sha256:{}", peer.ready()["hosts"][0]["sha256"].as_str().unwrap())
     );
     let host = WebClient::new("ESXi host esx1", &address, ticket.trust().unwrap()).unwrap();
     let range =

@@ -1,17 +1,15 @@
 //! Starts the stand-in of `tests/peers/esxi`, the SSH side of a host, and a vCenter whose only host it is.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use stackferry_transfer::esxi::{Access, EsxiClient};
 use tempfile::TempDir;
 
+use super::process::{Process, build, have};
 use super::{SHARED, Site};
 
-const LIBRARIES: &str = "/usr/share/gocode";
 const UUID: &str = "5f3c1a2b-0d4e6f80-1a2b-005056aabbcc";
 
 /// The program, built once per run; none where this machine lacks something and tests may be left out.
@@ -20,83 +18,42 @@ fn program() -> Option<&'static Path> {
     PROGRAM
         .get_or_init(|| {
             let wrapper = |name: &str| Path::new("/usr/lib/x86_64-linux-gnu").join(name).exists();
-            let all = ["/usr/sbin/sshd", "/usr/bin/ssh-keygen"].iter().all(|path| Path::new(path).exists())
+            let there = ["/usr/sbin/sshd", "/usr/bin/ssh-keygen"].iter().all(|path| Path::new(path).exists())
                 && wrapper("libnss_wrapper.so")
                 && wrapper("libpam_wrapper.so")
                 && rustix::process::geteuid().is_root();
-            if !all {
-                let missing = "root, sshd, libnss-wrapper or libpam-wrapper";
-                assert!(std::env::var_os("STACKFERRY_TEST_ALL").is_none(), "this machine lacks {missing}");
-                eprintln!("left out, since this machine lacks {missing}");
-                return None;
-            }
-            let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-            let program = target.join(format!("esxi-{}", std::process::id()));
-            let built = Command::new("go")
-                .args(["build", "-trimpath", "-o"])
-                .arg(&program)
-                .arg(".")
-                .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers/esxi"))
-                .env("GO111MODULE", "off")
-                .env("GOPATH", LIBRARIES)
-                .env("GOCACHE", target.join("go-cache"))
-                .env("GOFLAGS", "")
-                .env("CGO_ENABLED", "0")
-                .stdin(Stdio::null())
-                .status()
-                .unwrap();
-            assert!(built.success(), "the stand-in can't be built");
-            Some(program)
+            have(there, "root, sshd, libnss-wrapper or libpam-wrapper").then(|| build("esxi"))
         })
         .as_deref()
 }
 
-/// A host's SSH side that runs. It ends when its stdin closes.
+/// A host's SSH side that runs.
 pub(crate) struct Shell {
-    child: Child,
-    talk: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    // In this order: the process ends before its folder goes.
+    process: Process,
     _folder: TempDir,
-    ready: Value,
 }
 
 impl Shell {
     fn start(config: &Value) -> Option<Self> {
+        let program = program()?;
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(program()?).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let talk = Mutex::new((child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap())));
-        let mut shell = Self { child, talk, ready: Value::Null, _folder: folder };
         let mut config = config.clone();
-        config["dir"] = json!(shell._folder.path());
-        shell.ready = shell.say(&config);
-        assert_eq!(shell.ready["ready"], true, "{}", shell.ready);
-        Some(shell)
+        config["dir"] = json!(folder.path());
+        Some(Self { process: Process::start(program, &config), _folder: folder })
     }
 
-    fn say(&self, line: &Value) -> Value {
-        let mut talk = self.talk.lock().unwrap();
-        let (stdin, stdout) = &mut *talk;
-        writeln!(stdin, "{line}").unwrap();
-        let mut answer = String::new();
-        stdout.read_line(&mut answer).unwrap();
-        serde_json::from_str(&answer).unwrap()
+    fn ready(&self) -> &Value {
+        &self.process.ready
     }
 
     pub(crate) fn obey(&self, command: Value) -> Value {
-        let answer = self.say(&command);
-        assert!(answer.get("error").is_none(), "{command}: {answer}");
-        answer
+        self.process.obey(command)
     }
 
     /// What happened so far.
     pub(crate) fn told(&self) -> Value {
         self.obey(json!({ "do": "told" }))
-    }
-}
-
-impl Drop for Shell {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -121,7 +78,7 @@ impl Hosted {
         config["stores"] = json!([{ "name": SHARED, "uuid": UUID, "dir": data }]);
         config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         let shell = Shell::start(&config)?;
-        let address = shell.ready["address"].as_str().unwrap().to_owned();
+        let address = shell.ready()["address"].as_str().unwrap().to_owned();
         let site = Site::start_in(ground, |site| {
             let dc = &mut site["datacenters"][0];
             dc["hosts"] = json!([{
@@ -129,7 +86,7 @@ impl Hosted {
                 "shown_name": "esx1.example.com",
                 "listen": format!("{address}:443"),
                 "root_password": "Root-pass-1",
-                "hook": shell.ready["hook"],
+                "hook": shell.ready()["hook"],
             }]);
             dc["datastores"] = json!([{ "name": SHARED, "uuid": UUID, "dir": data }]);
             change(site);
@@ -142,7 +99,7 @@ impl Hosted {
 
     /// Writes the host's keys into the list, under this name.
     pub(crate) fn know(&self, name: &str) {
-        let keys = self.shell.ready["host_keys"].as_array().unwrap().iter();
+        let keys = self.shell.ready()["host_keys"].as_array().unwrap().iter();
         let port = self.port();
         let lines: String = keys.map(|key| format!("[{name}]:{port} {}\n", key.as_str().unwrap())).collect();
         std::fs::write(&self.known_hosts, lines).unwrap();
@@ -153,11 +110,11 @@ impl Hosted {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        u16::try_from(self.shell.ready["port"].as_u64().unwrap()).unwrap()
+        u16::try_from(self.shell.ready()["port"].as_u64().unwrap()).unwrap()
     }
 
     pub(crate) fn address(&self) -> &str {
-        self.shell.ready["address"].as_str().unwrap()
+        self.shell.ready()["address"].as_str().unwrap()
     }
 
     pub(crate) fn client(&self) -> EsxiClient {

@@ -7,6 +7,8 @@ pub(crate) mod files;
 #[path = "../../../../vsphere/tests/simulator/peer.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 pub(crate) mod peer;
+#[path = "../../../../vsphere/tests/simulator/process.rs"]
+mod process;
 #[path = "../../support/sink.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 pub(crate) mod sink;
