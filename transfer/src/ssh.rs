@@ -91,11 +91,11 @@ fn preferred_of(known: &[Algorithm]) -> Preferred {
 /// The most that one SSH packet carries of a channel's data, in bytes.
 pub(crate) const PACKET_BYTES: u32 = 65535;
 
-/// The receive window for a transfer that may take `memory` bytes: a sixth of it, between 2 and 16 MiB, since what is put
+/// The receive window for a transfer that may take `memory` bytes: a twelfth of it, between 2 and 16 MiB, since what is put
 /// together, decompressed and written takes as much again and more. A stream is
 /// limited to the window in each round trip.
 pub(crate) fn window(memory: u64) -> u32 {
-    u32::try_from((memory / 6).clamp(2 << 20, 16 << 20)).unwrap_or(2 << 20)
+    u32::try_from((memory / 12).clamp(2 << 20, 16 << 20)).unwrap_or(2 << 20)
 }
 
 /// What begins a hint that is the host's own.
