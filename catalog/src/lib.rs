@@ -48,7 +48,7 @@ pub use owed::{Debt, DebtId, DebtKind, DebtRow};
 pub use pool::Catalog;
 pub use process::Process;
 pub use rebuild::{VaultPlace, VaultVolume};
-pub use versions::VersionRow;
+pub use versions::{RestoreTest, VersionRow};
 pub use volumes::{
     DatastoreKey, InventoryChange, InventoryRound, LastError, LocationRow, ObservedLocation, ObservedVolume, Reason,
     UnreachableDatastore, VolumeRow, VolumeState,

@@ -39,6 +39,21 @@ pub struct VersionRow {
     pub route: String,
     /// Why it is an incident.
     pub incident: Option<String>,
+    /// The last time that it was opened as a disk.
+    pub restore_test: Option<RestoreTest>,
+    /// Since when it is being deleted.
+    pub deleting: Option<Timestamp>,
+}
+
+/// What opening a version as a disk came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreTest {
+    /// When.
+    pub at: Timestamp,
+    /// Whether it could be used as a disk.
+    pub ok: bool,
+    /// What was found in it, or what is wrong, for a person.
+    pub found: String,
 }
 
 impl Catalog {
@@ -200,6 +215,94 @@ impl Catalog {
         tx.commit(&during).await
     }
 
+    /// Records what opening a version as a disk came to. One durable transaction.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, or `Database`.
+    pub async fn set_restore_tested(
+        &self,
+        volume: &VolumeId,
+        version: &VersionId,
+        test: &RestoreTest,
+    ) -> Result<(), CatalogError> {
+        let (during, mut tx) = self.about(volume, version, "recording a restore test").await?;
+        let done = sqlx::query(
+            "UPDATE versions SET restore_tested = $3, restore_test_ok = $4, restore_test_found = $5 \
+             WHERE volume = $1 AND version = $2",
+        )
+        .bind(volume.to_string())
+        .bind(version.to_string())
+        .bind(stamp(test.at))
+        .bind(test.ok)
+        .bind(&test.found)
+        .execute(tx.conn())
+        .await;
+        one(&during, done, volume, version)?;
+        tx.commit(&during).await
+    }
+
+    /// Records that the vault is about to delete a version (`since`), or that it did not after all. One durable
+    /// transaction.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, or `Database`.
+    pub async fn set_deleting(
+        &self,
+        volume: &VolumeId,
+        version: &VersionId,
+        since: Option<Timestamp>,
+    ) -> Result<(), CatalogError> {
+        let (during, mut tx) = self.about(volume, version, "recording a deletion").await?;
+        let done = sqlx::query("UPDATE versions SET deleting = $3 WHERE volume = $1 AND version = $2")
+            .bind(volume.to_string())
+            .bind(version.to_string())
+            .bind(opt_stamp(since))
+            .execute(tx.conn())
+            .await;
+        one(&during, done, volume, version)?;
+        tx.commit(&during).await
+    }
+
+    /// The good version that was not read back for longest, if that was before `before`: its last verification counts,
+    /// else its making.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn longest_unverified(&self, before: Timestamp) -> Result<Option<VersionRow>, CatalogError> {
+        let during = self.during("looking for what to verify", "the catalog");
+        let row = sqlx::query(
+            "SELECT * FROM versions WHERE damaged IS NULL AND COALESCE(last_verified, created) < $1 \
+             ORDER BY COALESCE(last_verified, created), volume, seq LIMIT 1",
+        )
+        .bind(stamp(before))
+        .fetch_optional(self.pool())
+        .await
+        .map_err(|error| during.sql(error))?;
+        row.as_ref().map(|row| version_row(&during, row)).transpose()
+    }
+
+    /// Of the volumes whose newest good version of their present life was not opened as a disk since `before`: that
+    /// version of the one that waits longest. A volume none of whose versions was ever tested goes first.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn longest_untested(&self, before: Timestamp) -> Result<Option<VersionRow>, CatalogError> {
+        let during = self.during("looking for what to test", "the catalog");
+        let row = sqlx::query(
+            "SELECT v.*, (SELECT max(t.restore_tested) FROM versions t WHERE t.volume = v.volume) AS tested \
+             FROM versions v JOIN volumes o ON o.id = v.volume AND o.generation = v.generation \
+             WHERE v.seq = (SELECT max(n.seq) FROM versions n WHERE n.volume = v.volume \
+               AND n.generation = v.generation AND n.damaged IS NULL) \
+             AND COALESCE((SELECT max(t.restore_tested) FROM versions t WHERE t.volume = v.volume), '') < $1 \
+             ORDER BY COALESCE(tested, ''), v.volume LIMIT 1",
+        )
+        .bind(stamp(before))
+        .fetch_optional(self.pool())
+        .await
+        .map_err(|error| during.sql(error))?;
+        row.as_ref().map(|row| version_row(&during, row)).transpose()
+    }
+
     async fn about(
         &self,
         volume: &VolumeId,
@@ -310,6 +413,13 @@ fn version_row(during: &During, row: &Row) -> Result<VersionRow, CatalogError> {
         last_verified: row.opt_time("last_verified")?,
         route: row.text("route")?,
         incident: row.opt_text("incident")?,
+        restore_test: match (row.opt_time("restore_tested")?, row.opt_flag("restore_test_ok")?) {
+            (Some(at), Some(ok)) => {
+                Some(RestoreTest { at, ok, found: row.opt_text("restore_test_found")?.unwrap_or_default() })
+            }
+            _ => None,
+        },
+        deleting: row.opt_time("deleting")?,
     })
 }
 

@@ -142,6 +142,8 @@ pub(crate) fn version(id: &str, seq: u64, created: Timestamp) -> VersionRow {
         last_verified: None,
         route: "local".into(),
         incident: None,
+        restore_test: None,
+        deleting: None,
     }
 }
 

@@ -208,3 +208,39 @@ async fn descriptors_are_kept_while_they_are_seen() {
     bench.catalog.store_descriptors(&first, &HashMap::new()).await.unwrap();
     assert!(bench.catalog.cached_descriptors(&first).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn who_waits_longest_is_verified_and_tested_first() {
+    let (bench, one, two) = with_two_versions().await;
+    let (volume, catalog) = (vol(OFFICE), &bench.catalog);
+    let oldest = async || catalog.longest_unverified(bench.now()).await.unwrap().map(|row| row.version);
+    assert_eq!(oldest().await, Some(one.version.clone()));
+    bench.pass(60);
+    catalog.set_verified(&volume, &one.version, bench.now(), true).await.unwrap();
+    assert_eq!(oldest().await, Some(two.version.clone()));
+    catalog.mark_damaged(&volume, &two.version, "a bit fell over").await.unwrap();
+    assert_eq!(oldest().await, None, "what is damaged was found so, and the other was read just now");
+    assert_eq!(catalog.longest_unverified(one.created).await.unwrap(), None, "nothing is that old");
+
+    // The newest version that is good is opened; once that was done, its volume is not asked again.
+    let untested = async || catalog.longest_untested(bench.now()).await.unwrap().map(|row| row.version);
+    assert_eq!(untested().await, Some(one.version.clone()));
+    let test = RestoreTest { at: bench.now(), ok: true, found: "NTFS, 12 records".into() };
+    catalog.set_restore_tested(&volume, &one.version, &test).await.unwrap();
+    assert_eq!(untested().await, None);
+    let rows = catalog.versions(&volume).await.unwrap();
+    assert_eq!(rows.last().unwrap().restore_test.as_ref(), Some(&test));
+    bench.pass(60);
+    assert_eq!(untested().await, Some(one.version), "its time has come again");
+}
+
+#[tokio::test]
+async fn a_deletion_is_noted_before_it_is_done() {
+    let (bench, one, _) = with_two_versions().await;
+    let volume = vol(OFFICE);
+    let deleting = async || bench.catalog.versions(&volume).await.unwrap().last().unwrap().deleting;
+    bench.catalog.set_deleting(&volume, &one.version, Some(bench.now())).await.unwrap();
+    assert_eq!(deleting().await, Some(bench.now()));
+    bench.catalog.set_deleting(&volume, &one.version, None).await.unwrap();
+    assert_eq!(deleting().await, None);
+}

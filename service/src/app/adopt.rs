@@ -121,6 +121,8 @@ pub fn version_row(volume: &VolumeId, entry: &VersionEntry) -> VersionRow {
         last_verified: None,
         route: summary.map_or_else(String::new, |summary| summary.route.clone()),
         incident: summary.and_then(|summary| summary.incident.clone()),
+        restore_test: None,
+        deleting: None,
     }
 }
 

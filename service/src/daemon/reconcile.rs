@@ -141,7 +141,12 @@ async fn under_lease(
         done.adopted += added;
     }
     let lost = |row: &&VersionRow| !entries.iter().any(|entry| entry.id == row.version);
-    for row in rows.iter().filter(lost).filter(|row| row.damaged.is_none()) {
+    // Their deletion was cut short after the vault had done it.
+    for row in rows.iter().filter(lost).filter(|row| row.deleting.is_some()) {
+        app.catalog().remove_version(volume, &row.version).await?;
+    }
+    let lost = rows.iter().filter(lost).filter(|row| row.deleting.is_none() && row.damaged.is_none());
+    for row in lost {
         let subject = format!("{volume}@{}", row.version);
         tracing::error!(version = subject, "the catalog lists a version that the vault does not have");
         app.catalog().audit(AuditAction::DamageFound, PROGRAM, &subject, &json!({ "why": MISSING })).await?;

@@ -150,6 +150,8 @@ fn versions() {
         last_verified: Some(at("2026-11-22T23:30:00Z")),
         route: "endpoint".into(),
         incident: None,
+        restore_test: None,
+        deleting: None,
     };
     let incident = VersionRow {
         version: "20261121T041500Z-2".parse().unwrap(),

@@ -171,6 +171,8 @@ impl Run<'_> {
             last_verified: None,
             route: manifest.route.clone(),
             incident: manifest.incident.clone(),
+            restore_test: None,
+            deleting: None,
         };
         let mut fence = || match self.catalog(self.lease.check()) {
             Ok(true) => Ok(()),
