@@ -6,6 +6,7 @@ pub mod copy;
 pub mod debts;
 pub mod find;
 pub mod inventory;
+pub mod restore;
 pub mod round;
 pub mod steps;
 pub mod versions;

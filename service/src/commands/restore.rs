@@ -4,16 +4,16 @@ use std::path::Path;
 
 use super::Context;
 use crate::cli::Target;
-use crate::engine::{steps, versions};
+use crate::engine::{restore, steps};
 use crate::output::RestoreView;
 use crate::problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, target: &Target, to: &Path, overwrite: bool) -> Result<Exit, Problem> {
     let app = context.app().await?;
-    let destination = versions::destination(&app, to, overwrite)?;
+    let destination = restore::destination(&app, to, overwrite)?;
     let to = destination.folder;
     let task = context.reporter().start("restoring", &target.to_string(), 0);
-    let restored = versions::restore(&app, &target.to_string(), &to, overwrite, task.progress()).await;
+    let restored = restore::restore(&app, &target.to_string(), &to, overwrite, task.progress()).await;
     task.finish(if restored.is_ok() { "restored" } else { "failed" });
     let mut restored = restored?;
     if let Some(datastore) = &destination.datastore {

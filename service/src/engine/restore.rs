@@ -1,0 +1,137 @@
+//! Putting versions back: into a folder of this machine, or onto a datastore.
+//!
+//! Nothing on a datastore is ever overwritten.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use stackferry_catalog::{AuditAction, Trigger};
+use stackferry_config::Route;
+use stackferry_transfer::Progress;
+use stackferry_vault::RestoreReport;
+use stackferry_volume::{VersionId, VolumeId};
+
+use super::versions::{list, named};
+use super::{find, steps};
+use crate::app::{App, blocking};
+use crate::problem::{Code, Problem};
+
+/// What putting a version back did.
+#[derive(Debug)]
+pub struct Restored {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The version.
+    pub version: VersionId,
+    /// The files, as they lie in the folder.
+    pub files: Vec<String>,
+    /// Their lengths, and what was written.
+    pub report: RestoreReport,
+    /// How long it took.
+    pub took: Duration,
+    /// What a person does next in App Volumes.
+    pub next_steps: Vec<String>,
+}
+
+/// Where a version is put back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The folder here.
+    pub folder: PathBuf,
+    /// The datastore that it belongs to, where one was named.
+    pub datastore: Option<String>,
+}
+
+/// The folder that `--to` means: one of this machine, or, as `datastore:NAME/FOLDER`, one of a datastore that is mounted
+/// here.
+///
+/// # Errors
+/// The working folder is gone; there is no such datastore; it is not one that is written to from here: what to do by hand.
+pub fn destination(app: &App, to: &Path, overwrite: bool) -> Result<Destination, Problem> {
+    let Some(named) = to.to_str().and_then(|text| text.strip_prefix("datastore:")) else {
+        return Ok(Destination { folder: absolute(to)?, datastore: None });
+    };
+    let (name, folder) = named.split_once('/').unwrap_or((named, ""));
+    let wrong = |text: String| Problem::new(Code::Usage, text).subject(named);
+    let mut found = app.config().datastores.iter().filter(|datastore| datastore.name.as_str() == name);
+    let datastore = found.next().ok_or_else(|| {
+        wrong(format!("no datastore is named {name}")).hint("name one of the [[datastore]] of the configuration")
+    })?;
+    if found.next().is_some() {
+        return Err(wrong(format!("several sites have a datastore {name}")).hint("name the folder where it is mounted"));
+    }
+    if overwrite {
+        return Err(wrong("nothing on a datastore is overwritten".to_owned())
+            .hint("restore beside it, under a folder of its own; exchange the files by hand"));
+    }
+    let parts = Path::new(folder).components();
+    if folder.is_empty() || !parts.into_iter().all(|part| matches!(part, std::path::Component::Normal(_))) {
+        return Err(wrong(format!("`{folder}` is no folder of a datastore"))
+            .hint("write it as datastore:NAME/FOLDER, as datastore:nfs01/restored"));
+    }
+    match &datastore.route {
+        Route::Local(local) => Ok(Destination { folder: local.path.join(folder), datastore: Some(name.to_owned()) }),
+        other => Err(Problem::new(Code::Refused, format!("{name} is reached by route `{}`, which only reads", other.kind()))
+            .subject(name)
+            .hint(format!(
+                "restore with --to DIR, then put the files into [{name}] {folder} by the datastore browser, or by scp or cp on \
+                 a machine that mounts it; `restore` tells what follows in App Volumes"
+            ))),
+    }
+}
+
+/// Puts a version back into a folder: the one that is named, else the newest that can be relied on.
+///
+/// # Errors
+/// `no_such_version`, `exists`, `damaged`, `no_space`, `interrupted`; the vault's.
+pub async fn restore(
+    app: &App,
+    text: &str,
+    to: &Path,
+    overwrite: bool,
+    progress: Arc<dyn Progress>,
+) -> Result<Restored, Problem> {
+    let began = Instant::now();
+    // First of all: a vault that the catalog does not know yet is taken into it, and then the volume is known.
+    let vault = app.vault().await?;
+    let (volume, version) = find::volume_and_version(app, text).await?;
+    let version = match version {
+        Some(version) => version,
+        None => {
+            let entries = list(app, &volume).await?;
+            let good = entries.iter().rev().find(|entry| entry.is_good());
+            let last = good.or(entries.last()).map(|entry| entry.id.clone());
+            last.ok_or_else(|| Problem::no_such_version(&volume, None))?
+        }
+    };
+    let (files, report, next_steps) = {
+        let (volume, version, to, cancel) = (volume.clone(), version.clone(), to.to_path_buf(), app.cancel().clone());
+        blocking(move || {
+            let opened = vault.version(&volume, &version)?;
+            let mut before = 0;
+            let mut tell = |done: u64| {
+                progress.done(done.saturating_sub(before));
+                before = done;
+            };
+            let report = opened.restore(&to, overwrite, &mut tell, &cancel)?;
+            let files = opened.manifest().files.iter().map(|file| file.name.to_string()).collect::<Vec<_>>();
+            let next_steps = steps::after_restore(opened.manifest());
+            Ok::<_, stackferry_vault::VaultError>((files, report, next_steps))
+        })
+        .await??
+    };
+    let name = named(&volume, &version);
+    let detail = json!({ "to": to.display().to_string(), "bytes": report.bytes });
+    app.catalog().audit(AuditAction::Restored, &Trigger::Command.to_string(), &name, &detail).await?;
+    Ok(Restored { volume, version, files, report, took: began.elapsed(), next_steps })
+}
+
+/// The folder that a person named, as an absolute path.
+///
+/// # Errors
+/// The working folder is gone.
+pub fn absolute(path: &Path) -> Result<PathBuf, Problem> {
+    std::path::absolute(path).map_err(|error| Problem::io("find", path.display(), &error))
+}
