@@ -65,6 +65,8 @@ words! {
         Pinned = "pinned",
         /// A version is subject to retention again.
         Unpinned = "unpinned",
+        /// A job was taken back by a person.
+        JobCancelled = "job_cancelled",
         /// Copying was paused for a volume or for all.
         Paused = "paused",
         /// Copying goes on.

@@ -27,6 +27,7 @@ use stackferry_vault::{Reserve, Vault, VaultOptions};
 use stackferry_volume::io::Cancel;
 use tokio::runtime::Handle;
 
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 
@@ -56,6 +57,7 @@ struct Parts {
     descriptors: RwLock<DescriptorCache>,
     descriptors_loaded: AtomicBool,
     metrics: Metrics,
+    jobs: Jobs,
     throttle: Option<Arc<Throttle>>,
     systems: Systems,
     refusals: Refusals,
@@ -99,6 +101,7 @@ impl App {
         let metrics = Metrics::new(&config)?;
         let throttle = config.limits.bandwidth.map(|rate| Arc::new(Throttle::new(rate.as_bytes_per_second())));
         Ok(Self(Arc::new(Parts {
+            jobs: Jobs::new(catalog.clone()),
             config,
             catalog,
             runtime: Handle::current(),
@@ -147,6 +150,12 @@ impl App {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// What is to be done.
+    #[must_use]
+    pub fn jobs(&self) -> &Jobs {
+        &self.0.jobs
     }
 
     /// The bandwidth limit of all transfers together.

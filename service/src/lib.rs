@@ -6,6 +6,7 @@ mod commands;
 pub mod daemon;
 pub mod engine;
 pub mod http;
+pub mod jobs;
 pub mod metrics;
 pub mod output;
 pub mod problem;

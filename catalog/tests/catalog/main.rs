@@ -7,6 +7,8 @@ mod bench;
 #[cfg(test)]
 mod inventory;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod opening;

@@ -179,6 +179,9 @@ codes! {
     NoSuchVersion "no_such_version" NotFound Permanent
         "The volume has no such version, or none at all."
         "`stackferry versions VOLUME` lists them.";
+    NoSuchJob "no_such_job" NotFound Permanent
+        "There is no job of this number."
+        "`stackferry jobs --all` lists them; jobs that ended are forgotten after 30 days.";
     NoSuchFile "no_such_file" NotFound Permanent
         "The volume or version has no file of this name."
         "Leave `--file` away for the disk itself.";

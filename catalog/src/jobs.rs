@@ -1,0 +1,486 @@
+//! What is to be done: the queue that the service works on, and that commands and the API put jobs into.
+//!
+//! A job is claimed in one transaction that also counts what runs, so that no cap is exceeded whoever claims. It then
+//! belongs to the process that claimed it. One whose process is no more is queued again: a crash loses none, and since a
+//! claim is durable before the work begins, two processes never work on one job. That one volume is not copied twice at the
+//! same time is the volume's lease, not the queue.
+
+mod claim;
+mod pause;
+mod read;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::SqliteConnection;
+use stackferry_volume::{VersionId, VolumeId};
+
+use crate::attempts::Trigger;
+use crate::convert::{During, opt_stamp, stamp, words};
+use crate::error::CatalogError;
+use crate::pool::Catalog;
+use crate::process::Process;
+use crate::volumes::LastError;
+
+pub use claim::Claim;
+pub use pause::Pause;
+pub use read::JobFilter;
+
+words! {
+    /// What a job does.
+    JobKind ("kind of job") {
+        /// Copies a volume.
+        Copy = "copy",
+        /// Reads versions back and checks them.
+        Verify = "verify",
+        /// Puts a version back.
+        Restore = "restore",
+        /// Puts a version back for a try, looks at it, and takes it away again.
+        RestoreTest = "restore_test",
+        /// Deletes what retention no longer keeps.
+        Prune = "prune",
+    }
+}
+
+words! {
+    /// How far a job is.
+    JobState ("state of a job") {
+        /// It waits for its turn.
+        Queued = "queued",
+        /// It runs.
+        Running = "running",
+        /// It was done.
+        Done = "done",
+        /// It went wrong.
+        Failed = "failed",
+        /// A person took it back.
+        Cancelled = "cancelled",
+        /// Its volume is left alone for now.
+        Deferred = "deferred",
+    }
+}
+
+impl JobState {
+    /// Whether nothing will happen to the job any more.
+    #[must_use]
+    pub fn is_ended(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+/// A job's number: it only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub i64);
+
+impl std::fmt::Display for JobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for JobId {
+    type Err = std::num::ParseIntError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Which job is done first. What a person waits for goes before what the clock brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Priority(pub i64);
+
+impl Priority {
+    /// A person or a script wants it.
+    pub const WANTED: Self = Self(100);
+    /// A volume without any version.
+    pub const NEVER_COPIED: Self = Self(30);
+    /// A volume that was not read for longer than its kind allows.
+    pub const OVERDUE: Self = Self(20);
+    /// A volume whose files changed.
+    pub const CHANGED: Self = Self(10);
+    /// What is done when there is time: planned checks.
+    pub const UPKEEP: Self = Self(0);
+}
+
+/// A job that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// What it does.
+    pub kind: JobKind,
+    /// To which volume; none for all.
+    pub volume: Option<VolumeId>,
+    /// To which version; none for the newest good one, or for all.
+    pub version: Option<VersionId>,
+    /// What else it needs to know. Never a secret.
+    pub detail: Value,
+    /// Who or what wants it.
+    pub trigger: Trigger,
+    /// The name of who wants it, for people.
+    pub actor: String,
+    /// Which one is first.
+    pub priority: Priority,
+    /// When the volume was last tried: among equals the one whose try is longest ago is first.
+    pub last_attempt: Option<Timestamp>,
+    /// The host that would be read from; none if no cap per host holds.
+    pub host: Option<String>,
+    /// The datastore that would be read from, as `site/name`.
+    pub datastore: Option<String>,
+}
+
+impl NewJob {
+    /// A job that a person or a script wants, with nothing else said of it.
+    #[must_use]
+    pub fn wanted(kind: JobKind, trigger: Trigger, actor: &str) -> Self {
+        Self {
+            kind,
+            volume: None,
+            version: None,
+            detail: Value::Object(serde_json::Map::new()),
+            trigger,
+            actor: actor.to_owned(),
+            priority: Priority::WANTED,
+            last_attempt: None,
+            host: None,
+            datastore: None,
+        }
+    }
+}
+
+/// A job as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its number.
+    pub id: JobId,
+    /// What it does.
+    pub kind: JobKind,
+    /// To which volume.
+    pub volume: Option<VolumeId>,
+    /// To which version.
+    pub version: Option<VersionId>,
+    /// What else it needs to know.
+    pub detail: Value,
+    /// Who or what wants it.
+    pub trigger: Trigger,
+    /// The name of who wants it.
+    pub actor: String,
+    /// Which one is first.
+    pub priority: Priority,
+    /// The host that it reads from, where a cap holds for it.
+    pub host: Option<String>,
+    /// The datastore that it reads from, as `site/name`.
+    pub datastore: Option<String>,
+    /// How far it is.
+    pub state: JobState,
+    /// It does not begin before this.
+    pub not_before: Option<Timestamp>,
+    /// How often it was tried and failed.
+    pub tries: u64,
+    /// When it was put into the queue.
+    pub created: Timestamp,
+    /// When it began; none while it waits.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// The process that works on it, or did.
+    pub process: Option<Process>,
+    /// Whether somebody wants it to end.
+    pub cancel_wanted: bool,
+    /// What it came to, in the words of its kind.
+    pub outcome: Option<String>,
+    /// Why it failed or was deferred, or why its last try failed.
+    pub error: Option<LastError>,
+    /// What it answered.
+    pub result: Option<Value>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobEnd {
+    /// One of the states that are an end.
+    pub state: JobState,
+    /// What it came to, in the words of its kind.
+    pub outcome: Option<String>,
+    /// Why it failed or was deferred.
+    pub error: Option<LastError>,
+    /// What it answers.
+    pub result: Option<Value>,
+}
+
+/// What taking a job back did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It waited, and will not be done.
+    AtOnce,
+    /// It runs, and is asked to end.
+    Asked,
+    /// It had ended before.
+    Ended(JobState),
+}
+
+impl Catalog {
+    /// Puts a job into the queue. A copy of a volume that waits already is found and not doubled: it becomes what the more
+    /// urgent of the two asks for. One durable transaction.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn enqueue_job(&self, job: &NewJob) -> Result<JobId, CatalogError> {
+        let during = self.during("putting a job into the queue", job.kind);
+        let now = self.clock().now();
+        let mut tx = self.write(&during).await?;
+        let id = match find_equal(tx.conn(), &during, job).await? {
+            Some(found) => {
+                prefer(tx.conn(), &during, found, job).await?;
+                found
+            }
+            None => insert(tx.conn(), &during, job, now).await?,
+        };
+        tx.commit(&during).await?;
+        Ok(id)
+    }
+
+    /// Says what a round of the schedule found due: copies that are not in the queue yet are put into it, those that wait
+    /// keep their place's delay, and planned copies of volumes that `decided` names and that are not due any more are taken
+    /// out. A volume that is being copied gets none. Gives how many copies are new. One durable transaction.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn plan_copies(
+        &self,
+        due: &[NewJob],
+        decided: impl Fn(&VolumeId) -> bool + Send,
+    ) -> Result<u64, CatalogError> {
+        let during = self.during("putting what is due into the queue", "the catalog");
+        let now = self.clock().now();
+        let mut tx = self.write(&during).await?;
+        let rows = sqlx::query(
+            "SELECT id, volume, state, cause FROM jobs WHERE kind = 'copy' AND state IN ('queued', 'running')",
+        )
+        .fetch_all(tx.conn())
+        .await
+        .map_err(|error| during.sql(error))?;
+        let mut open = std::collections::HashMap::new();
+        for row in &rows {
+            let row = during.row(row);
+            let volume: Option<VolumeId> = row.opt_parsed("volume")?;
+            let planned = row.parsed::<Trigger>("cause")? == Trigger::Schedule;
+            let queued = row.parsed::<JobState>("state")? == JobState::Queued;
+            let Some(volume) = volume else { continue };
+            let entry = open.entry(volume).or_insert((None, false));
+            match (queued, planned) {
+                (true, true) => entry.0 = Some(row.signed("id")?),
+                _ => entry.1 = true,
+            }
+        }
+        let mut new = 0;
+        for job in due {
+            match job.volume.as_ref().and_then(|volume| open.remove(volume)) {
+                Some((Some(id), _)) => replan(tx.conn(), &during, id, job).await?,
+                Some((None, _)) => {}
+                None => {
+                    insert(tx.conn(), &during, job, now).await?;
+                    new += 1;
+                }
+            }
+        }
+        for (volume, (planned, _)) in open {
+            if let Some(id) = planned.filter(|_| decided(&volume)) {
+                sqlx::query("DELETE FROM jobs WHERE id = $1")
+                    .bind(id)
+                    .execute(tx.conn())
+                    .await
+                    .map_err(|error| during.sql(error))?;
+            }
+        }
+        tx.commit(&during).await?;
+        Ok(new)
+    }
+
+    /// Writes down how a job ended. False if it was no longer this process's. One durable transaction.
+    ///
+    /// # Errors
+    /// `Process`, `Json`, or `Database`.
+    pub async fn finish_job(&self, id: JobId, end: &JobEnd) -> Result<bool, CatalogError> {
+        let during = self.during("recording how a job ended", id);
+        let process = during.json("process", &Process::current()?)?;
+        let result = end.result.as_ref().map(|result| during.json("result", result)).transpose()?;
+        let mut tx = self.write(&during).await?;
+        let done = sqlx::query(
+            "UPDATE jobs SET state = $3, ended = $4, outcome = $5, error_code = $6, error_text = $7, result = $8, \
+             not_before = NULL WHERE id = $1 AND state = 'running' AND process = $2",
+        )
+        .bind(id.0)
+        .bind(process)
+        .bind(end.state.as_str())
+        .bind(stamp(self.clock().now()))
+        .bind(&end.outcome)
+        .bind(end.error.as_ref().map(|error| &error.code))
+        .bind(end.error.as_ref().map(|error| &error.text))
+        .bind(result)
+        .execute(tx.conn())
+        .await
+        .map_err(|error| during.sql(error))?;
+        tx.commit(&during).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Puts a job of this process back into the queue: with an error as one more failed try, not to be begun before
+    /// `not_before`; without one as if it had not begun. Where somebody wants it to end, it is cancelled. False if it was no
+    /// longer this process's. One durable transaction.
+    ///
+    /// # Errors
+    /// `Process`, or `Database`.
+    pub async fn put_job_back(
+        &self,
+        id: JobId,
+        error: Option<&LastError>,
+        not_before: Option<Timestamp>,
+    ) -> Result<bool, CatalogError> {
+        let during = self.during("putting a job back into the queue", id);
+        let process = during.json("process", &Process::current()?)?;
+        let mut tx = self.write(&during).await?;
+        let done = sqlx::query(
+            "UPDATE jobs SET state = CASE WHEN cancel_wanted THEN 'cancelled' ELSE 'queued' END, \
+             ended = CASE WHEN cancel_wanted THEN $7 ELSE NULL END, started = NULL, process = NULL, \
+             tries = tries + $3, not_before = $4, error_code = $5, error_text = $6 \
+             WHERE id = $1 AND state = 'running' AND process = $2",
+        )
+        .bind(id.0)
+        .bind(process)
+        .bind(i64::from(error.is_some()))
+        .bind(opt_stamp(not_before))
+        .bind(error.map(|error| &error.code))
+        .bind(error.map(|error| &error.text))
+        .bind(stamp(self.clock().now()))
+        .execute(tx.conn())
+        .await
+        .map_err(|error| during.sql(error))?;
+        tx.commit(&during).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Takes a job back: at once if it waits; one that runs is asked to end by the process that runs it. None if there is no
+    /// such job. One durable transaction.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn cancel_job(&self, id: JobId) -> Result<Option<Cancelled>, CatalogError> {
+        let during = self.during("cancelling a job", id);
+        let mut tx = self.write(&during).await?;
+        let row = sqlx::query("SELECT state FROM jobs WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(tx.conn())
+            .await
+            .map_err(|error| during.sql(error))?;
+        let Some(row) = row else { return Ok(None) };
+        let state: JobState = during.row(&row).parsed("state")?;
+        let (statement, done) = match state {
+            JobState::Queued => (
+                "UPDATE jobs SET state = 'cancelled', cancel_wanted = TRUE, ended = $2 WHERE id = $1",
+                Cancelled::AtOnce,
+            ),
+            JobState::Running => {
+                ("UPDATE jobs SET cancel_wanted = TRUE WHERE id = $1 AND $2 IS NOT NULL", Cancelled::Asked)
+            }
+            ended => return Ok(Some(Cancelled::Ended(ended))),
+        };
+        sqlx::query(statement)
+            .bind(id.0)
+            .bind(stamp(self.clock().now()))
+            .execute(tx.conn())
+            .await
+            .map_err(|error| during.sql(error))?;
+        tx.commit(&during).await?;
+        Ok(Some(done))
+    }
+
+    /// Forgets jobs that ended before `before`. Gives how many. One durable transaction.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn trim_jobs(&self, before: Timestamp) -> Result<u64, CatalogError> {
+        let during = self.during("forgetting old jobs", "the catalog");
+        let mut tx = self.write(&during).await?;
+        let done = sqlx::query("DELETE FROM jobs WHERE ended < $1").bind(stamp(before)).execute(tx.conn()).await;
+        let gone = done.map_err(|error| during.sql(error))?.rows_affected();
+        tx.commit(&during).await?;
+        Ok(gone)
+    }
+}
+
+/// The job in the queue that does what this one would.
+async fn find_equal(conn: &mut SqliteConnection, during: &During, job: &NewJob) -> Result<Option<JobId>, CatalogError> {
+    let (JobKind::Copy, Some(volume)) = (job.kind, &job.volume) else { return Ok(None) };
+    let row = sqlx::query("SELECT id FROM jobs WHERE kind = 'copy' AND state = 'queued' AND volume = $1 LIMIT 1")
+        .bind(volume.to_string())
+        .fetch_optional(conn)
+        .await
+        .map_err(|error| during.sql(error))?;
+    row.map(|row| Ok(JobId(during.row(&row).signed("id")?))).transpose()
+}
+
+/// What waits becomes what the more urgent one of the two asks for. What a person wants waits for no delay.
+async fn prefer(conn: &mut SqliteConnection, during: &During, found: JobId, job: &NewJob) -> Result<(), CatalogError> {
+    sqlx::query(
+        "UPDATE jobs SET detail = $3, cause = $4, actor = $5, priority = $2, \
+         not_before = CASE WHEN $2 >= $6 THEN NULL ELSE not_before END WHERE id = $1 AND priority <= $2",
+    )
+    .bind(found.0)
+    .bind(job.priority.0)
+    .bind(during.json("detail", &job.detail)?)
+    .bind(job.trigger.as_str())
+    .bind(&job.actor)
+    .bind(Priority::WANTED.0)
+    .execute(conn)
+    .await
+    .map_err(|error| during.sql(error))?;
+    Ok(())
+}
+
+/// A later round sees the volume again: at another place, longer unread.
+async fn replan(conn: &mut SqliteConnection, during: &During, id: i64, job: &NewJob) -> Result<(), CatalogError> {
+    sqlx::query("UPDATE jobs SET priority = $2, rank = $3, host = $4, datastore = $5, detail = $6 WHERE id = $1")
+        .bind(id)
+        .bind(job.priority.0)
+        .bind(rank(job))
+        .bind(&job.host)
+        .bind(&job.datastore)
+        .bind(during.json("detail", &job.detail)?)
+        .execute(conn)
+        .await
+        .map_err(|error| during.sql(error))?;
+    Ok(())
+}
+
+async fn insert(
+    conn: &mut SqliteConnection,
+    during: &During,
+    job: &NewJob,
+    now: Timestamp,
+) -> Result<JobId, CatalogError> {
+    let row = sqlx::query(
+        "INSERT INTO jobs (kind, volume, version, detail, cause, actor, priority, rank, host, datastore, state, tries, \
+         created, cancel_wanted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', 0, $11, FALSE) RETURNING id",
+    )
+    .bind(job.kind.as_str())
+    .bind(job.volume.as_ref().map(ToString::to_string))
+    .bind(job.version.as_ref().map(ToString::to_string))
+    .bind(during.json("detail", &job.detail)?)
+    .bind(job.trigger.as_str())
+    .bind(&job.actor)
+    .bind(job.priority.0)
+    .bind(rank(job))
+    .bind(&job.host)
+    .bind(&job.datastore)
+    .bind(stamp(now))
+    .fetch_one(conn)
+    .await
+    .map_err(|error| during.sql(error))?;
+    Ok(JobId(during.row(&row).signed("id")?))
+}
+
+/// Texts sort as times do; a volume that was never tried is first.
+fn rank(job: &NewJob) -> String {
+    opt_stamp(job.last_attempt).unwrap_or_default()
+}

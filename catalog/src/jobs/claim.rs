@@ -1,0 +1,190 @@
+//! Who works on which job: claiming within the caps, and taking over from processes that are no more.
+
+use jiff::Timestamp;
+use sqlx::QueryBuilder;
+
+use super::{Job, JobId, JobKind, read};
+use crate::convert::stamp;
+use crate::error::CatalogError;
+use crate::pool::{Catalog, Row};
+use crate::process::{Fate, Process};
+
+/// Which jobs may be begun now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// Of these kinds.
+    pub kinds: &'a [JobKind],
+    /// So many jobs of these kinds at once, in all processes together.
+    pub most: u32,
+    /// So many of them from one host.
+    pub per_host: u32,
+    /// So many of them from one datastore; none: no cap.
+    pub per_datastore: Option<u32>,
+    /// Whether jobs that the schedule brought may begin.
+    pub planned: bool,
+    /// Jobs that somebody put into the queue later than this do not begin yet: what is known of the sources is older.
+    pub known_at: Option<Timestamp>,
+}
+
+impl Catalog {
+    /// Claims the next job that may begin, for this process; none if none may. Caps count all that runs, whoever runs it; a
+    /// volume that a job works on is left to that. One durable transaction; without a job none is written.
+    ///
+    /// # Errors
+    /// `Process`, `Row`, or `Database`.
+    pub async fn claim_job(&self, claim: &Claim<'_>) -> Result<Option<Job>, CatalogError> {
+        let during = self.during("claiming a job", "the catalog");
+        let process = during.json("process", &Process::current()?)?;
+        let now = self.clock().now();
+        // Looking costs no write lock: mostly there is nothing to begin.
+        if query(claim, now).build().fetch_optional(self.pool()).await.map_err(|error| during.sql(error))?.is_none() {
+            return Ok(None);
+        }
+        let mut tx = self.write(&during).await?;
+        let found = query(claim, now).build().fetch_optional(tx.conn()).await.map_err(|error| during.sql(error))?;
+        let Some(found) = found else { return Ok(None) };
+        let id = during.row(&found).signed("id")?;
+        let row: Row = sqlx::query(
+            "UPDATE jobs SET state = 'running', started = $2, process = $3, error_code = NULL, error_text = NULL \
+             WHERE id = $1 RETURNING *",
+        )
+        .bind(id)
+        .bind(stamp(now))
+        .bind(process)
+        .fetch_one(tx.conn())
+        .await
+        .map_err(|error| during.sql(error))?;
+        let job = read::job(&during, &row)?;
+        tx.commit(&during).await?;
+        Ok(Some(job))
+    }
+
+    /// Queues every job again whose process is certainly no more, or is out of sight and holds no lease; one that somebody
+    /// wanted to end is cancelled. Gives their numbers. One durable transaction.
+    ///
+    /// # Errors
+    /// `Process`, `Row`, or `Database`.
+    pub async fn requeue_abandoned_jobs(&self) -> Result<Vec<JobId>, CatalogError> {
+        let during = self.during("taking jobs over", "the catalog");
+        let here = Process::current()?;
+        let select = "SELECT id, process FROM jobs WHERE state = 'running' ORDER BY id";
+        let rows = sqlx::query(select).fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.clock().now();
+        let mut leases = self.leases().await?;
+        leases.retain(|lease| !lease.released && now < lease.expires);
+        let mut abandoned = Vec::new();
+        for row in &rows {
+            let row = during.row(row);
+            let process: Option<Process> = row.opt_json("process")?;
+            let is_abandoned = match process {
+                None => true,
+                Some(process) => match process.fate(&here) {
+                    Fate::Dead | Fate::OtherBoot => true,
+                    Fate::Alive => false,
+                    // Of a process in another container nothing can be seen, but a service holds a lease and renews it.
+                    Fate::Unseen => !leases.iter().any(|lease| lease.process == process),
+                },
+            };
+            if is_abandoned {
+                abandoned.push((row.signed("id")?, row.opt_text("process")?));
+            }
+        }
+        if abandoned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.write(&during).await?;
+        let mut ids = Vec::new();
+        for (id, process) in abandoned {
+            let done = sqlx::query(
+                "UPDATE jobs SET state = CASE WHEN cancel_wanted THEN 'cancelled' ELSE 'queued' END, \
+                 ended = CASE WHEN cancel_wanted THEN $3 ELSE NULL END, started = NULL, process = NULL \
+                 WHERE id = $1 AND state = 'running' AND process IS $2",
+            )
+            .bind(id)
+            .bind(process)
+            .bind(stamp(now))
+            .execute(tx.conn())
+            .await
+            .map_err(|error| during.sql(error))?;
+            if done.rows_affected() == 1 {
+                ids.push(JobId(id));
+            }
+        }
+        tx.commit(&during).await?;
+        Ok(ids)
+    }
+
+    /// Ends every delay before the next try: what kept jobs from being done may have been put right. Gives how many there
+    /// were. One durable transaction.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn end_job_delays(&self) -> Result<u64, CatalogError> {
+        let during = self.during("ending the delays of jobs", "the catalog");
+        let mut tx = self.write(&during).await?;
+        let done = sqlx::query("UPDATE jobs SET not_before = NULL WHERE state = 'queued' AND not_before IS NOT NULL")
+            .execute(tx.conn())
+            .await
+            .map_err(|error| during.sql(error))?;
+        tx.commit(&during).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// The jobs of this process that somebody wants to end.
+    ///
+    /// # Errors
+    /// `Process`, or `Database`.
+    pub async fn jobs_to_cancel(&self) -> Result<Vec<JobId>, CatalogError> {
+        let during = self.during("looking for jobs to cancel", "the catalog");
+        let process = during.json("process", &Process::current()?)?;
+        let rows =
+            sqlx::query("SELECT id FROM jobs WHERE state = 'running' AND cancel_wanted AND process = $1 ORDER BY id")
+                .bind(process)
+                .fetch_all(self.pool())
+                .await
+                .map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| Ok(JobId(during.row(row).signed("id")?))).collect()
+    }
+}
+
+/// The next job's row.
+fn query(claim: &Claim<'_>, now: Timestamp) -> QueryBuilder<sqlx::Sqlite> {
+    let mut query = QueryBuilder::new(
+        "WITH busy AS (SELECT volume, host, datastore FROM jobs WHERE state = 'running' AND kind IN (",
+    );
+    kinds(&mut query, claim.kinds);
+    query.push(")) SELECT id FROM jobs WHERE state = 'queued' AND kind IN (");
+    kinds(&mut query, claim.kinds);
+    query.push(") AND (SELECT COUNT(*) FROM busy) < ").push_bind(i64::from(claim.most));
+    query.push(" AND (not_before IS NULL OR not_before <= ").push_bind(stamp(now)).push(")");
+    query.push(" AND (host IS NULL OR host NOT IN (SELECT host FROM busy WHERE host IS NOT NULL GROUP BY host HAVING COUNT(*) >= ");
+    query.push_bind(i64::from(claim.per_host)).push("))");
+    if let Some(most) = claim.per_datastore {
+        query.push(" AND (datastore IS NULL OR datastore NOT IN (SELECT datastore FROM busy WHERE datastore IS NOT NULL GROUP BY datastore HAVING COUNT(*) >= ");
+        query.push_bind(i64::from(most)).push("))");
+    }
+    query.push(" AND (volume IS NULL OR volume NOT IN (SELECT volume FROM busy WHERE volume IS NOT NULL))");
+    if claim.planned {
+        query.push(
+            " AND (cause <> 'schedule' OR (NOT EXISTS (SELECT 1 FROM pauses WHERE subject = '*') \
+             AND (volume IS NULL OR volume NOT IN (SELECT subject FROM pauses))))",
+        );
+    } else {
+        query.push(" AND cause <> 'schedule'");
+    }
+    if let Some(at) = claim.known_at {
+        query.push(" AND (cause = 'schedule' OR created <= ").push_bind(stamp(at)).push(")");
+    }
+    query.push(" ORDER BY priority DESC, rank, id LIMIT 1");
+    query
+}
+
+fn kinds(query: &mut QueryBuilder<sqlx::Sqlite>, kinds: &[JobKind]) {
+    let mut list = query.separated(", ");
+    for kind in kinds {
+        list.push_bind(kind.as_str());
+    }
+}

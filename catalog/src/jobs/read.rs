@@ -1,0 +1,124 @@
+//! Reading jobs.
+
+use std::collections::BTreeMap;
+
+use sqlx::QueryBuilder;
+use stackferry_volume::VolumeId;
+
+use super::{Job, JobId, JobKind, JobState, Priority};
+use crate::convert::During;
+use crate::error::CatalogError;
+use crate::pool::{Catalog, Row};
+use crate::volumes::LastError;
+
+/// Which jobs are listed. An empty list of states or kinds means all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// In one of these states.
+    pub states: Vec<JobState>,
+    /// Of one of these kinds.
+    pub kinds: Vec<JobKind>,
+    /// Of this volume.
+    pub volume: Option<VolumeId>,
+    /// Older than this one: the last of the page before.
+    pub before: Option<JobId>,
+}
+
+impl Catalog {
+    /// One job; none if there is none, or it was forgotten.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn job(&self, id: JobId) -> Result<Option<Job>, CatalogError> {
+        let during = self.during("reading a job", id);
+        let row = sqlx::query("SELECT * FROM jobs WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        row.map(|row| job(&during, &row)).transpose()
+    }
+
+    /// A page of jobs, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, CatalogError> {
+        let during = self.during("listing the jobs", "the catalog");
+        let mut query = QueryBuilder::<sqlx::Sqlite>::new("SELECT * FROM jobs WHERE TRUE");
+        if !filter.states.is_empty() {
+            query.push(" AND state IN (");
+            let mut list = query.separated(", ");
+            filter.states.iter().for_each(|state| {
+                list.push_bind(state.as_str());
+            });
+            query.push(")");
+        }
+        if !filter.kinds.is_empty() {
+            query.push(" AND kind IN (");
+            let mut list = query.separated(", ");
+            filter.kinds.iter().for_each(|kind| {
+                list.push_bind(kind.as_str());
+            });
+            query.push(")");
+        }
+        if let Some(volume) = &filter.volume {
+            query.push(" AND volume = ").push_bind(volume.to_string());
+        }
+        if let Some(before) = filter.before {
+            query.push(" AND id < ").push_bind(before.0);
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
+        let rows = query.build().fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| job(&during, row)).collect()
+    }
+
+    /// How many jobs there are in each state that has any.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn job_counts(&self) -> Result<BTreeMap<&'static str, u64>, CatalogError> {
+        let during = self.during("counting the jobs", "the catalog");
+        let rows = sqlx::query("SELECT state, COUNT(*) AS number FROM jobs GROUP BY state")
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        rows.iter()
+            .map(|row| {
+                let row = during.row(row);
+                Ok((row.parsed::<JobState>("state")?.as_str(), row.count("number")?))
+            })
+            .collect()
+    }
+}
+
+pub(super) fn job(during: &During, row: &Row) -> Result<Job, CatalogError> {
+    let row = during.row(row);
+    let error = match row.opt_text("error_code")? {
+        Some(code) => Some(LastError { code, text: row.opt_text("error_text")?.unwrap_or_default() }),
+        None => None,
+    };
+    Ok(Job {
+        id: JobId(row.signed("id")?),
+        kind: row.parsed("kind")?,
+        volume: row.opt_parsed("volume")?,
+        version: row.opt_parsed("version")?,
+        detail: row.json("detail")?,
+        trigger: row.parsed("cause")?,
+        actor: row.text("actor")?,
+        priority: Priority(row.signed("priority")?),
+        host: row.opt_text("host")?,
+        datastore: row.opt_text("datastore")?,
+        state: row.parsed("state")?,
+        not_before: row.opt_time("not_before")?,
+        tries: row.count("tries")?,
+        created: row.time("created")?,
+        started: row.opt_time("started")?,
+        ended: row.opt_time("ended")?,
+        process: row.opt_json("process")?,
+        cancel_wanted: row.flag("cancel_wanted")?,
+        outcome: row.opt_text("outcome")?,
+        error,
+        result: row.opt_json("result")?,
+    })
+}
