@@ -202,6 +202,23 @@ Needs `state_dir` and [serve] of the configuration only. It writes nothing to a 
     #[command(after_help = "\
 Versions, pins and marks of damage are taken from the vault. History, audit and credentials of the catalog stay.")]
     Rebuild,
+    /// Delete the versions that [retention] keeps no longer
+    #[command(after_help = "\
+Examples:
+  stackferry prune --dry-run                    what would go, and what it takes
+  stackferry prune appstack/Office --dry-run    each version of one volume, and which rule keeps it
+  stackferry prune
+
+The service does this by itself once an hour. The newest good version of each life of a volume,
+what is pinned and what is locked are never deleted. Exits 3 if some version could not be deleted.")]
+    Prune {
+        /// Which volume: an id, or a name, owner or GUID that fits one; all if left away
+        #[arg(value_parser = args::volume)]
+        volume: Option<String>,
+        /// Delete nothing, only tell
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Keep a version whatever retention says
     #[command(after_help = "\
 Examples:

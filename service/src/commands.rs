@@ -6,6 +6,7 @@ mod config;
 mod copy;
 mod discover;
 mod grant;
+mod prune;
 mod rebuild;
 mod restore;
 mod run;
@@ -103,6 +104,7 @@ async fn perform(context: &Context) -> Result<Exit, Problem> {
         Command::Grant { volume, file, life } => grant::run(context, volume, file.as_deref(), life.duration()).await,
         Command::Serve => serve::run(context).await,
         Command::Rebuild => rebuild::run(context).await,
+        Command::Prune { volume, dry_run } => prune::run(context, volume.as_deref(), *dry_run).await,
         Command::Pin { target, note } => volumes::pin(context, target, Some(note)).await,
         Command::Unpin { target } => volumes::pin(context, target, None).await,
         Command::Audit(what) => audit::run(context, what).await,

@@ -7,6 +7,7 @@
 mod admin;
 mod copy;
 mod grant;
+mod prune;
 mod table;
 mod verify;
 mod version;
@@ -19,6 +20,7 @@ use serde::Serialize;
 pub use admin::{AuditVerifyView, AuditView, BrokenRecord, CheckItem, CheckView, PathProblem, PinView, RebuildView};
 pub use copy::{CopyView, RunItem, RunOutcome, RunView};
 pub use grant::GrantView;
+pub use prune::{HeldItem, PruneItem, PruneView};
 pub use table::{Style, escape, size};
 pub use verify::{DamageView, RestoreView, VerifyView};
 pub use version::{VersionView, VersionsView};

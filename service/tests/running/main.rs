@@ -11,5 +11,6 @@ mod bench;
 mod endpoint;
 mod metrics;
 mod program;
+mod prune;
 mod reconcile;
 mod rounds;

@@ -1,0 +1,237 @@
+//! Deleting versions that retention keeps no longer: the plan, and the plan carried out, volume by volume.
+//!
+//! The plan is made from the catalog, and from pins, locks and marks of damage as the vault notes them. The vault has the
+//! last word: it refuses what is pinned, locked, read by somebody, or the last good version of its life.
+//!
+//! One version is deleted in this order, so that a crash at any point of it neither loses a row nor raises an alarm:
+//!  1. The catalog notes that it is being deleted.
+//!  2. The vault deletes it (see `stackferry_vault`'s own order).
+//!  3. The catalog forgets it; the audit record is written.
+//!
+//! A crash after 1 leaves a version as it was, after 2 a row whose version is gone: the note tells the next start that
+//! this is no loss.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::json;
+use stackferry_catalog::{AuditAction, CatalogError, LeaseGuard, VersionRow, VolumeRow, VolumeState};
+use stackferry_config::Keep;
+use stackferry_vault::{Vault, VaultError, VolumeRecord};
+use stackferry_volume::{VersionId, VolumeId};
+
+use super::retention::{self, Held, Why};
+use super::versions::named;
+use crate::app::{App, PROGRAM, blocking, config_kind};
+use crate::problem::Problem;
+
+/// What becomes of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is kept, and why.
+    Kept(Vec<Why>),
+    /// It goes: planned, but not done.
+    Doomed,
+    /// It is deleted.
+    Deleted,
+    /// It should go, but stays for now: why.
+    Stays(String),
+}
+
+/// A version with what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The version.
+    pub version: VersionId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What it takes in the vault, in bytes, as it was when it was made.
+    pub stored: u64,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What a prune came to, or would.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Every version that goes or should; of a volume that was asked for, those that are kept, too. By volume, newest
+    /// first.
+    pub versions: Vec<Judged>,
+    /// How many are kept.
+    pub kept: u64,
+    /// Volumes of which nothing is deleted for now, and why; none where all are meant.
+    pub held: Vec<(Option<VolumeId>, String)>,
+}
+
+impl Pruned {
+    /// How many have this fate, and what they take.
+    #[must_use]
+    pub fn count(&self, fate: &Fate) -> (u64, u64) {
+        let same = self.versions.iter().filter(|one| one.fate == *fate);
+        same.fold((0, 0), |(number, bytes), one| (number + 1, bytes + one.stored))
+    }
+}
+
+/// Whose versions, and whether they are deleted or only told.
+#[derive(Debug, Clone, Copy)]
+pub struct What<'a> {
+    /// One volume; all if none.
+    pub volume: Option<&'a VolumeId>,
+    /// Nothing is deleted.
+    pub dry_run: bool,
+    /// Who wants it, for the audit.
+    pub actor: &'a str,
+}
+
+/// Makes the plan and, unless it is a dry run, carries it out. Without retention in the configuration nothing is deleted.
+///
+/// # Errors
+/// `busy` while another process prunes; `interrupted`; the catalog's. What the vault refuses of one version is told with
+/// that version.
+pub async fn prune(app: &App, what: What<'_>) -> Result<Pruned, Problem> {
+    let vault = app.vault().await?;
+    let lease = match what.dry_run {
+        true => None,
+        false => Some(app.catalog().hold_lease("prune", PROGRAM, Duration::ZERO).await?),
+    };
+    let result = under_lease(app, &vault, what, lease.as_ref()).await;
+    if let Some(Err(error)) = match lease {
+        Some(lease) => Some(lease.release().await),
+        None => None,
+    } {
+        tracing::warn!(error = %stackferry_transfer::describe(&error), "the lease of pruning could not be given back");
+    }
+    result
+}
+
+async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&LeaseGuard>) -> Result<Pruned, Problem> {
+    let mut pruned = Pruned::default();
+    let volumes = match what.volume {
+        Some(id) => app.catalog().volume(id).await?.into_iter().collect(),
+        None => app.catalog().volumes().await?,
+    };
+    for volume in volumes {
+        if app.cancel().is_cancelled() {
+            return Err(Problem::interrupted("pruning"));
+        }
+        let Some(keep) = app.config().retention.of(config_kind(volume.id.kind())) else {
+            pruned.kept += volume.versions;
+            continue;
+        };
+        if let Some(why) = held(&volume) {
+            pruned.kept += volume.versions;
+            pruned.held.push((Some(volume.id), why));
+            continue;
+        }
+        let judged = plan(app, vault, &volume.id, keep).await?;
+        for mut one in judged {
+            match &one.fate {
+                Fate::Kept(_) => {
+                    pruned.kept += 1;
+                    if what.volume.is_none() {
+                        continue;
+                    }
+                }
+                Fate::Doomed if !what.dry_run && !lease.is_some_and(LeaseGuard::is_lost) => {
+                    one.fate = delete(app, vault, &one, what.actor).await?;
+                }
+                _ => {}
+            }
+            pruned.versions.push(one);
+        }
+    }
+    Ok(pruned)
+}
+
+/// Why nothing of a volume is deleted for now.
+fn held(volume: &VolumeRow) -> Option<String> {
+    // What was good before an incident is what somebody will want.
+    (volume.state == VolumeState::Incident)
+        .then(|| "an incident stands: look at it, then let the volume be copied in order again".to_owned())
+}
+
+async fn plan(app: &App, vault: &Vault, volume: &VolumeId, keep: Keep) -> Result<Vec<Judged>, Problem> {
+    let rows = app.catalog().versions(volume).await?;
+    let (reading, id) = (vault.clone(), volume.clone());
+    let record = match blocking(move || reading.volume(&id)).await? {
+        Ok(record) => record,
+        // Nothing is concluded from what can't be read.
+        Err(error) => {
+            let why = format!("its volume.json can't be read: {}", stackferry_transfer::describe(&error));
+            let stays = |row: VersionRow| judged(row, Fate::Kept(Vec::new()));
+            tracing::error!(%volume, why, "nothing of it is deleted");
+            return Ok(rows.into_iter().map(stays).collect());
+        }
+    };
+    let versions: Vec<Held> = rows.iter().map(|row| as_held(row, &record)).collect();
+    let zone: TimeZone = app.local_time().time_zone().clone();
+    let mut kept: BTreeMap<_, _> = retention::decide(&versions, keep, app.local_time().timestamp(), &zone);
+    let fate = |row: &VersionRow, kept: &mut retention::Kept| match kept.remove(&row.version) {
+        Some(why) => Fate::Kept(why.into_iter().collect()),
+        None => Fate::Doomed,
+    };
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let fate = fate(&row, &mut kept);
+            judged(row, fate)
+        })
+        .collect())
+}
+
+fn judged(row: VersionRow, fate: Fate) -> Judged {
+    Judged { volume: row.volume, version: row.version, created: row.created, stored: row.stored, fate }
+}
+
+fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
+    Held {
+        version: row.version.clone(),
+        generation: row.generation,
+        created: row.created,
+        good: row.verified && row.damaged.is_none() && !record.damaged.contains_key(&row.version),
+        pinned: row.pinned || record.pins.contains_key(&row.version),
+        locked_until: record.locks.get(&row.version).copied(),
+    }
+}
+
+async fn delete(app: &App, vault: &Vault, one: &Judged, actor: &str) -> Result<Fate, Problem> {
+    let (catalog, now) = (app.catalog(), app.local_time().timestamp());
+    tolerate(catalog.set_deleting(&one.volume, &one.version, Some(Timestamp::now())).await)?;
+    let done = {
+        let (vault, volume, version) = (vault.clone(), one.volume.clone(), one.version.clone());
+        blocking(move || vault.delete(&volume, &version, now)).await?
+    };
+    let name = named(&one.volume, &one.version);
+    match done {
+        Ok(()) => {}
+        // Somebody was faster, or it was lost: the row is an alarm then, and no deletion of ours.
+        Err(error @ (VaultError::NoVersion { .. } | VaultError::NoVolume { .. })) => {
+            tolerate(catalog.set_deleting(&one.volume, &one.version, None).await)?;
+            return Ok(Fate::Stays(error.to_string()));
+        }
+        Err(error) => {
+            tolerate(catalog.set_deleting(&one.volume, &one.version, None).await)?;
+            let why = stackferry_transfer::describe(&error);
+            if !error.is_busy() && !error.is_protected() {
+                tracing::error!(version = name, why, "a version could not be deleted");
+            }
+            return Ok(Fate::Stays(why));
+        }
+    }
+    tolerate(catalog.remove_version(&one.volume, &one.version).await)?;
+    let detail = json!({ "created": one.created, "stored": one.stored, "why": "retention" });
+    catalog.audit(AuditAction::VersionDeleted, actor, &name, &detail).await?;
+    Ok(Fate::Deleted)
+}
+
+/// A row that is not there needs no note.
+fn tolerate(result: Result<(), CatalogError>) -> Result<(), Problem> {
+    match result {
+        Err(CatalogError::NoSuchVersion { .. }) => Ok(()),
+        other => Ok(other?),
+    }
+}

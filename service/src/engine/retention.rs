@@ -1,0 +1,149 @@
+//! Which versions are kept: a pure function of what is known of a volume's versions. It deletes nothing.
+//!
+//! The rules, each of which keeps:
+//! - `last`, `daily`, `weekly`, `monthly`, `yearly`: the newest version of each of the last so many days (weeks, …) that
+//!   have one. Damaged versions take no place of a good one; they are kept as long as they would be if they were good,
+//!   since most of their blocks are, and a verification may have erred.
+//! - The newest good version of each life of the volume, and the newest one of a life that has no good one.
+//! - What is pinned, until it is unpinned; what is locked, until its time.
+//!
+//! Days are those of the machine's zone. Nothing but locks depends on what time it is now: the rules count days that have
+//! a version, so a volume that is copied no more keeps its versions, and a clock that jumps deletes nothing by them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use stackferry_config::Keep;
+use stackferry_volume::{Generation, VersionId};
+
+/// A version, as far as retention asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its id; its number says which is newer.
+    pub version: VersionId,
+    /// The life of the volume that it is of.
+    pub generation: Generation,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether it can be relied on.
+    pub good: bool,
+    /// Whether somebody wants it kept.
+    pub pinned: bool,
+    /// Until when it may not be deleted.
+    pub locked_until: Option<Timestamp>,
+}
+
+/// Why a version is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// One of the newest.
+    Last,
+    /// The newest of its day.
+    Daily,
+    /// The newest of its week.
+    Weekly,
+    /// The newest of its month.
+    Monthly,
+    /// The newest of its year.
+    Yearly,
+    /// Somebody wants it kept.
+    Pinned,
+    /// Its time is not over.
+    Locked(Timestamp),
+    /// The newest of its life that can be relied on, or the newest at all where none can.
+    Newest,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Last => f.write_str("last"),
+            Why::Daily => f.write_str("daily"),
+            Why::Weekly => f.write_str("weekly"),
+            Why::Monthly => f.write_str("monthly"),
+            Why::Yearly => f.write_str("yearly"),
+            Why::Pinned => f.write_str("pinned"),
+            Why::Locked(until) => write!(f, "locked until {until:.0}"),
+            Why::Newest => f.write_str("newest good one of its life"),
+        }
+    }
+}
+
+/// Why each version is kept, by id. One that is not in it is kept by nothing.
+pub type Kept = BTreeMap<VersionId, BTreeSet<Why>>;
+
+/// Decides about all versions of one volume.
+#[must_use]
+pub fn decide(versions: &[Held], keep: Keep, now: Timestamp, zone: &TimeZone) -> Kept {
+    let mut newest_first: Vec<&Held> = versions.iter().collect();
+    newest_first.sort_by(|one, other| other.version.seq().cmp(&one.version.seq()));
+    let mut kept = Kept::new();
+    let mut add = |held: &Held, why: Why| {
+        kept.entry(held.version.clone()).or_default().insert(why);
+    };
+    // Those that count, and then all as if they did.
+    let good: Vec<&Held> = newest_first.iter().copied().filter(|held| held.good).collect();
+    for list in [&good, &newest_first] {
+        for (why, most) in [
+            (Why::Last, keep.last),
+            (Why::Daily, keep.daily),
+            (Why::Weekly, keep.weekly),
+            (Why::Monthly, keep.monthly),
+            (Why::Yearly, keep.yearly),
+        ] {
+            by_rule(list, why, most, zone).into_iter().for_each(|held| add(held, why));
+        }
+        let mut seen = BTreeSet::new();
+        for held in list.iter().filter(|held| held.good || !good.iter().any(|one| one.generation == held.generation)) {
+            if seen.insert(held.generation) {
+                add(held, Why::Newest);
+            }
+        }
+    }
+    for held in newest_first {
+        if held.pinned {
+            add(held, Why::Pinned);
+        }
+        if let Some(until) = held.locked_until.filter(|until| *until > now) {
+            add(held, Why::Locked(until));
+        }
+    }
+    kept
+}
+
+/// The first version of each of the first `most` spans of a list with the newest first.
+fn by_rule<'h>(list: &[&'h Held], why: Why, most: u32, zone: &TimeZone) -> Vec<&'h Held> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut spans = BTreeSet::new();
+    let mut kept = Vec::new();
+    for held in list {
+        if kept.len() >= most {
+            break;
+        }
+        if span(held, why, zone).is_none_or(|span| spans.insert(span)) {
+            kept.push(*held);
+        }
+    }
+    kept
+}
+
+/// The span of time that a version falls into; none where each version is one of its own.
+fn span(held: &Held, why: Why, zone: &TimeZone) -> Option<(i16, i16)> {
+    let day: Date = held.created.to_zoned(zone.clone()).date();
+    match why {
+        Why::Daily => Some((day.year(), day.day_of_year())),
+        Why::Weekly => {
+            let week = day.iso_week_date();
+            Some((week.year(), i16::from(week.week())))
+        }
+        Why::Monthly => Some((day.year(), i16::from(day.month()))),
+        Why::Yearly => Some((day.year(), 0)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Retention carried out on a real vault and its catalog.
+
+use std::time::Duration;
+
+use stackferry_catalog::{AuditAction, Clock, Trigger, VersionRow};
+use stackferry_service::app::App;
+use stackferry_service::daemon::{Reconciled, reconcile};
+use stackferry_service::engine::copy::{Wanted, copy};
+use stackferry_service::engine::prune::{Fate, Pruned, What, prune};
+use stackferry_service::engine::{inventory, versions};
+use stackferry_service::progress::Reporter;
+use stackferry_volume::VolumeId;
+use stackferry_volume::io::Cancel;
+
+use crate::bench::Bench;
+
+async fn open(bench: &Bench, more: &str) -> App {
+    App::open_with(bench.config(0, more), Cancel::default(), Clock::system()).await.unwrap()
+}
+
+/// Makes so many versions, oldest first.
+async fn copies(app: &App, volume: &VolumeId, number: usize) -> Vec<VersionRow> {
+    for _ in 0..number {
+        let round = inventory::look(app).await.unwrap();
+        let found = round.inventory.volumes.into_iter().find(|one| one.id == *volume).unwrap();
+        let task = Reporter::quiet().start("copying", "it", 0);
+        let (trigger, wait) = (Trigger::Command, Duration::ZERO);
+        copy(app, &found, Wanted { if_changed: false, trigger, wait, progress: task.progress() }).await.unwrap();
+    }
+    let mut rows = app.catalog().versions(volume).await.unwrap();
+    rows.reverse();
+    rows
+}
+
+async fn run(app: &App, dry_run: bool) -> Pruned {
+    prune(app, What { volume: None, dry_run, actor: "test" }).await.unwrap()
+}
+
+async fn numbers(app: &App, volume: &VolumeId) -> Vec<u64> {
+    let rows = app.catalog().versions(volume).await.unwrap();
+    let known: Vec<u64> = rows.iter().rev().map(|row| row.version.seq()).collect();
+    let there: Vec<u64> = versions::list(app, volume).await.unwrap().iter().map(|entry| entry.id.seq()).collect();
+    assert_eq!(known, there, "catalog and vault agree");
+    known
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plan_is_told_and_then_carried_out() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "[retention]\nlast = 2\n").await;
+    let rows = copies(&app, &office, 5).await;
+    app.vault().await.unwrap().pin(&office, &rows[0].version, "", rows[0].created).unwrap();
+
+    let plan = run(&app, true).await;
+    assert_eq!((plan.kept, plan.count(&Fate::Doomed).0), (3, 2));
+    assert_eq!(numbers(&app, &office).await, [1, 2, 3, 4, 5], "a dry run deletes nothing");
+
+    let done = run(&app, false).await;
+    assert_eq!(done.count(&Fate::Deleted), (2, rows[1].stored + rows[2].stored));
+    assert_eq!(numbers(&app, &office).await, [1, 4, 5]);
+    let records = app.catalog().last_audit_records(2).await.unwrap();
+    assert!(records.iter().all(|record| record.action.as_str() == AuditAction::VersionDeleted.as_str()), "{records:?}");
+    assert_eq!(records[1].subject, format!("{office}@{}", rows[2].version));
+    assert!(std::fs::read_dir(bench.dir.path().join("vault/trash")).unwrap().next().is_none());
+    assert_eq!(run(&app, false).await.versions, []);
+
+    // What is asked for is told in full, with the rules.
+    let what = What { volume: Some(&office), dry_run: true, actor: "test" };
+    let told = prune(&app, what).await.unwrap().versions;
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|one| matches!(&one.fate, Fate::Kept(why) if !why.is_empty())), "{told:?}");
+    // What remains is not due for that.
+    let round = stackferry_service::engine::round::run(&app, Trigger::Schedule, &Reporter::quiet()).await.unwrap();
+    assert_eq!(round.count(stackferry_service::engine::round::RoundOutcome::Unchanged), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vault_has_the_last_word() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "[retention]\nlast = 1\n").await;
+    let rows = copies(&app, &office, 4).await;
+    let vault = app.vault().await.unwrap();
+    let until = rows[0].created + Duration::from_secs(3600);
+    vault.lock_until(&office, &rows[0].version, until).unwrap();
+    let reading = vault.version(&office, &rows[1].version).unwrap();
+    // A mark that the catalog does not know of yet: the version before is the last good one then.
+    vault.mark_damaged(&office, &rows[3].version, "a bit fell over", rows[3].created).unwrap();
+
+    let done = run(&app, false).await;
+    let [stays] = &done.versions[..] else { panic!("{done:?}") };
+    assert_eq!(stays.version, rows[1].version);
+    assert!(matches!(&stays.fate, Fate::Stays(why) if why.contains("being read")), "{stays:?}");
+    drop(reading);
+    assert_eq!(run(&app, false).await.count(&Fate::Deleted).0, 1);
+    assert_eq!(numbers(&app, &office).await, [1, 3, 4], "locked, last good, newest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_keeps_everything() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "[retention]\nlast = 1\n").await;
+    copies(&app, &office, 3).await;
+    app.catalog().mark_incident(&office, "it changed by no one's order", "look at it").await.unwrap();
+    let done = run(&app, false).await;
+    assert_eq!((done.kept, done.held.len(), done.versions.len()), (3, 1, 0));
+    assert_eq!(numbers(&app, &office).await, [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_cut_short_is_no_loss() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "[retention]\nlast = 1\n").await;
+    let rows = copies(&app, &office, 3).await;
+    let vault = app.vault().await.unwrap();
+    // As a crash leaves it after the vault's part, and before it.
+    let now = app.local_time().timestamp();
+    for row in &rows[..2] {
+        app.catalog().set_deleting(&office, &row.version, Some(now)).await.unwrap();
+    }
+    vault.delete(&office, &rows[0].version, now).unwrap();
+    assert_eq!(reconcile(&app, &vault).await.unwrap(), Reconciled::default(), "nothing is missing");
+    assert_eq!(numbers(&app, &office).await, [2, 3]);
+    assert_eq!(run(&app, false).await.count(&Fate::Deleted).0, 1);
+    assert_eq!(numbers(&app, &office).await, [3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_do_not_prune_at_once() {
+    let bench = Bench::new();
+    let app = open(&bench, "[retention]\nlast = 1\n").await;
+    let lease = app.catalog().hold_lease("prune", "another", Duration::ZERO).await.unwrap();
+    let what = What { volume: None, dry_run: false, actor: "test" };
+    let problem = prune(&app, what).await.unwrap_err();
+    assert_eq!(problem.code, stackferry_service::problem::Code::Busy);
+    assert!(prune(&app, What { dry_run: true, ..what }).await.is_ok(), "a plan harms nobody");
+    lease.release().await.unwrap();
+    prune(&app, what).await.unwrap();
+}
