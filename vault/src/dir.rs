@@ -70,6 +70,11 @@ impl Dir {
         }
     }
 
+    /// A folder that is open already; `path` is what it is called in messages.
+    pub(crate) fn of(fd: OwnedFd, path: &Path) -> Self {
+        Self { fd, path: path.to_owned() }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -57,26 +58,55 @@ impl Version {
         progress: &mut dyn FnMut(u64),
         cancel: &Cancel,
     ) -> Result<RestoreReport, VaultError> {
-        let mut files = Vec::new();
-        for record in &self.manifest().files {
-            let source = self.source(record)?.map_err(|damage| self.damaged(damage))?;
-            files.push(Opened { record, source });
-        }
+        let files = self.opened()?;
         std::fs::create_dir_all(to).map_err(|error| VaultError::system("make", to, error))?;
         let target = Dir::at(to)?.ok_or_else(|| VaultError::system("open", to, rustix::io::Errno::NOENT))?;
-        for opened in &files {
-            refuse_existing(&target, &opened.record.name, overwrite)?;
+        self.restore_to(&target, &files, overwrite, progress, cancel)
+    }
+
+    /// The same into a folder that is open already, and that is called `to` in messages. Nothing is overwritten.
+    ///
+    /// # Errors
+    /// As [`Version::restore`].
+    pub fn restore_into(
+        &self,
+        folder: OwnedFd,
+        to: &Path,
+        progress: &mut dyn FnMut(u64),
+        cancel: &Cancel,
+    ) -> Result<RestoreReport, VaultError> {
+        self.restore_to(&Dir::of(folder, to), &self.opened()?, false, progress, cancel)
+    }
+
+    fn opened(&self) -> Result<Vec<Opened<'_>>, VaultError> {
+        let opened = self.manifest().files.iter().map(|record| {
+            let source = self.source(record)?.map_err(|damage| self.damaged(damage))?;
+            Ok(Opened { record, source })
+        });
+        opened.collect()
+    }
+
+    fn restore_to(
+        &self,
+        target: &Dir,
+        files: &[Opened<'_>],
+        overwrite: bool,
+        progress: &mut dyn FnMut(u64),
+        cancel: &Cancel,
+    ) -> Result<RestoreReport, VaultError> {
+        for opened in files {
+            refuse_existing(target, &opened.record.name, overwrite)?;
         }
         let mut needed = 0u64;
-        for opened in &files {
+        for opened in files {
             let stamp = opened.source.stamp().map_err(|error| VaultError::system("look at", self.dir.path(), error))?;
             needed = needed.saturating_add(stamp.1);
         }
-        let free = space_of(&target)?.free;
+        let free = space_of(target)?.free;
         if needed > free {
-            return Err(VaultError::NoSpace { path: to.to_owned(), needed, free, reserve: 0 });
+            return Err(VaultError::NoSpace { path: target.path().to_owned(), needed, free, reserve: 0 });
         }
-        let temporary = Temporary::make(&target, &files)?;
+        let temporary = Temporary::make(target, files)?;
         let stored = AtomicU64::new(0);
         let write = |at: usize, block: stackferry_volume::BlockIndex, bytes: &[u8]| {
             let Some((name, file)) = temporary.files.get(at) else { return Ok(()) };
@@ -86,7 +116,7 @@ impl Version {
             Ok(())
         };
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(MAX_THREADS);
-        let damage = walk("restoring", &files, threads, cancel, progress, true, &write)?;
+        let damage = walk("restoring", files, threads, cancel, progress, true, &write)?;
         if let Some(damage) = damage.into_iter().next() {
             return Err(self.damaged(damage));
         }
@@ -99,7 +129,7 @@ impl Version {
         if cancel.is_cancelled() {
             return Err(VaultError::Cancelled { op: "restoring" });
         }
-        temporary.finish(&files, overwrite)?;
+        temporary.finish(files, overwrite)?;
         let bytes = files.iter().map(|opened| opened.source.bytes()).sum();
         Ok(RestoreReport { files: files.len(), bytes, stored: stored.into_inner() })
     }

@@ -3,6 +3,8 @@
 //! A datastore is hostile input: every path is opened below the datastore's folder without following a symbolic link
 //! (`openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, Linux 5.6), and only regular files are read.
 
+mod placing;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -21,6 +23,8 @@ use rustix::io::Errno;
 use crate::block::{STORE_ZERO_BYTES, is_zero};
 use crate::io::{Entry, EntryKind, Folder, FolderError, HoleMapSource, MAX_SMALL_READ, Source};
 use crate::name::FileName;
+
+pub use placing::{NewFile, RESTORE_PREFIX};
 
 /// The most entries that a folder may have to be listed: App Volumes' documented scale is some thousand volumes, with
 /// up to five files each.

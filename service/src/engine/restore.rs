@@ -2,21 +2,26 @@
 //!
 //! Nothing on a datastore is ever overwritten.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stackferry_catalog::{AuditAction, Trigger};
-use stackferry_config::Route;
+use stackferry_config::{Datastore, Route};
 use stackferry_transfer::Progress;
 use stackferry_vault::RestoreReport;
+use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::versions::{list, named};
 use super::{find, steps};
 use crate::app::{App, blocking};
 use crate::problem::{Code, Problem};
+
+/// What to do where a datastore has something of that name.
+const BESIDE: &str = "nothing on a datastore is overwritten: restore beside it, under a folder of its own, and exchange the files by hand";
 
 /// What putting a version back did.
 #[derive(Debug)]
@@ -36,22 +41,35 @@ pub struct Restored {
 }
 
 /// Where a version is put back to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
-    /// The folder here.
-    pub folder: PathBuf,
-    /// The datastore that it belongs to, where one was named.
-    pub datastore: Option<String>,
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// A folder of this machine: an absolute path.
+    Folder(PathBuf),
+    /// A folder of a datastore, relative to it.
+    Datastore {
+        /// The datastore, as it is configured.
+        datastore: Box<Datastore>,
+        /// The folder: plain, not empty.
+        folder: String,
+    },
 }
 
-/// The folder that `--to` means: one of this machine, or, as `datastore:NAME/FOLDER`, one of a datastore that is mounted
-/// here.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Datastore { datastore, folder } => write!(f, "[{}] {folder}", datastore.name),
+        }
+    }
+}
+
+/// What `--to` means: a folder of this machine, or, as `datastore:NAME/FOLDER`, one of a datastore.
 ///
 /// # Errors
-/// The working folder is gone; there is no such datastore; it is not one that is written to from here: what to do by hand.
+/// The working folder is gone; there is no such datastore; it is not one that can be written to: what to do by hand.
 pub fn destination(app: &App, to: &Path, overwrite: bool) -> Result<Destination, Problem> {
     let Some(named) = to.to_str().and_then(|text| text.strip_prefix("datastore:")) else {
-        return Ok(Destination { folder: absolute(to)?, datastore: None });
+        return Ok(Destination::Folder(absolute(to)?));
     };
     let (name, folder) = named.split_once('/').unwrap_or((named, ""));
     let wrong = |text: String| Problem::new(Code::Usage, text).subject(named);
@@ -63,33 +81,50 @@ pub fn destination(app: &App, to: &Path, overwrite: bool) -> Result<Destination,
         return Err(wrong(format!("several sites have a datastore {name}")).hint("name the folder where it is mounted"));
     }
     if overwrite {
-        return Err(wrong("nothing on a datastore is overwritten".to_owned())
-            .hint("restore beside it, under a folder of its own; exchange the files by hand"));
+        return Err(wrong("nothing on a datastore is overwritten".to_owned()).hint(BESIDE));
     }
-    let parts = Path::new(folder).components();
-    if folder.is_empty() || !parts.into_iter().all(|part| matches!(part, std::path::Component::Normal(_))) {
+    let folder = folder.trim_end_matches('/');
+    if folder.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(wrong(format!("`{folder}` is no folder of a datastore"))
             .hint("write it as datastore:NAME/FOLDER, as datastore:nfs01/restored"));
     }
     match &datastore.route {
-        Route::Local(local) => Ok(Destination { folder: local.path.join(folder), datastore: Some(name.to_owned()) }),
-        other => Err(Problem::new(Code::Refused, format!("{name} is reached by route `{}`, which only reads", other.kind()))
-            .subject(name)
-            .hint(format!(
-                "restore with --to DIR, then put the files into [{name}] {folder} by the datastore browser, or by scp or cp on \
-                 a machine that mounts it; `restore` tells what follows in App Volumes"
-            ))),
+        Route::Local(_) => {
+            Ok(Destination::Datastore { datastore: Box::new(datastore.clone()), folder: folder.to_owned() })
+        }
+        _ => Err(only_reads(datastore, folder)),
     }
 }
 
-/// Puts a version back into a folder: the one that is named, else the newest that can be relied on.
+/// A datastore that nothing is written to.
+fn only_reads(datastore: &Datastore, folder: &str) -> Problem {
+    let name = &datastore.name;
+    Problem::new(Code::Refused, format!("{name} is reached by route `{}`, which only reads", datastore.route.kind()))
+        .subject(name)
+        .hint(format!(
+            "restore with --to DIR, then put the files into [{name}] {folder} by the datastore browser, or by scp or cp on \
+             a machine that mounts it; `restore` tells what follows in App Volumes"
+        ))
+}
+
+/// A problem of a restore onto a datastore, where the advice for folders does not help.
+fn on_a_datastore(error: impl Into<Problem>) -> Problem {
+    let problem = error.into();
+    match problem.code {
+        Code::Exists => problem.hint(BESIDE),
+        Code::NoSpace => problem.hint("make room on the datastore, or name another one"),
+        _ => problem,
+    }
+}
+
+/// Puts a version back: the one that is named, else the newest that can be relied on.
 ///
 /// # Errors
 /// `no_such_version`, `exists`, `damaged`, `no_space`, `interrupted`; the vault's.
 pub async fn restore(
     app: &App,
     text: &str,
-    to: &Path,
+    to: &Destination,
     overwrite: bool,
     progress: Arc<dyn Progress>,
 ) -> Result<Restored, Problem> {
@@ -107,7 +142,7 @@ pub async fn restore(
         }
     };
     let (files, report, next_steps) = {
-        let (volume, version, to, cancel) = (volume.clone(), version.clone(), to.to_path_buf(), app.cancel().clone());
+        let (volume, version, to, cancel) = (volume.clone(), version.clone(), to.clone(), app.cancel().clone());
         blocking(move || {
             let opened = vault.version(&volume, &version)?;
             let mut before = 0;
@@ -115,15 +150,23 @@ pub async fn restore(
                 progress.done(done.saturating_sub(before));
                 before = done;
             };
-            let report = opened.restore(&to, overwrite, &mut tell, &cancel)?;
+            let report = match &to {
+                Destination::Folder(path) => opened.restore(path, overwrite, &mut tell, &cancel)?,
+                Destination::Datastore { datastore, folder } => {
+                    let Route::Local(local) = &datastore.route else { return Err(only_reads(datastore, folder)) };
+                    let root = LocalFolder::open(&local.path)?;
+                    let below = root.make_folder(folder)?;
+                    opened.restore_into(below, &local.path.join(folder), &mut tell, &cancel).map_err(on_a_datastore)?
+                }
+            };
             let files = opened.manifest().files.iter().map(|file| file.name.to_string()).collect::<Vec<_>>();
             let next_steps = steps::after_restore(opened.manifest());
-            Ok::<_, stackferry_vault::VaultError>((files, report, next_steps))
+            Ok::<_, Problem>((files, report, next_steps))
         })
         .await??
     };
     let name = named(&volume, &version);
-    let detail = json!({ "to": to.display().to_string(), "bytes": report.bytes });
+    let detail = json!({ "to": to.to_string(), "bytes": report.bytes });
     app.catalog().audit(AuditAction::Restored, &Trigger::Command.to_string(), &name, &detail).await?;
     Ok(Restored { volume, version, files, report, took: began.elapsed(), next_steps })
 }

@@ -1,6 +1,5 @@
 //! Checking and putting back: what `verify` and `restore` print.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -93,7 +92,7 @@ pub struct RestoreView {
     pub volume: VolumeId,
     /// The version.
     pub version: VersionId,
-    /// The folder that it was put into; bytes that are no UTF-8 are replaced.
+    /// The folder that it was put into, or `[datastore] folder`; bytes that are no UTF-8 are replaced.
     pub to: String,
     /// The names of its files there.
     pub files: Vec<String>,
@@ -113,7 +112,7 @@ impl RestoreView {
     pub fn new(
         volume: &VolumeId,
         version: &VersionId,
-        to: &Path,
+        to: String,
         files: Vec<String>,
         report: &RestoreReport,
         took: Duration,
@@ -121,7 +120,7 @@ impl RestoreView {
         Self {
             volume: volume.clone(),
             version: version.clone(),
-            to: to.display().to_string(),
+            to,
             files,
             bytes: report.bytes,
             stored: report.stored,

@@ -243,7 +243,7 @@ fn restore() {
     let report = RestoreReport { files: 2, bytes: (20 << 30) + 512, stored: 9 << 30 };
     let files = vec!["Office.vmdk".to_owned(), "Office-flat.vmdk".to_owned()];
     let took = Duration::from_millis(31_500);
-    let to = std::path::Path::new("/srv/restore");
+    let to = "/srv/restore".to_owned();
     let text = shown(&RestoreView::new(&office(), &version(), to, files, &report, took));
     insta::assert_snapshot!(text);
 }
