@@ -71,6 +71,12 @@ words! {
         Paused = "paused",
         /// Copying goes on.
         Resumed = "resumed",
+        /// The service works by another configuration.
+        ConfigReloaded = "config_reloaded",
+        /// The clock jumped, and nothing is deleted until somebody confirms it.
+        PruneFrozen = "prune_frozen",
+        /// A person looked at the clock: what retention no longer keeps is deleted again.
+        ClockConfirmed = "clock_confirmed",
         /// The catalog was made anew from the vault.
         CatalogRebuilt = "catalog_rebuilt",
         /// A vault was made or adopted.

@@ -220,8 +220,8 @@ pub enum Cancelled {
 }
 
 impl Catalog {
-    /// Puts a job into the queue. A copy of a volume that waits already is found and not doubled: it becomes what the more
-    /// urgent of the two asks for. One durable transaction.
+    /// Puts a job into the queue. A copy of a volume that waits already is found and not doubled: one that somebody waits for
+    /// is the same job, a planned one is replaced by what somebody wants. One durable transaction.
     ///
     /// # Errors
     /// `Database`.
@@ -229,10 +229,19 @@ impl Catalog {
         let during = self.during("putting a job into the queue", job.kind);
         let now = self.clock().now();
         let mut tx = self.write(&during).await?;
-        let id = match find_equal(tx.conn(), &during, job).await? {
+        let found = find_equal(tx.conn(), &during, job).await?;
+        let id = match found {
+            Some(found) if found.priority >= job.priority || found.is_wanted => {
+                if job.priority >= found.priority {
+                    prefer(tx.conn(), &during, found.id, job).await?;
+                }
+                found.id
+            }
+            // A number of its own: who reads the queue sees by it that the wish is newer than what is known.
             Some(found) => {
-                prefer(tx.conn(), &during, found, job).await?;
-                found
+                remove(tx.conn(), &during, found.id).await?;
+                let placed = NewJob { host: found.host, datastore: found.datastore, ..job.clone() };
+                insert(tx.conn(), &during, &placed, now).await?
             }
             None => insert(tx.conn(), &during, job, now).await?,
         };
@@ -286,11 +295,7 @@ impl Catalog {
         }
         for (volume, (planned, _)) in open {
             if let Some(id) = planned.filter(|_| decided(&volume)) {
-                sqlx::query("DELETE FROM jobs WHERE id = $1")
-                    .bind(id)
-                    .execute(tx.conn())
-                    .await
-                    .map_err(|error| during.sql(error))?;
+                remove(tx.conn(), &during, JobId(id)).await?;
             }
         }
         tx.commit(&during).await?;
@@ -360,6 +365,29 @@ impl Catalog {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Says where a copy that waits would be read, for the caps. One durable transaction; without a change none is written.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn place_job(&self, id: JobId, host: Option<&str>, datastore: Option<&str>) -> Result<(), CatalogError> {
+        let during = self.during("noting where a job reads", id);
+        let mut tx = self.write(&during).await?;
+        let done = sqlx::query(
+            "UPDATE jobs SET host = $2, datastore = $3 WHERE id = $1 AND state = 'queued' \
+             AND (host IS NOT $2 OR datastore IS NOT $3)",
+        )
+        .bind(id.0)
+        .bind(host)
+        .bind(datastore)
+        .execute(tx.conn())
+        .await
+        .map_err(|error| during.sql(error))?;
+        match done.rows_affected() {
+            0 => Ok(()),
+            _ => tx.commit(&during).await,
+        }
+    }
+
     /// Takes a job back: at once if it waits; one that runs is asked to end by the process that runs it. None if there is no
     /// such job. One durable transaction.
     ///
@@ -409,22 +437,43 @@ impl Catalog {
     }
 }
 
+/// A copy in the queue.
+struct Queued {
+    id: JobId,
+    priority: Priority,
+    is_wanted: bool,
+    host: Option<String>,
+    datastore: Option<String>,
+}
+
 /// The job in the queue that does what this one would.
-async fn find_equal(conn: &mut SqliteConnection, during: &During, job: &NewJob) -> Result<Option<JobId>, CatalogError> {
+async fn find_equal(
+    conn: &mut SqliteConnection,
+    during: &During,
+    job: &NewJob,
+) -> Result<Option<Queued>, CatalogError> {
     let (JobKind::Copy, Some(volume)) = (job.kind, &job.volume) else { return Ok(None) };
-    let row = sqlx::query("SELECT id FROM jobs WHERE kind = 'copy' AND state = 'queued' AND volume = $1 LIMIT 1")
+    let row = sqlx::query("SELECT * FROM jobs WHERE kind = 'copy' AND state = 'queued' AND volume = $1 LIMIT 1")
         .bind(volume.to_string())
         .fetch_optional(conn)
         .await
         .map_err(|error| during.sql(error))?;
-    row.map(|row| Ok(JobId(during.row(&row).signed("id")?))).transpose()
+    let Some(row) = row else { return Ok(None) };
+    let row = during.row(&row);
+    Ok(Some(Queued {
+        id: JobId(row.signed("id")?),
+        priority: Priority(row.signed("priority")?),
+        is_wanted: row.parsed::<Trigger>("cause")? != Trigger::Schedule,
+        host: row.opt_text("host")?,
+        datastore: row.opt_text("datastore")?,
+    }))
 }
 
-/// What waits becomes what the more urgent one of the two asks for. What a person wants waits for no delay.
+/// What waits becomes what the last one asks for. What a person wants waits for no delay.
 async fn prefer(conn: &mut SqliteConnection, during: &During, found: JobId, job: &NewJob) -> Result<(), CatalogError> {
     sqlx::query(
         "UPDATE jobs SET detail = $3, cause = $4, actor = $5, priority = $2, \
-         not_before = CASE WHEN $2 >= $6 THEN NULL ELSE not_before END WHERE id = $1 AND priority <= $2",
+         not_before = CASE WHEN $2 >= $6 THEN NULL ELSE not_before END WHERE id = $1",
     )
     .bind(found.0)
     .bind(job.priority.0)
@@ -435,6 +484,12 @@ async fn prefer(conn: &mut SqliteConnection, during: &During, found: JobId, job:
     .execute(conn)
     .await
     .map_err(|error| during.sql(error))?;
+    Ok(())
+}
+
+async fn remove(conn: &mut SqliteConnection, during: &During, id: JobId) -> Result<(), CatalogError> {
+    let done = sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.0).execute(conn).await;
+    done.map_err(|error| during.sql(error))?;
     Ok(())
 }
 

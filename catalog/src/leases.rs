@@ -197,6 +197,19 @@ impl Catalog {
         Ok(found.is_some_and(|found| found.fence == lease.fence && !found.released && now < found.expires))
     }
 
+    /// Who holds this lease now; none if somebody who asks for it would get it.
+    ///
+    /// # Errors
+    /// `Process`, `Row`, or `Database`.
+    pub async fn lease_holder(&self, name: &str) -> Result<Option<LeaseInfo>, CatalogError> {
+        let during = self.during("looking who holds a lease", name);
+        let here = Process::current()?;
+        let mut conn = self.pool().acquire().await.map_err(|error| during.sql(error))?;
+        let found = find(&mut conn, &during, name).await?;
+        let now = self.clock().now();
+        Ok(found.filter(|lease| !lease.is_free(&here, now)))
+    }
+
     /// Every lease that was ever taken, by name.
     ///
     /// # Errors

@@ -17,9 +17,9 @@ mod value;
 pub use error::{ConfigError, Invalid, Origin};
 pub use load::{MAX_FILE, Overrides};
 pub use model::{
-    AppVolumes, Config, Datastore, DatastoreKeys, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Http, Keep, KeepKeys,
-    Kind, Limits, Local, Metrics, Misfit, PerVolume, Plan, PlanKeys, Restore, Retention, Route, RouteKind, Schedule,
-    Serve, Ssh, Tls, TlsTrust, Vault, VaultKind, Verify, Vsphere,
+    AppVolumes, BandwidthAt, Config, Datastore, DatastoreKeys, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Http,
+    Keep, KeepKeys, Kind, Limits, Local, Metrics, Misfit, PerVolume, Plan, PlanKeys, Restore, Retention, Route,
+    RouteKind, Schedule, Serve, Ssh, Tls, TlsTrust, Vault, VaultKind, Verify, Vsphere,
 };
 pub use schema::schema;
 pub use secret::{MAX_SECRET, Secret, SecretError, SecretRef};

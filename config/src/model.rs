@@ -18,7 +18,7 @@ pub use datastore::{
     Datastore, DatastoreKeys, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Local, Misfit, Route, RouteKind, Ssh,
 };
 pub use kind::Kind;
-pub use operation::{Http, Limits, Metrics, PerVolume, Restore, Serve, Tls, Vault, VaultKind, Verify};
+pub use operation::{BandwidthAt, Http, Limits, Metrics, PerVolume, Restore, Serve, Tls, Vault, VaultKind, Verify};
 pub use retention::{Keep, KeepKeys, Retention};
 pub use schedule::{Plan, PlanKeys, Schedule};
 pub use system::{AppVolumes, TlsTrust, Vsphere};
@@ -113,6 +113,22 @@ impl Config {
     pub fn host_key(&self) -> Result<PathBuf, ConfigError> {
         let named = self.serve()?.host_key.as_ref();
         Ok(named.map_or_else(|| self.state_dir.join("host_key"), |path| path.to_path_buf()))
+    }
+
+    /// Puts what is bound to a running process back to what it was by `old`: where its state and its vault lie, where it listens.
+    /// Gives the keys that were to change.
+    pub fn keep_bound(&mut self, old: &Self) -> Vec<&'static str> {
+        let mut kept = Vec::new();
+        macro_rules! keep {
+            ($($field:ident),+) => {
+                $(if self.$field != old.$field {
+                    self.$field.clone_from(&old.$field);
+                    kept.push(stringify!($field));
+                })+
+            };
+        }
+        keep!(state_dir, catalog, catalog_password, vault, http, serve);
+        kept
     }
 
     /// The datastore with this key.

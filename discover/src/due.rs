@@ -73,8 +73,9 @@ pub fn due(
     }
     let Some(max_age) = max_age else { return Due::No };
     match last_success {
-        // A success in the future is a clock that was wrong; it must not put off reading.
-        Some(last) if last <= now && now.duration_since(last) < max_age => Due::No,
+        // A clock that was put back makes a success one of the future: it makes nothing due by that. One further ahead was noted
+        // by a clock that was wrong, and must not put off reading for longer than the kind allows.
+        Some(last) if now.duration_since(last).abs() < max_age => Due::No,
         since => Due::Overdue { since },
     }
 }

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use jiff::Zoned;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use stackferry_catalog::{Catalog, Clock};
 use stackferry_config::{Config, Datastore, Esxi, EsxiAccess};
 use stackferry_discover::DescriptorCache;
@@ -27,6 +27,7 @@ use stackferry_vault::{Reserve, Vault, VaultOptions};
 use stackferry_volume::io::Cancel;
 use tokio::runtime::Handle;
 
+use crate::engine::windows;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
@@ -43,29 +44,54 @@ pub use systems::Told;
 /// The program and its version, as it writes itself into manifests.
 pub const PROGRAM: &str = concat!("stackferry ", env!("CARGO_PKG_VERSION"));
 
-/// The parts that a command works with. Cheap to clone; all clones are one.
+/// The parts that a command works with. Cheap to clone; all clones are one, but for what ends them and for the
+/// configuration that they work by: what runs keeps its own when the service is given another.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App {
+    shared: Arc<Shared>,
+    setup: Arc<Setup>,
+    cancel: Cancel,
+}
 
-struct Parts {
-    config: Config,
+/// What outlives a configuration.
+struct Shared {
     catalog: Catalog,
     runtime: Handle,
     vault: OnceLock<Vault>,
-    endpoints: Mutex<BTreeMap<String, Arc<EndpointClient>>>,
-    stock: Mutex<BTreeMap<String, Arc<StockClient>>>,
     descriptors: RwLock<DescriptorCache>,
     descriptors_loaded: AtomicBool,
     metrics: Metrics,
     jobs: Jobs,
-    throttle: Option<Arc<Throttle>>,
-    systems: Systems,
-    refusals: Refusals,
+    throttle: Arc<Throttle>,
     debts: Arc<Running>,
-    esxi: Mutex<BTreeMap<String, Arc<EsxiClient>>>,
     install: String,
     clock: Clock,
-    cancel: Cancel,
+    /// The configuration of the last change.
+    latest: RwLock<Arc<Setup>>,
+}
+
+/// A configuration, and the hosts that are asked by it.
+struct Setup {
+    config: Config,
+    endpoints: Mutex<BTreeMap<String, Arc<EndpointClient>>>,
+    stock: Mutex<BTreeMap<String, Arc<StockClient>>>,
+    esxi: Mutex<BTreeMap<String, Arc<EsxiClient>>>,
+    systems: Systems,
+    refusals: Refusals,
+}
+
+impl Setup {
+    async fn new(config: Config, catalog: &Catalog) -> Result<Arc<Self>, Problem> {
+        let refusals = Refusals::read(&config, catalog).await?;
+        Ok(Arc::new(Self {
+            config,
+            endpoints: Mutex::default(),
+            stock: Mutex::default(),
+            esxi: Mutex::default(),
+            systems: Systems::default(),
+            refusals,
+        }))
+    }
 }
 
 /// The catalog's file below `state_dir`.
@@ -97,88 +123,125 @@ impl App {
         grants::sweep(&config);
         let catalog = Catalog::open(&catalog_path(&config)).await.map_err(Problem::from)?;
         let install = catalog.install_id().await?;
-        let refusals = Refusals::read(&config, &catalog).await?;
         let metrics = Metrics::new(&config)?;
-        let throttle = config.limits.bandwidth.map(|rate| Arc::new(Throttle::new(rate.as_bytes_per_second())));
-        Ok(Self(Arc::new(Parts {
+        let throttle = Arc::new(Throttle::unlimited());
+        let setup = Setup::new(config, &catalog).await?;
+        let shared = Shared {
             jobs: Jobs::new(catalog.clone()),
-            config,
             catalog,
             runtime: Handle::current(),
             vault: OnceLock::new(),
-            endpoints: Mutex::new(BTreeMap::new()),
-            stock: Mutex::new(BTreeMap::new()),
-            descriptors: RwLock::new(DescriptorCache::default()),
+            descriptors: RwLock::default(),
             descriptors_loaded: AtomicBool::new(false),
             metrics,
             throttle,
-            systems: Systems::default(),
-            refusals,
             debts: Arc::default(),
-            esxi: Mutex::default(),
             install,
             clock,
-            cancel,
-        })))
+            latest: RwLock::new(Arc::clone(&setup)),
+        };
+        let app = Self { shared: Arc::new(shared), setup, cancel };
+        app.set_bandwidth();
+        Ok(app)
+    }
+
+    /// The same parts, ended by another `cancel`: for one piece of work that can be ended by itself.
+    #[must_use]
+    pub fn with_cancel(&self, cancel: Cancel) -> Self {
+        Self { cancel, ..self.clone() }
+    }
+
+    /// The same parts by the configuration of the last change: what begins now works by that.
+    #[must_use]
+    pub fn latest(&self) -> Self {
+        let setup = Arc::clone(&self.shared.latest.read().unwrap_or_else(PoisonError::into_inner));
+        Self { setup, ..self.clone() }
+    }
+
+    /// From now on [`App::latest`] works by this configuration; what runs goes on by its own. Who calls it asked whether
+    /// only what can change did.
+    ///
+    /// # Errors
+    /// The catalog's; then nothing changes.
+    pub async fn reconfigure(&self, config: Config) -> Result<Self, Problem> {
+        let setup = Setup::new(config, &self.shared.catalog).await?;
+        *self.shared.latest.write().unwrap_or_else(PoisonError::into_inner) = setup;
+        let app = self.latest();
+        app.set_bandwidth();
+        Ok(app)
     }
 
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.0.config
+        &self.setup.config
     }
 
     /// The catalog.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
-        &self.0.catalog
+        &self.shared.catalog
     }
 
     /// The runtime, for code on blocking threads that has to wait for the catalog.
     #[must_use]
     pub fn runtime(&self) -> &Handle {
-        &self.0.runtime
+        &self.shared.runtime
     }
 
     /// Ends everything that runs.
     #[must_use]
     pub fn cancel(&self) -> &Cancel {
-        &self.0.cancel
+        &self.cancel
     }
 
     /// What is counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.shared.metrics
     }
 
     /// What is to be done.
     #[must_use]
     pub fn jobs(&self) -> &Jobs {
-        &self.0.jobs
+        &self.shared.jobs
     }
 
-    /// The bandwidth limit of all transfers together.
+    /// The bandwidth limit of all transfers together; none where the configuration knows of none.
     #[must_use]
     pub fn throttle(&self) -> Option<Arc<Throttle>> {
-        self.0.throttle.clone()
+        let limits = &self.config().limits;
+        (limits.bandwidth.is_some() || !limits.timetable.is_empty()).then(|| Arc::clone(&self.shared.throttle))
+    }
+
+    /// Makes the bandwidth what the configuration says for this time of day. Gives it in bytes per second; none: unlimited.
+    pub fn set_bandwidth(&self) -> Option<u64> {
+        let rate = windows::bandwidth(&self.config().limits, &self.local_time());
+        self.shared.throttle.set_rate(rate);
+        rate
+    }
+
+    /// The time now, by the clock that windows go by.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 
     /// The time of day, in the machine's zone.
     #[must_use]
     pub fn local_time(&self) -> Zoned {
-        self.0.clock.now().to_zoned(TimeZone::system())
+        self.shared.clock.now().to_zoned(TimeZone::system())
     }
 
     /// The vault, if it was opened.
     #[must_use]
     pub fn opened_vault(&self) -> Option<Vault> {
-        self.0.vault.get().cloned()
+        self.shared.vault.get().cloned()
     }
 
     /// Which debts copies of this process work on.
     pub(crate) fn running_debts(&self) -> &Running {
-        &self.0.debts
+        &self.shared.debts
     }
 
     /// The client of a datastore of ESXi hosts, one for each.
@@ -187,7 +250,7 @@ impl App {
     /// There is no such `[[vsphere]]`, or its authorities can't be read; the catalog's.
     pub fn esxi(&self, datastore: &Datastore, settings: &Esxi) -> Result<Arc<EsxiClient>, Problem> {
         let name = format!("{}/{}", datastore.site.as_str(), datastore.name);
-        let mut clients = self.0.esxi.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.setup.esxi.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&name) {
             return Ok(Arc::clone(client));
         }
@@ -207,26 +270,26 @@ impl App {
             system: settings.vsphere.to_string(),
             name: datastore.name.to_string(),
             access,
-            install: self.0.install.clone(),
+            install: self.shared.install.clone(),
         };
         let ledger = CatalogLedger {
-            catalog: self.0.catalog.clone(),
-            runtime: self.0.runtime.clone(),
-            running: Arc::clone(&self.0.debts),
+            catalog: self.shared.catalog.clone(),
+            runtime: self.shared.runtime.clone(),
+            running: Arc::clone(&self.shared.debts),
         };
-        let client = Arc::new(EsxiClient::new(place, Arc::new(ledger), self.0.runtime.clone()));
+        let client = Arc::new(EsxiClient::new(place, Arc::new(ledger), self.shared.runtime.clone()));
         clients.insert(name, Arc::clone(&client));
         Ok(client)
     }
 
     /// The descriptors that were read before.
     pub(crate) fn descriptors(&self) -> &RwLock<DescriptorCache> {
-        &self.0.descriptors
+        &self.shared.descriptors
     }
 
     /// Whether this was asked before: the first one loads them.
     pub(crate) fn descriptors_loaded(&self) -> bool {
-        self.0.descriptors_loaded.swap(true, Ordering::SeqCst)
+        self.shared.descriptors_loaded.swap(true, Ordering::SeqCst)
     }
 
     /// The vault. At the first call it is opened, or made where the catalog knows none and the folder is empty; one that
@@ -235,7 +298,7 @@ impl App {
     /// # Errors
     /// The vault's and the catalog's; a configuration without `[vault]`.
     pub async fn vault(&self) -> Result<Vault, Problem> {
-        if let Some(vault) = self.0.vault.get() {
+        if let Some(vault) = self.shared.vault.get() {
             return Ok(vault.clone());
         }
         let known = self.catalog().vault_id().await?;
@@ -265,7 +328,7 @@ impl App {
         if known.is_none() {
             adopt::adopt(self.catalog(), &vault).await?;
         }
-        Ok(self.0.vault.get_or_init(|| vault).clone())
+        Ok(self.shared.vault.get_or_init(|| vault).clone())
     }
 
     /// The client for a stock SSH host, one for each folder of it.
@@ -275,7 +338,7 @@ impl App {
     pub fn stock(&self, settings: &stackferry_config::Ssh) -> Result<Arc<StockClient>, Problem> {
         let name =
             format!("{}@{} {} {}", settings.user, settings.host, settings.path.display(), settings.source_address);
-        let mut stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stock = self.setup.stock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = stock.get(&name) {
             return Ok(Arc::clone(client));
         }
@@ -286,7 +349,7 @@ impl App {
             ca_key: settings.ca_key.to_path_buf(),
             source_address: sources::source_address(&settings.source_address),
         };
-        let client = Arc::new(StockClient::new(host, self.0.runtime.clone())?);
+        let client = Arc::new(StockClient::new(host, self.shared.runtime.clone())?);
         stock.insert(name, Arc::clone(&client));
         Ok(client)
     }
@@ -297,12 +360,12 @@ impl App {
     /// The service's key can't be used.
     pub fn endpoint(&self, settings: &stackferry_config::Endpoint) -> Result<Arc<EndpointClient>, Problem> {
         let name = format!("{} {}", settings.host, settings.key.display());
-        let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut endpoints = self.setup.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = endpoints.get(&name) {
             return Ok(Arc::clone(client));
         }
         let peer = sources::peer(&settings.host, &settings.trust);
-        let client = Arc::new(EndpointClient::new(peer, &settings.key, self.0.runtime.clone())?);
+        let client = Arc::new(EndpointClient::new(peer, &settings.key, self.shared.runtime.clone())?);
         endpoints.insert(name, Arc::clone(&client));
         Ok(client)
     }

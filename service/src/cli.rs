@@ -218,6 +218,50 @@ what is pinned and what is locked are never deleted. Exits 3 if some version cou
         /// Delete nothing, only tell
         #[arg(long)]
         dry_run: bool,
+        /// Delete nothing now, but say that the machine's clock is right: after it jumped forward by more than an hour
+        /// nothing is deleted until somebody does
+        #[arg(long, conflicts_with_all = ["dry_run", "volume"])]
+        confirm_clock: bool,
+    },
+    /// List what waits and what runs
+    #[command(after_help = "\
+Examples:
+  stackferry jobs
+  stackferry jobs --all --output json | jq '.[] | select(.state == \"failed\") | {id, volume, error}'")]
+    Jobs {
+        /// Of this volume only: an id, or a name, owner or GUID that fits one
+        #[arg(value_parser = args::volume)]
+        volume: Option<String>,
+        /// Those that ended, too
+        #[arg(long)]
+        all: bool,
+        /// How many, the newest first
+        #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        last: u32,
+    },
+    /// Take a job back; one that runs ends, and what it copied so far is kept
+    Cancel {
+        /// Its number, as `jobs` lists it
+        #[arg(value_name = "JOB")]
+        id: stackferry_catalog::JobId,
+    },
+    /// Let the service begin no planned copies, of one volume or of all; those that run go on
+    #[command(after_help = "\
+Examples:
+  stackferry pause                      for work at the storage; `stackferry resume` ends it
+  stackferry pause appstack/Office
+
+What a person asks for (`copy`) is done all the same. It lasts over restarts.")]
+    Pause {
+        /// Which volume: an id, or a name, owner or GUID that fits one; all if left away
+        #[arg(value_parser = args::volume)]
+        volume: Option<String>,
+    },
+    /// End a pause
+    Resume {
+        /// Which volume: an id, or a name, owner or GUID that fits one; all if left away
+        #[arg(value_parser = args::volume)]
+        volume: Option<String>,
     },
     /// Keep a version whatever retention says
     #[command(after_help = "\

@@ -6,6 +6,7 @@ mod config;
 mod copy;
 mod discover;
 mod grant;
+mod jobs;
 mod prune;
 mod rebuild;
 mod restore;
@@ -15,7 +16,7 @@ mod verify;
 mod volumes;
 
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use stackferry_config::Config;
@@ -23,6 +24,7 @@ use stackferry_volume::io::Cancel;
 
 use crate::app::App;
 use crate::cli::{Cli, Command};
+use crate::daemon::Reload;
 use crate::output::{OutputFormat, View, print};
 use crate::problem::{Code, Exit, Problem};
 use crate::progress::Reporter;
@@ -43,6 +45,12 @@ impl Context {
     pub(crate) fn config(&self) -> Result<Config, Problem> {
         let overrides = self.cli.global.overrides(std::env::vars_os());
         Ok(Config::load(&self.cli.global.config, &overrides)?)
+    }
+
+    /// Reads the configuration again, as it was read at the start.
+    pub(crate) fn reload(&self) -> Reload {
+        let (file, overrides) = (self.cli.global.config.clone(), self.cli.global.overrides(std::env::vars_os()));
+        Arc::new(move || Ok(Config::load(&file, &overrides)?))
     }
 
     /// The program's parts, with the catalog open.
@@ -104,7 +112,12 @@ async fn perform(context: &Context) -> Result<Exit, Problem> {
         Command::Grant { volume, file, life } => grant::run(context, volume, file.as_deref(), life.duration()).await,
         Command::Serve => serve::run(context).await,
         Command::Rebuild => rebuild::run(context).await,
-        Command::Prune { volume, dry_run } => prune::run(context, volume.as_deref(), *dry_run).await,
+        Command::Prune { confirm_clock: true, .. } => jobs::confirm_clock(context).await,
+        Command::Jobs { volume, all, last } => jobs::list(context, volume.as_deref(), *all, *last).await,
+        Command::Cancel { id } => jobs::cancel(context, *id).await,
+        Command::Pause { volume } => jobs::pause(context, volume.as_deref()).await,
+        Command::Resume { volume } => jobs::resume(context, volume.as_deref()).await,
+        Command::Prune { volume, dry_run, .. } => prune::run(context, volume.as_deref(), *dry_run).await,
         Command::Pin { target, note } => volumes::pin(context, target, Some(note)).await,
         Command::Unpin { target } => volumes::pin(context, target, None).await,
         Command::Audit(what) => audit::run(context, what).await,

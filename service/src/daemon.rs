@@ -3,11 +3,13 @@
 //! copied so far is kept.
 
 mod health;
-mod queue;
+mod jumps;
 mod reconcile;
+mod reload;
 mod rounds;
 mod upkeep;
 mod watch;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::progress::Reporter;
 
 pub use health::Health;
 pub use reconcile::{Reconciled, reconcile};
+pub use reload::Reload;
 
 /// How often it is looked whether the service should end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -39,6 +42,7 @@ pub struct Daemon {
     health: Arc<Health>,
     listener: TcpListener,
     address: SocketAddr,
+    reload: Option<Reload>,
 }
 
 impl Daemon {
@@ -55,7 +59,13 @@ impl Daemon {
         app.config().vault()?;
         let (listener, address) = http::bind(app.config()).await?;
         let health = Arc::new(Health::new(shortest_interval(app.config())));
-        Ok(Self { app: app.clone(), reporter: reporter.clone(), health, listener, address })
+        Ok(Self { app: app.clone(), reporter: reporter.clone(), health, listener, address, reload: None })
+    }
+
+    /// The same, reading the configuration again at SIGHUP in this way.
+    #[must_use]
+    pub fn reload_with(self, reload: Reload) -> Self {
+        Self { reload: Some(reload), ..self }
     }
 
     /// Where it listens.
@@ -66,7 +76,7 @@ impl Daemon {
 
     /// Runs until it is asked to end.
     pub async fn run(self) {
-        let Self { app, reporter, health, listener, address } = self;
+        let Self { app, reporter, health, listener, address, reload } = self;
         let router = http::router(app.clone(), Arc::clone(&health));
         let stop = app.cancel().clone();
         let server = axum::serve(listener, router).with_graceful_shutdown(async move { asked_to_end(&stop).await });
@@ -75,7 +85,7 @@ impl Daemon {
         note(&app, AuditAction::ServiceStarted).await;
         let watchdog = tokio::spawn(watchdog());
         tell_systemd(&[sd_notify::NotifyState::Ready]);
-        rounds::run(&app, &reporter, &health).await;
+        rounds::run(&app, &reporter, &health, reload.as_ref()).await;
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         watchdog.abort();
         note(&app, AuditAction::ServiceStopped).await;

@@ -1,8 +1,12 @@
 //! What is to be done, from outside: commands, the API and the console put jobs into the queue, take them back, pause it,
 //! and watch. Only the running service works on them (`daemon`); what a job does is in `run`.
 
+pub mod backoff;
 mod detail;
+pub mod follow;
 mod live;
+mod prune_freeze;
+pub(crate) mod run;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +23,10 @@ use crate::problem::{Code, Problem};
 
 pub use detail::{CopyDetail, RestoreDetail, copy, restore, verify};
 pub use live::Live;
+pub use prune_freeze::PruneFrozen;
+
+/// The lease that a running service holds: by it commands see that there is one.
+pub const SERVICE_LEASE: &str = "service";
 
 /// Events that one who is slow to read may be behind; then he is told that he missed some, and reads the list anew.
 const BACKLOG: usize = 1024;
@@ -144,6 +152,11 @@ impl Jobs {
     pub fn progress(&self, id: JobId) -> Option<JobProgress> {
         let live = self.live().get(&id).cloned();
         live.map(|live| live.progress())
+    }
+
+    /// Waits until the queue may have changed by this process.
+    pub(crate) async fn woken(&self) {
+        self.0.wake.notified().await;
     }
 
     /// From now on, what happens to jobs. A reader that falls far behind is told so.

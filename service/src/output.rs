@@ -7,6 +7,7 @@
 mod admin;
 mod copy;
 mod grant;
+mod job;
 mod prune;
 mod table;
 mod verify;
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub use admin::{AuditVerifyView, AuditView, BrokenRecord, CheckItem, CheckView, PathProblem, PinView, RebuildView};
 pub use copy::{CopyView, RunItem, RunOutcome, RunView};
 pub use grant::GrantView;
+pub use job::{CancelView, ClockView, JobErrorView, JobView, JobsView, PausedView, PausesView};
 pub use prune::{HeldItem, PruneItem, PruneView};
 pub use table::{Style, escape, size};
 pub use verify::{DamageView, RestoreView, VerifyView};

@@ -3,6 +3,7 @@
 //! Who has moved bytes says so and is told how long to wait until more may be moved. Nobody is refused, and nobody
 //! waits for others: each waits for its own bytes and those that were counted before them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,13 @@ const BURST: Duration = Duration::from_millis(100);
 /// How often one that waits looks whether it should end.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A limit of bytes per second.
+/// No limit, as a rate: no link moves so much.
+const UNLIMITED: u64 = u64::MAX;
+
+/// A limit of bytes per second, which may be changed while transfers run.
 #[derive(Debug)]
 pub struct Throttle {
-    rate: u64,
+    rate: AtomicU64,
     /// When all that was counted so far is through.
     free: Mutex<Instant>,
     /// Never told of anything: waiting for it with a limit is how a thread waits.
@@ -28,13 +32,29 @@ impl Throttle {
     /// A limit of so many bytes per second, at least 1.
     #[must_use]
     pub fn new(bytes_per_second: u64) -> Self {
-        Self { rate: bytes_per_second.max(1), free: Mutex::new(Instant::now()), never: Condvar::new() }
+        let rate = AtomicU64::new(bytes_per_second.max(1));
+        Self { rate, free: Mutex::new(Instant::now()), never: Condvar::new() }
     }
 
-    /// The limit in bytes per second.
+    /// No limit for now.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::new(UNLIMITED)
+    }
+
+    /// The limit in bytes per second; 2^64 - 1 without one.
     #[must_use]
     pub fn rate(&self) -> u64 {
-        self.rate
+        self.rate.load(Ordering::Relaxed)
+    }
+
+    /// Makes the limit another, none for no limit. Who waits goes on by the new one: what was counted under the old one and
+    /// is not through yet is forgiven, so that nobody waits by a rate that is over.
+    pub fn set_rate(&self, bytes_per_second: Option<u64>) {
+        let rate = bytes_per_second.unwrap_or(UNLIMITED).max(1);
+        if self.rate.swap(rate, Ordering::Relaxed) != rate {
+            *self.free.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
     }
 
     /// Counts bytes that were moved. Gives how long to wait before more are.
@@ -44,7 +64,7 @@ impl Throttle {
     }
 
     fn count_at(&self, bytes: u64, now: Instant) -> Duration {
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate());
         let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         // What was not used in a pause is lost but for the burst.
@@ -55,6 +75,7 @@ impl Throttle {
 
     /// Counts bytes that were moved, and waits on this thread. Returns early when the work is to end.
     pub fn take(&self, bytes: u64, cancel: &Cancel) {
+        let rate = self.rate();
         let waits = self.count(bytes);
         let began = Instant::now();
         let lock = Mutex::new(());
@@ -62,6 +83,7 @@ impl Throttle {
         while let left = waits.saturating_sub(began.elapsed())
             && !left.is_zero()
             && !cancel.is_cancelled()
+            && rate == self.rate()
         {
             let waited = self.never.wait_timeout(guard, left.min(LOOK));
             guard = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -71,10 +93,12 @@ impl Throttle {
     /// Counts bytes that were moved, and waits. Returns early when the work is to end. Gives how long it waited.
     pub async fn take_async(&self, bytes: u64, ended: &dyn Fn() -> bool) -> Duration {
         let began = Instant::now();
+        let rate = self.rate();
         let waits = self.count(bytes);
         while let left = waits.saturating_sub(began.elapsed())
             && !left.is_zero()
             && !ended()
+            && rate == self.rate()
         {
             tokio::time::sleep(left.min(LOOK)).await;
         }
@@ -86,7 +110,7 @@ impl Throttle {
     #[must_use]
     pub fn bound(&self, memory: u64) -> u64 {
         // A window is a quarter of the memory: two seconds' worth.
-        memory.min(self.rate.saturating_mul(8))
+        memory.min(self.rate().saturating_mul(8))
     }
 }
 
@@ -129,6 +153,27 @@ mod tests {
         let began = Instant::now();
         Throttle::new(10_000_000).take(2_000_000, &Cancel::default());
         assert!(began.elapsed() >= Duration::from_millis(100), "200 ms less the burst: {:?}", began.elapsed());
+    }
+
+    #[test]
+    fn the_limit_is_changed_while_others_wait() {
+        let throttle = Throttle::new(1);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| throttle.take(1 << 30, &Cancel::default()));
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while *throttle.free.lock().unwrap() < Instant::now() + Duration::from_secs(1) {
+                assert!(Instant::now() < deadline, "nobody waits");
+                std::thread::yield_now();
+            }
+            throttle.set_rate(None);
+            waiting.join().unwrap();
+        });
+        assert!(throttle.count(1 << 40).is_zero(), "what the old limit held back is forgiven");
+        throttle.set_rate(Some(1 << 20));
+        assert_eq!(throttle.rate(), 1 << 20);
+        assert!(throttle.count(2 << 20) >= Duration::from_secs(1));
+        throttle.set_rate(Some(1 << 20));
+        assert!(throttle.count(0) >= Duration::from_secs(1), "the same limit forgives nothing");
     }
 
     #[tokio::test]

@@ -22,8 +22,9 @@ pub struct Claim<'a> {
     pub per_datastore: Option<u32>,
     /// Whether jobs that the schedule brought may begin.
     pub planned: bool,
-    /// Jobs that somebody put into the queue later than this do not begin yet: what is known of the sources is older.
-    pub known_at: Option<Timestamp>,
+    /// Jobs that somebody put into the queue after this one do not begin yet: what is known of the sources is older. By number
+    /// and not by time: clocks jump.
+    pub known: Option<JobId>,
 }
 
 impl Catalog {
@@ -175,8 +176,8 @@ fn query(claim: &Claim<'_>, now: Timestamp) -> QueryBuilder<sqlx::Sqlite> {
     } else {
         query.push(" AND cause <> 'schedule'");
     }
-    if let Some(at) = claim.known_at {
-        query.push(" AND (cause = 'schedule' OR created <= ").push_bind(stamp(at)).push(")");
+    if let Some(known) = claim.known {
+        query.push(" AND (cause = 'schedule' OR id <= ").push_bind(known.0).push(")");
     }
     query.push(" ORDER BY priority DESC, rank, id LIMIT 1");
     query

@@ -20,6 +20,8 @@ pub struct JobFilter {
     pub kinds: Vec<JobKind>,
     /// Of this volume.
     pub volume: Option<VolumeId>,
+    /// Only what somebody wants, not what the schedule brought.
+    pub wanted: bool,
     /// Older than this one: the last of the page before.
     pub before: Option<JobId>,
 }
@@ -65,12 +67,59 @@ impl Catalog {
         if let Some(volume) = &filter.volume {
             query.push(" AND volume = ").push_bind(volume.to_string());
         }
+        if filter.wanted {
+            query.push(" AND cause <> 'schedule'");
+        }
         if let Some(before) = filter.before {
             query.push(" AND id < ").push_bind(before.0);
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
         let rows = query.build().fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
         rows.iter().map(|row| job(&during, row)).collect()
+    }
+
+    /// The number of the newest job; 0 where there is none.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn newest_job(&self) -> Result<JobId, CatalogError> {
+        let during = self.during("looking for the newest job", "the catalog");
+        let row = sqlx::query("SELECT COALESCE(MAX(id), 0) AS id FROM jobs")
+            .fetch_one(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        Ok(JobId(during.row(&row).signed("id")?))
+    }
+
+    /// Whether a copy waits that somebody put into the queue after this job.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn is_copy_wanted_after(&self, known: JobId) -> Result<bool, CatalogError> {
+        let during = self.during("looking for wanted copies", "the catalog");
+        let row = sqlx::query(
+            "SELECT 1 FROM jobs WHERE state = 'queued' AND priority >= $2 AND id > $1 AND kind = 'copy' \
+             AND cause <> 'schedule' LIMIT 1",
+        )
+        .bind(known.0)
+        .bind(Priority::WANTED.0)
+        .fetch_optional(self.pool())
+        .await
+        .map_err(|error| during.sql(error))?;
+        Ok(row.is_some())
+    }
+
+    /// How many copies wait.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn queued_copies(&self) -> Result<u64, CatalogError> {
+        let during = self.during("counting the queue", "the catalog");
+        let row = sqlx::query("SELECT COUNT(*) AS number FROM jobs WHERE state = 'queued' AND kind = 'copy'")
+            .fetch_one(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        during.row(&row).count("number")
     }
 
     /// How many jobs there are in each state that has any.

@@ -28,7 +28,7 @@ fn wanted(id: &str) -> NewJob {
 }
 
 fn claim(most: u32, per_host: u32) -> Claim<'static> {
-    Claim { kinds: &[JobKind::Copy], most, per_host, per_datastore: None, planned: true, known_at: None }
+    Claim { kinds: &[JobKind::Copy], most, per_host, per_datastore: None, planned: true, known: None }
 }
 
 fn ended(state: JobState) -> JobEnd {
@@ -59,13 +59,25 @@ async fn an_equal_copy_is_found_and_becomes_what_the_more_urgent_one_asks_for() 
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
     let planned = catalog.enqueue_job(&due("appstack/A", Some("h1"))).await.unwrap();
+    assert_eq!(catalog.enqueue_job(&due("appstack/A", Some("h1"))).await.unwrap(), planned);
+    let known = catalog.newest_job().await.unwrap();
+    assert!(!catalog.is_copy_wanted_after(known).await.unwrap());
     let by_hand = NewJob { detail: json!({"if_changed": false}), ..wanted("appstack/A") };
-    assert_eq!(catalog.enqueue_job(&by_hand).await.unwrap(), planned);
-    assert_eq!(catalog.enqueue_job(&due("appstack/A", None)).await.unwrap(), planned);
-    let job = catalog.job(planned).await.unwrap().unwrap();
-    assert_eq!((job.trigger, job.priority, job.actor.as_str()), (Trigger::Command, Priority::WANTED, "root"));
+    let wish = catalog.enqueue_job(&by_hand).await.unwrap();
+    assert!(wish > planned && catalog.job(planned).await.unwrap().is_none(), "it takes the planned one's place");
+    assert!(catalog.is_copy_wanted_after(known).await.unwrap() && !catalog.is_copy_wanted_after(wish).await.unwrap());
+    assert_eq!(catalog.enqueue_job(&due("appstack/A", None)).await.unwrap(), wish);
+    let api = NewJob { trigger: Trigger::Api, actor: "jo".into(), ..by_hand.clone() };
+    assert_eq!(catalog.enqueue_job(&api).await.unwrap(), wish);
+    let job = catalog.job(wish).await.unwrap().unwrap();
+    assert_eq!((job.trigger, job.priority, job.actor.as_str()), (Trigger::Api, Priority::WANTED, "jo"));
     assert_eq!((job.host.as_deref(), &job.detail), (Some("h1"), &by_hand.detail));
-    assert_ne!(catalog.enqueue_job(&wanted("appstack/B")).await.unwrap(), planned);
+    catalog.place_job(wish, None, Some("dc1/x")).await.unwrap();
+    let job = catalog.job(wish).await.unwrap().unwrap();
+    assert_eq!((job.host, job.datastore.as_deref()), (None, Some("dc1/x")));
+    assert_ne!(catalog.enqueue_job(&wanted("appstack/B")).await.unwrap(), wish);
+    assert_eq!(catalog.queued_copies().await.unwrap(), 2);
+    let planned = wish;
 
     // What runs is no reason to leave out a later wish: the source may have changed since it began.
     let running = catalog.claim_job(&claim(9, 9)).await.unwrap().unwrap();
@@ -197,12 +209,11 @@ async fn pauses_hold_what_the_schedule_brought() {
 #[tokio::test]
 async fn what_a_person_wants_begins_when_the_sources_were_looked_at_since() {
     let bench = Bench::new().await;
-    let known = Claim { known_at: Some(bench.now()), ..claim(9, 9) };
-    bench.pass(1);
-    bench.catalog.enqueue_job(&wanted("appstack/w")).await.unwrap();
+    let known = Claim { known: Some(bench.catalog.newest_job().await.unwrap()), ..claim(9, 9) };
+    let id = bench.catalog.enqueue_job(&wanted("appstack/w")).await.unwrap();
     bench.catalog.plan_copies(&[due("appstack/a", None)], |_| true).await.unwrap();
     assert_eq!(bench.claimed(&known).await, ["appstack/a"]);
-    assert_eq!(bench.claimed(&Claim { known_at: Some(bench.now()), ..claim(9, 9) }).await, ["appstack/w"]);
+    assert_eq!(bench.claimed(&Claim { known: Some(id), ..claim(9, 9) }).await, ["appstack/w"]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{AbsPath, Listen, Name, Period, Rate, Reserve, Size, UnixName};
+use crate::value::{AbsPath, Listen, Name, Period, Rate, Reserve, Size, UnixName, Window};
 
 /// `[vault]`: where versions live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,11 +101,29 @@ pub struct Limits {
     /// Transfers at the same time from one host, 1 to 64. Default 1.
     #[schemars(range(min = 1, max = 64))]
     pub per_host: u32,
+    /// Transfers at the same time from one datastore, 1 to 64. Default none: only the other caps hold.
+    #[schemars(range(min = 1, max = 64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_datastore: Option<u32>,
     /// Bytes per second of all transfers together. Default none: unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Rate>,
+    /// Times of day at which another bandwidth holds; the first that fits. Default none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timetable: Vec<BandwidthAt>,
     /// Memory of all transfers together: SSH windows, buffers, queues. Default 96 MiB, at least 16 MiB.
     pub memory: Size,
+}
+
+/// `[[limits.timetable]]`: the bandwidth at a time of day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BandwidthAt {
+    /// The time of day, in local time.
+    pub window: Window,
+    /// Bytes per second of all transfers together. Left out: unlimited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Rate>,
 }
 
 impl Limits {
@@ -115,7 +133,14 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { transfers: 2, per_host: 1, bandwidth: None, memory: Size::bytes_unchecked(96 << 20) }
+        Self {
+            transfers: 2,
+            per_host: 1,
+            per_datastore: None,
+            bandwidth: None,
+            timetable: Vec::new(),
+            memory: Size::bytes_unchecked(96 << 20),
+        }
     }
 }
 

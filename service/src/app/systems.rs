@@ -83,7 +83,7 @@ impl App {
     /// What the systems told last; nothing before the first round.
     #[must_use]
     pub fn told(&self) -> Arc<Told> {
-        Arc::clone(&self.0.systems.told.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.setup.systems.told.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The client of a manager.
@@ -92,11 +92,11 @@ impl App {
     /// Its password can't be had, or its authorities can't be read.
     pub async fn manager(&self, settings: &AppVolumes) -> Result<Arc<Manager>, Problem> {
         let name = settings.name.to_string();
-        let known = self.0.systems.managers.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        let known = self.setup.systems.managers.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         if let Some(manager) = known {
             return Ok(manager);
         }
-        let refused_before = self.0.refusals.has("app_volumes", &name);
+        let refused_before = self.setup.refusals.has("app_volumes", &name);
         let settings = settings.clone();
         let made = blocking(move || {
             let password = settings.password.resolve().map_err(Problem::from)?;
@@ -105,7 +105,7 @@ impl App {
         })
         .await??;
         let made = if refused_before { made.refused_before() } else { made };
-        let mut managers = self.0.systems.managers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut managers = self.setup.systems.managers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(managers.entry(name).or_insert_with(|| Arc::new(made))))
     }
 
@@ -126,20 +126,20 @@ impl App {
     /// # Errors
     /// It is not in the configuration, or its authorities can't be read.
     pub fn vsphere(&self, name: &str) -> Result<Vsphere, Problem> {
-        let mut vspheres = self.0.systems.vspheres.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut vspheres = self.setup.systems.vspheres.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(vsphere) = vspheres.get(name) {
             return Ok(vsphere.clone());
         }
         let settings = self.config().vspheres.iter().find(|one| one.name.as_str() == name);
         let vsphere = Vsphere::new(settings.ok_or_else(|| not_configured("vsphere", name))?)?;
-        let vsphere = if self.0.refusals.has("vsphere", name) { vsphere.refused_before() } else { vsphere };
+        let vsphere = if self.setup.refusals.has("vsphere", name) { vsphere.refused_before() } else { vsphere };
         vspheres.insert(name.to_owned(), vsphere.clone());
         Ok(vsphere)
     }
 
     /// Tries logins again that were refused before: somebody looks, and wants to know. For the first asking only.
     pub fn try_refused_again(&self) {
-        self.0.refusals.forget();
+        self.setup.refusals.forget();
     }
 
     /// Writes down whether a system refused our login, for the processes that come after.
@@ -149,7 +149,7 @@ impl App {
             Err(problem) if problem.code == Code::LoginRefused => true,
             Err(_) => return,
         };
-        if let Err(error) = self.0.refusals.tell(&self.0.catalog, table, name, refused).await {
+        if let Err(error) = self.setup.refusals.tell(&self.shared.catalog, table, name, refused).await {
             tracing::error!(name, error = %stackferry_transfer::describe(&error), "whether a login was refused could not be recorded");
         }
     }
@@ -212,7 +212,7 @@ impl App {
             asked,
         };
         let told = Arc::new(told);
-        *self.0.systems.told.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&told);
+        *self.setup.systems.told.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&told);
         told
     }
 
@@ -244,11 +244,11 @@ impl App {
     /// Ends all sessions, so that none is left at a system.
     pub async fn log_out(&self) {
         let managers: Vec<_> = {
-            let managers = self.0.systems.managers.lock().unwrap_or_else(PoisonError::into_inner);
+            let managers = self.setup.systems.managers.lock().unwrap_or_else(PoisonError::into_inner);
             managers.values().cloned().collect()
         };
         let vspheres: Vec<_> = {
-            let vspheres = self.0.systems.vspheres.lock().unwrap_or_else(PoisonError::into_inner);
+            let vspheres = self.setup.systems.vspheres.lock().unwrap_or_else(PoisonError::into_inner);
             vspheres.values().cloned().collect()
         };
         for manager in managers {

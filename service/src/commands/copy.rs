@@ -1,35 +1,62 @@
-//! `copy VOLUME`.
+//! `copy VOLUME`: by the running service if there is one, else by this process.
 
 use std::time::Duration;
 
-use stackferry_catalog::{Outcome, Trigger};
+use stackferry_catalog::{Trigger, VolumeRow};
 
 use super::Context;
 use crate::app::App;
 use crate::engine::copy::{Wanted, choose_bytes, copy};
+use crate::engine::inventory::Round;
 use crate::engine::{debts, find, inventory};
+use crate::jobs::{self, follow};
 use crate::output::CopyView;
-use crate::problem::{Exit, Problem};
+use crate::problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, name: &str, if_changed: bool, wait: Duration) -> Result<Exit, Problem> {
     let app = context.app().await?;
     // A vault that can't be written to is known before thousands of files are listed.
     app.vault().await?;
-    let view = copy_named(context, &app, name, if_changed, wait).await?;
+    let view = match by_service(&app, name, if_changed, wait).await? {
+        Some(view) => view,
+        None => by_ourselves(context, &app, name, if_changed, wait).await?,
+    };
     context.print(&view)?;
     Ok(view.exit())
 }
 
-async fn copy_named(
+/// None where there is no service.
+async fn by_service(app: &App, name: &str, if_changed: bool, wait: Duration) -> Result<Option<CopyView>, Problem> {
+    if app.catalog().lease_holder(jobs::SERVICE_LEASE).await?.is_none() {
+        return Ok(None);
+    }
+    let row = match find::volume(app, name).await {
+        // It may be newer than the service's last look.
+        Err(problem) if problem.code == Code::NoSuchVolume => look(app, name).await?.1,
+        other => other?,
+    };
+    let wanted = jobs::copy(&row.id, if_changed, Trigger::Command, &Trigger::Command.to_string());
+    match follow::by_service(app, wanted, wait).await? {
+        Some(job) => follow::answer(job).map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn look(app: &App, name: &str) -> Result<(Round, VolumeRow), Problem> {
+    debts::pay(app).await?;
+    let round = inventory::look(app).await?;
+    let row = find::looked_for(app, &round, name).await?;
+    Ok((round, row))
+}
+
+async fn by_ourselves(
     context: &Context,
     app: &App,
     name: &str,
     if_changed: bool,
     wait: Duration,
 ) -> Result<CopyView, Problem> {
-    debts::pay(app).await?;
-    let round = inventory::look(app).await?;
-    let row = find::looked_for(app, &round, name).await?;
+    let (round, row) = look(app, name).await?;
     let Some(volume) = round.inventory.volumes.into_iter().find(|volume| volume.id == row.id) else {
         let reason = row.reason.unwrap_or(stackferry_catalog::Reason {
             code: "missing".to_owned(),
@@ -39,27 +66,7 @@ async fn copy_named(
     };
     let task = context.reporter().start("copying", &volume.id.to_string(), choose_bytes(&volume));
     let wanted = Wanted { if_changed, trigger: Trigger::Command, wait, progress: task.progress() };
-    let done = match copy(app, &volume, wanted).await {
-        Ok(done) => done,
-        Err(problem) => {
-            task.finish("failed");
-            return Err(problem);
-        }
-    };
-    task.finish(done.outcome.as_str());
-    let view = match (done.outcome, &done.version, done.reason) {
-        (Outcome::Copied, Some(version), _) => CopyView::copied(
-            &volume.id,
-            version,
-            done.verify_method.unwrap_or(stackferry_volume::manifest::VerifyMethod::Arrival),
-        ),
-        (Outcome::Deferred, _, Some(reason)) => CopyView::deferred(&volume.id, reason),
-        (_, version, _) => CopyView::unchanged(&volume.id, version.as_ref()),
-    };
-    let mut view = match done.route {
-        "" => view,
-        route => view.cost(route, done.credentials, done.bytes, done.took),
-    };
-    view.resumed_bytes = done.resumed;
-    Ok(view)
+    let done = copy(app, &volume, wanted).await;
+    task.finish(done.as_ref().map_or("failed", |done| done.outcome.as_str()));
+    Ok(CopyView::of(&volume.id, &done?))
 }

@@ -31,7 +31,8 @@ pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> 
             _ => Ok(view.exit()),
         };
     }
-    let daemon = Daemon::bind(&app, context.reporter()).await?;
+    let reload = context.reload();
+    let daemon = Daemon::bind(&app, context.reporter()).await?.reload_with(reload);
     daemon.run().await;
     Ok(Exit::Done)
 }

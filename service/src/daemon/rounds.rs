@@ -1,72 +1,111 @@
-//! The service's loop: a round of discovery by the clock, and beside it copies of what is due. A copy that takes hours
-//! does not hold up discovery, nor other copies.
+//! The service's loop: a round of discovery by the clock, which puts what is due into the queue, and beside it the work on the
+//! queue. A copy that takes hours does not hold up discovery, nor other copies.
+//!
+//! All intervals are counted by the monotonic clock: a clock that is set does neither freeze nor hurry the loop.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stackferry_catalog::{Trigger, VolumeRow};
+use stackferry_catalog::{JobFilter, JobKind, JobState, NewJob, Priority, Trigger, VolumeRow};
 use stackferry_config::Kind;
 use stackferry_discover::{ScanProblem, Volume};
 use stackferry_volume::VolumeId;
 use tokio::sync::Notify;
-use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
 
-use super::queue::{Queue, Waiting};
+use super::jumps::Jumps;
 use super::reconcile::reconcile;
+use super::reload::{self, Hangups, Reload};
 use super::upkeep::Upkeep;
 use super::watch::watch;
+use super::work::Work;
 use super::{Health, asked_to_end, shortest_interval};
 use crate::app::{App, config_kind};
-use crate::engine::round::{self, Decision, RoundOutcome, VolumeResult};
+use crate::engine::inventory::Round;
+use crate::engine::round::{self, Decision, RoundOutcome};
 use crate::engine::{debts, inventory};
-use crate::problem::{Code, Problem};
+use crate::jobs::run::Known;
+use crate::problem::Problem;
 use crate::progress::Reporter;
 
-/// How long copies may take to end when the service ends. One that reads from a disk that hangs is not waited for: it
-/// leaves what the end of the machine would leave.
-const DRAIN: Duration = Duration::from_secs(8);
+/// How often the queue is looked at for what other processes put into it or want to end.
+const POLL: Duration = Duration::from_millis(500);
+/// So many wishes are placed after one look; more wait for the next.
+const MOST_PLACED: u32 = 1000;
+/// Looks for the sake of what somebody wants to have copied are so far apart at least.
+const WISHES_APART: Duration = Duration::from_secs(1);
 
 /// Runs until the end is asked for, and until what runs has ended.
-pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>) {
-    let mut ticks = tokio::time::interval(shortest_interval(app.config()));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks: JoinSet<(Looker, Result<Looked, Problem>)> = JoinSet::new();
-    let mut looker = Some(Looker::new(app, health));
-    let mut copies = Copies::new(app, reporter);
+pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>, reload: Option<&Reload>) {
+    let mut app = app.clone();
+    let mut ticks = rounds_of(&app);
+    let mut polls = tokio::time::interval(POLL);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks: JoinSet<(Looker, Result<Known, Problem>)> = JoinSet::new();
+    let mut looker = Some(Looker::new(&app, health));
+    let mut work = Work::new(&app, reporter);
+    let mut hangups = Hangups::listen();
+    let mut jumps = Jumps::new(&app);
     let changed = Arc::new(Notify::new());
-    let _watching = watch(app, shortest_interval(app.config()), &changed);
+    let mut _watching = watch(&app, shortest_interval(app.config()), &changed);
+    let mut looked = Instant::now();
     loop {
+        let mut wanted = false;
         tokio::select! {
             () = asked_to_end(app.cancel()) => break,
             _ = ticks.tick(), if looks.is_empty() => {
-                let looker = looker.take().unwrap_or_else(|| Looker::new(app, health));
+                looked = Instant::now();
+                let looker = looker.take().unwrap_or_else(|| Looker::new(&app, health));
                 looks.spawn(looker.round());
             }
-            () = changed.notified(), if looks.is_empty() => {
-                let mut looker = looker.take().unwrap_or_else(|| Looker::new(app, health));
-                // Whatever changed may make a volume of any kind due, or free one that was held.
-                looker.decided.clear();
-                looks.spawn(looker.round());
+            () = changed.notified(), if looks.is_empty() => wanted = true,
+            _ = polls.tick() => {
+                jumps.look(&app).await;
+                app.set_bandwidth();
+                work.tick().await;
+                wanted = looks.is_empty() && looked.elapsed() >= WISHES_APART && work.needs_look().await;
             }
-            Some(looked) = looks.join_next() => match looked {
+            () = app.jobs().woken() => {}
+            () = hangups.next(), if reload.is_some() => if let Some(next) = reload::reload(&app, reload).await {
+                app = next;
+                ticks = rounds_of(&app);
+                _watching = watch(&app, shortest_interval(app.config()), &changed);
+                looker = looker.map(|_| Looker::new(&app, health));
+                work.reconfigured(&app);
+            },
+            Some(ended) = looks.join_next() => match ended {
                 Ok((back, result)) => {
-                    looker = Some(back);
+                    // One that looked by a configuration that is over is of no more use.
+                    looker = back.is_of(&app).then_some(back);
                     match result {
-                        Ok(looked) => copies.take_in(looked),
+                        Ok(known) => work.knows(known),
                         // The next round tries again: a vault that is mounted late, a database that was locked.
                         Err(problem) => tell("a round failed", None, &problem),
                     }
                 }
                 Err(error) => tracing::error!(%error, "a round failed; the next one begins afresh"),
             },
-            Some(ended) = copies.running.join_next_with_id() => copies.ended(ended),
+            joined = work.join() => work.ended(joined).await,
         }
-        copies.start().await;
+        if wanted {
+            looked = Instant::now();
+            let mut looker = looker.take().unwrap_or_else(|| Looker::new(&app, health));
+            // Whatever changed may make a volume of any kind due, or free one that was held.
+            looker.decided.clear();
+            looks.spawn(looker.round());
+        }
+        work.start().await;
     }
     looks.abort_all();
-    copies.drain().await;
+    work.drain().await;
+}
+
+fn rounds_of(app: &App) -> Interval {
+    let mut ticks = tokio::time::interval(shortest_interval(app.config()));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 fn tell(what: &str, volume: Option<&VolumeId>, problem: &Problem) {
@@ -86,12 +125,6 @@ struct Looker {
     told: BTreeSet<(String, String)>,
 }
 
-/// What a round found.
-struct Looked {
-    due: Vec<Waiting>,
-    kinds: BTreeSet<Kind>,
-}
-
 impl Looker {
     fn new(app: &App, health: &Arc<Health>) -> Self {
         Self {
@@ -104,15 +137,29 @@ impl Looker {
         }
     }
 
-    async fn round(mut self) -> (Self, Result<Looked, Problem>) {
-        let result = self.look().await;
-        if let Err(problem) = &result {
-            self.health.look_failed(&problem.message);
-        }
-        (self, result)
+    /// Whether it looks by the configuration that holds.
+    fn is_of(&self, app: &App) -> bool {
+        std::ptr::eq(self.app.config(), app.config())
     }
 
-    async fn look(&mut self) -> Result<Looked, Problem> {
+    /// A look that fails is told to those who wait for it; the error is one of the catalog, which nobody can be told by.
+    async fn round(mut self) -> (Self, Result<Known, Problem>) {
+        let job = match self.app.catalog().newest_job().await {
+            Ok(job) => job,
+            Err(error) => return (self, Err(error.into())),
+        };
+        let known = match self.look().await {
+            Ok(round) => Known { job, round: Some(round), failed: None },
+            Err(problem) => {
+                self.health.look_failed(&problem.message);
+                tell("a round failed", None, &problem);
+                Known { job, round: None, failed: Some(problem) }
+            }
+        };
+        (self, Ok(known))
+    }
+
+    async fn look(&mut self) -> Result<Round, Problem> {
         let vault = self.app.vault().await.inspect_err(|problem| self.health.vault_failed(&problem.message))?;
         self.upkeep.run(&self.app, &vault).await?;
         if !self.reconciled {
@@ -130,13 +177,13 @@ impl Looker {
         let rows: HashMap<VolumeId, VolumeRow> =
             self.app.catalog().volumes().await?.into_iter().map(|row| (row.id.clone(), row)).collect();
         let (mut due, mut unchanged, mut left) = (Vec::new(), 0, 0);
-        for volume in round.inventory.volumes {
+        for volume in &round.inventory.volumes {
             if !kinds.contains(&config_kind(volume.kind)) {
                 continue;
             }
             let row = rows.get(&volume.id);
-            match round::decide(&self.app, &volume, row).await? {
-                Decision::Copy => due.push(self.waiting(volume, row)),
+            match round::decide(&self.app, volume, row).await? {
+                Decision::Copy(priority) => due.push(self.planned(volume, row, priority)),
                 Decision::Leave(result) => match result.outcome {
                     RoundOutcome::Unchanged => {
                         unchanged += 1;
@@ -152,14 +199,46 @@ impl Looker {
                 Decision::Forget => {}
             }
         }
+        let is_decided = |volume: &VolumeId| kinds.contains(&config_kind(volume.kind()));
+        let new = self.app.catalog().plan_copies(&due, is_decided).await?;
+        self.place_wanted(&round).await?;
         let (reachable, datastores) = (round.reachable, round.datastores);
-        tracing::info!(due = due.len(), unchanged, left_alone = left, reachable, datastores, "a round has ended");
-        Ok(Looked { due, kinds })
+        tracing::info!(due = due.len(), new, unchanged, left_alone = left, reachable, datastores, "a round has ended");
+        Ok(round)
     }
 
-    fn waiting(&self, volume: Volume, row: Option<&VolumeRow>) -> Waiting {
-        let host = Some(round::host(&self.app, &volume)).filter(|host| host != "local");
-        Waiting { host, last_attempt: row.and_then(|row| row.last_attempt), volume }
+    fn planned(&self, volume: &Volume, row: Option<&VolumeRow>, priority: Priority) -> NewJob {
+        let (host, datastore) = self.place(volume);
+        NewJob {
+            volume: Some(volume.id.clone()),
+            priority,
+            last_attempt: row.and_then(|row| row.last_attempt),
+            host,
+            datastore,
+            ..NewJob::wanted(JobKind::Copy, Trigger::Schedule, "schedule")
+        }
+    }
+
+    /// Where a volume would be read, for the caps.
+    fn place(&self, volume: &Volume) -> (Option<String>, Option<String>) {
+        // For disks that are mounted here only the cap of all transfers holds.
+        let host = Some(round::host(&self.app, volume)).filter(|host| host != "local");
+        let place = volume.usable().next().map(|place| &place.location);
+        (host, place.map(|place| format!("{}/{}", place.site, place.datastore)))
+    }
+
+    /// Who asks for a copy need not know where the volume lies; now it is known.
+    async fn place_wanted(&self, round: &Round) -> Result<(), Problem> {
+        let filter = JobFilter { states: vec![JobState::Queued], kinds: vec![JobKind::Copy], ..JobFilter::default() };
+        let wanted = JobFilter { wanted: true, ..filter };
+        for job in self.app.catalog().jobs(&wanted, MOST_PLACED).await? {
+            let volume = round.inventory.volumes.iter().find(|volume| Some(&volume.id) == job.volume.as_ref());
+            if let Some(volume) = volume {
+                let (host, datastore) = self.place(volume);
+                self.app.catalog().place_job(job.id, host.as_deref(), datastore.as_deref()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The kinds whose volumes are decided about in this round. Rounds come at the shortest interval of all kinds, never
@@ -183,109 +262,5 @@ impl Looker {
             tracing::warn!(subject = problem.subject, hint = problem.hint, "{}", problem.text);
         }
         self.told = problems.iter().map(name).collect();
-    }
-}
-
-/// Copies that wait and copies that run.
-struct Copies {
-    app: App,
-    reporter: Reporter,
-    queue: Queue,
-    running: JoinSet<Option<VolumeResult>>,
-    names: HashMap<Id, VolumeId>,
-}
-
-type Ended = Result<(Id, Option<VolumeResult>), JoinError>;
-
-impl Copies {
-    fn new(app: &App, reporter: &Reporter) -> Self {
-        let limits = &app.config().limits;
-        let size = |number| usize::try_from(number).unwrap_or(1);
-        Self {
-            app: app.clone(),
-            reporter: reporter.clone(),
-            queue: Queue::new(size(limits.transfers), size(limits.per_host)),
-            running: JoinSet::new(),
-            names: HashMap::new(),
-        }
-    }
-
-    fn take_in(&mut self, looked: Looked) {
-        self.queue.replace(looked.due, |volume| looked.kinds.contains(&config_kind(volume.kind)));
-    }
-
-    /// Starts what waits, as far as there is room.
-    async fn start(&mut self) {
-        while !self.app.cancel().is_cancelled()
-            && let Some(next) = self.queue.next()
-        {
-            let id = next.volume.id.clone();
-            match self.is_still_due(&next.volume).await {
-                Ok(true) => {
-                    let (app, reporter) = (self.app.clone(), self.reporter.clone());
-                    let copy = async move { round::copy_one(&app, next.volume, Trigger::Schedule, &reporter).await };
-                    self.names.insert(self.running.spawn(copy).id(), id);
-                }
-                Ok(false) => self.queue.ended(&id),
-                Err(problem) => {
-                    self.queue.ended(&id);
-                    tell("a copy could not be started", Some(&id), &problem);
-                }
-            }
-        }
-        self.app.metrics().waiting(self.queue.waiting());
-    }
-
-    /// It may have waited for hours: somebody else may have copied it, or its window may be over. The copy asks again,
-    /// under its lease; here it costs nothing.
-    async fn is_still_due(&self, volume: &Volume) -> Result<bool, Problem> {
-        Ok(matches!(round::decide_again(&self.app, volume).await?, Decision::Copy))
-    }
-
-    fn ended(&mut self, ended: Ended) {
-        let id = match &ended {
-            Ok((id, _)) => *id,
-            Err(error) => error.id(),
-        };
-        let Some(volume) = self.names.remove(&id) else { return };
-        self.queue.ended(&volume);
-        match ended {
-            Ok((_, Some(result))) => told(&result),
-            Ok((_, None)) => {}
-            // The panic is in the log; the others go on.
-            Err(error) => tracing::error!(%volume, %error, "a copy failed"),
-        }
-    }
-
-    async fn drain(&mut self) {
-        let waiting = self.queue.waiting();
-        if !self.running.is_empty() || waiting > 0 {
-            tracing::info!(running = self.running.len(), waiting, "the service ends; what was copied so far is kept");
-        }
-        let ended = async {
-            while let Some(ended) = self.running.join_next_with_id().await {
-                self.ended(ended);
-            }
-        };
-        if tokio::time::timeout(DRAIN, ended).await.is_err() {
-            for volume in self.names.values() {
-                tracing::warn!(%volume, "its copy did not end in time; the next start goes on from its journal");
-            }
-        }
-    }
-}
-
-fn told(result: &VolumeResult) {
-    let volume = &result.volume;
-    match (&result.problem, &result.reason) {
-        (Some(problem), _) if matches!(problem.code, Code::Busy | Code::LeaseLost) => {
-            tracing::info!(%volume, "another process copies it");
-        }
-        (Some(problem), _) if problem.code == Code::Interrupted => {
-            tracing::info!(%volume, "its copy was interrupted; it goes on from its journal");
-        }
-        (Some(problem), _) => tell("a copy failed", Some(volume), problem),
-        (None, Some(reason)) => tracing::info!(%volume, reason = reason.code, "it is left for later: {}", reason.text),
-        (None, None) => {}
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{Outcome, Reason, Trigger, VolumeRow};
-use stackferry_discover::{Due, ScanProblem, State, Volume, due};
+use stackferry_catalog::{Outcome, Priority, Reason, Trigger, VolumeRow};
+use stackferry_discover::{Due, ReasonCode, ScanProblem, State, Volume, due};
 use stackferry_volume::{VersionId, VolumeId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use super::copy::{self, Wanted};
 use super::windows;
 use super::{debts, inventory};
 use crate::app::{App, blocking, config_kind};
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, shell};
 use crate::progress::Reporter;
 
 /// What became of one volume in a round.
@@ -92,7 +92,7 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
     for volume in round.inventory.volumes {
         let row = app.catalog().volume(&volume.id).await?;
         match decide(app, &volume, row.as_ref()).await? {
-            Decision::Copy => waiting.push(volume),
+            Decision::Copy(_) => waiting.push(volume),
             Decision::Leave(result) => volumes.push(result),
             Decision::Forget => {}
         }
@@ -107,8 +107,8 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
 
 /// What is to be done with a volume.
 pub(crate) enum Decision {
-    /// It is due.
-    Copy,
+    /// It is due, so urgently.
+    Copy(Priority),
     /// It is left alone, and why.
     Leave(VolumeResult),
     /// It is not at its source: there is nothing to be said of it in a round.
@@ -135,7 +135,7 @@ pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) 
         State::Unprotectable => return leave(RoundOutcome::Unprotectable, None),
         State::Ready | State::Conflict | State::Incident => {}
     }
-    let Some(row) = row else { return Ok(Decision::Copy) };
+    let Some(row) = row else { return Ok(Decision::Copy(Priority::NEVER_COPIED)) };
     let baselines: Vec<_> = app
         .catalog()
         .baselines(&volume.id)
@@ -162,15 +162,34 @@ pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) 
     match verdict {
         Due::No => leave(RoundOutcome::Unchanged, row.last_version.clone()),
         why => {
-            if let Some(reason) = windows::closed(app, volume.kind) {
+            let paused = paused(app, &volume.id).await?;
+            if let Some(reason) = windows::closed(app, volume.kind).or(paused) {
                 let (volume, outcome) = (volume.id.clone(), RoundOutcome::Deferred);
                 let left = VolumeResult { volume, outcome, version: None, reason: Some(reason), problem: None };
                 return Ok(Decision::Leave(left));
             }
             tracing::debug!(volume = %volume.id, ?why, "it is due");
-            Ok(Decision::Copy)
+            Ok(Decision::Copy(match why {
+                Due::Never => Priority::NEVER_COPIED,
+                Due::Overdue { .. } => Priority::OVERDUE,
+                _ => Priority::CHANGED,
+            }))
         }
     }
+}
+
+/// Why a volume that is due is not copied by itself: somebody paused it, or all.
+async fn paused(app: &App, volume: &VolumeId) -> Result<Option<Reason>, Problem> {
+    let pauses = app.catalog().pauses().await?;
+    let pause = pauses.into_iter().find(|pause| pause.volume.as_ref().is_none_or(|paused| paused == volume));
+    Ok(pause.map(|pause| {
+        let (what, again) = match pause.volume {
+            None => ("copying is paused", "`stackferry resume`".to_owned()),
+            Some(volume) => ("it is paused", format!("`stackferry resume {}`", shell(volume))),
+        };
+        let text = format!("{what}, by {} since {}; {again} goes on", pause.actor, pause.since.strftime("%F %H:%MZ"));
+        Reason { code: ReasonCode::Paused.to_string(), text }
+    }))
 }
 
 /// Copies volumes side by side: `limits.transfers` at once, `limits.per_host` from one host.

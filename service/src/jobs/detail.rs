@@ -20,7 +20,7 @@ pub struct CopyDetail {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RestoreDetail {
-    /// The folder, absolute.
+    /// The folder, absolute, or `datastore:NAME/FOLDER`.
     pub to: PathBuf,
     /// Whether files of the same names are replaced.
     pub overwrite: bool,

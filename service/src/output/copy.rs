@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stackferry_catalog::{Outcome, Reason};
 use stackferry_volume::manifest::{ByteCounts, VerifyMethod};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::table::{Grid, Side, fields, none, or_none};
 use super::{Style, View, seconds, size};
+use crate::engine::copy::Done;
 use crate::problem::{ErrorView, Exit, Problem};
 
 /// What became of one copy.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CopyView {
     /// The volume.
     pub volume: VolumeId,
@@ -56,6 +57,23 @@ impl CopyView {
             reason: None,
             error: None,
         }
+    }
+
+    /// What the engine says of a copy that was not a failure.
+    #[must_use]
+    pub fn of(volume: &VolumeId, done: &Done) -> Self {
+        let method = done.verify_method.unwrap_or(VerifyMethod::Arrival);
+        let view = match (done.outcome, &done.version, &done.reason) {
+            (Outcome::Copied, Some(version), _) => Self::copied(volume, version, method),
+            (Outcome::Deferred, _, Some(reason)) => Self::deferred(volume, reason.clone()),
+            (_, version, _) => Self::unchanged(volume, version.as_ref()),
+        };
+        let mut view = match done.route {
+            "" => view,
+            route => view.cost(route, done.credentials, done.bytes, done.took),
+        };
+        view.resumed_bytes = done.resumed;
+        view
     }
 
     /// A version was made, every block of it checked.

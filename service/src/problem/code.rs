@@ -340,6 +340,14 @@ impl AsRef<str> for Code {
     }
 }
 
+impl Code {
+    /// The code of this word; none where there is no such one.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        PROBLEMS.iter().find(|row| row.word == word).map(|row| row.code)
+    }
+}
+
 impl PartialEq<&str> for Code {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other

@@ -2,13 +2,13 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Problem;
+use super::{Code, Problem};
 use crate::output::{OutputFormat, escape};
 
 /// A problem's public part, as it stands in JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorView {
     /// The stable word.
     pub code: String,
@@ -33,6 +33,14 @@ impl From<&Problem> for ErrorView {
             subject: problem.subject.clone(),
             hint: problem.hint.clone(),
         }
+    }
+}
+
+impl From<ErrorView> for Problem {
+    /// As another process told it: its exit code and retry class are the code's own.
+    fn from(view: ErrorView) -> Self {
+        let problem = Problem::new(Code::from_word(&view.code).unwrap_or(Code::Internal), view.message);
+        Self { subject: view.subject, hint: view.hint, ..problem }
     }
 }
 

@@ -1,0 +1,85 @@
+//! A clock that jumps: seen by comparing it with the monotonic one.
+//!
+//! Rounds, back-off in memory and windows don't depend on it, but retention does: by a clock that is a month ahead it would delete
+//! what it keeps today. So after a jump forward by more than an hour nothing is deleted until somebody has looked at the clock.
+
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::app::App;
+
+/// What a clock may be set by without anybody minding: what time services do in one step at a start.
+const SET: SignedDuration = SignedDuration::from_mins(1);
+/// Forward by more than this nothing is deleted until somebody confirms the clock.
+const FREEZES: SignedDuration = SignedDuration::from_hours(1);
+
+/// The two clocks at the last look.
+pub(super) struct Jumps {
+    wall: Timestamp,
+    monotonic: Instant,
+}
+
+impl Jumps {
+    pub(super) fn new(app: &App) -> Self {
+        Self { wall: app.now(), monotonic: Instant::now() }
+    }
+
+    /// By how much the clock jumped since the last look; negative: back.
+    fn jumped(&mut self, wall: Timestamp, monotonic: Instant) -> SignedDuration {
+        let passed = monotonic.saturating_duration_since(self.monotonic);
+        let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
+        let jump = wall.duration_since(self.wall).saturating_sub(passed);
+        (self.wall, self.monotonic) = (wall, monotonic);
+        jump
+    }
+
+    /// Looks whether the clock jumped, and does what has to be done about it.
+    pub(super) async fn look(&mut self, app: &App) {
+        let jump = self.jumped(app.now(), Instant::now());
+        if jump.abs() < SET {
+            return;
+        }
+        tracing::warn!(seconds = jump.as_secs(), "the clock jumped");
+        if jump.is_negative() {
+            // What was to be tried again soon would wait until the clock is where it was.
+            if let Err(error) = app.catalog().end_job_delays().await {
+                tracing::error!(error = %stackferry_transfer::describe(&error), "delays of jobs could not be ended");
+            }
+        }
+        if jump > FREEZES {
+            let why = format!("the clock jumped forward by {} minutes", jump.as_mins());
+            match app.jobs().freeze_prune(&why).await {
+                Ok(()) => tracing::error!(
+                    hint = "look at the machine's clock, then run `stackferry prune --confirm-clock`",
+                    "no version is deleted until the clock is confirmed: {why}"
+                ),
+                Err(problem) => {
+                    tracing::error!(code = %problem.code, "pruning could not be frozen: {}", problem.message)
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_clock_moved_by_itself_is_a_jump() {
+        let (wall, start): (Timestamp, _) = ("2026-11-22T12:00:00Z".parse().unwrap(), Instant::now());
+        let mut jumps = Jumps { wall, monotonic: start };
+        let mut look = |wall_seconds, seconds| {
+            let at = wall + SignedDuration::from_secs(wall_seconds);
+            jumps.jumped(at, start + Duration::from_secs(seconds)).as_secs()
+        };
+        assert_eq!(look(7200, 7200), 0, "time passed");
+        assert_eq!(look(7200 + 3700, 7300), 3600, "an hour forward");
+        assert_eq!(look(7200 + 3800, 7400), 0, "seen once");
+        assert_eq!(look(7500, 7500), -3600, "and back");
+        assert_eq!(look(7500, 7500), 0);
+    }
+}

@@ -1,0 +1,197 @@
+//! What each kind of job does: one match. A job runs on the `App` that it is given, whose `cancel` ends this job alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use stackferry_catalog::{Job, JobEnd, JobId, JobKind, JobState, LastError, Reason, Trigger};
+use stackferry_discover::Volume;
+use stackferry_transfer::Progress;
+use stackferry_volume::{VersionId, VolumeId};
+
+use super::detail::{CopyDetail, RestoreDetail};
+use super::live::Live;
+use super::{backoff, detail};
+use crate::app::App;
+use crate::engine::copy::{Wanted, choose_bytes, copy};
+use crate::engine::inventory::Round;
+use crate::engine::prune::{What, prune};
+use crate::engine::versions::verify;
+use crate::engine::{find, restore};
+use crate::output::{CopyView, PruneView, RestoreView, VerifyView};
+use crate::problem::{Code, Problem};
+use crate::progress::Reporter;
+
+/// What the last look at the sources found.
+pub(crate) struct Known {
+    /// Jobs up to this one were in the queue when the look began.
+    pub(crate) job: JobId,
+    /// What was seen; none where the look failed.
+    pub(crate) round: Option<Round>,
+    /// Why it failed.
+    pub(crate) failed: Option<Problem>,
+}
+
+impl Known {
+    /// The volume as it was seen. The list is sorted by id.
+    pub(crate) fn volume(&self, id: &VolumeId) -> Option<&Volume> {
+        let volumes = &self.round.as_ref()?.inventory.volumes;
+        volumes.iter().find(|volume| volume.id == *id)
+    }
+}
+
+/// What a job came to.
+pub(crate) enum Ended {
+    /// It is over.
+    Over(JobEnd, Option<Problem>),
+    /// It failed, and is tried again.
+    Again(Problem),
+    /// It was cut off, and goes on later as if it had not begun.
+    Back,
+}
+
+impl Ended {
+    fn failed(problem: Problem) -> Self {
+        let error = LastError { code: problem.code.to_string(), text: problem.message.clone() };
+        let result = Some(detail::value(&crate::problem::ErrorView::from(&problem)));
+        let end = JobEnd { state: JobState::Failed, outcome: Some("failed".to_owned()), error: Some(error), result };
+        Self::Over(end, Some(problem))
+    }
+
+    fn done(outcome: &str, view: &impl Serialize) -> Self {
+        Self::over(JobState::Done, outcome, None, detail::value(view))
+    }
+
+    fn over(state: JobState, outcome: &str, error: Option<LastError>, result: Value) -> Self {
+        Self::Over(JobEnd { state, outcome: Some(outcome.to_owned()), error, result: Some(result) }, None)
+    }
+
+    /// When a job that failed is to be tried again.
+    pub(crate) fn not_before(problem: &Problem, job: &Job, now: Timestamp) -> Timestamp {
+        now.checked_add(backoff::wait(problem, job.tries.saturating_add(1))).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// Does a job.
+pub(crate) async fn run(app: &App, job: &Job, live: &Arc<Live>, known: Option<&Known>, reporter: &Reporter) -> Ended {
+    let result = match job.kind {
+        JobKind::Copy => run_copy(app, job, live, known, reporter).await,
+        JobKind::Verify => run_verify(app, job, live, reporter).await,
+        JobKind::Restore => run_restore(app, job, live, reporter).await,
+        JobKind::Prune => run_prune(app, job).await,
+        other => Err(Problem::new(Code::Refused, format!("this program has no jobs of kind `{other}`"))
+            .subject(job.id)
+            .hint("a newer program put it into the queue")),
+    };
+    match result {
+        Ok(ended) => ended,
+        Err(_) if app.cancel().is_cancelled() => Ended::Back,
+        // What a person waits for is told to him; only somebody else's turn is waited for.
+        Err(problem) if job.trigger == Trigger::Schedule => Ended::Again(problem),
+        Err(problem) if matches!(problem.code, Code::Busy | Code::LeaseLost) => Ended::Again(problem),
+        Err(problem) => Ended::failed(problem),
+    }
+}
+
+/// Tells two.
+struct Both(Arc<dyn Progress>, Arc<dyn Progress>);
+
+impl Progress for Both {
+    fn done(&self, bytes: u64) {
+        self.0.done(bytes);
+        self.1.done(bytes);
+    }
+}
+
+fn needs_volume(job: &Job) -> Result<&VolumeId, Problem> {
+    job.volume.as_ref().ok_or_else(|| Problem::internal(format!("job {} names no volume", job.id)))
+}
+
+/// A version as commands name it.
+fn target(volume: &VolumeId, version: Option<&VersionId>) -> String {
+    version.map_or_else(|| volume.to_string(), |version| format!("{volume}@{version}"))
+}
+
+async fn run_copy(
+    app: &App,
+    job: &Job,
+    live: &Arc<Live>,
+    known: Option<&Known>,
+    reporter: &Reporter,
+) -> Result<Ended, Problem> {
+    let id = needs_volume(job)?;
+    let wanted: CopyDetail = serde_json::from_value(job.detail.clone()).unwrap_or_default();
+    let is_planned = job.trigger == Trigger::Schedule;
+    if !is_planned {
+        // What kept us from looking, or keeps us from looking at this volume's datastore, is what a person has to know.
+        if let Some(problem) = known.and_then(|known| known.failed.clone()) {
+            return Err(problem);
+        }
+        if let Some(round) = known.and_then(|known| known.round.as_ref()) {
+            find::looked_for(app, round, &id.to_string()).await?;
+        }
+    }
+    let Some(volume) = known.and_then(|known| known.volume(id)) else {
+        let row = app.catalog().volume(id).await?;
+        let missing = || Reason { code: "missing".to_owned(), text: "it is not at its source".to_owned() };
+        let reason = row.and_then(|row| row.reason).unwrap_or_else(missing);
+        return Ok(deferred(&CopyView::deferred(id, reason)));
+    };
+    let bytes = choose_bytes(volume);
+    live.expect(bytes);
+    let task = reporter.start("copying", &id.to_string(), bytes);
+    let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
+    let if_changed = is_planned || wanted.if_changed;
+    let done = copy(app, volume, Wanted { if_changed, trigger: job.trigger, wait: Duration::ZERO, progress }).await;
+    task.finish(done.as_ref().map_or("failed", |done| done.outcome.as_str()));
+    let view = CopyView::of(id, &done?);
+    Ok(match view.reason {
+        Some(_) => deferred(&view),
+        None => Ended::done(view.outcome.as_str(), &view),
+    })
+}
+
+fn deferred(view: &CopyView) -> Ended {
+    let error = view.reason.as_ref().map(|reason| LastError { code: reason.code.clone(), text: reason.text.clone() });
+    Ended::over(JobState::Deferred, "deferred", error, detail::value(view))
+}
+
+async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter) -> Result<Ended, Problem> {
+    let what = job.volume.as_ref().map(|volume| target(volume, job.version.as_ref()));
+    let task = reporter.start("verifying", what.as_deref().unwrap_or("all versions"), 0);
+    let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
+    let verified = verify(app, what.as_deref(), progress).await;
+    task.finish(if verified.is_ok() { "verified" } else { "failed" });
+    let mut view = VerifyView::default();
+    for (volume, version, damage) in verified?.versions {
+        view.push(&volume, &version, damage);
+    }
+    let Some(first) = view.damaged.first() else { return Ok(Ended::done("ok", &view)) };
+    let error = LastError {
+        code: Code::Damaged.to_string(),
+        text: format!("{}@{}: {}: {}", first.volume, first.version, first.file, first.why),
+    };
+    Ok(Ended::over(JobState::Failed, "damaged", Some(error), detail::value(&view)))
+}
+
+async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter) -> Result<Ended, Problem> {
+    let text = target(needs_volume(job)?, job.version.as_ref());
+    let wanted: RestoreDetail = serde_json::from_value(job.detail.clone())
+        .map_err(|error| Problem::internal(format!("job {} can't be understood: {error}", job.id)))?;
+    let to = restore::destination(app, &wanted.to, wanted.overwrite)?;
+    let task = reporter.start("restoring", &text, 0);
+    let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
+    let restored = restore::restore(app, &text, &to, wanted.overwrite, progress).await;
+    task.finish(if restored.is_ok() { "restored" } else { "failed" });
+    let done = restored?;
+    let view = RestoreView::new(&done.volume, &done.version, to.to_string(), done.files, &done.report, done.took);
+    Ok(Ended::done("restored", &view.followed_by(done.next_steps)))
+}
+
+async fn run_prune(app: &App, job: &Job) -> Result<Ended, Problem> {
+    let what = What { volume: job.volume.as_ref(), dry_run: false, actor: &job.actor };
+    let pruned = prune(app, what).await?;
+    Ok(Ended::done("pruned", &PruneView::new(pruned, false)))
+}
