@@ -378,7 +378,7 @@ pub(crate) fn make_state_dir(config: &Config) -> Result<(), Problem> {
     made.map_err(|error| Problem::io("make the state folder", path.display(), &error))
 }
 
-fn reserve(reserve: stackferry_config::Reserve) -> Reserve {
+pub(crate) fn reserve(reserve: stackferry_config::Reserve) -> Reserve {
     match reserve {
         stackferry_config::Reserve::Percent(percent) => Reserve::Percent(percent.get()),
         stackferry_config::Reserve::Size(size) => Reserve::Bytes(size.as_bytes()),

@@ -5,6 +5,7 @@ pub mod check;
 pub mod copy;
 pub mod debts;
 pub mod find;
+pub mod fresh;
 pub mod inventory;
 pub mod prune;
 pub mod restore;

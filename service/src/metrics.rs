@@ -4,27 +4,38 @@
 //! Nothing here may fail or slow down what it counts: a sample that can't be taken is left out. No label ever holds a
 //! secret, or a word that is not bounded by configuration, code or the number of volumes.
 
+mod inflight;
 mod process;
 pub mod registry;
+mod sources;
 mod state;
+mod text;
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::core::Collector;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
-use stackferry_catalog::{DatastoreKey, Outcome};
-use stackferry_config::Config;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use stackferry_catalog::{DebtKind, JobState, Outcome};
+use stackferry_config::{Config, Route};
 use stackferry_vault::Space;
 use stackferry_volume::manifest::ByteCounts;
-use stackferry_volume::{Kind, SiteName};
+use stackferry_volume::{Kind, VolumeId};
 
 use crate::app::App;
+use crate::engine::debts;
 use crate::problem::{Code, Problem};
+use inflight::Copies;
 use registry::Family;
-use state::{Gauges, source};
+use text::Text;
+
+pub use inflight::Running;
+pub use sources::Sources;
+pub(crate) use sources::{APP_VOLUMES, VSPHERE};
 
 /// The content type of what [`Metrics::render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -40,14 +51,25 @@ pub struct Metrics {
     zero: IntCounterVec,
     wire: IntCounterVec,
     stored: IntCounterVec,
-    running: IntGauge,
     waiting: IntGauge,
+    retries: IntCounterVec,
+    leases_lost: IntCounter,
+    verifies: IntCounter,
+    mismatches: IntCounter,
+    verified_bytes: IntCounter,
+    restore_tests: IntCounter,
+    restore_test_failures: IntCounter,
+    restore_duration: Histogram,
+    restored_bytes: IntCounter,
+    pruned_versions: IntCounter,
+    pruned_bytes: IntCounter,
+    pruned_at: Mutex<Option<Timestamp>>,
     issued: IntCounterVec,
     refused: IntCounterVec,
-    rounds: IntCounterVec,
-    round_failures: IntCounterVec,
-    /// When each configured datastore was last looked at by this process.
-    looked: Mutex<BTreeMap<DatastoreKey, Option<Timestamp>>>,
+    reloaded: Gauge,
+    reload_ok: IntGauge,
+    copies: Copies,
+    sources: Sources,
 }
 
 impl Metrics {
@@ -66,39 +88,50 @@ impl Metrics {
             registry.register(Box::new(collector.clone()))?;
             Ok(collector)
         }
-        let counters = |family: &Family| {
-            put(&registry, IntCounterVec::new(Opts::new(family.name, family.meaning), family.labels)?)
+        let opts = |family: &Family| Opts::new(family.name, family.meaning);
+        let counters = |family: &Family| put(&registry, IntCounterVec::new(opts(family), family.labels)?);
+        let counter = |family: &Family| put(&registry, IntCounter::with_opts(opts(family))?);
+        let gauge = |family: &Family| put(&registry, IntGauge::with_opts(opts(family))?);
+        let time = |family: &Family| put(&registry, Gauge::with_opts(opts(family))?);
+        let histogram = |family: &Family| {
+            let opts = HistogramOpts::new(family.name, family.meaning);
+            put(&registry, Histogram::with_opts(opts.buckets(registry::DURATION_BUCKETS.to_vec()))?)
         };
-        let gauge = |family: &Family| put(&registry, IntGauge::new(family.name, family.meaning)?);
-        let buckets = registry::DURATION_BUCKETS.to_vec();
-        let duration = HistogramOpts::new(registry::COPY_DURATION.name, registry::COPY_DURATION.meaning);
-        let start = put(&registry, Gauge::new(registry::START.name, registry::START.meaning)?)?;
-        start.set(state::seconds(Timestamp::now()));
-        let build = counters_of_gauge(&registry::BUILD_INFO)?;
-        registry.register(Box::new(build.clone()))?;
+        let now = state::seconds(Timestamp::now());
+        time(&registry::START)?.set(now);
+        let build = put(&registry, IntGaugeVec::new(opts(&registry::BUILD_INFO), registry::BUILD_INFO.labels)?)?;
         build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
-        let keys = config.datastores.iter().map(|datastore| {
-            let site = SiteName(datastore.site.as_str().to_owned());
-            (DatastoreKey { site, datastore: datastore.name.to_string() }, None)
-        });
         let metrics = Self {
             attempts: counters(&registry::COPY_ATTEMPTS)?,
             failures: counters(&registry::COPY_FAILURES)?,
             skipped: counters(&registry::COPY_SKIPPED)?,
-            duration: put(&registry, Histogram::with_opts(duration.buckets(buckets))?)?,
+            duration: histogram(&registry::COPY_DURATION)?,
             read: counters(&registry::READ_BYTES)?,
             zero: counters(&registry::ZERO_BYTES)?,
             wire: counters(&registry::WIRE_BYTES)?,
             stored: counters(&registry::STORED_BYTES)?,
-            running: gauge(&registry::TRANSFERS_RUNNING)?,
             waiting: gauge(&registry::TRANSFERS_WAITING)?,
+            retries: counters(&registry::RETRIES)?,
+            leases_lost: counter(&registry::LEASES_LOST)?,
+            verifies: counter(&registry::VERIFIES)?,
+            mismatches: counter(&registry::VERIFY_MISMATCHES)?,
+            verified_bytes: counter(&registry::VERIFY_BYTES)?,
+            restore_tests: counter(&registry::RESTORE_TESTS)?,
+            restore_test_failures: counter(&registry::RESTORE_TEST_FAILURES)?,
+            restore_duration: histogram(&registry::RESTORE_DURATION)?,
+            restored_bytes: counter(&registry::RESTORED_BYTES)?,
+            pruned_versions: counter(&registry::PRUNED_VERSIONS)?,
+            pruned_bytes: counter(&registry::PRUNED_BYTES)?,
+            pruned_at: Mutex::default(),
             issued: counters(&registry::CREDENTIALS_ISSUED)?,
             refused: counters(&registry::CREDENTIALS_REFUSED)?,
-            rounds: counters(&registry::DISCOVERY_ROUNDS)?,
-            round_failures: counters(&registry::DISCOVERY_FAILURES)?,
-            looked: Mutex::new(keys.collect()),
+            reloaded: time(&registry::CONFIG_RELOADED)?,
+            reload_ok: gauge(&registry::CONFIG_RELOAD_OK)?,
+            copies: Copies::default(),
+            sources: Sources::default(),
             registry,
         };
+        metrics.config_reloaded(true);
         for kind in Kind::ALL {
             add(&metrics.attempts, &[kind.as_str()], 0);
         }
@@ -107,23 +140,22 @@ impl Metrics {
         for datastore in &config.datastores {
             by_route.iter().for_each(|counters| add(counters, &[datastore.route.kind().as_str()], 0));
         }
-        for key in metrics.looked().keys() {
-            add(&metrics.rounds, &[&source(key)], 0);
-            add(&metrics.round_failures, &[&source(key)], 0);
-        }
         Ok(metrics)
     }
 
-    fn looked(&self) -> std::sync::MutexGuard<'_, BTreeMap<DatastoreKey, Option<Timestamp>>> {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The configuration was read again: it is in use now, or it was no good and the one before stays.
+    pub fn config_reloaded(&self, ok: bool) {
+        self.reload_ok.set(ok.into());
+        if ok {
+            self.reloaded.set(state::seconds(Timestamp::now()));
+        }
     }
 
-    /// A copy begins. It runs until what is given back is dropped.
+    /// A copy begins, of files of so many bytes together. It runs until what is given back is dropped.
     #[must_use]
-    pub fn copy_began(&self, kind: Kind) -> Running<'_> {
-        add(&self.attempts, &[kind.as_str()], 1);
-        self.running.inc();
-        Running(&self.running)
+    pub fn copy_began(&self, volume: &VolumeId, bytes: u64) -> Running {
+        add(&self.attempts, &[volume.kind().as_str()], 1);
+        self.copies.begin(volume, bytes)
     }
 
     /// A copy ended without an error.
@@ -151,9 +183,45 @@ impl Metrics {
         add(&self.skipped, &[reason], 1);
     }
 
+    /// Another process took over a volume while it was copied here.
+    pub fn lease_lost(&self) {
+        self.leases_lost.inc();
+    }
+
     /// So many volumes wait for a free transfer.
     pub fn waiting(&self, volumes: usize) {
         self.waiting.set(i64::try_from(volumes).unwrap_or(i64::MAX));
+    }
+
+    /// Something failed with this code, and is tried again later.
+    pub fn retried(&self, code: Code) {
+        add(&self.retries, &[code.as_str()], 1);
+    }
+
+    /// A version was read back: whether it is whole, and how many bytes were read.
+    pub fn verified(&self, ok: bool, bytes: u64) {
+        self.verifies.inc();
+        self.mismatches.inc_by(u64::from(!ok));
+        self.verified_bytes.inc_by(bytes);
+    }
+
+    /// A version was restored for a test: whether it came back as it was copied.
+    pub fn restore_tested(&self, ok: bool) {
+        self.restore_tests.inc();
+        self.restore_test_failures.inc_by(u64::from(!ok));
+    }
+
+    /// A version was restored for somebody: the bytes of its files, and how long it took.
+    pub fn restored(&self, bytes: u64, took: Duration) {
+        self.restore_duration.observe(took.as_secs_f64());
+        self.restored_bytes.inc_by(bytes);
+    }
+
+    /// Retention was carried out: so many versions were deleted, which had taken so many bytes in the vault.
+    pub fn pruned(&self, versions: u64, bytes: u64) {
+        self.pruned_versions.inc_by(versions);
+        self.pruned_bytes.inc_by(bytes);
+        *self.pruned_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Timestamp::now());
     }
 
     /// A credential was made.
@@ -166,15 +234,10 @@ impl Metrics {
         add(&self.refused, &[route], 1);
     }
 
-    /// A datastore was to be looked at: whether it could be, and when.
-    pub fn looked_at(&self, key: &DatastoreKey, at: Timestamp, reachable: bool, complete: bool) {
-        add(&self.rounds, &[&source(key)], 1);
-        if !complete {
-            add(&self.round_failures, &[&source(key)], 1);
-        }
-        if reachable {
-            self.looked().insert(key.clone(), Some(at));
-        }
+    /// What rounds tell of datastores and systems.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Everything, in the text format.
@@ -182,49 +245,97 @@ impl Metrics {
     /// # Errors
     /// The catalog's.
     pub async fn render(&self, app: &App, space: Option<Space>) -> Result<String, Problem> {
-        let rows = app.catalog().volumes().await?;
-        let outstanding = app.catalog().outstanding_credentials().await?.len();
-        let per_volume = app.config().metrics.per_volume;
-        let looked = self.looked().clone();
-        let gather = || {
-            let gauges = Gauges::new();
-            state::volumes(&gauges, &rows, per_volume, looked)?;
-            gauges.single(&registry::CREDENTIALS_OUTSTANDING, outstanding as f64)?;
-            if let Some(space) = space {
-                gauges.single(&registry::VAULT_FREE, space.free as f64)?;
-                gauges.single(&registry::VAULT_SIZE, space.total as f64)?;
+        let (catalog, config) = (app.catalog(), app.config());
+        let fleet = catalog.fleet().await?;
+        let credentials = catalog.outstanding_credentials().await?;
+        let (owed, unpaid) = debts::standing(app).await?;
+        let jobs = catalog.job_counts().await?;
+        let mut text = Text::default();
+        state::volumes(&mut text, config, &fleet, self.sources.looked(config));
+        drop(fleet);
+        state::running(&mut text, &self.copies);
+        self.sources.tell(&mut text, config);
+        text.put(&registry::CREDENTIALS_OUTSTANDING, &[], credentials.len() as f64);
+        if let Some(oldest) = credentials.iter().map(|credential| credential.issued.issued).min() {
+            text.put(&registry::CREDENTIALS_OLDEST, &[], state::seconds(oldest));
+        }
+        for what in DebtKind::ALL {
+            for (family, rows) in [(&registry::OWED, &owed), (&registry::OWED_UNPAID, &unpaid)] {
+                let count = rows.iter().filter(|row| row.debt.what == *what).count();
+                text.put(family, &[what.as_str()], count as f64);
             }
-            if let Some(bytes) = process::resident_bytes() {
-                gauges.single(&registry::PROCESS_MEMORY, bytes as f64)?;
-            }
-            if let Some(open) = process::open_fds() {
-                gauges.single(&registry::PROCESS_FDS, open as f64)?;
-            }
-            let mut families = self.registry.gather();
-            families.extend(gauges.gather());
-            families.sort_by(|one, other| one.name().cmp(other.name()));
-            TextEncoder::new().encode_to_string(&families)
-        };
-        gather().map_err(|error: prometheus::Error| Problem::internal(format!("metrics can't be told: {error}")))
+        }
+        for state in JobState::ALL {
+            text.put(&registry::JOBS, &[state.as_str()], jobs.get(state.as_str()).copied().unwrap_or_default() as f64);
+        }
+        if let Some(at) = *self.pruned_at.lock().unwrap_or_else(PoisonError::into_inner) {
+            text.put(&registry::PRUNE_LAST_SUCCESS, &[], state::seconds(at));
+        }
+        settings(&mut text, config);
+        system(&mut text, config, space);
+        self.counters(&mut text).map_err(|error| Problem::internal(format!("metrics can't be told: {error}")))?;
+        Ok(text.finish())
+    }
+
+    fn counters(&self, text: &mut Text) -> Result<(), prometheus::Error> {
+        for family in self.registry.gather() {
+            let mut encoded = Vec::new();
+            let name = family.name().to_owned();
+            TextEncoder::new().encode(&[family], &mut encoded)?;
+            text.add(&name, &String::from_utf8_lossy(&encoded));
+        }
+        Ok(())
     }
 }
 
-fn counters_of_gauge(family: &Family) -> Result<prometheus::IntGaugeVec, prometheus::Error> {
-    prometheus::IntGaugeVec::new(Opts::new(family.name, family.meaning), family.labels)
+/// What of the configuration other numbers are held against.
+fn settings(text: &mut Text, config: &Config) {
+    text.put(&registry::TRANSFERS_LIMIT, &[], config.limits.transfers as f64);
+    let every = config.verify.every;
+    if !every.is_zero() {
+        text.put(&registry::VERIFY_INTERVAL, &[], every.duration().as_secs_f64());
+    }
+    // Series that are known beforehand begin at 0, so that their first increase is one.
+    let mut mismatches = stackferry_transfer::known_hosts::mismatches();
+    for datastore in &config.datastores {
+        match &datastore.route {
+            Route::Endpoint(endpoint) => mismatches.entry(endpoint.host.to_string()).or_default(),
+            Route::Ssh(ssh) => mismatches.entry(ssh.host.to_string()).or_default(),
+            Route::Local(_) | Route::Esxi(_) => continue,
+        };
+    }
+    for (host, count) in mismatches {
+        text.put(&registry::HOSTKEY_MISMATCHES, &[&host], count as f64);
+    }
+}
+
+/// What the system tells of the vault's disk and of this process.
+fn system(text: &mut Text, config: &Config, space: Option<Space>) {
+    text.put(&registry::CLOCK, &[], state::seconds(Timestamp::now()));
+    if let Some(space) = space {
+        text.put(&registry::VAULT_FREE, &[], space.free as f64);
+        text.put(&registry::VAULT_SIZE, &[], space.total as f64);
+        if let Ok(vault) = config.vault() {
+            text.put(&registry::VAULT_RESERVE, &[], crate::app::reserve(vault.reserve).of(space.total) as f64);
+        }
+    }
+    let counts = [
+        (&registry::PROCESS_MEMORY, process::resident_bytes()),
+        (&registry::PROCESS_FDS, process::open_fds()),
+        (&registry::PROCESS_MAX_FDS, process::max_fds()),
+    ];
+    for (family, count) in counts {
+        if let Some(count) = count {
+            text.put(family, &[], count as f64);
+        }
+    }
+    if let Some(seconds) = process::cpu_seconds() {
+        text.put(&registry::PROCESS_CPU, &[], seconds);
+    }
 }
 
 fn add(counters: &IntCounterVec, labels: &[&str], by: u64) {
     if let Ok(counter) = counters.get_metric_with_label_values(labels) {
         counter.inc_by(by);
-    }
-}
-
-/// A copy that runs.
-#[derive(Debug)]
-pub struct Running<'m>(&'m IntGauge);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

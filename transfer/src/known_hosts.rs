@@ -4,7 +4,9 @@
 //! The list is a file in OpenSSH's format (`known_hosts`, sshd(8)): hashed names, `[host]:port`, wildcards, negations
 //! and `@revoked` are understood. `@cert-authority` lines are passed over: host certificates are not used.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::PublicKey;
@@ -28,11 +30,35 @@ pub enum HostKeys {
     Names(PathBuf, Vec<String>),
 }
 
+/// How often hosts showed another key than the one that is known, since this process began, by `host:port`.
+static MISMATCHES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+/// So many hosts are told apart; they come from the configuration and from vSphere.
+const MAX_HOSTS: usize = 1000;
+
+/// How often hosts showed another key than the one that is known, in this process, by `host:port`. Whoever connects, and
+/// what for: this is the one place where all keys are checked.
+#[must_use]
+pub fn mismatches() -> BTreeMap<String, u64> {
+    MISMATCHES.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// Checks the key that a host shows. `host` is its name or address as configured.
 ///
 /// # Errors
 /// `HostKeyUnknown`, `HostKeyChanged` or `KnownHosts`.
 pub fn check(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Result<(), TransferError> {
+    let verdict = verdict(keys, host, port, shown);
+    if let Err(TransferError::HostKeyChanged { .. }) = verdict {
+        let mut mismatches = MISMATCHES.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = address(host, port);
+        if mismatches.len() < MAX_HOSTS || mismatches.contains_key(&host) {
+            *mismatches.entry(host).or_default() += 1;
+        }
+    }
+    verdict
+}
+
+fn verdict(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Result<(), TransferError> {
     let address = address(host, port);
     match keys {
         HostKeys::Line(line) => {

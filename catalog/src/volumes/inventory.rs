@@ -178,7 +178,8 @@ async fn forget_generation(conn: &mut SqliteConnection, during: &During, id: &Vo
         .await
         .map_err(|error| during.sql(error))?;
     sqlx::query(
-        "UPDATE volumes SET last_attempt = NULL, last_success = NULL, last_error_code = NULL, last_error_text = NULL \
+        "UPDATE volumes SET last_attempt = NULL, last_success = NULL, confirmed = NULL, last_error_code = NULL, \
+           last_error_text = NULL \
          WHERE id = $1",
     )
     .bind(id.to_string())

@@ -244,3 +244,65 @@ async fn a_deletion_is_noted_before_it_is_done() {
     bench.catalog.set_deleting(&volume, &one.version, None).await.unwrap();
     assert_eq!(deleting().await, None);
 }
+
+#[tokio::test]
+async fn the_fleet_is_counted_in_one_reading() {
+    let (bench, one, two) = with_two_versions().await;
+    let writable = "writable/CORP!5C!jdoe";
+    bench.round(vec![seen(OFFICE, &["nfs01", "nfs02"]), deferred(seen(writable, &["nfs01"]), "attached")], &[]).await;
+    let seen_at = bench.now();
+    bench.pass(60);
+    bench.catalog.set_verified(&vol(OFFICE), &one.version, bench.now(), true).await.unwrap();
+    let mut old = version(OFFICE, 3, bench.now());
+    old.damaged = Some("block 7".into());
+    old.incident = Some("changed by no one's order".into());
+    let test = |at, ok| RestoreTest { at, ok, found: "as told".into() };
+    bench.catalog.set_restore_tested(&vol(OFFICE), &one.version, &test(bench.now(), true)).await.unwrap();
+    bench.catalog.set_restore_tested(&vol(OFFICE), &two.version, &test(bench.now(), false)).await.unwrap();
+    bench.catalog.add_version(&old).await.unwrap();
+    bench.catalog.confirm(&[vol(OFFICE)], bench.now()).await.unwrap();
+
+    let fleet = bench.catalog.fleet().await.unwrap();
+    assert_eq!(fleet.seen, [(key("nfs01"), seen_at), (key("nfs02"), seen_at)].into());
+    let [office, jdoe] = fleet.volumes.as_slice() else { panic!("{fleet:?}") };
+    assert_eq!((office.versions, office.good_versions, office.damaged_versions, office.incidents), (3, 2, 1, 1));
+    assert_eq!((office.logical_bytes, office.stored_bytes), (3 * (20 << 30), 3 << 30));
+    assert_eq!((office.confirmed, office.last_success), (Some(bench.now()), Some(two.created)));
+    // The one that was never read back was proved when it was made.
+    assert_eq!((office.last_verified, office.oldest_proof), (Some(bench.now()), Some(two.created)));
+    assert_eq!((office.last_restore_test, office.unusable_versions), (Some(bench.now()), 1));
+    assert_eq!(office.datastore.as_deref(), Some("nfs01"));
+    assert_eq!((jdoe.state, jdoe.reason.as_deref(), jdoe.versions), (VolumeState::Deferred, Some("attached"), 0));
+    assert_eq!((jdoe.confirmed, jdoe.last_success, jdoe.oldest_proof), (None, None, None));
+    // It agrees with what is known of each volume.
+    for volume in &fleet.volumes {
+        let row = bench.catalog.volume(&volume.id).await.unwrap().unwrap();
+        let known = (row.versions, row.good_versions, row.last_success, row.last_attempt, row.first_seen);
+        let told = (volume.versions, volume.good_versions, volume.last_success, volume.last_attempt, volume.first_seen);
+        assert_eq!(told, known, "{}", volume.id);
+    }
+
+    // Another life of the volume: what was found of the former says nothing of it.
+    let mut reborn = seen(OFFICE, &["nfs01"]);
+    reborn.generation = Generation(2);
+    bench.round(vec![reborn], &[]).await;
+    let office = bench.catalog.fleet().await.unwrap().volumes.remove(0);
+    assert_eq!((office.confirmed, office.last_success, office.good_versions, office.versions), (None, None, 0, 3));
+}
+
+#[tokio::test]
+async fn thousands_are_confirmed_at_once() {
+    let bench = Bench::new().await;
+    let ids: Vec<String> = (0..2500).map(|number| format!("writable/user{number}")).collect();
+    let volumes = ids.iter().map(|id| {
+        let mut volume = seen(id, &[]);
+        volume.locations.clear();
+        volume
+    });
+    bench.round(volumes.collect(), &[]).await;
+    let named: Vec<_> = ids.iter().skip(1).map(|id| vol(id)).collect();
+    bench.catalog.confirm(&named, bench.now()).await.unwrap();
+    let fleet = bench.catalog.fleet().await.unwrap();
+    let confirmed = fleet.volumes.iter().filter(|volume| volume.confirmed == Some(bench.now()));
+    assert_eq!(confirmed.count(), 2499);
+}

@@ -16,6 +16,7 @@ use stackferry_vsphere::Vsphere;
 use tokio::task::JoinSet;
 
 use super::{App, blocking, ledger};
+use crate::metrics::{APP_VOLUMES, VSPHERE};
 use crate::problem::{Code, Problem};
 
 /// The clients, each made when it is first needed: their sessions are kept from round to round.
@@ -169,6 +170,7 @@ impl App {
                     }
                     Err(problem) => Err(problem),
                 };
+                app.metrics().sources().asked(APP_VOLUMES, settings.name.as_str(), report.is_ok());
                 app.note_refusal("app_volumes", settings.name.as_str(), &report).await;
                 Answer::Manager(at, settings.name.to_string(), site, report)
             });
@@ -181,6 +183,7 @@ impl App {
                     Ok(vsphere) => in_time(inventory(&vsphere), settings.name.as_str()).await,
                     Err(problem) => Err(problem),
                 };
+                app.metrics().sources().asked(VSPHERE, settings.name.as_str(), inventory.is_ok());
                 app.note_refusal("vsphere", settings.name.as_str(), &inventory).await;
                 Answer::Vsphere(at, settings.name.to_string(), site, inventory)
             });

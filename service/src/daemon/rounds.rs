@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use stackferry_catalog::{JobFilter, JobKind, JobState, NewJob, Priority, Trigger, VolumeRow};
 use stackferry_config::Kind;
 use stackferry_discover::{ScanProblem, Volume};
@@ -176,7 +177,7 @@ impl Looker {
         let kinds = self.kinds_due();
         let rows: HashMap<VolumeId, VolumeRow> =
             self.app.catalog().volumes().await?.into_iter().map(|row| (row.id.clone(), row)).collect();
-        let (mut due, mut unchanged, mut left) = (Vec::new(), 0, 0);
+        let (mut due, mut unchanged, mut left) = (Vec::new(), Vec::new(), 0);
         for volume in &round.inventory.volumes {
             if !kinds.contains(&config_kind(volume.kind)) {
                 continue;
@@ -186,7 +187,7 @@ impl Looker {
                 Decision::Copy(priority) => due.push(self.planned(volume, row, priority)),
                 Decision::Leave(result) => match result.outcome {
                     RoundOutcome::Unchanged => {
-                        unchanged += 1;
+                        unchanged.push(result.volume);
                         self.app.metrics().skipped("unchanged");
                     }
                     _ => {
@@ -199,11 +200,20 @@ impl Looker {
                 Decision::Forget => {}
             }
         }
+        self.app.catalog().confirm(&unchanged, Timestamp::now()).await?;
         let is_decided = |volume: &VolumeId| kinds.contains(&config_kind(volume.kind()));
         let new = self.app.catalog().plan_copies(&due, is_decided).await?;
         self.place_wanted(&round).await?;
         let (reachable, datastores) = (round.reachable, round.datastores);
-        tracing::info!(due = due.len(), new, unchanged, left_alone = left, reachable, datastores, "a round has ended");
+        tracing::info!(
+            due = due.len(),
+            new,
+            unchanged = unchanged.len(),
+            left_alone = left,
+            reachable,
+            datastores,
+            "a round has ended"
+        );
         Ok(round)
     }
 

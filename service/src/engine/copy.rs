@@ -238,8 +238,10 @@ impl Run<'_> {
         let catalog = self.app.catalog();
         let attempt = self.catalog(catalog.start_attempt(&self.volume.id, route, self.wanted.trigger))?;
         let metrics = self.app.metrics();
-        let _running = metrics.copy_began(self.volume.kind);
-        let mut result = self.guarded(&place, &source, started).or_else(|problem| self.unless_window_is_over(problem));
+        let running = metrics.copy_began(&self.volume.id, place.files.iter().map(|file| file.bytes).sum());
+        let progress = running.progress(&self.wanted.progress);
+        let mut result =
+            self.guarded(&place, &source, started, progress).or_else(|problem| self.unless_window_is_over(problem));
         if let Ok(done) = &mut result {
             done.took = began.elapsed();
         }
@@ -270,6 +272,7 @@ impl Run<'_> {
         let done = match result {
             Ok(done) => done,
             Err(problem) if is_interrupted(&problem) && self.lease.is_lost() => {
+                metrics.lease_lost();
                 return Err(Problem::new(Code::LeaseLost, "another process took this volume over")
                     .subject(&self.volume.id)
                     .hint("it copies the volume; if this machine was suspended or its clock set, try again"));
@@ -305,9 +308,15 @@ impl Run<'_> {
     }
 
     /// The copy, with a writable disabled in App Volumes meanwhile where that is wanted.
-    fn guarded(&self, place: &VolumeLocation, source: &Source, started: Timestamp) -> Result<Done, Problem> {
+    fn guarded(
+        &self,
+        place: &VolumeLocation,
+        source: &Source,
+        started: Timestamp,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Done, Problem> {
         let guarded = self.catalog(attached::guard(self.app, self.volume))?;
-        let result = self.run(place, source, started);
+        let result = self.run(place, source, started, progress);
         if let Some(guarded) = guarded {
             self.catalog(attached::unguard(self.app, guarded));
         }
@@ -319,7 +328,13 @@ impl Run<'_> {
         self.catalog(attached::look_again(self.app, self.volume, place, when))
     }
 
-    fn run(&self, place: &VolumeLocation, source: &Source, started: Timestamp) -> Result<Done, Problem> {
+    fn run(
+        &self,
+        place: &VolumeLocation,
+        source: &Source,
+        started: Timestamp,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Done, Problem> {
         if let Some(reason) = self.held(place, When::Before)? {
             return Ok(Done::deferred(reason));
         }
@@ -343,7 +358,7 @@ impl Run<'_> {
         };
         let base = self.base(source)?;
         let share = self.app.config().limits.memory.as_bytes() / u64::from(self.app.config().limits.transfers.max(1));
-        let mut context = CopyContext::new(self.cancel.clone(), Arc::clone(&self.wanted.progress), share);
+        let mut context = CopyContext::new(self.cancel.clone(), progress, share);
         context.throttle = self.app.throttle();
         context.used = Some(note_used(self.app));
         let job = Job { app: self.app, volume: &self.volume.id, place, source, context: &context, base: base.as_ref() };

@@ -58,6 +58,16 @@ pub async fn pay(app: &App) -> Result<Paid, Problem> {
     Ok(done)
 }
 
+/// All that is owed, and what of it nobody pays any more but the janitor.
+///
+/// # Errors
+/// The catalog's.
+pub(crate) async fn standing(app: &App) -> Result<(Vec<DebtRow>, Vec<DebtRow>), Problem> {
+    let (owed, at_work) = app.running_debts().owed(app.catalog()).await?;
+    let unpaid = due(&owed, &at_work).into_iter().cloned().collect();
+    Ok((owed, unpaid))
+}
+
 /// The debts that nobody pays any more, oldest first. `at_work` are those that this process works on.
 fn due<'a>(owed: &'a [DebtRow], at_work: &HashSet<DebtId>) -> Vec<&'a DebtRow> {
     let runs = |row: &DebtRow| if row.is_own { at_work.contains(&row.id) } else { !row.is_abandoned };

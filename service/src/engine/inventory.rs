@@ -55,7 +55,7 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
         app.descriptors().write().unwrap_or_else(PoisonError::into_inner).absorb(scan);
         problems.extend(scan.problems.iter().cloned());
         let key = DatastoreKey { site: scan.site.clone(), datastore: scan.datastore.clone() };
-        app.metrics().looked_at(&key, scan.observed, scan.reachable, scan.complete);
+        app.metrics().sources().looked_at(&key, scan.observed, scan.reachable, scan.complete);
     }
     keep_descriptors(app, &scans).await?;
     let seen = Seen { scans: &scans, managers: &told.managers, vspheres: &told.vspheres };

@@ -99,6 +99,10 @@ pub async fn prune(app: &App, what: What<'_>) -> Result<Pruned, Problem> {
         false => Some(app.catalog().hold_lease("prune", PROGRAM, Duration::ZERO).await?),
     };
     let result = under_lease(app, &vault, what, lease.as_ref()).await;
+    if let (Ok(pruned), false) = (&result, what.dry_run) {
+        let (versions, bytes) = pruned.count(&Fate::Deleted);
+        app.metrics().pruned(versions, bytes);
+    }
     if let Some(Err(error)) = match lease {
         Some(lease) => Some(lease.release().await),
         None => None,

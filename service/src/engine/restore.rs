@@ -165,6 +165,7 @@ pub async fn restore(
         })
         .await??
     };
+    app.metrics().restored(report.bytes, began.elapsed());
     let name = named(&volume, &version);
     let detail = json!({ "to": to.to_string(), "bytes": report.bytes });
     app.catalog().audit(AuditAction::Restored, &Trigger::Command.to_string(), &name, &detail).await?;

@@ -89,14 +89,21 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
     let round = inventory::look(app).await?;
     let mut volumes = Vec::new();
     let mut waiting = Vec::new();
+    let mut unchanged = Vec::new();
     for volume in round.inventory.volumes {
         let row = app.catalog().volume(&volume.id).await?;
         match decide(app, &volume, row.as_ref()).await? {
             Decision::Copy(_) => waiting.push(volume),
-            Decision::Leave(result) => volumes.push(result),
+            Decision::Leave(result) => {
+                if result.outcome == RoundOutcome::Unchanged {
+                    unchanged.push(result.volume.clone());
+                }
+                volumes.push(result);
+            }
             Decision::Forget => {}
         }
     }
+    app.catalog().confirm(&unchanged, Timestamp::now()).await?;
     let (copied, interrupted) = copy_all(app, waiting, trigger, reporter).await?;
     volumes.extend(copied);
     volumes.sort_by(|one, other| one.volume.cmp(&other.volume));

@@ -85,7 +85,7 @@ async fn verify_one(
     version: &VersionId,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<Damage>, Problem> {
-    let damage = {
+    let (damage, bytes) = {
         let (vault, volume, version) = (vault.clone(), volume.clone(), version.clone());
         let (cancel, progress) = (app.cancel().clone(), Arc::clone(progress));
         blocking(move || {
@@ -94,7 +94,8 @@ async fn verify_one(
                 // The manifest can't be believed: that is damage to the version as a whole.
                 Err(error) if error.is_damaged() => {
                     let file = stackferry_volume::manifest::MANIFEST_NAME.to_owned();
-                    return Ok(vec![Damage { file, block: None, why: stackferry_transfer::describe(&error) }]);
+                    let damage = Damage { file, block: None, why: stackferry_transfer::describe(&error) };
+                    return Ok((vec![damage], 0));
                 }
                 Err(error) => return Err(error),
             };
@@ -110,10 +111,11 @@ async fn verify_one(
                 Some(first) => vault.mark_damaged(&volume, &version, &first.to_string(), Timestamp::now())?,
                 None => vault.clear_damage(&volume, &version)?,
             }
-            Ok(damage)
+            Ok((damage, before))
         })
         .await??
     };
+    app.metrics().verified(damage.is_empty(), bytes);
     let catalog = app.catalog();
     let name = named(volume, version);
     if let Some(first) = damage.first() {

@@ -86,6 +86,10 @@ pub struct Family {
 pub const DURATION_BUCKETS: [f64; 14] =
     [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0];
 
+mod document;
+
+pub use document::document;
+
 macro_rules! families {
     ($($id:ident $name:literal $kind:ident $unit:literal [$($label:literal),*] $origin:ident $stability:ident $meaning:literal;)+) => {
         $(#[doc = $meaning]
@@ -109,20 +113,50 @@ families! {
         "The running program: always 1.";
     START "stackferry_start_timestamp_seconds" Gauge "seconds" [] Process Stable
         "When the service started, as Unix time.";
+    CLOCK "stackferry_clock_timestamp_seconds" Gauge "seconds" [] System Stable
+        "What the clock of the machine showed at the scrape, as Unix time.";
+    CONFIG_RELOADED "stackferry_config_last_reload_success_timestamp_seconds" Gauge "seconds" [] Process Stable
+        "When the configuration in use was read, as Unix time.";
+    CONFIG_RELOAD_OK "stackferry_config_last_reload_successful" Gauge "" [] Process Stable
+        "Whether the last reading of the configuration was good: 1, or 0 while the one before stays in use.";
 
     VOLUMES "stackferry_volumes" Gauge "" ["kind", "state"] Catalog Stable
         "Known volumes, those that are gone included, by kind and by state: ready, deferred, unprotectable, gone, conflict, incident.";
+    UNPROTECTED "stackferry_volumes_unprotected" Gauge "" ["reason"] Catalog Stable
+        "Volumes that are at their source and have no version that can be relied on, by the code of the reason; waiting: nothing stands against copying them.";
     NEVER_COPIED "stackferry_volumes_never_copied" Gauge "" [] Catalog Stable
         "Volumes that are at their source and could be protected, but have no version that can be relied on.";
+    OVERDUE "stackferry_volumes_overdue" Gauge "" ["kind", "state"] Catalog Stable
+        "Volumes that could be protected, by kind and state, that were not found equal to a version for twice the interval that their schedule promises.";
     VERSIONS "stackferry_versions" Gauge "" [] Catalog Stable
         "Versions of all volumes, damaged ones included.";
+    VERSIONS_DAMAGED "stackferry_versions_damaged" Gauge "" [] Catalog Stable
+        "Versions that are known to be damaged.";
+    INCIDENTS "stackferry_incidents" Gauge "" [] Catalog Stable
+        "Versions that hold a change of a read-only disk by no one's order.";
+    VERSIONS_UNUSABLE "stackferry_versions_unusable" Gauge "" [] Catalog Stable
+        "Versions that could not be used as a disk when they were last opened for a test, though all their blocks are as they were copied.";
+    OLDEST_PROOF "stackferry_versions_oldest_proof_timestamp_seconds" Gauge "seconds" [] Catalog Stable
+        "Of all versions that are not known to be damaged, the one that was proved whole longest ago: when it was made or last read back, as Unix time. Absent without a version.";
 
+    DISCOVERY_INTERVAL "stackferry_discovery_interval_seconds" Gauge "seconds" [] Process Stable
+        "The time between two rounds of discovery.";
+    DISCOVERY_UP "stackferry_discovery_up" Gauge "" ["source"] Process Stable
+        "Whether the last round could look at the datastore in full: 1 or 0; 0 before the first. The source is its site and name.";
     DISCOVERY_LAST_SUCCESS "stackferry_discovery_last_success_timestamp_seconds" Gauge "seconds" ["source"] Catalog Stable
         "When a datastore was last looked at, as Unix time. After a restart: when a volume was last seen on it. The source is its site and name.";
     DISCOVERY_ROUNDS "stackferry_discovery_rounds_total" Counter "" ["source"] Process Stable
         "Rounds in which a datastore was to be looked at.";
     DISCOVERY_FAILURES "stackferry_discovery_failures_total" Counter "" ["source"] Process Stable
         "Rounds in which a datastore could not be looked at in full.";
+    SYSTEM_UP "stackferry_system_up" Gauge "" ["product", "system"] Process Stable
+        "Whether an App Volumes Manager (app_volumes) or a vSphere system (vsphere) answered when it was last asked: 1 or 0; 0 before the first time.";
+    SYSTEM_LAST_SUCCESS "stackferry_system_last_success_timestamp_seconds" Gauge "seconds" ["product", "system"] Process Stable
+        "When the system last told all that was asked of it, as Unix time. Absent until it did since the start of the service.";
+    SYSTEM_ROUNDS "stackferry_system_rounds_total" Counter "" ["product", "system"] Process Stable
+        "Times that the system was asked for all that it knows.";
+    SYSTEM_FAILURES "stackferry_system_failures_total" Counter "" ["product", "system"] Process Stable
+        "Times that the system did not answer, or not with what was asked.";
 
     COPY_ATTEMPTS "stackferry_copy_attempts_total" Counter "" ["kind"] Process Stable
         "Copies that began.";
@@ -145,6 +179,37 @@ families! {
         "Copies that run in this process now.";
     TRANSFERS_WAITING "stackferry_transfers_waiting" Gauge "" [] Process Stable
         "Volumes that are due and wait for a free transfer.";
+    TRANSFERS_LIMIT "stackferry_transfers_limit" Gauge "" [] Process Stable
+        "How many copies may run at once.";
+    JOBS "stackferry_jobs" Gauge "" ["state"] Catalog Stable
+        "Jobs of the queue by state: queued, running, and those that ended and are not forgotten yet.";
+    RETRIES "stackferry_retries_total" Counter "" ["reason"] Process Stable
+        "Work that failed and is tried again, by the code of the error. A series appears with its first time.";
+    LEASES_LOST "stackferry_leases_lost_total" Counter "" [] Process Stable
+        "Copies that were given up since another process took their volume over: this one was suspended, or its clock was set.";
+
+    VERIFY_INTERVAL "stackferry_verify_interval_seconds" Gauge "seconds" [] Process Stable
+        "In which time each version is to be read back once. Absent if none is by itself.";
+    VERIFIES "stackferry_verify_attempts_total" Counter "" [] Process Stable
+        "Versions that were read back.";
+    VERIFY_MISMATCHES "stackferry_verify_mismatches_total" Counter "" [] Process Stable
+        "Versions that were read back and are damaged.";
+    VERIFY_BYTES "stackferry_verify_bytes_total" Counter "bytes" [] Process Stable
+        "Bytes of versions that were read back.";
+    RESTORE_TESTS "stackferry_restore_test_attempts_total" Counter "" [] Process Stable
+        "Versions that were restored for a test.";
+    RESTORE_TEST_FAILURES "stackferry_restore_test_failures_total" Counter "" [] Process Stable
+        "Versions that were restored for a test and did not come back as they were copied.";
+    RESTORE_DURATION "stackferry_restore_duration_seconds" Histogram "seconds" [] Process Stable
+        "How long restores took that ended well.";
+    RESTORED_BYTES "stackferry_restored_bytes_total" Counter "bytes" [] Process Stable
+        "Bytes of files that were restored.";
+    PRUNED_VERSIONS "stackferry_prune_deleted_versions_total" Counter "" [] Process Stable
+        "Versions that retention deleted.";
+    PRUNED_BYTES "stackferry_prune_deleted_bytes_total" Counter "bytes" [] Process Stable
+        "Bytes that those versions took in the vault.";
+    PRUNE_LAST_SUCCESS "stackferry_prune_last_success_timestamp_seconds" Gauge "seconds" [] Process Stable
+        "When retention was last carried out, as Unix time. Absent until it was since the start of the service.";
 
     CREDENTIALS_ISSUED "stackferry_credentials_issued_total" Counter "" ["route"] Process Stable
         "One-time credentials that were made for copies.";
@@ -152,76 +217,61 @@ families! {
         "One-time credentials that were refused by the host that they were made for.";
     CREDENTIALS_OUTSTANDING "stackferry_credentials_outstanding" Gauge "" [] Catalog Stable
         "Credentials that may still open something, or for which something still stands at a peer.";
+    CREDENTIALS_OLDEST "stackferry_credentials_oldest_outstanding_timestamp_seconds" Gauge "seconds" [] Catalog Stable
+        "When the oldest of these was made, as Unix time. Absent without one.";
+    OWED "stackferry_owed" Gauge "" ["what"] Catalog Stable
+        "What is changed at other systems for the time of a copy and has to be put back: account, ssh_service, writable. Copies that run own some.";
+    OWED_UNPAID "stackferry_owed_unpaid" Gauge "" ["what"] Catalog Stable
+        "Of these, what no running copy will put back any more: each round tries.";
+    HOSTKEY_MISMATCHES "stackferry_hostkey_mismatches_total" Counter "" ["host"] Process Stable
+        "Times that a host showed another SSH key than the one that is known, by its name and port. A series of a host that is not in the configuration itself appears with its first time.";
 
     VAULT_FREE "stackferry_vault_free_bytes" Gauge "bytes" [] System Stable
         "What may still be written to the vault's file system. Absent while the vault is not open or its disk does not answer.";
     VAULT_SIZE "stackferry_vault_size_bytes" Gauge "bytes" [] System Stable
         "The size of the vault's file system. Absent while the vault is not open or its disk does not answer.";
+    VAULT_RESERVE "stackferry_vault_reserve_bytes" Gauge "bytes" [] System Stable
+        "What is kept free of it: a copy that would leave less does not start. Absent as its size is.";
+    VAULT_LOGICAL "stackferry_vault_logical_bytes" Gauge "bytes" [] Catalog Stable
+        "The lengths of all versions' files together.";
+    VAULT_STORED "stackferry_vault_stored_bytes" Gauge "bytes" [] Catalog Stable
+        "What was written for all versions.";
 
     VOLUME_INFO "stackferry_volume_info" Gauge "" ["volume", "kind", "name", "datastore"] Catalog Stable
         "A volume: its name as a person reads it, and a datastore where it lies. Always 1.";
+    VOLUME_FIRST_SEEN "stackferry_volume_first_seen_timestamp_seconds" Gauge "seconds" ["volume", "kind"] Catalog Stable
+        "When the volume was first known, as Unix time.";
     VOLUME_LAST_SUCCESS "stackferry_volume_last_success_timestamp_seconds" Gauge "seconds" ["volume", "kind"] Catalog Stable
-        "When the volume was last found equal to a committed version, as Unix time. Absent if it never was.";
+        "When the volume was last found equal to a committed version, as Unix time: by its content, or, for kinds without max_age, by a round that found nothing changed. Absent if it never was.";
     VOLUME_LAST_ATTEMPT "stackferry_volume_last_attempt_timestamp_seconds" Gauge "seconds" ["volume", "kind"] Catalog Stable
         "When the last copy of the volume began, as Unix time. Absent if none ever did.";
+    VOLUME_LAST_VERIFIED "stackferry_volume_last_verified_timestamp_seconds" Gauge "seconds" ["volume", "kind"] Catalog Stable
+        "When a version of the volume was last read back and found whole, as Unix time. Absent if none ever was.";
+    VOLUME_LAST_RESTORE_TEST "stackferry_volume_last_restore_test_timestamp_seconds" Gauge "seconds" ["volume", "kind"] Catalog Stable
+        "When a version of the volume was last opened as a disk and could be used, as Unix time. Absent if none ever was.";
+    VOLUME_EXPECTED_INTERVAL "stackferry_volume_expected_interval_seconds" Gauge "seconds" ["volume", "kind"] Catalog Stable
+        "The expected interval of the volume's kind, for each volume that could be protected: older than twice this, it is overdue.";
     VOLUME_VERSIONS "stackferry_volume_versions" Gauge "" ["volume", "kind"] Catalog Stable
         "Versions of the volume's current life that are not known to be damaged. 0: it is not protected.";
     VOLUME_SIZE "stackferry_volume_size_bytes" Gauge "bytes" ["volume", "kind"] Catalog Stable
         "The lengths of the volume's files together.";
     VOLUME_DEFERRED_SINCE "stackferry_volume_deferred_since_timestamp_seconds" Gauge "seconds" ["volume", "kind"] Catalog Stable
         "Since when the volume has been left alone for the reason that it has now, as Unix time. Absent while it is not.";
+    INFLIGHT "stackferry_volume_inflight_bytes" Gauge "bytes" ["volume", "kind"] Process Stable
+        "How much of the volume's running copy is done, in whatever way. Told of every copy that runs, whatever per_volume says.";
+    INFLIGHT_EXPECTED "stackferry_volume_inflight_expected_bytes" Gauge "bytes" ["volume", "kind"] Process Stable
+        "How much there is to do in the volume's running copy: the lengths of its files.";
+    INFLIGHT_PROGRESS "stackferry_volume_inflight_progress_timestamp_seconds" Gauge "seconds" ["volume", "kind"] Process Stable
+        "When the volume's running copy last went on, as Unix time.";
 
+    PROCESS_CPU "process_cpu_seconds_total" Counter "seconds" [] System Stable
+        "Processor time that the process has taken.";
     PROCESS_MEMORY "process_resident_memory_bytes" Gauge "bytes" [] System Stable
         "Resident memory of the process.";
     PROCESS_FDS "process_open_fds" Gauge "" [] System Stable
         "Open file descriptors of the process.";
-}
-
-/// The text of `docs/metrics.md`.
-#[must_use]
-pub fn document() -> String {
-    let mut text = String::from(
-        "# Metrics\n\n\
-         `stackferry run` serves them at `/metrics` of `[http] listen` (default `http://127.0.0.1:9812/metrics`), in\n\
-         Prometheus' text format. Beside it, `/healthz` answers 200 while the process lives, and `/readyz` answers 200 while\n\
-         the catalog answers, the vault is open and a datastore was looked at within three times `schedule.every`, else 503\n\
-         with its reasons as JSON.\n\n\
-         ```yaml\n\
-         scrape_configs:\n\
-         \x20 - job_name: stackferry\n\
-         \x20   static_configs:\n\
-         \x20     - targets: [\"127.0.0.1:9812\"]\n\
-         ```\n\n\
-         This page is made from the program's own table. Families and labels are added, never renamed. Values from the\n\
-         *catalog* are asked at each scrape: they are right after a restart too, and tell of what commands did beside the\n\
-         service. Values of the *process* begin with it.\n\n\
-         Series of single volumes (`stackferry_volume_…`) are a handful for each volume that is at its source: 5,500 volumes\n\
-         make some 33,000 series. `[metrics] per_volume = \"problems\"` leaves out those of volumes that are ready, have a\n\
-         version, and whose last copy did not fail; `\"off\"` leaves out all. A volume that is gone has none: it is counted in\n\
-         `stackferry_volumes{state=\"gone\"}`, and its versions in `stackferry_versions`.\n\n\
-         | family | type | labels | from | what it tells |\n\
-         | --- | --- | --- | --- | --- |\n",
-    );
-    for family in FAMILIES {
-        let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
-        let kind = match family.unit {
-            "" => family.kind.as_str().to_owned(),
-            unit => format!("{}, {unit}", family.kind.as_str()),
-        };
-        let meaning = match family.stability {
-            Stability::Stable => family.meaning.to_owned(),
-            Stability::Experimental => format!("*{}.* {}", family.stability.as_str(), family.meaning),
-        };
-        let row = [format!("`{}`", family.name), kind, labels.join(" "), family.origin.as_str().to_owned(), meaning];
-        text.push_str(&format!("| {} |\n", row.join(" | ")));
-    }
-    let buckets: Vec<String> = DURATION_BUCKETS.iter().map(ToString::to_string).collect();
-    text.push_str(&format!(
-        "\nAll of them are stable unless the table says otherwise. The buckets of `{}` end at {} seconds.\n",
-        COPY_DURATION.name,
-        buckets.join(", ")
-    ));
-    text
+    PROCESS_MAX_FDS "process_max_fds" Gauge "" [] System Stable
+        "How many file descriptors the process may have open. Absent where there is no limit.";
 }
 
 #[cfg(test)]

@@ -3,49 +3,25 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use prometheus::{GaugeVec, Opts, Registry};
-use stackferry_catalog::{DatastoreKey, VolumeRow, VolumeState};
-use stackferry_config::PerVolume;
+use stackferry_catalog::{DatastoreKey, Fleet, FleetVolume, VolumeState};
+use stackferry_config::{Config, PerVolume};
+use stackferry_discover::ReasonCode;
 use stackferry_volume::Kind;
 
+use super::inflight::Copies;
 use super::registry::{self, Family};
+use super::text::{Text, labels};
+use crate::engine::fresh;
 use crate::output::escape;
+
+/// The reason of a volume that nothing stands against.
+const WAITING: &str = "waiting";
+/// The labels of the families of single volumes.
+const OF_VOLUME: &[&str] = &["volume", "kind"];
 
 /// A time as Prometheus wants it, to the millisecond.
 pub(super) fn seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1000.0
-}
-
-/// Gauges of one scrape. They have what is set in them, and nothing of earlier scrapes.
-pub(super) struct Gauges {
-    registry: Registry,
-}
-
-impl Gauges {
-    pub(super) fn new() -> Self {
-        Self { registry: Registry::new() }
-    }
-
-    /// A family of gauges of this scrape.
-    pub(super) fn family(&self, family: &Family) -> Result<GaugeVec, prometheus::Error> {
-        let gauges = GaugeVec::new(Opts::new(family.name, family.meaning), family.labels)?;
-        self.registry.register(Box::new(gauges.clone()))?;
-        Ok(gauges)
-    }
-
-    /// A family with a single series.
-    pub(super) fn single(&self, family: &Family, value: f64) -> Result<(), prometheus::Error> {
-        set(&self.family(family)?, &[], value)
-    }
-
-    pub(super) fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
-        self.registry.gather()
-    }
-}
-
-fn set(gauges: &GaugeVec, labels: &[&str], value: f64) -> Result<(), prometheus::Error> {
-    gauges.get_metric_with_label_values(labels)?.set(value);
-    Ok(())
 }
 
 /// How a datastore is called in labels.
@@ -53,83 +29,169 @@ pub(super) fn source(key: &DatastoreKey) -> String {
     format!("{}/{}", key.site.0, key.datastore)
 }
 
-/// Everything that volumes' rows tell. `looked` is when this process last looked at each datastore.
-pub(super) fn volumes(
-    gauges: &Gauges,
-    rows: &[VolumeRow],
-    per_volume: PerVolume,
-    mut looked: BTreeMap<DatastoreKey, Option<Timestamp>>,
-) -> Result<(), prometheus::Error> {
-    let counts = gauges.family(&registry::VOLUMES)?;
-    for kind in Kind::ALL {
-        for state in VolumeState::ALL {
-            set(&counts, &[kind.as_str(), state.as_str()], 0.0)?;
+/// What is counted of all volumes.
+struct Counts {
+    states: BTreeMap<(Kind, &'static str), u64>,
+    overdue: BTreeMap<(Kind, &'static str), u64>,
+    unprotected: BTreeMap<&'static str, u64>,
+    never: u64,
+    versions: u64,
+    damaged: u64,
+    unusable: u64,
+    incidents: u64,
+    logical: u64,
+    stored: u64,
+    oldest_proof: Option<Timestamp>,
+}
+
+impl Counts {
+    /// 0 wherever a series is known beforehand.
+    fn new() -> Self {
+        let states = |kind| VolumeState::ALL.iter().map(move |state| ((kind, state.as_str()), 0));
+        let pairs = || Kind::ALL.into_iter().flat_map(states);
+        let late = |state: &str| !matches!(state, "gone" | "unprotectable");
+        let reasons = ReasonCode::ALL.into_iter().map(ReasonCode::as_str).chain([WAITING]);
+        Self {
+            states: pairs().collect(),
+            overdue: pairs().filter(|((_, state), _)| late(state)).collect(),
+            unprotected: reasons.map(|reason| (reason, 0)).collect(),
+            never: 0,
+            versions: 0,
+            damaged: 0,
+            unusable: 0,
+            incidents: 0,
+            logical: 0,
+            stored: 0,
+            oldest_proof: None,
         }
     }
-    let mut never = 0u32;
-    let mut versions = 0;
-    for row in rows {
-        counts.get_metric_with_label_values(&[row.id.kind().as_str(), row.state.as_str()])?.inc();
-        versions += row.versions;
-        if row.protectable && row.state != VolumeState::Gone && row.good_versions == 0 {
-            never += 1;
+
+    fn add(&mut self, config: &Config, volume: &FleetVolume, now: Timestamp) {
+        let place = (volume.id.kind(), volume.state.as_str());
+        *self.states.entry(place).or_default() += 1;
+        if fresh::overdue_from(config, volume).is_some_and(|at| at < now) {
+            *self.overdue.entry(place).or_default() += 1;
         }
-        // What App Volumes only tells of was not looked at.
-        for place in row.locations.iter().filter(|place| place.fingerprint.is_some()) {
-            let key = DatastoreKey { site: place.location.site.clone(), datastore: place.location.datastore.clone() };
-            if let Some(last) = looked.get_mut(&key) {
-                *last = (*last).max(Some(place.seen_at));
+        if volume.state != VolumeState::Gone && volume.good_versions == 0 {
+            let code = volume.reason.as_deref().and_then(|code| code.parse::<ReasonCode>().ok());
+            *self.unprotected.entry(code.map_or(WAITING, ReasonCode::as_str)).or_default() += 1;
+            self.never += u64::from(volume.protectable);
+        }
+        self.versions += volume.versions;
+        self.damaged += volume.damaged_versions;
+        self.unusable += volume.unusable_versions;
+        self.incidents += volume.incidents;
+        self.logical += volume.logical_bytes;
+        self.stored += volume.stored_bytes;
+        self.oldest_proof = match (self.oldest_proof, volume.oldest_proof) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    fn tell(&self, text: &mut Text) {
+        for (family, counts) in [(&registry::VOLUMES, &self.states), (&registry::OVERDUE, &self.overdue)] {
+            for ((kind, state), count) in counts {
+                text.put(family, &[kind.as_str(), state], *count as f64);
             }
         }
-    }
-    gauges.single(&registry::NEVER_COPIED, f64::from(never))?;
-    gauges.single(&registry::VERSIONS, versions as f64)?;
-    let discovery = gauges.family(&registry::DISCOVERY_LAST_SUCCESS)?;
-    for (key, last) in &looked {
-        if let Some(last) = last {
-            set(&discovery, &[&source(key)], seconds(*last))?;
+        for (reason, count) in &self.unprotected {
+            text.put(&registry::UNPROTECTED, &[reason], *count as f64);
         }
-    }
-    match per_volume {
-        PerVolume::Off => Ok(()),
-        PerVolume::All => single_volumes(gauges, rows.iter()),
-        PerVolume::Problems => single_volumes(gauges, rows.iter().filter(|row| has_problem(row))),
+        let single = [
+            (&registry::NEVER_COPIED, self.never),
+            (&registry::VERSIONS, self.versions),
+            (&registry::VERSIONS_DAMAGED, self.damaged),
+            (&registry::VERSIONS_UNUSABLE, self.unusable),
+            (&registry::INCIDENTS, self.incidents),
+            (&registry::VAULT_LOGICAL, self.logical),
+            (&registry::VAULT_STORED, self.stored),
+        ];
+        for (family, count) in single {
+            text.put(family, &[], count as f64);
+        }
+        if let Some(at) = self.oldest_proof {
+            text.put(&registry::OLDEST_PROOF, &[], seconds(at));
+        }
     }
 }
 
-fn has_problem(row: &VolumeRow) -> bool {
-    row.state != VolumeState::Ready || row.good_versions == 0 || row.last_error.is_some()
-}
-
-/// The series of single volumes. Those that are gone have none: rows are kept for ever, and an alarm for what nobody can
-/// copy any more would never end.
-fn single_volumes<'r>(gauges: &Gauges, rows: impl Iterator<Item = &'r VolumeRow>) -> Result<(), prometheus::Error> {
-    let info = gauges.family(&registry::VOLUME_INFO)?;
-    let success = gauges.family(&registry::VOLUME_LAST_SUCCESS)?;
-    let attempt = gauges.family(&registry::VOLUME_LAST_ATTEMPT)?;
-    let versions = gauges.family(&registry::VOLUME_VERSIONS)?;
-    let size = gauges.family(&registry::VOLUME_SIZE)?;
-    let deferred = gauges.family(&registry::VOLUME_DEFERRED_SINCE)?;
-    for row in rows.filter(|row| row.state != VolumeState::Gone) {
-        let id = row.id.to_string();
-        let kind = row.id.kind().as_str();
-        let labels = [id.as_str(), kind];
-        let place = row.locations.iter().find(|place| place.reachable).or(row.locations.first());
-        let datastore = place.map_or("", |place| place.location.datastore.as_str());
-        set(&info, &[&id, kind, &escape(&row.name), datastore], 1.0)?;
-        set(&versions, &labels, row.good_versions as f64)?;
-        if let Some(at) = row.last_success {
-            set(&success, &labels, seconds(at))?;
-        }
-        if let Some(at) = row.last_attempt {
-            set(&attempt, &labels, seconds(at))?;
-        }
-        if let Some(bytes) = row.size_bytes {
-            set(&size, &labels, bytes as f64)?;
-        }
-        if let (VolumeState::Deferred, Some(since)) = (row.state, row.deferred_since) {
-            set(&deferred, &labels, seconds(since))?;
+/// Everything that volumes' rows tell. `looked` is when this process last looked at each datastore of the
+/// configuration.
+pub(super) fn volumes(
+    text: &mut Text,
+    config: &Config,
+    fleet: &Fleet,
+    looked: BTreeMap<DatastoreKey, Option<Timestamp>>,
+) {
+    let now = Timestamp::now();
+    let mut counts = Counts::new();
+    for volume in &fleet.volumes {
+        counts.add(config, volume, now);
+    }
+    counts.tell(text);
+    for (key, last) in looked {
+        if let Some(last) = last.max(fleet.seen.get(&key).copied()) {
+            text.put(&registry::DISCOVERY_LAST_SUCCESS, &[&source(&key)], seconds(last));
         }
     }
-    Ok(())
+    // Those that are gone have no series of their own: rows are kept for ever, and an alarm for what nobody can copy any
+    // more would never end.
+    let here = fleet.volumes.iter().filter(|volume| volume.state != VolumeState::Gone);
+    match config.metrics.per_volume {
+        PerVolume::Off => {}
+        PerVolume::All => here.for_each(|volume| single(text, config, volume)),
+        PerVolume::Problems => {
+            let has_problem = |volume: &&FleetVolume| {
+                let is_late = fresh::overdue_from(config, volume).is_some_and(|at| at < now);
+                volume.state != VolumeState::Ready || volume.good_versions == 0 || volume.has_failed || is_late
+            };
+            here.filter(has_problem).for_each(|volume| single(text, config, volume));
+        }
+    }
+}
+
+/// The series of a single volume.
+fn single(text: &mut Text, config: &Config, volume: &FleetVolume) {
+    let (id, kind) = (volume.id.to_string(), volume.id.kind());
+    let datastore = volume.datastore.as_deref().unwrap_or_default();
+    text.put(&registry::VOLUME_INFO, &[&id, kind.as_str(), &escape(&volume.name), datastore], 1.0);
+    let own = labels(OF_VOLUME, &[&id, kind.as_str()]);
+    text.put_at(&registry::VOLUME_VERSIONS, &own, volume.good_versions as f64);
+    if fresh::is_to_be_protected(volume) {
+        let interval = fresh::expected_interval(config, kind);
+        text.put_at(&registry::VOLUME_EXPECTED_INTERVAL, &own, interval.as_secs_f64());
+    }
+    if let Some(bytes) = volume.size_bytes {
+        text.put_at(&registry::VOLUME_SIZE, &own, bytes as f64);
+    }
+    let deferred = volume.deferred_since.filter(|_| volume.state == VolumeState::Deferred);
+    let times: [(&Family, Option<Timestamp>); 6] = [
+        (&registry::VOLUME_FIRST_SEEN, Some(volume.first_seen)),
+        (&registry::VOLUME_LAST_SUCCESS, fresh::last_equal(config, volume)),
+        (&registry::VOLUME_LAST_ATTEMPT, volume.last_attempt),
+        (&registry::VOLUME_LAST_VERIFIED, volume.last_verified),
+        (&registry::VOLUME_LAST_RESTORE_TEST, volume.last_restore_test),
+        (&registry::VOLUME_DEFERRED_SINCE, deferred),
+    ];
+    for (family, at) in times {
+        if let Some(at) = at {
+            text.put_at(family, &own, seconds(at));
+        }
+    }
+}
+
+/// How far the copies are that run.
+pub(super) fn running(text: &mut Text, copies: &Copies) {
+    let running = copies.now();
+    text.put(&registry::TRANSFERS_RUNNING, &[], running.len() as f64);
+    // One volume has one copy: it holds the volume's lease.
+    for copy in running {
+        let own = labels(OF_VOLUME, &[&copy.volume.to_string(), copy.volume.kind().as_str()]);
+        text.put_at(&registry::INFLIGHT, &own, copy.done() as f64);
+        text.put_at(&registry::INFLIGHT_EXPECTED, &own, copy.expected as f64);
+        if let Some(at) = copy.moved() {
+            text.put_at(&registry::INFLIGHT_PROGRESS, &own, seconds(at));
+        }
+    }
 }

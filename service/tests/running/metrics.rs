@@ -4,20 +4,24 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use stackferry_catalog::{
-    DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Outcome, Reason, VolumeState,
+    DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Outcome, Reason, RestoreTest, VaultVolume,
+    VersionRow, VolumeState,
 };
 use stackferry_service::app::App;
 use stackferry_service::daemon::Health;
 use stackferry_service::http;
+use stackferry_service::metrics::Running;
 use stackferry_service::metrics::registry::{FAMILIES, Type, document};
 use stackferry_service::problem::Code;
+use stackferry_transfer::{Progress, Silent};
 use stackferry_volume::io::Cancel;
-use stackferry_volume::manifest::ByteCounts;
-use stackferry_volume::{Generation, Kind, Location, SiteName, VolumeId};
+use stackferry_volume::manifest::{ByteCounts, VerifyMethod};
+use stackferry_volume::{Generation, Kind, Location, SiteName, VersionId, VolumeId};
 
 use crate::bench::{Bench, Service, get, id, sample, until};
 
@@ -51,7 +55,7 @@ fn observed(id: VolumeId, name: &str, at: usize) -> ObservedVolume {
 }
 
 async fn record(app: &App, volumes: Vec<ObservedVolume>) {
-    let key = DatastoreKey { site: SiteName("default".into()), datastore: "nfs01".into() };
+    let key = nfs01();
     let at: Timestamp = "2026-11-22T04:00:00Z".parse().unwrap();
     let round = InventoryRound { at, volumes, scanned: vec![key], unreachable: vec![], complete: true };
     app.catalog().record_inventory(&round).await.unwrap();
@@ -67,7 +71,7 @@ async fn telling(bench: &Bench, more: &str) -> (App, std::net::SocketAddr) {
 }
 
 /// Volumes of every sort, and something of everything that is counted.
-async fn all_sorts(app: &App) {
+async fn all_sorts(app: &App) -> Running {
     let mut attached = observed(id(r"writable/CORP!5C!jd"), "CORP\\jd \"the\"\nsecond", 1);
     attached.state = VolumeState::Deferred;
     attached.reason = Some(Reason { code: "attached".into(), text: "it is attached".into() });
@@ -92,12 +96,63 @@ async fn all_sorts(app: &App) {
     app.vault().await.unwrap();
     let metrics = app.metrics();
     let bytes = ByteCounts { logical: 100, read: 40, zero: 60, wire: 50, stored: 30 };
-    drop(metrics.copy_began(Kind::Appstack));
+    let running = metrics.copy_began(&id("appstack/Visio"), 100);
+    running.progress(&(Arc::new(Silent) as Arc<dyn Progress>)).done(25);
+    drop(metrics.copy_began(&id("appstack/Office"), 100));
     metrics.copy_ended(Outcome::Copied, "local", &bytes, None, std::time::Duration::from_secs(45));
     metrics.copy_ended(Outcome::Deferred, "local", &bytes, Some("outside_window"), std::time::Duration::from_secs(45));
     metrics.copy_failed(Kind::Writable, Code::SourceChanged);
     metrics.skipped("attached");
     metrics.waiting(3);
+    metrics.retried(Code::Unreachable);
+    metrics.lease_lost();
+    metrics.verified(true, 1000);
+    metrics.verified(false, 500);
+    metrics.restore_tested(true);
+    metrics.restore_tested(false);
+    metrics.restored(2000, std::time::Duration::from_secs(7));
+    metrics.pruned(2, 300);
+    metrics.config_reloaded(false);
+    metrics.sources().looked_at(&nfs01(), "2026-11-22T04:30:00Z".parse().unwrap(), true, false);
+    metrics.sources().asked("app_volumes", "avm1", true);
+    // Nothing listens there: it is asked, and does not answer.
+    app.ask_systems().await;
+    let made: Timestamp = "2026-11-22T04:00:00Z".parse().unwrap();
+    let version = VersionId::new(made, 1);
+    app.catalog().add_version(&version_row(id("appstack/Office"), version.clone(), made)).await.unwrap();
+    let test = RestoreTest { at: made, ok: true, found: "NTFS".into() };
+    app.catalog().set_restore_tested(&id("appstack/Office"), &version, &test).await.unwrap();
+    let debt = stackferry_catalog::Debt {
+        what: stackferry_catalog::DebtKind::Account,
+        system: "vc1".into(),
+        subject: "esx1 sf-000000-00000000".into(),
+        detail: serde_json::json!({ "host_id": "host-1", "host_name": "esx1", "name": "sf-000000-00000000" }),
+    };
+    app.catalog().owe(&debt).await.unwrap();
+    let now = Timestamp::now();
+    let credential = stackferry_catalog::NewCredential {
+        name: "sf-000000-00000000".into(),
+        volume: id("appstack/Office"),
+        file: "Office-flat.vmdk".into(),
+        route: "esxi".into(),
+        host: "esx1".into(),
+        direction: stackferry_catalog::Direction::Read,
+        standing: true,
+        issued: now,
+        expires: now,
+    };
+    app.catalog().credential_issued(&credential).await.unwrap();
+    running
+}
+
+/// A manager and a host that nobody ever starts.
+const NEVER_THERE: &str = "[[app_volumes]]\nname = \"avm1\"\nurl = \"https://127.0.0.1:1\"\nusername = \"u\"\n\
+    password = { env = \"STACKFERRY_TEST_NO_SUCH_VARIABLE\" }\n\
+    [[datastore]]\nname = \"nfs02\"\nroute = \"endpoint\"\nhost = \"127.0.0.1:1\"\nkey = \"/nowhere/key\"\n\
+    host_key = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJSnMm8JBnOsC1Yg3Aq4mC0yOCY9PCbn4x5nBPhq0wzI\"\n";
+
+fn nfs01() -> DatastoreKey {
+    DatastoreKey { site: SiteName("default".into()), datastore: "nfs01".into() }
 }
 
 fn families(text: &str) -> BTreeSet<(String, String)> {
@@ -108,8 +163,8 @@ fn families(text: &str) -> BTreeSet<(String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_exposed_is_the_table() {
     let bench = Bench::new();
-    let (app, address) = telling(&bench, "").await;
-    all_sorts(&app).await;
+    let (app, address) = telling(&bench, NEVER_THERE).await;
+    let _running = all_sorts(&app).await;
     let (status, text) = get(address, "/metrics").await;
     assert_eq!(status, 200, "{text}");
     let table: BTreeSet<_> =
@@ -127,7 +182,20 @@ async fn what_is_exposed_is_the_table() {
         }
     }
     // Values that differ from machine to machine are left out.
-    let varying = ["process_", "stackferry_vault_", "stackferry_start_", "stackferry_build_info"];
+    let varying = [
+        "process_",
+        "stackferry_vault_free",
+        "stackferry_vault_size",
+        "stackferry_vault_reserve",
+        "stackferry_start_",
+        "stackferry_clock_",
+        "stackferry_config_last_reload_success_",
+        "stackferry_prune_last_success_",
+        "stackferry_system_last_success_",
+        "stackferry_credentials_oldest_",
+        "stackferry_volume_inflight_progress_",
+        "stackferry_build_info",
+    ];
     let varies = |line: &str| {
         varying.iter().any(|name| line.starts_with(name))
             || (line.contains("appstack/Office") && line.contains("timestamp"))
@@ -162,22 +230,85 @@ fn the_document_is_the_table() {
     assert!(written == document(), "{} is out of date: run the tests with STACKFERRY_TEST_WRITE=1", path.display());
 }
 
+fn version_row(volume: VolumeId, version: VersionId, at: Timestamp) -> VersionRow {
+    VersionRow {
+        volume,
+        version,
+        generation: Generation::FIRST,
+        created: at,
+        bytes: 20 << 30,
+        stored: 1 << 30,
+        verified: true,
+        verify_method: VerifyMethod::Arrival,
+        pinned: false,
+        damaged: None,
+        last_verified: Some(at),
+        route: "local".into(),
+        incident: None,
+        restore_test: None,
+        deleting: None,
+    }
+}
+
+/// A catalog that knows 5,500 writables, each with so many versions. Two of them differ: one never was copied, one is held.
+async fn many(app: &App, versions: u64) {
+    const HELD: usize = 17;
+    let volume = |number: usize| id(&format!("writable/CORP!5C!user{number}"));
+    let volumes = (0..5500).map(|number| {
+        let mut volume = observed(volume(number), &format!("CORP\\user{number}"), number);
+        if number == HELD {
+            volume.state = VolumeState::Deferred;
+            volume.reason = Some(Reason { code: "attached".into(), text: "it is attached".into() });
+        }
+        volume
+    });
+    record(app, volumes.collect()).await;
+    let now = Timestamp::now();
+    let kept = (1..5500).map(|number| {
+        let rows = (1..=versions).map(|seq| version_row(volume(number), VersionId::new(now, seq), now));
+        VaultVolume {
+            id: volume(number),
+            stem: number.to_string(),
+            name: format!("CORP\\user{number}"),
+            owner: None,
+            guid: None,
+            generation: Generation::FIRST,
+            size_bytes: Some(20 << 30),
+            places: vec![],
+            versions: rows.collect(),
+            baselines: vec![],
+        }
+    });
+    app.catalog().replace_all(&kept.collect::<Vec<_>>()).await.unwrap();
+}
+
+/// Told as text, so that the time it takes can be read in the output (`--nocapture`); what it takes depends on the
+/// machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_of_5500_volumes_is_told_in_one_scrape() {
+    let versions = std::env::var("STACKFERRY_TEST_VERSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let bench = Bench::new();
+    many(&telling(&bench, "").await.0, versions).await;
     let series = |text: &str| text.lines().filter(|line| line.starts_with("stackferry_volume_")).count();
-    for (per_volume, expected) in [("all", 5500 * 3), ("problems", 5500 * 3), ("off", 0)] {
-        let (app, address) = telling(&bench, &format!("[metrics]\nper_volume = \"{per_volume}\"\n")).await;
-        let volumes = (0..5500).map(|number| {
-            observed(id(&format!("writable/CORP!5C!user{number}")), &format!("CORP\\user{number}"), number)
-        });
-        record(&app, volumes.collect()).await;
-        let began = Instant::now();
-        let (status, text) = get(address, "/metrics").await;
-        println!("per_volume = {per_volume}: {} bytes in {:?}", text.len(), began.elapsed());
-        assert_eq!((status, series(&text)), (200, expected), "{per_volume}");
-        assert_eq!(sample(&text, "stackferry_volumes{kind=\"writable\",state=\"ready\"}"), Some(5500.0));
-        assert_eq!(sample(&text, "stackferry_volumes_never_copied"), Some(5500.0));
+    // Six series of each, success and reading back of those that have versions, and since when one is held.
+    let all = 5500 * 5 + 5499 * 2 + 1;
+    for (per_volume, expected) in [("all", all), ("problems", 5 + 5 + 2 + 1), ("off", 0)] {
+        let (_, address) = telling(&bench, &format!("[metrics]\nper_volume = \"{per_volume}\"\n")).await;
+        let mut took = Vec::new();
+        let mut text = String::new();
+        for _ in 0..3 {
+            let began = Instant::now();
+            let answer = get(address, "/metrics").await;
+            took.push(began.elapsed());
+            assert_eq!(answer.0, 200);
+            text = answer.1;
+        }
+        println!("per_volume = {per_volume}, {versions} versions each: {} bytes in {took:?}", text.len());
+        assert_eq!(series(&text), expected, "{per_volume}");
+        assert_eq!(sample(&text, "stackferry_volumes{kind=\"writable\",state=\"ready\"}"), Some(5499.0));
+        assert_eq!(sample(&text, "stackferry_volumes_never_copied"), Some(1.0));
+        assert_eq!(sample(&text, "stackferry_versions"), Some(5499.0 * versions as f64));
+        assert_eq!(sample(&text, "stackferry_volumes_unprotected{reason=\"waiting\"}"), Some(1.0));
     }
 }
 

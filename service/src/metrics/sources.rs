@@ -1,0 +1,108 @@
+//! Where discovery looks: datastores, App Volumes Managers and vSphere systems, and whether each answered.
+//!
+//! Only what the configuration names is told: a system that was taken out of it has no series any more.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use stackferry_catalog::DatastoreKey;
+use stackferry_config::{Config, Kind};
+use stackferry_volume::SiteName;
+
+use super::registry;
+use super::state::{seconds, source};
+use super::text::Text;
+
+/// What makes a system what it is: `app_volumes` or `vsphere`, and its name.
+type System = (&'static str, String);
+
+/// The word of App Volumes Managers in labels.
+pub(crate) const APP_VOLUMES: &str = "app_volumes";
+/// The word of vSphere systems in labels.
+pub(crate) const VSPHERE: &str = "vsphere";
+
+/// How rounds went.
+#[derive(Debug, Default)]
+pub struct Sources(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    datastores: BTreeMap<DatastoreKey, Looks>,
+    systems: BTreeMap<System, Looks>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Looks {
+    rounds: u64,
+    failures: u64,
+    up: bool,
+    last: Option<Timestamp>,
+}
+
+impl Looks {
+    fn add(&mut self, at: Timestamp, reachable: bool, complete: bool) {
+        self.rounds += 1;
+        self.failures += u64::from(!complete);
+        self.up = complete;
+        if reachable {
+            self.last = Some(at);
+        }
+    }
+}
+
+impl Sources {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A datastore was to be looked at: when, whether it could be, and whether in full.
+    pub fn looked_at(&self, key: &DatastoreKey, at: Timestamp, reachable: bool, complete: bool) {
+        self.state().datastores.entry(key.clone()).or_default().add(at, reachable, complete);
+    }
+
+    /// A system was asked: whether it told all.
+    pub fn asked(&self, product: &'static str, name: &str, ok: bool) {
+        self.state().systems.entry((product, name.to_owned())).or_default().add(Timestamp::now(), ok, ok);
+    }
+
+    /// When each datastore of the configuration was last looked at by this process.
+    pub(super) fn looked(&self, config: &Config) -> BTreeMap<DatastoreKey, Option<Timestamp>> {
+        let state = self.state();
+        keys(config).map(|key| (key.clone(), state.datastores.get(&key).and_then(|looks| looks.last))).collect()
+    }
+
+    pub(super) fn tell(&self, text: &mut Text, config: &Config) {
+        let schedule = &config.schedule;
+        let kinds = Kind::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
+        let every = kinds.fold(schedule.every.duration(), std::time::Duration::min);
+        text.put(&registry::DISCOVERY_INTERVAL, &[], every.as_secs_f64());
+        let state = self.state();
+        for key in keys(config) {
+            let looks = state.datastores.get(&key).copied().unwrap_or_default();
+            let name = source(&key);
+            text.put(&registry::DISCOVERY_UP, &[&name], f64::from(looks.up));
+            text.put(&registry::DISCOVERY_ROUNDS, &[&name], looks.rounds as f64);
+            text.put(&registry::DISCOVERY_FAILURES, &[&name], looks.failures as f64);
+        }
+        let managers = config.app_volumes.iter().map(|one| (APP_VOLUMES, one.name.to_string()));
+        let vspheres = config.vspheres.iter().map(|one| (VSPHERE, one.name.to_string()));
+        for system in managers.chain(vspheres) {
+            let looks = state.systems.get(&system).copied().unwrap_or_default();
+            let labels = [system.0, system.1.as_str()];
+            text.put(&registry::SYSTEM_UP, &labels, f64::from(looks.up));
+            text.put(&registry::SYSTEM_ROUNDS, &labels, looks.rounds as f64);
+            text.put(&registry::SYSTEM_FAILURES, &labels, looks.failures as f64);
+            if let Some(at) = looks.last {
+                text.put(&registry::SYSTEM_LAST_SUCCESS, &labels, seconds(at));
+            }
+        }
+    }
+}
+
+fn keys(config: &Config) -> impl Iterator<Item = DatastoreKey> + '_ {
+    config.datastores.iter().map(|datastore| DatastoreKey {
+        site: SiteName(datastore.site.as_str().to_owned()),
+        datastore: datastore.name.to_string(),
+    })
+}
