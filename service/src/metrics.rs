@@ -245,11 +245,14 @@ impl Metrics {
     /// # Errors
     /// The catalog's.
     pub async fn render(&self, app: &App, space: Option<Space>) -> Result<String, Problem> {
+        // Of the configuration that is in use now: it may have been read again since the address was taken.
+        let app = &app.latest();
         let (catalog, config) = (app.catalog(), app.config());
         let fleet = catalog.fleet().await?;
         let credentials = catalog.outstanding_credentials().await?;
         let (owed, unpaid) = debts::standing(app).await?;
         let jobs = catalog.job_counts().await?;
+        let frozen = app.jobs().prune_frozen().await?.is_some();
         let mut text = Text::default();
         state::volumes(&mut text, config, &fleet, self.sources.looked(config));
         drop(fleet);
@@ -268,6 +271,7 @@ impl Metrics {
         for state in JobState::ALL {
             text.put(&registry::JOBS, &[state.as_str()], jobs.get(state.as_str()).copied().unwrap_or_default() as f64);
         }
+        text.put(&registry::PRUNE_FROZEN, &[], f64::from(frozen));
         if let Some(at) = *self.pruned_at.lock().unwrap_or_else(PoisonError::into_inner) {
             text.put(&registry::PRUNE_LAST_SUCCESS, &[], state::seconds(at));
         }

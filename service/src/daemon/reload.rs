@@ -51,6 +51,7 @@ pub(super) async fn reload(app: &App, read: Option<&Reload>) -> Option<App> {
     };
     match result.await {
         Ok((next, kept)) => {
+            app.metrics().config_reloaded(true);
             for key in &kept {
                 tracing::warn!(key, "a change of this takes effect at a restart only; the old value goes on");
             }
@@ -67,6 +68,7 @@ pub(super) async fn reload(app: &App, read: Option<&Reload>) -> Option<App> {
         }
         Err(problem) => {
             let (code, subject, hint) = (problem.code, problem.subject, problem.hint);
+            app.metrics().config_reloaded(false);
             tracing::error!(%code, subject, hint, "the configuration is refused, the old one goes on: {}", problem.message);
             None
         }

@@ -208,6 +208,8 @@ families! {
         "Versions that retention deleted.";
     PRUNED_BYTES "stackferry_prune_deleted_bytes_total" Counter "bytes" [] Process Stable
         "Bytes that those versions took in the vault.";
+    PRUNE_FROZEN "stackferry_prune_frozen" Gauge "" [] Catalog Stable
+        "1 while retention deletes nothing since the clock was set, until a person says that it is right; else 0.";
     PRUNE_LAST_SUCCESS "stackferry_prune_last_success_timestamp_seconds" Gauge "seconds" [] Process Stable
         "When retention was last carried out, as Unix time. Absent until it was since the start of the service.";
 
