@@ -179,7 +179,7 @@ pub struct Job {
     pub tries: u64,
     /// When it was put into the queue.
     pub created: Timestamp,
-    /// When it began; none while it waits.
+    /// When it last began; none where it never did.
     pub started: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
@@ -251,7 +251,7 @@ impl Catalog {
 
     /// Says what a round of the schedule found due: copies that are not in the queue yet are put into it, those that wait
     /// keep their place's delay, and planned copies of volumes that `decided` names and that are not due any more are taken
-    /// out. A volume that is being copied gets none. Gives how many copies are new. One durable transaction.
+    /// out: without a trace if they never began, else they end as deferred (`not_due`). A volume that is being copied gets none. Gives how many copies are new. One durable transaction.
     ///
     /// # Errors
     /// `Row`, or `Database`.
@@ -295,7 +295,18 @@ impl Catalog {
         }
         for (volume, (planned, _)) in open {
             if let Some(id) = planned.filter(|_| decided(&volume)) {
-                remove(tx.conn(), &during, JobId(id)).await?;
+                let done = sqlx::query(
+                    "UPDATE jobs SET state = 'deferred', outcome = 'not_due', ended = $2, not_before = NULL \
+                     WHERE id = $1 AND started IS NOT NULL",
+                )
+                .bind(id)
+                .bind(stamp(now))
+                .execute(tx.conn())
+                .await
+                .map_err(|error| during.sql(error))?;
+                if done.rows_affected() == 0 {
+                    remove(tx.conn(), &during, JobId(id)).await?;
+                }
             }
         }
         tx.commit(&during).await?;
@@ -347,7 +358,7 @@ impl Catalog {
         let mut tx = self.write(&during).await?;
         let done = sqlx::query(
             "UPDATE jobs SET state = CASE WHEN cancel_wanted THEN 'cancelled' ELSE 'queued' END, \
-             ended = CASE WHEN cancel_wanted THEN $7 ELSE NULL END, started = NULL, process = NULL, \
+             ended = CASE WHEN cancel_wanted THEN $7 ELSE NULL END, process = NULL, \
              tries = tries + $3, not_before = $4, error_code = $5, error_text = $6 \
              WHERE id = $1 AND state = 'running' AND process = $2",
         )

@@ -101,7 +101,7 @@ impl Catalog {
         for (id, process) in abandoned {
             let done = sqlx::query(
                 "UPDATE jobs SET state = CASE WHEN cancel_wanted THEN 'cancelled' ELSE 'queued' END, \
-                 ended = CASE WHEN cancel_wanted THEN $3 ELSE NULL END, started = NULL, process = NULL \
+                 ended = CASE WHEN cancel_wanted THEN $3 ELSE NULL END, process = NULL \
                  WHERE id = $1 AND state = 'running' AND process IS $2",
             )
             .bind(id)

@@ -166,6 +166,10 @@ async fn a_round_takes_out_what_is_not_due_any_more_and_keeps_delays() {
     bench.pass(60);
     assert_eq!(bench.claimed(&claim(9, 9)).await, ["appstack/a"]);
     assert_eq!(catalog.plan_copies(&[due("appstack/a", None)], |_| true).await.unwrap(), 0, "it runs");
+    assert!(catalog.put_job_back(a.id, None, None).await.unwrap());
+    catalog.plan_copies(&[], |_| true).await.unwrap();
+    let job = catalog.job(a.id).await.unwrap().unwrap();
+    assert_eq!((job.state, job.outcome.as_deref()), (JobState::Deferred, Some("not_due")), "it had begun once");
 }
 
 #[tokio::test]
@@ -331,4 +335,54 @@ impl Bench {
         }
         sqlx::Connection::close(conn).await.unwrap();
     }
+}
+
+/// How many run of each host.
+async fn running(catalog: &Catalog) -> std::collections::BTreeMap<Option<String>, usize> {
+    let filter = JobFilter { states: vec![JobState::Running], ..JobFilter::default() };
+    let mut hosts = std::collections::BTreeMap::new();
+    for job in catalog.jobs(&filter, 100).await.unwrap() {
+        *hosts.entry(job.host).or_default() += 1;
+    }
+    hosts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_volumes_pass_and_no_cap_is_ever_exceeded() {
+    const VOLUMES: usize = 5000;
+    let bench = Bench::new().await;
+    let host = |number: usize| ["h0", "h1", "h2", "h3", "h4", "h5", "h6", "h7"][number % 8];
+    let jobs: Vec<NewJob> =
+        (0..VOLUMES).map(|number| due(&format!("writable/u{number}"), Some(host(number)))).collect();
+    assert_eq!(bench.catalog.plan_copies(&jobs, |_| true).await.unwrap(), VOLUMES as u64);
+    assert_eq!(bench.catalog.plan_copies(&jobs, |_| true).await.unwrap(), 0, "the next round finds them there");
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..5 {
+        let catalog = bench.another().await;
+        workers.spawn(async move {
+            let mut done = Vec::new();
+            loop {
+                let Some(job) = catalog.claim_job(&claim(4, 1)).await.unwrap() else {
+                    if catalog.queued_copies().await.unwrap() == 0 {
+                        return done;
+                    }
+                    // The caps are full; whoever runs makes room.
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                if job.id.0 % 16 == worker {
+                    let running = running(&catalog).await;
+                    assert!(running.values().all(|number| *number <= 1), "{running:?}");
+                    assert!(running.values().sum::<usize>() <= 4, "{running:?}");
+                }
+                assert!(catalog.finish_job(job.id, &ended(JobState::Done)).await.unwrap());
+                done.push(job.volume.unwrap());
+            }
+        });
+    }
+    let mut done: Vec<_> = workers.join_all().await.concat();
+    done.sort();
+    done.dedup();
+    assert_eq!(done.len(), VOLUMES, "each was done once");
+    assert_eq!(bench.catalog.job_counts().await.unwrap(), [("done", VOLUMES as u64)].into());
 }

@@ -1,7 +1,8 @@
 //! A clock that jumps: seen by comparing it with the monotonic one.
 //!
-//! Rounds, back-off in memory and windows don't depend on it, but retention does: by a clock that is a month ahead it would delete
-//! what it keeps today. So after a jump forward by more than an hour nothing is deleted until somebody has looked at the clock.
+//! Rounds don't depend on it, but retention does: by a clock that is a month ahead it would delete what it keeps today. So once the
+//! clock is ahead of what it was at the start by more than an hour, nothing is deleted until somebody has looked at it. One that
+//! was put back and forth again is where it was.
 
 use std::time::Instant;
 
@@ -14,15 +15,16 @@ const SET: SignedDuration = SignedDuration::from_mins(1);
 /// Forward by more than this nothing is deleted until somebody confirms the clock.
 const FREEZES: SignedDuration = SignedDuration::from_hours(1);
 
-/// The two clocks at the last look.
+/// By how much the clock jumped since the start.
 pub(super) struct Jumps {
     wall: Timestamp,
     monotonic: Instant,
+    ahead: SignedDuration,
 }
 
 impl Jumps {
     pub(super) fn new(app: &App) -> Self {
-        Self { wall: app.now(), monotonic: Instant::now() }
+        Self { wall: app.now(), monotonic: Instant::now(), ahead: SignedDuration::ZERO }
     }
 
     /// By how much the clock jumped since the last look; negative: back.
@@ -31,6 +33,7 @@ impl Jumps {
         let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
         let jump = wall.duration_since(self.wall).saturating_sub(passed);
         (self.wall, self.monotonic) = (wall, monotonic);
+        self.ahead = self.ahead.saturating_add(jump);
         jump
     }
 
@@ -47,8 +50,9 @@ impl Jumps {
                 tracing::error!(error = %stackferry_transfer::describe(&error), "delays of jobs could not be ended");
             }
         }
-        if jump > FREEZES {
-            let why = format!("the clock jumped forward by {} minutes", jump.as_mins());
+        if self.ahead > FREEZES {
+            let why = format!("the clock jumped forward by {} minutes", self.ahead.as_mins());
+            self.ahead = SignedDuration::ZERO;
             match app.jobs().freeze_prune(&why).await {
                 Ok(()) => tracing::error!(
                     hint = "look at the machine's clock, then run `stackferry prune --confirm-clock`",
@@ -71,7 +75,7 @@ mod tests {
     #[test]
     fn only_what_the_clock_moved_by_itself_is_a_jump() {
         let (wall, start): (Timestamp, _) = ("2026-11-22T12:00:00Z".parse().unwrap(), Instant::now());
-        let mut jumps = Jumps { wall, monotonic: start };
+        let mut jumps = Jumps { wall, monotonic: start, ahead: SignedDuration::ZERO };
         let mut look = |wall_seconds, seconds| {
             let at = wall + SignedDuration::from_secs(wall_seconds);
             jumps.jumped(at, start + Duration::from_secs(seconds)).as_secs()
@@ -81,5 +85,6 @@ mod tests {
         assert_eq!(look(7200 + 3800, 7400), 0, "seen once");
         assert_eq!(look(7500, 7500), -3600, "and back");
         assert_eq!(look(7500, 7500), 0);
+        assert_eq!(jumps.ahead, SignedDuration::ZERO, "it is where it was");
     }
 }

@@ -112,6 +112,14 @@ impl Bench {
         Catalog::open(&self.dir.path().join("state/catalog.sqlite")).await.unwrap()
     }
 
+    /// The same before any program ran.
+    pub(crate) async fn catalog_of_a_new_folder(&self) -> Catalog {
+        use std::os::unix::fs::DirBuilderExt;
+        let state = self.dir.path().join("state");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state).unwrap();
+        self.catalog().await
+    }
+
     /// The folders of copies that were begun and not committed.
     pub(crate) fn incoming(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("vault/incoming")).map_or(0, Iterator::count)

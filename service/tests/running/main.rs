@@ -12,5 +12,6 @@ mod endpoint;
 mod metrics;
 mod program;
 mod prune;
+mod queue;
 mod reconcile;
 mod rounds;

@@ -1,8 +1,10 @@
 //! The program itself, as systemd runs it: signals, exit codes, and an address that is taken.
 
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,16 +15,24 @@ use crate::bench::{Bench, LONG, endings, free_port, sample, try_get, until};
 const SLOW: &str = "[schedule]\nevery = \"1s\"\n[limits]\nbandwidth = \"1MB/s\"\n";
 
 /// A program that is ended with the test.
-struct Program(Child);
+pub(crate) struct Program {
+    child: Child,
+    /// What it has logged so far.
+    log: Arc<Mutex<String>>,
+    reading: Option<std::thread::JoinHandle<()>>,
+}
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reading) = self.reading.take() {
+            let _ = reading.join();
+        }
     }
 }
 
-fn command(bench: &Bench, port: u16, more: &str) -> Command {
+pub(crate) fn command(bench: &Bench, port: u16, more: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stackferry"));
     command.arg("--config").arg(bench.config_file(port, more)).arg("run");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -30,32 +40,53 @@ fn command(bench: &Bench, port: u16, more: &str) -> Command {
 }
 
 impl Program {
-    fn start(mut command: Command) -> Self {
-        Self(command.spawn().unwrap())
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
+        let reading = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = kept.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Self { child, log, reading: Some(reading) }
     }
 
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it logs this, and gives the line.
+    pub(crate) async fn logs(&self, text: &str) -> String {
+        let line = || self.log.lock().unwrap().lines().find(|line| line.contains(text)).map(str::to_owned);
+        until(text, async || line().is_some()).await;
+        line().unwrap()
     }
 
     /// Waits for the end, and gives the exit code and what was logged.
-    async fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + LONG;
-        while self.0.try_wait().unwrap().is_none() {
+        while self.child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < deadline, "it does not end");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let mut log = String::new();
-        std::io::Read::read_to_string(&mut self.0.stderr.take().unwrap(), &mut log).unwrap();
-        (self.0.wait().unwrap().code(), log)
+        self.reading.take().unwrap().join().unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (self.child.wait().unwrap().code(), log)
     }
 }
 
-fn address(port: u16) -> SocketAddr {
+pub(crate) fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-async fn runs_a_copy(port: u16) {
+pub(crate) async fn runs_a_copy(port: u16) {
     until("a copy runs", async || {
         let metrics = try_get(address(port), "/metrics").map(|(_, text)| text).unwrap_or_default();
         sample(&metrics, "stackferry_transfers_running") == Some(1.0)
