@@ -108,6 +108,18 @@ fn a_writable_is_overdue_after_its_age() {
 }
 
 #[test]
+fn a_clock_that_was_put_back_makes_nothing_due_and_a_wrong_stamp_puts_nothing_off_for_long() {
+    let own = place("nfs01");
+    let (volume, baselines) = (volume(std::slice::from_ref(&own)), [baseline(&own)]);
+    let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+    let day = Some(SignedDuration::from_hours(24));
+    let after = |hours| due(&volume, &own, &baselines, true, day, Some(now + SignedDuration::from_hours(hours)), now);
+    assert_eq!(after(1), Due::No);
+    assert_eq!(after(23), Due::No);
+    assert!(matches!(after(24), Due::Overdue { .. }), "such a stamp is of a clock that was wrong");
+}
+
+#[test]
 fn every_difference_is_told() {
     let base = place("nfs01").fingerprint;
     let with = |change: &dyn Fn(&mut Fingerprint)| {

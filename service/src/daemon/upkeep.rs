@@ -14,6 +14,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How long attempts and credentials that ended are kept: more than anybody asks about one copy, and a catalog that does
 /// not grow for ever. Audit records and what volumes' rows say of their last attempts stay.
 const HISTORY: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// How long jobs that ended are kept: what became of a volume stays with its attempts.
+const JOBS: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// When each thing was last done.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ impl Upkeep {
             sweep(vault).await?;
             let before = Timestamp::now().checked_sub(HISTORY).unwrap_or(Timestamp::MIN);
             app.catalog().trim_history(before).await?;
+            let before = Timestamp::now().checked_sub(JOBS).unwrap_or(Timestamp::MIN);
+            app.catalog().trim_jobs(before).await?;
             self.swept = Some(Instant::now());
         }
         Ok(())

@@ -196,6 +196,9 @@ impl Work {
             self.unwritten.push((job, ended));
             return;
         }
+        if let Ended::Again(problem) = &ended {
+            self.app.metrics().retried(problem.code);
+        }
         let state = match ended {
             Ended::Over(end, _) => end.state,
             // It may have been cancelled meanwhile: who watches reads it.

@@ -60,7 +60,7 @@ async fn what_a_person_wants_is_copied_as_it_is_now_and_told_as_it_goes() {
     let service = Service::start(&bench, &format!("{SELDOM}[limits]\nbandwidth = \"4MB/s\"\n")).await;
     let (catalog, queue) = (service.app.catalog().clone(), service.app.jobs().clone());
     until("the first version", async || versions(&catalog, &office).await == 1).await;
-    until("it is at rest", async || catalog.job_counts().await.unwrap().get("running").is_none()).await;
+    until("it is at rest", async || !catalog.job_counts().await.unwrap().contains_key("running")).await;
 
     // It changed since the last round: a job of a person has the sources looked at again.
     bench.appstack("Office", 4 << 20);
