@@ -252,7 +252,8 @@ impl Metrics {
         let credentials = catalog.outstanding_credentials().await?;
         let (owed, unpaid) = debts::standing(app).await?;
         let jobs = catalog.job_counts().await?;
-        let frozen = app.jobs().prune_frozen().await?.is_some();
+        // A note that can't be read freezes it, too.
+        let frozen = app.jobs().prune_frozen().await.map_or(true, |frozen| frozen.is_some());
         let mut text = Text::default();
         state::volumes(&mut text, config, &fleet, self.sources.looked(config));
         drop(fleet);

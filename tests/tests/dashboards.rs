@@ -1,0 +1,21 @@
+//! The monitoring room: dashboards, rules and documents agree with what the program tells, a real Prometheus takes all
+//! of it, and every panel shows something of a site that is at work.
+
+// A failed step has to stop its test with its cause; these lints are for the program itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+#[path = "dashboards/boards.rs"]
+mod boards;
+#[path = "dashboards/lint.rs"]
+mod lint;
+#[path = "dashboards/live.rs"]
+mod live;
+#[path = "dashboards/names.rs"]
+mod names;
+#[path = "dashboards/prometheus.rs"]
+mod prometheus;
+#[path = "dashboards/promql.rs"]
+mod promql;
+#[path = "dashboards/rules.rs"]
+mod rules;

@@ -1,0 +1,241 @@
+//! A service at work, a real Prometheus that scrapes it, and every question of every dashboard and rule asked of it.
+//!
+//! There is no Grafana here to draw the panels. What they ask is asked as Grafana would, and what comes back is written
+//! into `docs/dashboards.md` with `STACKFERRY_TEST_WRITE=1`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion};
+use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix, Sidecar};
+use stackferry_tests::lab::{Endpoint, Lab, Running, wait_for};
+use stackferry_tests::tools::{find, have};
+
+use crate::boards::{Board, root, rules};
+use crate::prometheus::{LIMIT, Prometheus, get};
+use crate::promql::expanded;
+
+const MIB: u64 = 1 << 20;
+const APPS: &str = "cloudvolumes/apps";
+
+/// Panels that are empty here, and why. All others have to show something.
+const MAY_BE_EMPTY: &[(&str, &str, &str)] = &[
+    ("overview", "Alarms that are firing", "rules are evaluated once a minute, and most alarms wait for minutes"),
+    ("transfers", "Why do copies fail", "none failed: a series appears with its first failure"),
+    ("transfers", "What is tried again", "nothing had to be: a series appears with its first time"),
+    ("volume", "Last tried as a disk", "no version was tried yet"),
+    ("integrity", "Whose last restore test is longest ago", "no version was tried yet"),
+    ("integrity", "How long do restores take", "the service restored nothing"),
+    ("capacity", "Retention was last carried out", "the service did not carry it out yet"),
+    ("credentials", "Oldest of them", "credentials for an endpoint stand for a moment only"),
+    ("capacity", "Room lasts for", "others write to and delete from the same file system meanwhile"),
+];
+
+fn build(lab: &Lab, datastore: &str, folder: &str, stem: &str, data: u64) -> Disk {
+    let spec = DiskSpec::new(stem, 256 * MIB, data).content(Content::Plain { bytes: data }).sidecar(Sidecar::Metadata);
+    // Half of it text, so that compressing saves something.
+    Disk::build(&lab.folder(datastore, folder).unwrap(), DiskSpec { mix: Mix { text: 50, zero: 0 }, ..spec }).unwrap()
+}
+
+fn guid(number: u32) -> String {
+    format!("9b1b40b0-e2f8-4fe6-b743-{number:012}")
+}
+
+/// What has to live as long as the service does.
+struct Site {
+    lab: Lab,
+    _endpoint: Endpoint,
+    _manager: AppVolumesDouble,
+}
+
+/// Two datastores, one of them remote; AppStacks, one of them without a file; writables, one of them attached.
+fn site() -> Site {
+    let mut lab = Lab::new(env!("CARGO_BIN_EXE_stackferry-lab")).unwrap();
+    let endpoint = lab.serve(&["nfs02"]).unwrap();
+    lab.add_local("nfs01").unwrap();
+    lab.add_endpoint("nfs02", &endpoint).unwrap();
+    let mut told = AvmSite::new(AvmVersion::V2_17);
+    told.storage("vsan01", "vsan", true);
+    for (number, (name, datastore)) in [("Office", "nfs01"), ("Visio", "nfs02"), ("Zip", "vsan01")].iter().enumerate() {
+        told.appstack(name, datastore, &format!("{APPS}/{name}.vmdk"), &guid(number as u32 + 1));
+    }
+    for (number, name) in ["jdoe", "asmith"].iter().enumerate() {
+        let path = format!("cloudvolumes/writable/CORP!5C!{name}.vmdk");
+        let writable = told.writable(&format!(r"CORP\{name}"), "nfs01", &path, &guid(number as u32 + 10));
+        if *name == "jdoe" {
+            writable.attach("VDI-1");
+        }
+    }
+    build(&lab, "nfs01", APPS, "Office", 3 * MIB);
+    build(&lab, "nfs02", APPS, "Visio", 3 * MIB);
+    build(&lab, "nfs01", "cloudvolumes/writable", "CORP!5C!jdoe", MIB);
+    build(&lab, "nfs01", "cloudvolumes/writable", "CORP!5C!asmith", 2 * MIB);
+    let manager = AppVolumesDouble::start(told).unwrap();
+    lab.add_app_volumes("avm1", None, &manager).unwrap();
+    lab.config.set("schedule.every", "1s");
+    lab.config.set("limits.bandwidth", "1MiB/s");
+    Site { lab, _endpoint: endpoint, _manager: manager }
+}
+
+/// Starts the service, and gives its address.
+fn serve(lab: &Lab) -> (Running, SocketAddr) {
+    let mut service = lab.spawn(&["run"]).unwrap();
+    let address = service.wait_line("its address", LIMIT, |line| {
+        let from = line.find("127.0.0.1:")?;
+        let rest: String = line[from..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        rest.parse::<SocketAddr>().ok()
+    });
+    (service, address.unwrap())
+}
+
+fn wait(prometheus: &Prometheus, what: &str, expression: &str) {
+    wait_for(what, LIMIT, || Ok(prometheus.query(expression).unwrap().iter().any(|(_, value)| *value > 0.0))).unwrap();
+}
+
+#[test]
+fn every_panel_shows_something_of_a_site_at_work() {
+    let (prometheus, promtool) = (find("prometheus"), find("promtool"));
+    let present = prometheus.is_some() && promtool.is_some();
+    if !have(present, "prometheus and promtool (package prometheus)").unwrap() {
+        return;
+    }
+    let site = site();
+    let (service, address) = serve(&site.lab);
+    let prometheus = Prometheus::start(&prometheus.unwrap(), &site.lab.path("prometheus"), address);
+    wait(&prometheus, "three volumes to be protected", "count(stackferry_volume_versions == 1) == 3");
+    // Read back and put back by a command beside the service: the catalog knows of the one.
+    site.lab.ask(&["verify"]).unwrap();
+    // Prometheus is there by now, and sees this one from its beginning to its end.
+    build(&site.lab, "nfs02", APPS, "Outlook", 2 * MIB);
+    wait(&prometheus, "a fourth volume to be protected", "count(stackferry_volume_versions == 1) == 4");
+    wait(&prometheus, "its credentials to be told", "increase(stackferry_credentials_issued_total[1m]) > 0");
+    // One that takes minutes at this bandwidth: it runs while all is asked.
+    build(&site.lab, "nfs01", APPS, "Big", 200 * MIB);
+    wait(&prometheus, "a copy to run", "deriv(stackferry_volume_inflight_bytes[1m]) > 0");
+    wait(&prometheus, "the reading back to be told", "count(stackferry_volume_last_verified_timestamp_seconds)");
+
+    let (mut report, mut wrong) = (Vec::new(), Vec::new());
+    for board in Board::all() {
+        for variable in board.queries() {
+            let definition = variable["definition"].as_str().unwrap();
+            let inner = definition.strip_prefix("label_values(").and_then(|text| text.strip_suffix(')')).unwrap();
+            let (selector, label) = inner.rsplit_once(", ").unwrap();
+            match prometheus.label_values(&expanded(selector), label) {
+                Ok(values) if !values.is_empty() => {}
+                other => wrong.push(format!("{}: {definition}: {other:?}", board.name)),
+            }
+        }
+        for panel in board.panels() {
+            let empty = MAY_BE_EMPTY.iter().find(|(own, title, _)| (*own, *title) == (&board.name, panel.title()));
+            let mut shown = Vec::new();
+            for expression in panel.expressions() {
+                match prometheus.query(&expanded(expression)) {
+                    Ok(series) => shown.extend(series),
+                    Err(error) => wrong.push(format!("{}: {expression}: {error}", panel.place())),
+                }
+            }
+            if shown.is_empty() && empty.is_none() {
+                wrong.push(format!("{}: it is empty", panel.place()));
+            }
+            report.push(line(&panel, &shown, empty.map(|(.., why)| *why)));
+        }
+    }
+    for (board, title, _) in MAY_BE_EMPTY {
+        let known =
+            Board::all().iter().any(|own| own.name == *board && own.panels().iter().any(|one| one.title() == *title));
+        assert!(known, "there is no panel {board} / {title}");
+    }
+    for rule in rules_of(&prometheus) {
+        if let Err(error) = prometheus.query(rule["query"].as_str().unwrap()) {
+            wrong.push(format!("{}: {error}", rule["name"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    check(&promtool.unwrap(), &get(address, "/metrics").unwrap().1);
+    keep(&report);
+    service.terminate(LIMIT).unwrap().ends(0).unwrap();
+}
+
+/// The rules as Prometheus has them: all of them, none of them ill.
+fn rules_of(prometheus: &Prometheus) -> Vec<Value> {
+    let data = prometheus.ask("/api/v1/rules").unwrap();
+    let groups = data["groups"].as_array().unwrap().iter();
+    let all: Vec<Value> = groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
+    assert_eq!(all.len(), rules("alerts.yml", "alert").len() + rules("recording.yml", "record").len());
+    for rule in &all {
+        assert_ne!(rule["health"], "err", "{rule}");
+    }
+    all
+}
+
+/// Prometheus' own check of names and form, of what the service tells now.
+fn check(promtool: &std::path::Path, text: &str) {
+    let mut check = Command::new(promtool);
+    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut check = check.spawn().unwrap();
+    std::io::Write::write_all(&mut check.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+/// A row of the document: what the panel asks, and what it would show.
+fn line(panel: &crate::boards::Panel<'_>, shown: &[(Value, f64)], empty: Option<&str>) -> (String, String) {
+    let unit = panel.json["fieldConfig"]["defaults"]["unit"].as_str().unwrap();
+    let mut values: Vec<String> = shown
+        .iter()
+        .take(4)
+        .map(|(labels, value)| {
+            let worth = ["volume", "source", "host", "reason", "state", "what", "route", "kind", "system"];
+            let name = worth.iter().find_map(|label| labels[label].as_str());
+            let value = format!("{} {unit}", (value * 1000.0).round() / 1000.0);
+            name.map_or_else(|| value.clone(), |name| format!("{name}: {value}"))
+        })
+        .collect();
+    if shown.len() > values.len() {
+        values.push(format!("and {} more", shown.len() - values.len()));
+    }
+    let text = match (values.is_empty(), empty) {
+        (true, Some(why)) => format!("nothing: {why}"),
+        _ => values.join("; "),
+    };
+    (
+        panel.board.to_owned(),
+        format!("| {} | {} | {text} |", panel.title(), panel.json["description"].as_str().unwrap()),
+    )
+}
+
+/// Keeps the document up to date: its values are of one run, its panels are those that there are.
+fn keep(report: &[(String, String)]) {
+    let path = root().join("docs/dashboards.md");
+    if std::env::var_os("STACKFERRY_TEST_WRITE").is_some() {
+        let mut text = String::from(
+            "# Dashboards\n\n\
+             How to install them is told in [operations.md](operations.md#dashboards-and-rules). This page is written by a test: it\n\
+             runs a small site (two datastores, one of them behind an endpoint, an App Volumes Manager, five volumes, a copy under\n\
+             way), lets a real Prometheus scrape it, and asks it what each panel asks. **The values are what Prometheus answered.\n\
+             No Grafana drew them**: none was to be had where the tests run.\n",
+        );
+        let mut last = "";
+        for (board, row) in report {
+            if board != last {
+                let _ = write!(text, "\n## {board}\n\n| panel | what it tells | value |\n| --- | --- | --- |\n");
+                last = board;
+            }
+            text += row;
+            text.push('\n');
+        }
+        fs::write(&path, text).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    for (board, row) in report {
+        let (panel, _) = row.rsplit_once(" | ").unwrap().0.rsplit_once(" | ").unwrap_or_default();
+        assert!(
+            written.contains(panel),
+            "{board}: {panel} is not in docs/dashboards.md: run with STACKFERRY_TEST_WRITE=1"
+        );
+    }
+}
