@@ -34,10 +34,17 @@ const MAY_BE_EMPTY: &[(&str, &str, &str)] = &[
     ("capacity", "Room lasts for", "others write to and delete from the same file system meanwhile"),
 ];
 
-fn build(lab: &Lab, datastore: &str, folder: &str, stem: &str, data: u64) -> Disk {
+/// Puts a disk there, as a whole: its descriptor last, so that no round meets one that is being made.
+fn build(lab: &Lab, datastore: &str, folder: &str, stem: &str, data: u64) {
     let spec = DiskSpec::new(stem, 256 * MIB, data).content(Content::Plain { bytes: data }).sidecar(Sidecar::Metadata);
     // Half of it text, so that compressing saves something.
-    Disk::build(&lab.folder(datastore, folder).unwrap(), DiskSpec { mix: Mix { text: 50, zero: 0 }, ..spec }).unwrap()
+    let spec = DiskSpec { mix: Mix { text: 50, zero: 0 }, ..spec };
+    let disk = Disk::build(&lab.folder("made", stem).unwrap(), spec).unwrap();
+    let to = lab.folder(datastore, folder).unwrap();
+    let (descriptor, others): (Vec<_>, Vec<_>) = disk.files().into_iter().partition(|file| *file == disk.path());
+    for file in others.iter().chain(&descriptor) {
+        fs::rename(file, to.join(file.file_name().unwrap())).unwrap();
+    }
 }
 
 fn guid(number: u32) -> String {
@@ -48,7 +55,17 @@ fn guid(number: u32) -> String {
 struct Site {
     lab: Lab,
     _endpoint: Endpoint,
-    _manager: AppVolumesDouble,
+    manager: AppVolumesDouble,
+}
+
+impl Site {
+    /// Another AppStack, which the manager knows of.
+    fn add(&self, name: &str, datastore: &str, data: u64) {
+        build(&self.lab, datastore, APPS, name, data);
+        self.manager.change(|told| {
+            told.appstack(name, datastore, &format!("{APPS}/{name}.vmdk"), &guid(data as u32));
+        });
+    }
 }
 
 /// Two datastores, one of them remote; AppStacks, one of them without a file; writables, one of them attached.
@@ -77,7 +94,7 @@ fn site() -> Site {
     lab.add_app_volumes("avm1", None, &manager).unwrap();
     lab.config.set("schedule.every", "1s");
     lab.config.set("limits.bandwidth", "1MiB/s");
-    Site { lab, _endpoint: endpoint, _manager: manager }
+    Site { lab, _endpoint: endpoint, manager }
 }
 
 /// Starts the service, and gives its address.
@@ -109,12 +126,12 @@ fn every_panel_shows_something_of_a_site_at_work() {
     // Read back and put back by a command beside the service: the catalog knows of the one.
     site.lab.ask(&["verify"]).unwrap();
     // Prometheus is there by now, and sees this one from its beginning to its end.
-    build(&site.lab, "nfs02", APPS, "Outlook", 2 * MIB);
+    site.add("Outlook", "nfs02", 2 * MIB);
     wait(&prometheus, "a fourth volume to be protected", "count(stackferry_volume_versions == 1) == 4");
     wait(&prometheus, "its credentials to be told", "increase(stackferry_credentials_issued_total[1m]) > 0");
     // One that takes minutes at this bandwidth: it runs while all is asked.
-    build(&site.lab, "nfs01", APPS, "Big", 200 * MIB);
-    wait(&prometheus, "a copy to run", "deriv(stackferry_volume_inflight_bytes[1m]) > 0");
+    site.add("Big", "nfs01", 200 * MIB);
+    wait(&prometheus, "its copy to go on", "deriv(stackferry_volume_inflight_bytes{volume=\"appstack/Big\"}[1m]) > 0");
     wait(&prometheus, "the reading back to be told", "count(stackferry_volume_last_verified_timestamp_seconds)");
 
     let (mut report, mut wrong) = (Vec::new(), Vec::new());
@@ -191,7 +208,7 @@ fn line(panel: &crate::boards::Panel<'_>, shown: &[(Value, f64)], empty: Option<
         .map(|(labels, value)| {
             let worth = ["volume", "source", "host", "reason", "state", "what", "route", "kind", "system"];
             let name = worth.iter().find_map(|label| labels[label].as_str());
-            let value = format!("{} {unit}", (value * 1000.0).round() / 1000.0);
+            let value = shown_as(*value, unit);
             name.map_or_else(|| value.clone(), |name| format!("{name}: {value}"))
         })
         .collect();
@@ -206,6 +223,18 @@ fn line(panel: &crate::boards::Panel<'_>, shown: &[(Value, f64)], empty: Option<
         panel.board.to_owned(),
         format!("| {} | {} | {text} |", panel.title(), panel.json["description"].as_str().unwrap()),
     )
+}
+
+/// A value with its unit, as a person writes it.
+fn shown_as(value: f64, unit: &str) -> String {
+    let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
+    match unit {
+        "percentunit" => format!("{} %", rounded(value * 100.0)),
+        "s" => format!("{} s", rounded(value)),
+        "bytes" => format!("{} MiB", rounded(value / MIB as f64)),
+        "Bps" => format!("{} MiB/s", rounded(value / MIB as f64)),
+        _ => rounded(value).to_string(),
+    }
 }
 
 /// Keeps the document up to date: its values are of one run, its panels are those that there are.
