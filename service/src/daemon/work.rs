@@ -202,11 +202,7 @@ impl Work {
         let state = match ended {
             Ended::Over(end, _) => end.state,
             // It may have been cancelled meanwhile: who watches reads it.
-            Ended::Back => JobState::Queued,
-            Ended::Again(problem) => {
-                self.app.metrics().retried(problem.code);
-                JobState::Queued
-            }
+            Ended::Back | Ended::Again(_) => JobState::Queued,
         };
         self.app.jobs().tell_of(&job, state);
     }
