@@ -162,14 +162,14 @@ Exits 14 if something is damaged.")]
     #[command(after_help = "\
 Examples:
   stackferry restore appstack/Office --to /srv/restore
-  stackferry restore 'CORP\\jdoe@20261122T041500Z-3' --to /mnt/nfs01/restored
+  stackferry restore 'CORP\\jdoe@20261122T041500Z-3' --to datastore:nfs01/restored
 
 Exits 14 if the version is damaged; no file has a final name then.")]
     Restore {
         /// Which volume; the newest good version if none is named
         #[arg(value_name = "VOLUME[@VERSION]")]
         target: Target,
-        /// The folder to put the files into; made if it is missing. Or datastore:NAME/FOLDER, of a datastore that is mounted here
+        /// The folder to put the files into; made if it is missing. Or datastore:NAME/FOLDER, of a datastore by route local, endpoint or ssh
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
         /// Replace files of the same names

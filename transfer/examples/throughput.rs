@@ -82,6 +82,7 @@ fn main() {
         host_key: home.path().join("host_key"),
         issuers: vec![service.public_key().to_openssh().unwrap()],
         datastores: BTreeMap::from([("ds".to_owned(), store.clone())]),
+        restore: std::collections::BTreeSet::new(),
     };
     let endpoint = runtime.block_on(Endpoint::bind(config)).unwrap();
     let address = endpoint.local_addr().unwrap();

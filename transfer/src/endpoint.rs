@@ -3,9 +3,10 @@
 //! It knows two kinds of client. A *service* logs in with a known key, may list folders, read small files and ask for
 //! grants, and moves no volume. A *credential* logs in once with a user name and password that a service was given for
 //! one file, and reads that file: with the block subsystem, SFTP or SCP. Everything else is refused: shells, terminals,
-//! forwarding, other commands, a second channel, a second file, writing.
+//! forwarding, other commands, a second channel, a second file.
 //!
-//! It writes nothing to a datastore, and keeps grants in memory only: a restart ends them all.
+//! It writes only to the datastores that its configuration names for it, and there only new files, each by a credential of
+//! its own: nothing that is there is ever changed. Grants are kept in memory only: a restart ends them all.
 
 pub mod issuer;
 
@@ -17,8 +18,9 @@ mod scp;
 pub(crate) mod send;
 mod session;
 pub(crate) mod sftp;
+pub(crate) mod take;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub struct EndpointConfig {
     pub issuers: Vec<String>,
     /// Its datastores: name, and where it is mounted here.
     pub datastores: BTreeMap<String, PathBuf>,
+    /// Those of them that new files may be written to.
+    pub restore: BTreeSet<String>,
 }
 
 /// Why an endpoint does not start.
@@ -75,6 +79,7 @@ pub enum EndpointError {
 pub(crate) struct Shared {
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) datastores: BTreeMap<String, PathBuf>,
+    pub(crate) restore: BTreeSet<String>,
     pub(crate) grants: grants::Grants,
     pub(crate) workers: usize,
 }
@@ -114,8 +119,13 @@ impl Endpoint {
             .await
             .map_err(|source| EndpointError::Listen { address: config.listen, source })?;
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-        let shared =
-            Arc::new(Shared { issuers, datastores: config.datastores, grants: grants::Grants::default(), workers });
+        let shared = Arc::new(Shared {
+            issuers,
+            datastores: config.datastores,
+            restore: config.restore,
+            grants: grants::Grants::default(),
+            workers,
+        });
         Ok(Self { listener, key, shared })
     }
 

@@ -172,6 +172,54 @@ pub enum TransferError {
         /// What came instead.
         fault: DownloadFault,
     },
+    /// Something of that name is there. It was not touched.
+    #[error("{file} exists at {host}, and nothing on a datastore is written over")]
+    Exists {
+        /// Who has it.
+        host: String,
+        /// The file.
+        file: String,
+    },
+    /// A datastore elsewhere is too full for a file.
+    #[error("{host} has too little room for {file}: {message}")]
+    NoRoom {
+        /// Who.
+        host: String,
+        /// The file.
+        file: String,
+        /// Its words, or the numbers.
+        message: String,
+    },
+    /// An endpoint lets nothing be written to a datastore.
+    #[error("{host} lets nothing be restored to {datastore}: {message}")]
+    NotAllowed {
+        /// Who.
+        host: String,
+        /// The datastore.
+        datastore: String,
+        /// Its words.
+        message: String,
+    },
+    /// What arrived at the other side is not what was sent.
+    #[error("what arrived of {file} at {host} is not what was sent: {message}")]
+    Arrived {
+        /// Who.
+        host: String,
+        /// The file.
+        file: String,
+        /// What is different.
+        message: String,
+    },
+    /// The version that is to be restored does not hold what its manifest says.
+    #[error("{}{why}", damaged_place(file, *block))]
+    VersionDamaged {
+        /// The file.
+        file: String,
+        /// The block; none where the whole file is meant.
+        block: Option<BlockIndex>,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Somebody asked for the end.
     #[error("the copy was interrupted")]
     Cancelled,
@@ -181,6 +229,13 @@ pub enum TransferError {
         /// The file.
         file: String,
     },
+}
+
+fn damaged_place(file: &str, block: Option<BlockIndex>) -> String {
+    match block {
+        Some(block) => format!("{file}, block {block}: "),
+        None => format!("{file}: "),
+    }
 }
 
 impl TransferError {
@@ -193,6 +248,7 @@ impl TransferError {
             | Self::BlockMismatch { .. }
             | Self::Unreachable { .. }
             | Self::Silent { .. }
+            | Self::Arrived { .. }
             | Self::Cancelled
             | Self::Worker { .. } => Retry::Transient,
             Self::Vsphere(error) => match error.retry() {

@@ -1,7 +1,7 @@
 //! Moves volumes: one-time credentials, routes, the wire, the pipeline, the endpoint.
 //!
 //! A copy reads a file's blocks by one of the routes, checks each against its digest, and writes it to a
-//! [`stackferry_volume::Sink`]. Nothing here knows where versions live or when a volume is due.
+//! [`stackferry_volume::Sink`]. A restore ([`restore`]) goes the other way, and makes new files only. Nothing here knows where versions live or when a volume is due.
 //!
 //! Only the module [`ssh`] and what lies below [`endpoint`] may use russh, whose API moves from release to release.
 
@@ -13,6 +13,7 @@ pub mod esxi;
 pub mod known_hosts;
 pub mod local;
 pub mod remote;
+pub mod restore;
 pub mod resume;
 pub mod ssh;
 pub mod stock;

@@ -38,6 +38,8 @@ pub(crate) struct Line {
     held: Duration,
     status: Option<u32>,
     over: bool,
+    /// Sending ends when the command does.
+    is_writing: bool,
 }
 
 impl Line {
@@ -58,7 +60,15 @@ impl Line {
             held: Duration::ZERO,
             status: None,
             over: false,
+            is_writing: false,
         }
+    }
+
+    /// One by which more is sent than comes: [`Line::put`] fails as soon as the command has ended, and what it said last can
+    /// still be read.
+    pub(crate) fn writing(mut self) -> Self {
+        self.is_writing = true;
+        self
     }
 
     /// `host:port`.
@@ -86,7 +96,7 @@ impl Line {
 
     pub(crate) async fn put(&mut self, bytes: Bytes, patience: Duration) -> Result<(), TransferError> {
         let count = bytes.len() as u64;
-        let (read, backlog) = (&mut self.read, &mut self.backlog);
+        let (read, backlog, is_writing) = (&mut self.read, &mut self.backlog, self.is_writing);
         let mut kept: usize = backlog.iter().map(length).sum();
         let sending = async {
             let sent = self.write.data_bytes(bytes);
@@ -95,13 +105,17 @@ impl Line {
                 // One task of the library carries both directions: while it waits for room for what came in, nothing
                 // goes out. So what comes is taken meanwhile; it is no more than what was asked for.
                 tokio::select! {
-                    sent = &mut sent => return sent,
+                    sent = &mut sent => return sent.map_err(|_| ()),
                     came = read.wait(), if kept < MOST_BACKLOG_BYTES && backlog.len() < MOST_BACKLOG => match came {
                         Some(message) => {
                             kept += length(&message);
+                            let is_over = matches!(message, ChannelMsg::Close);
                             backlog.push_back(message);
+                            if is_over && is_writing {
+                                return Err(());
+                            }
                         }
-                        None => return sent.await,
+                        None => return sent.await.map_err(|_| ()),
                     },
                 }
             }
@@ -109,7 +123,7 @@ impl Line {
         // A host that takes nothing leaves no room to send into.
         match tokio::time::timeout(patience, sending).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(self.connection.broken()),
+            Ok(Err(())) => return Err(self.connection.broken()),
             Err(_) => return Err(self.silent("taking what it is asked", patience)),
         }
         self.wire += count;

@@ -12,8 +12,10 @@
 //! Looking at folders is by logins of their own that open no disk: SFTP without the right to open anything, or a
 //! forced `find`. Descriptors are read by SFTP, or by a forced `head`.
 //!
-//! This module never writes at the host, never asks it for a shell, a terminal or forwarding, and never believes a
-//! name, a size or a hole that the host tells without a check against something else.
+//! A restore writes new files, each by a certificate whose forced command makes that one file (`stock/put.rs`).
+//!
+//! This module never changes a file that is there, never asks the host for a shell, a terminal or forwarding, and never
+//! believes a name, a size or a hole that the host tells without a check against something else.
 
 pub mod certificate;
 
@@ -22,6 +24,7 @@ pub(crate) mod fetch;
 mod folder;
 mod listing;
 pub(crate) mod map;
+mod put;
 mod run;
 pub(crate) mod scp;
 pub(crate) mod sftp;
@@ -41,6 +44,7 @@ use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::remote::Patience;
+use crate::restore::{FileRestore, Written};
 use crate::ssh::{Connection, ITS_WORDS, Login, Peer};
 use crate::wait::unless_cancelled;
 use certificate::{CLOCKS_DIFFER, CertAuthority, Issued, Order};
@@ -87,6 +91,8 @@ pub enum Purpose {
     Scp,
     /// Asking where one file has holes.
     HoleMap,
+    /// Writing one new file.
+    Write,
 }
 
 impl Purpose {
@@ -97,6 +103,7 @@ impl Purpose {
             Self::Sftp => "sftp",
             Self::Scp => "scp",
             Self::HoleMap => "hole_map",
+            Self::Write => "write",
         }
     }
 }
@@ -245,6 +252,20 @@ impl StockClient {
         };
         inner.forget_way_if_gone(&outcome);
         outcome
+    }
+
+    /// Writes one new file onto the datastore; see [`FileRestore`]. `issued` is told of its certificate before it is used, so
+    /// that it can be written down.
+    ///
+    /// # Errors
+    /// See [`TransferError`]; `Unfit` where the host has no Python, `Exists`, `NoRoom`, `VersionDamaged`, `Arrived`.
+    pub fn write(
+        &self,
+        file: &FileRestore<'_>,
+        context: &CopyContext,
+        issued: &mut dyn FnMut(&IssuedCert),
+    ) -> Result<Written<'_>, TransferError> {
+        put::write(&self.inner, file, context, issued)
     }
 
     /// A certificate for one file, for a person: by `scp -O` it gives that file and nothing else. `life` is from now; with

@@ -69,6 +69,13 @@ impl LocalFolder {
         rustix::fs::fstatfs(&self.root).is_ok_and(|stat| stat.f_type == 0x6969)
     }
 
+    /// Whether this user may make files in it, as far as the system tells.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        let ask = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        rustix::fs::accessat(&self.root, ".", ask, AtFlags::EACCESS).is_ok()
+    }
+
     fn open_below(&self, path: &str, flags: OFlags) -> Result<OwnedFd, FolderError> {
         let path_or_root = if path.is_empty() { "." } else { path };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;

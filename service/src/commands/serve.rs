@@ -15,6 +15,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
         host_key: host_key.clone(),
         issuers: serve.issuers.clone(),
         datastores: serve.datastores.iter().map(|(name, path)| (name.to_string(), path.to_path_buf())).collect(),
+        restore: serve.restore.iter().map(ToString::to_string).collect(),
     })
     .await?;
     let address = endpoint.local_addr().map_err(|error| Problem::io("look at", "the listening socket", &error))?;

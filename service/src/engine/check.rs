@@ -35,9 +35,6 @@ pub fn not_done(config: &Config) -> Vec<(&'static str, &'static str)> {
     if config.verify != Verify::default() {
         found.push(("verify", "this version reads nothing back by itself: run `stackferry verify` from a timer"));
     }
-    if config.serve().is_ok_and(|serve| !serve.restore.is_empty()) {
-        found.push(("serve.restore", "this version's endpoint only reads: restore into a folder, and copy from there"));
-    }
     found
 }
 
@@ -99,7 +96,11 @@ pub async fn all(app: &App) -> Vec<Finding> {
     if let Ok(serve) = app.config().serve() {
         for (name, path) in &serve.datastores {
             let opened = stackferry_volume::local::LocalFolder::open(path).and_then(|folder| folder.list(""));
-            let opened = opened.map(|entries| format!("{} entries at {}", entries.len(), path.display()));
+            let may = match serve.restore.iter().any(|one| one == name) {
+                true => "may be restored to",
+                false => "only read",
+            };
+            let opened = opened.map(|entries| format!("{} entries at {}; {may}", entries.len(), path.display()));
             findings.push(Finding::new(format!("served datastore {name}"), opened.map_err(Problem::from)));
         }
     }
@@ -195,8 +196,22 @@ async fn vault(app: &App) -> Result<String, Problem> {
 /// Tries all that reading a datastore needs, and says what was found. Blocks.
 pub(crate) fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
     let source = app.source(datastore)?;
+    let mut restore = match &source {
+        Source::Local(folder) => match folder.is_writable() {
+            true => "may be restored to",
+            false => "can't be restored to by this user",
+        },
+        // Whether the user may write there is seen at the first restore.
+        Source::Ssh(_) => "may be restored to, as far as its user may write there",
+        _ => "can't be restored to: restore into a folder, and copy from there",
+    };
     if let Source::Endpoint { client, datastore } = &source {
         let hello = client.hello()?;
+        if hello.datastores.iter().any(|info| info.name == *datastore && info.restore) {
+            restore = "may be restored to";
+        } else {
+            restore = "not to be restored to: `restore` of [serve] there does not name it";
+        }
         if !hello.datastores.iter().any(|info| info.name == *datastore) {
             let has: Vec<_> = hello.datastores.iter().map(|info| info.name.as_str()).collect();
             let message =
@@ -233,5 +248,5 @@ pub(crate) fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, 
             .subject(&datastore.name)
             .hint("is it mounted? Correct `path` or `folders`"));
     }
-    Ok(format!("by route {}: {}", source.route(), found.join(", ")))
+    Ok(format!("by route {}: {}; {restore}", source.route(), found.join(", ")))
 }

@@ -436,7 +436,7 @@ impl Run<'_> {
 
 /// Writes down that a credential was used, when it was: its time may be over long before the copy is. A failure to is
 /// logged: the credential's issue is on record, and the copy itself is what it is.
-fn note_used(app: &App) -> OnUse {
+pub(super) fn note_used(app: &App) -> OnUse {
     let app = app.clone();
     Arc::new(move |name| {
         if let Err(error) = app.runtime().block_on(app.catalog().credential_used(name)) {

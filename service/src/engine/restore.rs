@@ -2,6 +2,8 @@
 //!
 //! Nothing on a datastore is ever overwritten.
 
+mod onto;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,13 +13,13 @@ use serde_json::json;
 use stackferry_catalog::{AuditAction, Trigger};
 use stackferry_config::{Datastore, Route};
 use stackferry_transfer::Progress;
-use stackferry_vault::RestoreReport;
-use stackferry_volume::local::LocalFolder;
+use stackferry_transfer::restore::Checked;
+use stackferry_vault::{RestoreReport, Version};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::versions::{list, named};
 use super::{find, steps};
-use crate::app::{App, blocking};
+use crate::app::{App, Source, blocking};
 use crate::problem::{Code, Problem};
 
 /// What to do where a datastore has something of that name.
@@ -34,6 +36,11 @@ pub struct Restored {
     pub files: Vec<String>,
     /// Their lengths, and what was written.
     pub report: RestoreReport,
+    /// How many credentials wrote a file: one for each where the datastore is reached through a host.
+    pub credentials: u64,
+    /// How it is known that the files hold what they should: `arrival` (each block was checked when it was written) or
+    /// `host_digest` (the host read them again and gave their digest).
+    pub verify_method: &'static str,
     /// How long it took.
     pub took: Duration,
     /// What a person does next in App Volumes.
@@ -89,10 +96,10 @@ pub fn destination(app: &App, to: &Path, overwrite: bool) -> Result<Destination,
             .hint("write it as datastore:NAME/FOLDER, as datastore:nfs01/restored"));
     }
     match &datastore.route {
-        Route::Local(_) => {
+        Route::Local(_) | Route::Endpoint(_) | Route::Ssh(_) => {
             Ok(Destination::Datastore { datastore: Box::new(datastore.clone()), folder: folder.to_owned() })
         }
-        _ => Err(only_reads(datastore, folder)),
+        Route::Esxi(_) => Err(only_reads(datastore, folder)),
     }
 }
 
@@ -141,35 +148,65 @@ pub async fn restore(
             last.ok_or_else(|| Problem::no_such_version(&volume, None))?
         }
     };
-    let (files, report, next_steps) = {
-        let (volume, version, to, cancel) = (volume.clone(), version.clone(), to.clone(), app.cancel().clone());
+    let (files, put, next_steps) = {
+        let (volume, version, to, app) = (volume.clone(), version.clone(), to.clone(), app.clone());
         blocking(move || {
             let opened = vault.version(&volume, &version)?;
-            let mut before = 0;
-            let mut tell = |done: u64| {
-                progress.done(done.saturating_sub(before));
-                before = done;
-            };
-            let report = match &to {
-                Destination::Folder(path) => opened.restore(path, overwrite, &mut tell, &cancel)?,
-                Destination::Datastore { datastore, folder } => {
-                    let Route::Local(local) = &datastore.route else { return Err(only_reads(datastore, folder)) };
-                    let root = LocalFolder::open(&local.path)?;
-                    let below = root.make_folder(folder)?;
-                    opened.restore_into(below, &local.path.join(folder), &mut tell, &cancel).map_err(on_a_datastore)?
-                }
-            };
+            let put = put(&app, &opened, &to, overwrite, &progress)?;
             let files = opened.manifest().files.iter().map(|file| file.name.to_string()).collect::<Vec<_>>();
             let next_steps = steps::after_restore(opened.manifest());
-            Ok::<_, Problem>((files, report, next_steps))
+            Ok::<_, Problem>((files, put, next_steps))
         })
         .await??
     };
-    app.metrics().restored(report.bytes, began.elapsed());
+    app.metrics().restored(put.report.bytes, began.elapsed());
     let name = named(&volume, &version);
-    let detail = json!({ "to": to.to_string(), "bytes": report.bytes });
+    let detail = json!({ "to": to.to_string(), "bytes": put.report.bytes, "credentials": put.credentials });
     app.catalog().audit(AuditAction::Restored, &Trigger::Command.to_string(), &name, &detail).await?;
-    Ok(Restored { volume, version, files, report, took: began.elapsed(), next_steps })
+    let Put { report, credentials, verify_method } = put;
+    let took = began.elapsed();
+    Ok(Restored { volume, version, files, report, credentials, verify_method, took, next_steps })
+}
+
+/// What was written where.
+struct Put {
+    report: RestoreReport,
+    credentials: u64,
+    verify_method: &'static str,
+}
+
+/// Blocks.
+fn put(
+    app: &App,
+    version: &Version,
+    to: &Destination,
+    overwrite: bool,
+    progress: &Arc<dyn Progress>,
+) -> Result<Put, Problem> {
+    let mut before = 0;
+    let mut tell = |done: u64| {
+        progress.done(done.saturating_sub(before));
+        before = done;
+    };
+    let here = |report| Put { report, credentials: 0, verify_method: Checked::Arrival.as_str() };
+    let (datastore, folder) = match to {
+        Destination::Folder(path) => return Ok(here(version.restore(path, overwrite, &mut tell, app.cancel())?)),
+        Destination::Datastore { datastore, folder } => (datastore, folder),
+    };
+    match app.source(datastore)? {
+        Source::Local(root) => {
+            let below = root.make_folder(folder)?;
+            let shown = root.path().join(folder);
+            let report = version.restore_into(below, &shown, &mut tell, app.cancel());
+            report.map(here).map_err(on_a_datastore)
+        }
+        Source::Esxi(_) => Err(only_reads(datastore, folder)),
+        source => {
+            let done = onto::put(app, &source, folder, version, Arc::clone(progress)).map_err(on_a_datastore)?;
+            let verify_method = done.checked.as_str();
+            Ok(Put { report: done.report, credentials: done.credentials, verify_method })
+        }
+    }
 }
 
 /// The folder that a person named, as an absolute path.

@@ -100,6 +100,10 @@ pub struct RestoreView {
     pub bytes: u64,
     /// The bytes that were written; the rest are holes.
     pub stored: u64,
+    /// How many credentials wrote a file: one for each where a datastore is reached through a host.
+    pub credentials: u64,
+    /// How it is known that the files hold what they should: `arrival` or `host_digest`.
+    pub verify_method: &'static str,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// What a person does next in App Volumes, in this order.
@@ -124,9 +128,19 @@ impl RestoreView {
             files,
             bytes: report.bytes,
             stored: report.stored,
+            credentials: 0,
+            verify_method: "arrival",
             seconds: seconds(took),
             next_steps: Vec::new(),
         }
+    }
+
+    /// The same, written by so many credentials and checked in this way.
+    #[must_use]
+    pub fn written_by(mut self, credentials: u64, verify_method: &'static str) -> Self {
+        self.credentials = credentials;
+        self.verify_method = verify_method;
+        self
     }
 
     /// The same with what follows.
@@ -148,6 +162,7 @@ impl View for RestoreView {
         lines.extend([
             ("size", size(self.bytes)),
             ("written", size(self.stored)),
+            ("verified", self.verify_method.to_owned()),
             ("seconds", format!("{:.1}", self.seconds)),
         ]);
         let mut text = fields(lines);

@@ -87,6 +87,22 @@ fn describe(error: TransferError) -> Problem {
             };
             plain(code).subject(subject).hint(fault.hint())
         }
+        TransferError::Exists { file, .. } => plain(Code::Exists)
+            .subject(file)
+            .hint("restore beside it, under a folder of its own, and exchange the files by hand"),
+        TransferError::NoRoom { file, .. } => {
+            plain(Code::NoSpace).subject(file).hint("make room on the datastore, or name another one")
+        }
+        TransferError::NotAllowed { datastore, .. } => plain(Code::Refused).subject(datastore).hint(format!(
+            "on that machine name {datastore} in `restore` of [serve] and start `stackferry serve` of this version again; or \
+             restore with --to DIR, and copy the files from there"
+        )),
+        TransferError::Arrived { host, .. } => plain(Code::BlockMismatch)
+            .subject(host)
+            .hint("nothing was left there; if it comes back: look for failing memory or disks there"),
+        TransferError::VersionDamaged { file, .. } => plain(Code::Damaged)
+            .subject(file)
+            .hint("restore another version, and look for failing disks below the vault"),
         TransferError::Cancelled => plain(Code::Interrupted),
         TransferError::Worker { file } => plain(Code::Internal).subject(file).hint(DEFECT),
         _ => plain(Code::Failed),

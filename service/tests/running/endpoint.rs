@@ -29,6 +29,7 @@ async fn the_wire_is_limited_and_credentials_are_counted() {
         host_key: bench.dir.path().join("host_key"),
         issuers: vec![new_key(&key)],
         datastores: [("nfs02".to_owned(), served)].into(),
+        restore: std::collections::BTreeSet::new(),
     })
     .await
     .unwrap();

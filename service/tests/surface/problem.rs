@@ -254,6 +254,15 @@ fn transfer() {
             },
             TransferError::Unreachable { host: host(), source: io::Error::from_raw_os_error(111) },
             TransferError::Silent { host: host(), doing: "waiting for blocks", after: Duration::from_secs(30) },
+            TransferError::Exists { host: host(), file: file() },
+            TransferError::NoRoom {
+                host: host(),
+                file: file(),
+                message: "9 bytes are to be written, 5 are free".into(),
+            },
+            TransferError::NotAllowed { host: host(), datastore: "nfs02".into(), message: "it says no".into() },
+            TransferError::Arrived { host: host(), file: file(), message: "it has another digest".into() },
+            TransferError::VersionDamaged { file: file(), block: Some(BlockIndex(3)), why: "it is another".into() },
             TransferError::Cancelled,
             TransferError::Worker { file: file() },
         ]

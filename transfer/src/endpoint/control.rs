@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use stackferry_volume::local::RESTORE_PREFIX;
 use stackferry_volume::{Entry, Folder, FolderError};
 
 use super::Shared;
 use super::grants::Target;
 use super::line::Line;
-use crate::wire::PROTOCOL;
 use crate::wire::block::Failure;
 use crate::wire::control::{
     Content, DatastoreInfo, Described, Direction, Hello, Issued, LIST_PAGE, Listing, MOST_GRANT_SECONDS, Op, Outcome,
     Request, Response,
 };
 use crate::wire::frame::{FrameKind, FrameReader, encode_json};
+use crate::wire::{PROTOCOL, WRITE_FEATURE};
 
 pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, issuer: String) {
     let mut reader = FrameReader::default();
@@ -119,12 +120,13 @@ fn hello(shared: &Shared) -> Hello {
         let folder = shared.folder(name);
         let kind =
             if folder.as_ref().is_ok_and(stackferry_volume::local::LocalFolder::is_nfs) { "NFS" } else { "OTHER" };
-        DatastoreInfo { name: name.clone(), kind: kind.to_owned(), reachable: folder.is_ok() }
+        let restore = shared.restore.contains(name);
+        DatastoreInfo { name: name.clone(), kind: kind.to_owned(), reachable: folder.is_ok(), restore }
     });
     Hello {
         protocol: PROTOCOL,
         program: concat!("stackferry ", env!("CARGO_PKG_VERSION")).to_owned(),
-        features: vec!["zstd".to_owned(), "compare".to_owned()],
+        features: ["zstd", "compare", WRITE_FEATURE].map(str::to_owned).to_vec(),
         datastores: datastores.collect(),
     }
 }
@@ -154,6 +156,31 @@ fn page(mut entries: Vec<Entry>) -> Listing {
     Listing { entries, more }
 }
 
+/// The device and inode of a file that is there.
+fn existing(shared: &Shared, datastore: &str, path: &str) -> Result<(u64, u64), Outcome> {
+    let opened = shared.folder(datastore).and_then(|folder| folder.open_file(path));
+    let source = opened.map_err(|error| folder_failure(&error))?;
+    source.identity().map_err(|error| failure("io", error.to_string()))
+}
+
+/// A file may be made at this path. Whoever makes it looks again.
+fn new(shared: &Shared, datastore: &str, path: &str) -> Result<(), Outcome> {
+    let folder = shared.folder(datastore).map_err(|error| folder_failure(&error))?;
+    if !shared.restore.contains(datastore) {
+        let message = format!("{datastore} may not be restored to: `restore` of [serve] here does not name it");
+        return Err(failure("not_allowed", message));
+    }
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if stackferry_volume::FileName::new(name).is_err() || name.starts_with(RESTORE_PREFIX) {
+        return Err(failure("refused", format!("no file is restored under the name {name}")));
+    }
+    match folder.stat(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(failure("exists", format!("{path} is there, and nothing is written over"))),
+        Err(error) => Err(folder_failure(&error)),
+    }
+}
+
 fn issue(
     shared: &Shared,
     issuer: &str,
@@ -162,7 +189,6 @@ fn issue(
     direction: Direction,
     seconds: u64,
 ) -> Outcome {
-    let Direction::Read = direction;
     if !(1..=MOST_GRANT_SECONDS).contains(&seconds) {
         return failure("bad_request", format!("a grant lives 1 to {MOST_GRANT_SECONDS} seconds"));
     }
@@ -170,14 +196,13 @@ fn issue(
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return failure("refused", "a path has to be plain: folder/file, without . and .. and doubled slashes");
     }
-    let opened = shared.folder(&datastore).and_then(|folder| folder.open_file(&path));
-    let identity = match opened {
-        Ok(source) => source.identity(),
-        Err(error) => return folder_failure(&error),
+    let found = match direction {
+        Direction::Read => existing(shared, &datastore, &path).map(Some),
+        Direction::Write => new(shared, &datastore, &path).map(|()| None),
     };
-    let identity = match identity {
+    let identity = match found {
         Ok(identity) => identity,
-        Err(error) => return failure("io", error.to_string()),
+        Err(refusal) => return refusal,
     };
     let target = Target { datastore, path, identity };
     let shown = target.shown_path();

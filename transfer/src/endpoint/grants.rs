@@ -1,4 +1,4 @@
-//! Grants: the right to read one file, and the credential that exercises it.
+//! Grants: the right to read one file, or to write a new one, and the credential that exercises it.
 //!
 //! A credential is used up by the login that it succeeds at: whatever becomes of the connection, it never logs in
 //! again. Time is the machine's monotonic clock, so that setting the clock neither ends nor prolongs a grant.
@@ -19,8 +19,8 @@ pub(crate) const MOST_GRANTS: usize = 4096;
 pub(crate) struct Target {
     pub(crate) datastore: String,
     pub(crate) path: String,
-    /// Device and inode.
-    pub(crate) identity: (u64, u64),
+    /// Device and inode; none for a file that is to be written, which is not there yet.
+    pub(crate) identity: Option<(u64, u64)>,
 }
 
 impl Target {
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target { datastore: "nfs01".into(), path: "a/b.vmdk".into(), identity: (1, 2) }
+        Target { datastore: "nfs01".into(), path: "a/b.vmdk".into(), identity: Some((1, 2)) }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(super) struct Gone;
 pub(super) struct Line {
     said: mpsc::UnboundedReceiver<Bytes>,
     unheard: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
     hearing: watch::Receiver<Hearing>,
     write: ChannelWriteHalf<Msg>,
 }
@@ -49,12 +50,18 @@ impl Line {
         let (heard, said) = mpsc::unbounded_channel();
         let unheard = Arc::new(AtomicUsize::new(0));
         let (tell, hearing) = watch::channel(Hearing::Open);
-        tokio::spawn(listen(read, heard, Arc::clone(&unheard), tell));
-        Self { said, unheard, hearing, write }
+        let most = Arc::new(AtomicUsize::new(MOST_UNHEARD));
+        tokio::spawn(listen(read, heard, Arc::clone(&unheard), Arc::clone(&most), tell));
+        Self { said, unheard, most, hearing, write }
     }
 
     pub(super) fn id(&self) -> ChannelId {
         self.write.id()
+    }
+
+    /// Lets the client be so many bytes ahead.
+    pub(super) fn allow(&self, bytes: usize) {
+        self.most.store(bytes, Ordering::Relaxed);
     }
 
     /// What the client said next; none when it sends nothing more.
@@ -101,13 +108,14 @@ async fn listen(
     mut read: ChannelReadHalf,
     heard: mpsc::UnboundedSender<Bytes>,
     unheard: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
     tell: watch::Sender<Hearing>,
 ) {
     let mut heard = Some(heard);
     while let Some(message) = read.wait().await {
         match message {
             ChannelMsg::Data { data } => {
-                if unheard.fetch_add(data.len(), Ordering::Relaxed) + data.len() > MOST_UNHEARD {
+                if unheard.fetch_add(data.len(), Ordering::Relaxed) + data.len() > most.load(Ordering::Relaxed) {
                     tracing::warn!("a client that does not wait for answers is hung up on");
                     break;
                 }

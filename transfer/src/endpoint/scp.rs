@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn only_reading_this_file_is_understood() {
-        let target = Target { datastore: "nfs01".into(), path: "apps/it's a.vmdk".into(), identity: (0, 0) };
+        let target = Target { datastore: "nfs01".into(), path: "apps/it's a.vmdk".into(), identity: Some((0, 0)) };
         for good in [
             "scp -f /nfs01/apps/it's a.vmdk",
             "scp -f '/nfs01/apps/it'\\''s a.vmdk'",

@@ -38,7 +38,7 @@ pub(super) fn open(shared: &Shared, target: &Target) -> Result<LocalSource, Fail
         .and_then(|folder| folder.open_file(&target.path))
         .map_err(|error| fail("io", error.to_string()))?;
     match source.identity() {
-        Ok(identity) if identity == target.identity => Ok(source),
+        Ok(identity) if Some(identity) == target.identity => Ok(source),
         Ok(_) => Err(fail("replaced", format!("{} is another file now", target.shown_path()))),
         Err(error) => Err(fail("io", error.to_string())),
     }
@@ -66,14 +66,14 @@ pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted)
     line.finish(status).await;
 }
 
-enum Stop {
+pub(super) enum Stop {
     /// The client is not there any more.
     Gone,
     /// The client is told.
     Tell(Failure),
 }
 
-fn tell(code: &str, message: impl Into<String>) -> Stop {
+pub(super) fn tell(code: &str, message: impl Into<String>) -> Stop {
     Stop::Tell(Failure { code: code.to_owned(), message: message.into() })
 }
 
@@ -83,7 +83,7 @@ impl From<Gone> for Stop {
     }
 }
 
-async fn next_frame(line: &mut Line, reader: &mut FrameReader) -> Result<Frame, Stop> {
+pub(super) async fn next_frame(line: &mut Line, reader: &mut FrameReader) -> Result<Frame, Stop> {
     let frame = async {
         loop {
             match reader.next_frame() {

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::Shared;
 use super::grants::Granted;
 use super::line::Line;
-use super::{control, scp, send, sftp};
-use crate::wire::{BLOCK_SUBSYSTEM, CONTROL_SUBSYSTEM};
+use super::{control, scp, send, sftp, take};
+use crate::wire::{BLOCK_SUBSYSTEM, CONTROL_SUBSYSTEM, WRITE_SUBSYSTEM};
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]
@@ -76,6 +76,13 @@ impl Session {
                 session.channel_success(channel)?;
                 tokio::spawn(control::serve(open, Arc::clone(&self.shared), name));
             }
+            (Some(open), Standing::Credential(granted), what) if granted.target.identity.is_none() => {
+                if !matches!(what, What::Subsystem(WRITE_SUBSYSTEM)) {
+                    return self.refuse(channel, session, open, &granted.user, what);
+                }
+                session.channel_success(channel)?;
+                tokio::spawn(take::serve(open, Arc::clone(&self.shared), granted));
+            }
             (Some(open), Standing::Credential(granted), What::Subsystem(BLOCK_SUBSYSTEM)) => {
                 session.channel_success(channel)?;
                 tokio::spawn(send::serve(open, Arc::clone(&self.shared), granted));
@@ -102,6 +109,20 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Refuses what a credential asked for, and leaves the channel for another request.
+    fn refuse(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Russh,
+        open: Line,
+        user: &str,
+        what: What<'_>,
+    ) -> Result<(), russh::Error> {
+        tracing::warn!(target: "audit", user, asked = what.shown(), "refused");
+        self.channel = Some(open);
+        session.channel_failure(channel)
     }
 }
 

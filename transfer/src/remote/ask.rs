@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::credential::Secret;
 use crate::error::TransferError;
+use crate::restore::{FileRestore, Written};
 use crate::ssh::{Connection, Login, Peer, load_key};
 use crate::wait::unless_cancelled;
 use crate::wire::block::Failure;
@@ -146,12 +147,19 @@ impl EndpointClient {
         path: &str,
         life: Duration,
     ) -> Result<IssuedCredential, TransferError> {
-        let op = Op::Issue {
-            datastore: datastore.to_owned(),
-            path: path.to_owned(),
-            direction: Direction::Read,
-            seconds: life.as_secs(),
-        };
+        self.issue_to(cancel, datastore, path, Direction::Read, life)
+    }
+
+    pub(super) fn issue_to(
+        &self,
+        cancel: &Cancel,
+        datastore: &str,
+        path: &str,
+        direction: Direction,
+        life: Duration,
+    ) -> Result<IssuedCredential, TransferError> {
+        let op =
+            Op::Issue { datastore: datastore.to_owned(), path: path.to_owned(), direction, seconds: life.as_secs() };
         let issued: Issued = self.runtime.block_on(unless_cancelled(cancel, self.asked(op)))?;
         Ok(IssuedCredential {
             user: issued.user,
@@ -188,6 +196,22 @@ impl EndpointClient {
         issued: &mut dyn FnMut(&IssuedCredential),
     ) -> Result<FileOutcome, TransferError> {
         super::fetch::copy(self, datastore, file, context, issued)
+    }
+
+    /// Writes one new file onto a datastore; see [`FileRestore`]. `issued` is told the credential's public name before it is
+    /// used, so that it can be written down.
+    ///
+    /// # Errors
+    /// See [`TransferError`]; `NotAllowed` where the endpoint's `[serve] restore` does not name the datastore, `Exists`,
+    /// `NoRoom`, `VersionDamaged`, `Arrived`.
+    pub fn write(
+        &self,
+        datastore: &str,
+        file: &FileRestore<'_>,
+        context: &CopyContext,
+        issued: &mut dyn FnMut(&IssuedCredential),
+    ) -> Result<Written<'_>, TransferError> {
+        super::put::write(self, datastore, file, context, issued)
     }
 
     fn ask<T: serde::de::DeserializeOwned>(&self, op: Op) -> Result<T, TransferError> {

@@ -85,6 +85,8 @@ pub enum Op {
 pub enum Direction {
     /// Reading one file.
     Read,
+    /// Writing one new file.
+    Write,
 }
 
 /// A response: `ok` or `error`.
@@ -131,6 +133,9 @@ pub struct DatastoreInfo {
     pub kind: String,
     /// Whether its folder can be opened now.
     pub reachable: bool,
+    /// Whether new files may be written there.
+    #[serde(default)]
+    pub restore: bool,
 }
 
 /// The answer to `list`.

@@ -17,8 +17,9 @@ use super::control::{
     SMALLEST_PAGE,
 };
 use super::frame::{FrameKind, HEADER_BYTES, encode};
-use super::{BLOCK_SUBSYSTEM, CONTROL_SUBSYSTEM, PROTOCOL};
-use crate::endpoint::{grants, line, listener, send, sftp};
+use super::place::{Done, MOST_AHEAD, New, Ready};
+use super::{BLOCK_SUBSYSTEM, CONTROL_SUBSYSTEM, PROTOCOL, WRITE_SUBSYSTEM};
+use crate::endpoint::{grants, line, listener, send, sftp, take};
 use crate::remote::{Patience, fetch};
 use crate::ssh;
 
@@ -61,6 +62,9 @@ fn its_json_is_what_is_sent() {
             "open" => same::<Open>(&value),
             "opened" => same::<Opened>(&value),
             "end" => same::<End>(&value),
+            "new" => same::<New>(&value),
+            "ready" => same::<Ready>(&value),
+            "done" => same::<Done>(&value),
             "response error" => same::<Response>(&value),
             response => {
                 let parsed: Response = serde_json::from_value(value.clone()).unwrap();
@@ -123,19 +127,7 @@ fn its_bytes_are_what_is_sent() {
 #[test]
 fn its_frames_are_those_that_there_are() {
     let rows = table("| type | name | sent by | payload | most bytes of payload |");
-    let kinds = [
-        FrameKind::Open,
-        FrameKind::Known,
-        FrameKind::Go,
-        FrameKind::Opened,
-        FrameKind::Zero,
-        FrameKind::Data,
-        FrameKind::Same,
-        FrameKind::End,
-        FrameKind::Error,
-        FrameKind::Request,
-        FrameKind::Response,
-    ];
+    let kinds = FrameKind::ALL;
     assert_eq!(rows.len(), kinds.len());
     for (row, kind) in rows.iter().zip(kinds) {
         assert_eq!(row[0], format!("`{:#04x}`", kind as u8));
@@ -171,6 +163,8 @@ fn its_limits_are_those_of_the_program() {
         ("unanswered such questions until it gives up", listener::KEEPALIVES as u64),
         ("seconds until an idle connection is ended", listener::IDLE.as_secs()),
         ("seconds that a client may take to ask, before GO", send::REQUEST_TIMEOUT.as_secs()),
+        ("seconds that a client of `stackferry-write` may take between two frames", take::PAUSE.as_secs()),
+        ("DATA frames that such a client may be ahead", MOST_AHEAD),
         ("seconds that a client may leave unread what was sent", line::UNREAD.as_secs()),
         ("seconds until Stackferry asks a silent server for a sign of life", ssh::KEEPALIVE.as_secs()),
         ("unanswered such questions until it gives the server up", ssh::KEEPALIVES as u64),
@@ -193,6 +187,10 @@ fn its_limits_are_those_of_the_program() {
         format!("Version of this protocol: **{PROTOCOL}**."),
         format!("subsystem `{CONTROL_SUBSYSTEM}`"),
         format!("subsystem `{BLOCK_SUBSYSTEM}`"),
+        format!("Subsystem `{WRITE_SUBSYSTEM}`"),
+        format!("at most {MOST_AHEAD} DATA frames ahead"),
+        format!("may take {} hours", take::PAUSE.as_secs() / 3600),
+        format!("`{}`, 16 hexadecimal digits", stackferry_volume::local::RESTORE_PREFIX),
         format!("A block is {BLOCK_BYTES} bytes"),
         format!("A segment is {WIRE_ZERO_BYTES} bytes"),
         format!("At most {MOST_COMPARED} blocks are compared"),
@@ -212,7 +210,11 @@ fn its_limits_are_those_of_the_program() {
 
 #[test]
 fn its_error_codes_are_those_that_are_sent() {
-    let sources = [include_str!("../endpoint/control.rs"), include_str!("../endpoint/send.rs")];
+    let sources = [
+        include_str!("../endpoint/control.rs"),
+        include_str!("../endpoint/send.rs"),
+        include_str!("../endpoint/take.rs"),
+    ];
     let mut sent = BTreeSet::new();
     for source in sources {
         let code = source.split("#[cfg(test)]").next().unwrap();

@@ -18,16 +18,30 @@ pub enum FrameKind {
     Known = 0x02,
     /// Client: send.
     Go = 0x03,
+    /// Client: which new file. JSON.
+    New = 0x04,
+    /// Client: all blocks of the new file were sent.
+    Finish = 0x05,
+    /// Client: give the new file its name.
+    Name = 0x06,
+    /// Client: leave the new file as it is.
+    Keep = 0x07,
     /// Server: what the file is. JSON.
     Opened = 0x11,
-    /// Server: blocks that are zero.
+    /// Server, or the client of a new file: blocks that are zero.
     Zero = 0x12,
-    /// Server: a block's bytes.
+    /// Server, or the client of a new file: a block's bytes.
     Data = 0x13,
     /// Server: blocks that equal what the client has.
     Same = 0x14,
     /// Server: all was told. JSON.
     End = 0x15,
+    /// Server: the new file can be sent. JSON.
+    Ready = 0x16,
+    /// Server: so many blocks of the new file were written.
+    Taken = 0x17,
+    /// Server: what FINISH, NAME or KEEP asked for is done. JSON.
+    Done = 0x18,
     /// Server: it can't go on. JSON.
     Error = 0x1f,
     /// Client: a request on the control subsystem. JSON.
@@ -37,11 +51,30 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
+    /// Every kind, in the order of their numbers.
+    pub(crate) const ALL: [Self; 18] = [
+        Self::Open,
+        Self::Known,
+        Self::Go,
+        Self::New,
+        Self::Finish,
+        Self::Name,
+        Self::Keep,
+        Self::Opened,
+        Self::Zero,
+        Self::Data,
+        Self::Same,
+        Self::End,
+        Self::Ready,
+        Self::Taken,
+        Self::Done,
+        Self::Error,
+        Self::Request,
+        Self::Response,
+    ];
+
     fn from_byte(byte: u8) -> Option<Self> {
-        use FrameKind::{Data, End, Error, Go, Known, Open, Opened, Request, Response, Same, Zero};
-        [Open, Known, Go, Opened, Zero, Data, Same, End, Error, Request, Response]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 
     /// The most bytes of payload that a frame of this kind may have.
@@ -52,10 +85,18 @@ impl FrameKind {
             FrameKind::Data => super::block::DATA_HEADER_BYTES + (1 << 20),
             FrameKind::Known => super::block::MOST_KNOWN_BYTES,
             FrameKind::Zero | FrameKind::Same => 16,
-            FrameKind::Go => 0,
+            FrameKind::Go | FrameKind::Finish | FrameKind::Name | FrameKind::Keep => 0,
+            FrameKind::Taken => 8,
             // A thousand entries of a folder with the longest names.
             FrameKind::Response => 1 << 20,
-            FrameKind::Request | FrameKind::Open | FrameKind::Opened | FrameKind::End | FrameKind::Error => 64 << 10,
+            FrameKind::Request
+            | FrameKind::Open
+            | FrameKind::New
+            | FrameKind::Opened
+            | FrameKind::End
+            | FrameKind::Ready
+            | FrameKind::Done
+            | FrameKind::Error => 64 << 10,
         }
     }
 }

@@ -9,5 +9,6 @@ mod copying;
 mod hostile;
 mod listing;
 mod refusals;
+mod restoring;
 mod rights;
 mod support;

@@ -10,4 +10,5 @@ mod credentials;
 mod faults;
 mod hostile;
 mod network;
+mod restoring;
 mod support;

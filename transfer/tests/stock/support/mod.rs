@@ -12,6 +12,8 @@ pub(crate) mod proxy;
 pub(crate) mod sink;
 #[path = "../../support/time.rs"]
 mod time;
+#[path = "../../support/version.rs"]
+pub(crate) mod version;
 pub(crate) mod wire;
 
 #[allow(unused_imports, reason = "not every program that has this module waits")]

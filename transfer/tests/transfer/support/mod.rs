@@ -12,6 +12,8 @@ pub(crate) mod raw;
 pub(crate) mod sink;
 #[path = "../../support/time.rs"]
 mod time;
+#[path = "../../support/version.rs"]
+pub(crate) mod version;
 
 #[allow(unused_imports, reason = "not every program that has this module waits")]
 pub(crate) use time::{Deadline, wait_until};

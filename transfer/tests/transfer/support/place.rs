@@ -76,8 +76,17 @@ impl Place {
         Self::with_issuers(|line| vec![line.to_owned()])
     }
 
+    /// An endpoint to which nothing may be restored.
+    pub(crate) fn closed() -> Self {
+        Self::start(|line| vec![line.to_owned()], &[])
+    }
+
     /// `issuers` makes the lines of the configuration of the service's key.
     pub(crate) fn with_issuers(issuers: impl FnOnce(&str) -> Vec<String>) -> Self {
+        Self::start(issuers, &[DATASTORE])
+    }
+
+    fn start(issuers: impl FnOnce(&str) -> Vec<String>, restore: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(home.path().join("ds/apps")).unwrap();
         let key = home.path().join("service_key");
@@ -88,6 +97,7 @@ impl Place {
             host_key: home.path().join("host_key"),
             issuers: issuers(&line),
             datastores: BTreeMap::from([(DATASTORE.to_owned(), home.path().join("ds"))]),
+            restore: restore.iter().map(|name| (*name).to_owned()).collect(),
         };
         let endpoint = runtime.block_on(Endpoint::bind(config)).unwrap();
         let address = endpoint.local_addr().unwrap();

@@ -1,0 +1,218 @@
+//! Writing new files onto a datastore elsewhere: what the routes `endpoint` and `ssh` have in common.
+//!
+//! A volume's files are written one after the other, each with a credential of its own, under temporary names. Each stays
+//! open at the other side until [`finish`] has named them all, in their order, and only then tells them to be kept. So:
+//!  - an error before leaves nothing under a final name: who drops a [`Written`] gives its file up, and the other side
+//!    removes it, which it also does when the connection breaks;
+//!  - an error while they are being named takes those back that have their names already;
+//!  - a connection that breaks in the moment between the first and the last [`Placed::keep`] may leave some of them. Each
+//!    is whole, and the descriptor comes last: what is left is no disk yet.
+//!
+//! It must never replace a file that is there: both sides refuse a name that is taken, and naming is atomic.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use jiff::Timestamp;
+use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest, is_zero};
+use stackferry_volume::io::Cancel;
+use stackferry_volume::{Folder, Source};
+
+use crate::error::TransferError;
+
+/// Blocks that wait to be sent.
+const QUEUE: usize = 3;
+
+/// One file of a version that is to be written.
+pub struct FileRestore<'a> {
+    /// Its path on the datastore, where nothing is yet.
+    pub path: &'a str,
+    /// The time of last change that it is given.
+    pub mtime: Timestamp,
+    /// Its length and blocks, as the manifest has them.
+    pub blocks: &'a BlockMap,
+    /// The digest of the whole file, as the manifest has it.
+    pub blake3: Digest,
+    /// Its bytes. Each block is checked before it is sent.
+    pub source: &'a dyn Source,
+    /// The bytes that will be written into this folder, by this file and those that follow it.
+    pub needed: u64,
+}
+
+/// How it is known that a file holds what it should, at the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// Every block was checked against its digest as it arrived.
+    Arrival,
+    /// The host read what it had written again, past its cache where it could, and gave the digest of that.
+    HostDigest,
+}
+
+impl Checked {
+    /// The word for it in JSON: `arrival`, `host_digest`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::HostDigest => "host_digest",
+        }
+    }
+}
+
+/// A file that is whole at the other side, under a temporary name. Dropped, it is given up.
+pub trait Placed {
+    /// Gives it its name.
+    ///
+    /// # Errors
+    /// `Exists` where something took the name meanwhile; see [`TransferError`].
+    fn name(&mut self) -> Result<(), TransferError>;
+
+    /// Lets it be.
+    ///
+    /// # Errors
+    /// See [`TransferError`]: the other side may have removed it.
+    fn keep(self: Box<Self>) -> Result<(), TransferError>;
+}
+
+/// What writing a file came to.
+pub struct Written<'c> {
+    /// The file.
+    pub placed: Box<dyn Placed + 'c>,
+    /// The bytes that were written at the other side; the rest are holes.
+    pub stored: u64,
+    /// Bytes of the channel in both directions.
+    pub wire: u64,
+    /// How it was checked there.
+    pub checked: Checked,
+}
+
+impl std::fmt::Debug for Written<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Written").field("stored", &self.stored).field("wire", &self.wire).finish_non_exhaustive()
+    }
+}
+
+/// Refuses a path where something is, before anything is written. Whoever makes the file looks again.
+///
+/// # Errors
+/// `Exists`, `Folder`.
+pub fn refuse_existing(folder: &dyn Folder, host: &str, path: &str) -> Result<(), TransferError> {
+    match folder.stat(path) {
+        Ok(None) | Err(stackferry_volume::FolderError::NotFound { .. }) => Ok(()),
+        Ok(Some(_)) => Err(TransferError::Exists { host: host.to_owned(), file: path.to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives all files their names, in this order, and then lets them be.
+///
+/// # Errors
+/// See [`TransferError`]; all are given up then, except as the module says.
+pub fn finish<'c>(files: Vec<Box<dyn Placed + 'c>>) -> Result<(), TransferError> {
+    let mut files = files;
+    for file in &mut files {
+        file.name()?;
+    }
+    for file in files {
+        file.keep()?;
+    }
+    Ok(())
+}
+
+/// A part of a file, in order.
+pub(crate) enum Piece {
+    /// These blocks are zero.
+    Zero(BlockIndex, u64),
+    /// A block, and its digest, which was checked.
+    Data(BlockIndex, Vec<u8>, Digest),
+}
+
+/// Reads a file's blocks in order on a thread of its own, checks each, and hands them to `send` on this one.
+pub(crate) fn read_ahead(
+    file: &FileRestore<'_>,
+    cancel: &Cancel,
+    mut send: impl FnMut(Piece) -> Result<(), TransferError>,
+) -> Result<(), TransferError> {
+    let (pieces, queue): (SyncSender<_>, Receiver<_>) = sync_channel(QUEUE);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            let result = read_all(file, cancel, &mut |piece| match pieces.send(Ok(piece)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            });
+            if let Err(error) = result {
+                // Whoever listened has failed already.
+                let _ = pieces.send(Err(error));
+            }
+        });
+        let mut result = Ok(());
+        for piece in queue {
+            result = if cancel.is_cancelled() { Err(TransferError::Cancelled) } else { piece.and_then(&mut send) };
+            if result.is_err() {
+                break;
+            }
+        }
+        match reading.join() {
+            Ok(()) => result,
+            Err(_) => Err(TransferError::Worker { file: file.path.to_owned() }),
+        }
+    })
+}
+
+fn read_all(
+    file: &FileRestore<'_>,
+    cancel: &Cancel,
+    give: &mut dyn FnMut(Piece) -> ControlFlow<()>,
+) -> Result<(), TransferError> {
+    let damaged = |block, why: String| TransferError::VersionDamaged { file: file.path.to_owned(), block, why };
+    let bytes = file.blocks.bytes();
+    if file.source.bytes() != bytes {
+        return Err(damaged(None, format!("the file has {} bytes, not {bytes}", file.source.bytes())));
+    }
+    for run in file.blocks.runs() {
+        if cancel.is_cancelled() {
+            return Err(TransferError::Cancelled);
+        }
+        let piece = match run.state {
+            BlockState::Data(digest) => {
+                let read = read_block(file, run.first, |block| Digest::of(block) == digest);
+                let block = read.map_err(|why| damaged(Some(run.first), why))?;
+                Piece::Data(run.first, block, digest)
+            }
+            BlockState::Zero => {
+                let end = BlockIndex(run.first.0.saturating_add(run.count)).offset().min(bytes);
+                let mut at = run.first.offset();
+                while at < end && !cancel.is_cancelled() {
+                    let block = match file.source.next_data(at) {
+                        Ok(Some(data)) if data.start < end => BlockIndex::at(data.start),
+                        Ok(_) => break,
+                        // Reading tells.
+                        Err(_) => BlockIndex::at(at),
+                    };
+                    read_block(file, block, is_zero).map_err(|why| damaged(Some(block), why))?;
+                    at = block.offset().saturating_add(BLOCK_BYTES);
+                }
+                Piece::Zero(run.first, run.count)
+            }
+            BlockState::Unknown => return Err(damaged(Some(run.first), "the manifest does not tell of it".to_owned())),
+        };
+        if give(piece).is_break() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Reads one block. What is not right is read once more: a bit that fell over in memory is no damage of the version.
+fn read_block(file: &FileRestore<'_>, block: BlockIndex, right: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; block.len_in(file.blocks.bytes())];
+    let mut why = String::new();
+    for _ in 0..2 {
+        match file.source.read_at(block.offset(), &mut bytes) {
+            Ok(()) if right(&bytes) => return Ok(bytes),
+            Ok(()) => why = "its bytes are not what was committed".to_owned(),
+            Err(error) => why = format!("reading failed: {error}"),
+        }
+    }
+    Err(why)
+}

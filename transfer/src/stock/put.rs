@@ -1,0 +1,447 @@
+//! Writing one new file onto a stock host's datastore, by a Python program that the certificate forces.
+//!
+//! The program is bound to the one file by its arguments. It makes the file under a temporary name, below the datastore and
+//! without following links, writes the pieces that it is sent, brings them onto the disk, reads them again and tells their
+//! digest; asked to, it gives the file its name by a link, which replaces nothing. When it is not told to keep the file,
+//! also because the connection broke, it removes it. It never opens a file that was there, but to look whether an earlier
+//! restore's own is still locked.
+//!
+//! A piece is an offset and a length (8 and 4 bytes, little-endian) and so many bytes; a negative offset ends them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+use stackferry_volume::block::{BlockIndex, STORE_ZERO_BYTES, is_zero};
+use stackferry_volume::local::RESTORE_PREFIX;
+
+use super::command::{ASKED, quoted};
+use super::{Inner, IssuedCert, Purpose};
+use crate::context::CopyContext;
+use crate::error::TransferError;
+use crate::line::Line;
+use crate::restore::{Checked, FileRestore, Piece, Placed, Written, read_ahead};
+use crate::wait::unless_cancelled;
+use crate::words::clean;
+
+/// What the host is waited for.
+const WRITING: &str = "writing a file";
+/// How long a host may take to tell why it ended what it was sent: its words are in what came already, or on the way.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The longest line that the program says, in bytes.
+const LONGEST_LINE: usize = 200;
+/// Exit status of a shell that does not find a command.
+const NOT_FOUND: u32 = 127;
+
+/// The program. It says lines of words: `1` and the free bytes once the file is made; `0` as a sign of life; `2`, the
+/// SHA-256 of what it read again, the length and the bytes on disk; `3` when the file has its name, `4` when it is kept;
+/// `-1` and the system's number of an error. No single quotes: it becomes one word of a shell.
+const PROGRAM: &str = r#"import fcntl,hashlib,os,stat,struct,sys
+root,folder,name,temp,mark,size,mtime=sys.argv[1:8]
+def say(*w):
+ print(*w,flush=True)
+def need(n):
+ b=sys.stdin.buffer.read(n)
+ if len(b)!=n:
+  raise EOFError
+ return b
+f=None
+named=kept=False
+way=os.O_RDONLY|os.O_DIRECTORY
+try:
+ d=os.open(root,way)
+ for p in folder.split("/"):
+  if p:
+   try:
+    n=os.open(p,way|os.O_NOFOLLOW,dir_fd=d)
+   except FileNotFoundError:
+    os.mkdir(p,0o755,dir_fd=d)
+    os.fsync(d)
+    n=os.open(p,way|os.O_NOFOLLOW,dir_fd=d)
+   os.close(d)
+   d=n
+ try:
+  os.stat(name,dir_fd=d,follow_symlinks=False)
+  raise FileExistsError(17,name)
+ except FileNotFoundError:
+  pass
+ a=os.open(".",way,dir_fd=d)
+ try:
+  fcntl.flock(a,fcntl.LOCK_EX)
+  for n in os.listdir(d):
+   t=n[len(mark):].split("-")[0]
+   if n.startswith(mark) and len(t)==16 and all(c in "0123456789abcdef" for c in t):
+    try:
+     o=os.open(n,os.O_RDWR|os.O_NOFOLLOW|os.O_NONBLOCK,dir_fd=d)
+    except OSError:
+     continue
+    try:
+     if stat.S_ISREG(os.fstat(o).st_mode):
+      fcntl.flock(o,fcntl.LOCK_EX|fcntl.LOCK_NB)
+      os.unlink(n,dir_fd=d)
+    except OSError:
+     pass
+    os.close(o)
+ except OSError:
+  pass
+ f=os.open(temp,os.O_RDWR|os.O_CREAT|os.O_EXCL|os.O_NOFOLLOW,0o600,dir_fd=d)
+ try:
+  fcntl.flock(f,fcntl.LOCK_EX|fcntl.LOCK_NB)
+ except OSError:
+  pass
+ os.close(a)
+ os.ftruncate(f,int(size))
+ v=os.fstatvfs(f)
+ say(1,v.f_bavail*v.f_frsize)
+ ranges=[]
+ dirty=0
+ while True:
+  at,n=struct.unpack("<qI",need(12))
+  if at<0:
+   break
+  if ranges and ranges[-1][1]==at:
+   ranges[-1][1]+=n
+  else:
+   ranges.append([at,at+n])
+  b=memoryview(need(n))
+  while len(b):
+   k=os.pwrite(f,b,at)
+   at+=k
+   b=b[k:]
+  dirty+=n
+  if dirty>=1<<25:
+   os.fdatasync(f)
+   dirty=0
+   say(0)
+ os.utime(f,ns=(int(mtime),int(mtime)))
+ os.fsync(f)
+ os.posix_fadvise(f,0,0,os.POSIX_FADV_DONTNEED)
+ h=hashlib.sha256()
+ told=0
+ for at,end in ranges:
+  while at<end:
+   b=os.pread(f,min(1<<20,end-at),at)
+   if not b:
+    raise EOFError
+   h.update(b)
+   at+=len(b)
+   told+=len(b)
+   if told>=1<<27:
+    told=0
+    say(0)
+ s=os.fstat(f)
+ say(2,h.hexdigest(),s.st_size,s.st_blocks*512)
+ if need(1)!=b"N":
+  raise EOFError
+ os.link(temp,name,src_dir_fd=d,dst_dir_fd=d,follow_symlinks=False)
+ named=True
+ os.unlink(temp,dir_fd=d)
+ os.fsync(d)
+ say(3)
+ if need(1)!=b"K":
+  raise EOFError
+ kept=True
+ say(4)
+except OSError as e:
+ say(-1,e.errno or 5)
+except EOFError:
+ pass
+finally:
+ if f is not None and not kept:
+  for n in ([name] if named else [])+[temp]:
+   try:
+    s=os.stat(n,dir_fd=d,follow_symlinks=False)
+    if (s.st_dev,s.st_ino)==(os.fstat(f).st_dev,os.fstat(f).st_ino):
+     os.unlink(n,dir_fd=d)
+   except OSError:
+    pass
+"#;
+
+/// The forced command that makes one new file.
+fn command(root: &str, folder: &str, name: &str, temporary: &str, file: &FileRestore<'_>) -> String {
+    let program = PROGRAM.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let root = if root.is_empty() { "/" } else { root };
+    let size = file.blocks.bytes().to_string();
+    let mtime = file.mtime.as_nanosecond().to_string();
+    let words = [root, folder, name, temporary, RESTORE_PREFIX, &size, &mtime].map(quoted).join(" ");
+    format!("python3 -I -S -c {} {words}", quoted(&format!("exec(\"{program}\")")))
+}
+
+/// The most bytes of a temporary name that are taken from the file's own.
+const MAX_TAIL: usize = 180;
+
+fn temporary(name: &str) -> String {
+    let tail: String =
+        name.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_TAIL).map(|(_, c)| c).collect();
+    format!("{RESTORE_PREFIX}{:016x}-{tail}", rand::random::<u64>())
+}
+
+pub(super) fn write<'c>(
+    inner: &'c Inner,
+    file: &FileRestore<'_>,
+    context: &CopyContext,
+    issued: &mut dyn FnMut(&IssuedCert),
+) -> Result<Written<'c>, TransferError> {
+    // Refused before anybody is asked: a path that is not plain.
+    inner.path(file.path)?;
+    let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", file.path));
+    if name.starts_with(RESTORE_PREFIX) {
+        let path = file.path.to_owned();
+        return Err(stackferry_volume::FolderError::Refused { path, why: "restores use such names themselves" }.into());
+    }
+    let command = command(&inner.root, folder, name, &temporary(name), file);
+    let connection = inner.log_in_for(Purpose::Write, &command, context, issued)?;
+    let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(ASKED)))?;
+    let line = Line::new(connection, channel, None).writing();
+    let mut new = NewFile { inner, line, said: VecDeque::new(), path: file.path.to_owned() };
+    match new.send(file, context) {
+        Ok(stored) => {
+            let wire = new.line.wire;
+            Ok(Written { placed: Box::new(new), stored, wire, checked: Checked::HostDigest })
+        }
+        Err(error) => {
+            inner.runtime.block_on(new.line.close());
+            Err(error)
+        }
+    }
+}
+
+/// A file on its way, or whole, at a host.
+struct NewFile<'c> {
+    inner: &'c Inner,
+    line: Line,
+    /// What the program said and nobody took yet.
+    said: VecDeque<u8>,
+    path: String,
+}
+
+impl NewFile<'_> {
+    fn send(&mut self, file: &FileRestore<'_>, context: &CopyContext) -> Result<u64, TransferError> {
+        let ended = || context.cancel.is_cancelled();
+        let free = self.wait_for("1", &ended)?;
+        let free: u64 = free.first().and_then(|word| word.parse().ok()).ok_or_else(|| self.strange())?;
+        if file.needed > free {
+            let message = format!("{} bytes are to be written, and {free} are free", file.needed);
+            let host = self.line.address().to_owned();
+            return Err(TransferError::NoRoom { host, file: self.path.clone(), message });
+        }
+        let mut sent = 0u64;
+        let mut digest = Sha256::new();
+        let bytes = file.blocks.bytes();
+        read_ahead(file, &context.cancel, |piece| {
+            match piece {
+                Piece::Zero(first, count) => {
+                    let end = BlockIndex(first.0.saturating_add(count)).offset().min(bytes);
+                    context.progress.done(end.saturating_sub(first.offset()));
+                }
+                Piece::Data(block, data, _) => {
+                    for (at, run) in runs(&data) {
+                        digest.update(run);
+                        sent += run.len() as u64;
+                        let length = u32::try_from(run.len()).unwrap_or(u32::MAX);
+                        let mut message = BytesMut::with_capacity(run.len() + 12);
+                        message.put_u64_le(block.offset() + at as u64);
+                        message.put_u32_le(length);
+                        message.extend_from_slice(run);
+                        if let Some(throttle) = &context.throttle {
+                            let taking = throttle.take_async(message.len() as u64, &ended);
+                            self.inner.runtime.block_on(taking);
+                        }
+                        self.put(message.freeze())?;
+                    }
+                    context.progress.done(data.len() as u64);
+                }
+            }
+            Ok(())
+        })?;
+        let mut end = BytesMut::with_capacity(12);
+        end.put_i64_le(-1);
+        end.put_u32_le(0);
+        self.put(end.freeze())?;
+        let told = self.wait_for("2", &ended)?;
+        let expected: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let (found, length) = (told.first().map(String::as_str), told.get(1).and_then(|word| word.parse().ok()));
+        if (found, length) != (Some(expected.as_str()), Some(bytes)) {
+            let message = "the digest of what the host read again is another one".to_owned();
+            let host = self.line.address().to_owned();
+            return Err(TransferError::Arrived { host, file: self.path.clone(), message });
+        }
+        Ok(sent)
+    }
+
+    fn put(&mut self, bytes: Bytes) -> Result<(), TransferError> {
+        let putting = self.line.put(bytes, self.inner.patience.stall);
+        match self.inner.runtime.block_on(putting) {
+            // The program may have told why it ended.
+            Err(TransferError::Unreachable { host, source }) => {
+                let last = self.wait_for_within("", LAST_WORDS, &|| false);
+                Err(match last {
+                    Err(TransferError::Unreachable { .. } | TransferError::Silent { .. }) | Ok(_) => {
+                        TransferError::Unreachable { host, source }
+                    }
+                    Err(told) => told,
+                })
+            }
+            other => other,
+        }
+    }
+
+    fn strange(&self) -> TransferError {
+        self.line.broke("what its program says is not understood: does a login script or shell write there?")
+    }
+
+    /// The words after this one, once the program says it.
+    fn wait_for(&mut self, due: &str, ended: &dyn Fn() -> bool) -> Result<Vec<String>, TransferError> {
+        self.wait_for_within(due, self.inner.patience.stall, ended)
+    }
+
+    fn wait_for_within(
+        &mut self,
+        due: &str,
+        patience: Duration,
+        ended: &dyn Fn() -> bool,
+    ) -> Result<Vec<String>, TransferError> {
+        loop {
+            while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.said.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let mut words = line.split_whitespace().map(str::to_owned);
+                match words.next().as_deref() {
+                    Some("0") => {}
+                    Some("-1") => return Err(self.failed(words.next().and_then(|number| number.parse().ok()))),
+                    Some(word) if word == due => return Ok(words.collect()),
+                    _ => return Err(self.strange()),
+                }
+            }
+            if self.said.len() > LONGEST_LINE {
+                return Err(self.strange());
+            }
+            match self.inner.runtime.block_on(self.line.next(WRITING, patience, ended))? {
+                Some(data) => self.said.extend(data),
+                None => return Err(self.over()),
+            }
+        }
+    }
+
+    /// The program ended without a word.
+    fn over(&self) -> TransferError {
+        let host = self.line.address().to_owned();
+        let complaints = self.line.complaints();
+        match self.line.status() {
+            Some(NOT_FOUND) => TransferError::Unfit {
+                host,
+                what: format!("it has no python3 for its user, by which new files are written ({complaints})"),
+                hint: "install python3 there, or restore into a folder and copy the files from there".to_owned(),
+            },
+            status => {
+                self.line.broke(format!("its program ended with {status:?} before the file was whole: {complaints}"))
+            }
+        }
+    }
+
+    /// The system's number of an error there, as Linux has them.
+    fn failed(&self, number: Option<i32>) -> TransferError {
+        use stackferry_volume::FolderError;
+        let (host, file) = (self.line.address().to_owned(), self.path.clone());
+        let system = number.map_or_else(
+            || "an unknown error".to_owned(),
+            |number| std::io::Error::from_raw_os_error(number).to_string(),
+        );
+        match number.map(rustix::io::Errno::from_raw_os_error) {
+            Some(rustix::io::Errno::EXIST) => TransferError::Exists { host, file },
+            Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+                TransferError::NoRoom { host, file, message: system }
+            }
+            Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM | rustix::io::Errno::ROFS) => {
+                TransferError::Refused { host, code: "denied".to_owned(), message: format!("{file}: {system}") }
+            }
+            Some(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
+                FolderError::Refused { path: file, why: "a part of the path is a symbolic link or no folder" }.into()
+            }
+            _ => TransferError::Refused {
+                host,
+                code: "io".to_owned(),
+                message: clean(&format!("writing {file} failed: {system}")),
+            },
+        }
+    }
+}
+
+/// The runs of a block that are not zero, in pieces of [`STORE_ZERO_BYTES`]: where each begins, and its bytes.
+fn runs(block: &[u8]) -> Vec<(usize, &[u8])> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (at, piece) in block.chunks(STORE_ZERO_BYTES).enumerate().filter(|(_, piece)| !is_zero(piece)) {
+        let start = at * STORE_ZERO_BYTES;
+        match runs.last_mut() {
+            Some((from, length)) if *from + *length == start => *length += piece.len(),
+            _ => runs.push((start, piece.len())),
+        }
+    }
+    runs.into_iter().filter_map(|(from, length)| Some((from, block.get(from..from + length)?))).collect()
+}
+
+impl Placed for NewFile<'_> {
+    fn name(&mut self) -> Result<(), TransferError> {
+        self.put(Bytes::from_static(b"N"))?;
+        self.wait_for("3", &|| false).map(|_| ())
+    }
+
+    fn keep(mut self: Box<Self>) -> Result<(), TransferError> {
+        self.put(Bytes::from_static(b"K"))?;
+        self.wait_for("4", &|| false)?;
+        let Self { inner, line, .. } = *self;
+        inner.runtime.block_on(line.close());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_one_word_of_a_shell() {
+        assert!(!PROGRAM.contains('\''));
+        let blocks = stackferry_volume::BlockMap::new(5);
+        struct Nothing;
+        impl stackferry_volume::Source for Nothing {
+            fn bytes(&self) -> u64 {
+                5
+            }
+            fn next_data(&self, _: u64) -> std::io::Result<Option<std::ops::Range<u64>>> {
+                Ok(None)
+            }
+            fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+                Ok(())
+            }
+            fn hole_map(&self) -> stackferry_volume::HoleMapSource {
+                stackferry_volume::HoleMapSource::None
+            }
+        }
+        let file = FileRestore {
+            path: "a/it's",
+            mtime: jiff::Timestamp::UNIX_EPOCH,
+            blocks: &blocks,
+            blake3: stackferry_volume::Digest::of(b""),
+            source: &Nothing,
+            needed: 0,
+        };
+        let command = command("", "a", "it's", ".stackferry-restore-00-it's", &file);
+        assert!(!command.contains('\n'));
+        assert!(command.starts_with("python3 -I -S -c 'exec(\"import fcntl"), "{command}");
+        let words = "'/' 'a' 'it'\\''s' '.stackferry-restore-00-it'\\''s' '.stackferry-restore-' '5' '0'";
+        assert!(command.ends_with(words), "{command}");
+    }
+
+    #[test]
+    fn zeros_are_left_out() {
+        let mut block = vec![0u8; 20_000];
+        block[4096] = 1;
+        block[8192] = 1;
+        block[19_999] = 1;
+        let found: Vec<_> = runs(&block).into_iter().map(|(at, run)| (at, run.len())).collect();
+        assert_eq!(found, [(4096, 8192), (16_384, 3616)]);
+        assert!(runs(&[0; 5000]).is_empty());
+    }
+}
