@@ -65,6 +65,8 @@ pub struct Metrics {
     pruned_bytes: IntCounter,
     pruned_at: Mutex<Option<Timestamp>>,
     issued: IntCounterVec,
+    revoked: IntCounter,
+    leader: IntGauge,
     refused: IntCounterVec,
     reloaded: Gauge,
     reload_ok: IntGauge,
@@ -124,6 +126,8 @@ impl Metrics {
             pruned_bytes: counter(&registry::PRUNED_BYTES)?,
             pruned_at: Mutex::default(),
             issued: counters(&registry::CREDENTIALS_ISSUED)?,
+            revoked: counter(&registry::CREDENTIALS_REVOKED)?,
+            leader: gauge(&registry::LEADER)?,
             refused: counters(&registry::CREDENTIALS_REFUSED)?,
             reloaded: time(&registry::CONFIG_RELOADED)?,
             reload_ok: gauge(&registry::CONFIG_RELOAD_OK)?,
@@ -227,6 +231,16 @@ impl Metrics {
     /// A credential was made.
     pub fn credential_issued(&self, route: &str) {
         add(&self.issued, &[route], 1);
+    }
+
+    /// A credential was taken back before its time, and what stood for it is gone.
+    pub fn credential_revoked(&self) {
+        self.revoked.inc();
+    }
+
+    /// Whether this is the service that commands hand their jobs to.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
     }
 
     /// A credential was refused.

@@ -276,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn changed_keys_are_counted_by_host() {
+        let known = HostKeys::Line(key(1).to_openssh().unwrap());
+        let count = || mismatches().get("counted.example.com:22").copied();
+        check(&known, "counted.example.com", 22, &key(1)).unwrap();
+        assert_eq!(count(), None);
+        for expected in 1..=2 {
+            check(&known, "counted.example.com", 22, &key(2)).unwrap_err();
+            assert_eq!(count(), Some(expected));
+        }
+    }
+
+    #[test]
     fn wildcards_negations_markers_and_comments() {
         let text = format!("# comment\n\n{}{}", line("*.example.com,!bad.example.com", 1), line("@revoked *", 3));
         assert_eq!(verdict(&text, "a.example.com", 22, 1), "known");

@@ -103,6 +103,7 @@ impl Work {
                 Err(error) => not_done("taking jobs over", &error),
             }
             self.hold_lease().await;
+            self.app.metrics().leads(self.lease.as_ref().is_some_and(|lease| !lease.is_lost()));
         }
     }
 

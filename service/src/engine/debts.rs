@@ -38,7 +38,9 @@ pub async fn pay(app: &App) -> Result<Paid, Problem> {
                 app.catalog().settle(row.id).await?;
                 if let Some(name) = row.debt.detail.get("name").and_then(|name| name.as_str()) {
                     // Its record may be gone already.
-                    let _ = app.catalog().credential_ended(name, CredentialEnding::Revoked).await;
+                    if let Ok(true) = app.catalog().credential_ended(name, CredentialEnding::Revoked).await {
+                        app.metrics().credential_revoked();
+                    }
                 }
                 tracing::warn!(what = %row.debt.what.as_str(), system, subject, "what an earlier copy had changed was put back");
                 done.paid += 1;

@@ -170,13 +170,20 @@ impl Job<'_> {
         let written = self.app.runtime().block_on(async {
             let still = |row: &DebtRow| row.debt.detail.get("name").and_then(|own| own.as_str()) == Some(name);
             if !catalog.owed().await?.iter().any(still) {
-                catalog.credential_ended(name, CredentialEnding::Revoked).await?;
+                self.end_revoked(name).await?;
             }
             Ok::<_, stackferry_catalog::CatalogError>(())
         });
         if let Err(error) = written {
             tracing::error!(credential = name, error = %stackferry_transfer::describe(&error), "a credential's removal could not be recorded");
         }
+    }
+
+    async fn end_revoked(&self, name: &str) -> Result<(), stackferry_catalog::CatalogError> {
+        if self.app.catalog().credential_ended(name, CredentialEnding::Revoked).await? {
+            self.app.metrics().credential_revoked();
+        }
+        Ok(())
     }
 
     fn note_issued(&self, file: &VolumeFile, name: &str, expires: Timestamp, standing: bool) -> Result<(), Problem> {
@@ -210,7 +217,7 @@ impl Job<'_> {
                 catalog.credential_refused(name, "the host refused it").await?;
             }
             if error.is_some() {
-                catalog.credential_ended(name, CredentialEnding::Revoked).await?;
+                self.end_revoked(name).await?;
             }
             Ok::<_, stackferry_catalog::CatalogError>(())
         });

@@ -115,6 +115,8 @@ families! {
         "When the service started, as Unix time.";
     CLOCK "stackferry_clock_timestamp_seconds" Gauge "seconds" [] System Stable
         "What the clock of the machine showed at the scrape, as Unix time.";
+    LEADER "stackferry_leader" Gauge "" [] Process Stable
+        "Whether this is the service that commands hand their jobs to: 1, or 0 while another process is.";
     CONFIG_RELOADED "stackferry_config_last_reload_success_timestamp_seconds" Gauge "seconds" [] Process Stable
         "When the configuration in use was read, as Unix time.";
     CONFIG_RELOAD_OK "stackferry_config_last_reload_successful" Gauge "" [] Process Stable
@@ -217,6 +219,8 @@ families! {
         "One-time credentials that were made for copies.";
     CREDENTIALS_REFUSED "stackferry_credentials_refused_total" Counter "" ["route"] Process Stable
         "One-time credentials that were refused by the host that they were made for.";
+    CREDENTIALS_REVOKED "stackferry_credentials_revoked_total" Counter "" [] Process Stable
+        "One-time credentials that were taken back before their time, with what stood for them.";
     CREDENTIALS_OUTSTANDING "stackferry_credentials_outstanding" Gauge "" [] Catalog Stable
         "Credentials that may still open something, or for which something still stands at a peer.";
     CREDENTIALS_OLDEST "stackferry_credentials_oldest_outstanding_timestamp_seconds" Gauge "seconds" [] Catalog Stable

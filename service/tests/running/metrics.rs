@@ -330,6 +330,28 @@ async fn only_volumes_with_problems_are_told_if_so_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_never_changes_stays_fresh_without_being_read() {
+    let bench = Bench::new();
+    bench.appstack("Office", 1 << 20);
+    let service = Service::start(&bench, "[schedule]\nevery = \"1s\"\n").await;
+    let success = "stackferry_volume_last_success_timestamp_seconds{kind=\"appstack\",volume=\"appstack/Office\"}";
+    until("it is copied", async || service.sample(success).await.is_some()).await;
+    let first = service.sample(success).await.unwrap();
+    until("a later round finds it unchanged", async || service.sample(success).await > Some(first + 2.0)).await;
+    assert_eq!(service.sample("stackferry_copy_attempts_total{kind=\"appstack\"}").await, Some(1.0));
+    assert_eq!(service.app.catalog().volumes().await.unwrap()[0].versions, 1);
+    // Changed, and not copied yet: what was found equal before stays what it was.
+    service.app.jobs().pause(None, "test").await.unwrap();
+    bench.appstack("Office", 2 << 20);
+    let left = "stackferry_copy_skipped_total{reason=\"paused\"}";
+    until("a round leaves it alone", async || service.sample(left).await >= Some(1.0)).await;
+    let last = service.sample(success).await.unwrap();
+    until("more rounds do", async || service.sample(left).await >= Some(3.0)).await;
+    assert_eq!(service.sample(success).await, Some(last));
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_is_not_ready_before_vault_and_discovery_are() {
     let bench = Bench::new();
     let (app, address) = telling(&bench, "").await;
