@@ -233,8 +233,7 @@ impl Looker {
     fn place(&self, volume: &Volume) -> (Option<String>, Option<String>) {
         // For disks that are mounted here only the cap of all transfers holds.
         let host = Some(round::host(&self.app, volume)).filter(|host| host != "local");
-        let place = volume.usable().next().map(|place| &place.location);
-        (host, place.map(|place| format!("{}/{}", place.site, place.datastore)))
+        (host, round::datastore(volume))
     }
 
     /// Who asks for a copy need not know where the volume lies; now it is known.

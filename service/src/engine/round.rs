@@ -199,7 +199,8 @@ async fn paused(app: &App, volume: &VolumeId) -> Result<Option<Reason>, Problem>
     }))
 }
 
-/// Copies volumes side by side: `limits.transfers` at once, `limits.per_host` from one host.
+/// Copies volumes side by side: `limits.transfers` at once, `limits.per_host` from one host, `limits.per_datastore` from one
+/// datastore.
 async fn copy_all(
     app: &App,
     waiting: Vec<Volume>,
@@ -210,6 +211,8 @@ async fn copy_all(
     let all = Arc::new(Semaphore::new(usize::try_from(limits.transfers).unwrap_or(1).max(1)));
     let per_host = usize::try_from(limits.per_host).unwrap_or(1).max(1);
     let mut hosts: BTreeMap<String, Arc<Semaphore>> = BTreeMap::new();
+    let mut datastores: BTreeMap<String, Arc<Semaphore>> = BTreeMap::new();
+    let per_datastore = usize::try_from(limits.per_datastore.unwrap_or(limits.transfers)).unwrap_or(1).max(1);
     let mut copies = JoinSet::new();
     for volume in waiting {
         let host = host(app, &volume);
@@ -217,10 +220,13 @@ async fn copy_all(
         let room = if host == "local" { limits.transfers } else { limits.per_host };
         let room = usize::try_from(room).unwrap_or(per_host).max(1);
         let host = Arc::clone(hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(room))));
+        let datastore = datastores.entry(datastore(&volume).unwrap_or_default());
+        let datastore = Arc::clone(datastore.or_insert_with(|| Arc::new(Semaphore::new(per_datastore))));
         let (app, all, reporter) = (app.clone(), Arc::clone(&all), reporter.clone());
         copies.spawn(async move {
             // A semaphore that is closed is one of a program that ends; none of these is ever closed.
             let _host = host.acquire().await;
+            let _datastore = datastore.acquire().await;
             let _all = all.acquire().await;
             copy_one(&app, volume, trigger, &reporter).await
         });
@@ -236,6 +242,12 @@ async fn copy_all(
         }
     }
     Ok((results, interrupted))
+}
+
+/// The datastore that a volume would be read from, for the cap per datastore.
+pub(crate) fn datastore(volume: &Volume) -> Option<String> {
+    let place = volume.usable().next().map(|place| &place.location);
+    place.map(|place| format!("{}/{}", place.site, place.datastore))
 }
 
 /// The host that a volume would be read from, for the cap per host.
