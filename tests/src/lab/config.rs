@@ -134,11 +134,13 @@ impl Config {
         }
     }
 
-    /// Writes it, over what was there.
+    /// Writes it, over what was there: at once, since a program that was just started may be reading it.
     pub(super) fn write(&self, path: &Path) -> Result<(), LabError> {
         let text = toml::to_string(&self.0)
             .map_err(|error| LabError::Content { path: path.to_owned(), why: error.to_string() })?;
-        fs::write(path, text).at("write", path)
+        let whole = path.with_extension(format!("{}.new", std::process::id()));
+        fs::write(&whole, text).at("write", &whole)?;
+        fs::rename(&whole, path).at("write", path)
     }
 }
 
