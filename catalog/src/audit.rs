@@ -176,6 +176,33 @@ impl Catalog {
         rows.iter().map(|row| record(&during, row)).collect()
     }
 
+    /// The records before number `before`, newest first, at most `limit`: those of `action`, those about `subject`, or all.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn audit_records_before(
+        &self,
+        before: Option<u64>,
+        action: Option<&str>,
+        subject: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, CatalogError> {
+        let during = self.during("reading audit records", "a page");
+        let before = before.map(|before| during.number("id", before)).transpose()?;
+        let rows = sqlx::query(
+            "SELECT * FROM audit WHERE ($1 IS NULL OR id < $1) AND ($2 IS NULL OR action = $2) \
+             AND ($3 IS NULL OR subject = $3) ORDER BY id DESC LIMIT $4",
+        )
+        .bind(before)
+        .bind(action)
+        .bind(subject)
+        .bind(i64::from(limit))
+        .fetch_all(self.pool())
+        .await
+        .map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| record(&during, row)).collect()
+    }
+
     /// Checks every record's seal, and that none is missing.
     ///
     /// # Errors

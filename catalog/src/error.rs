@@ -172,6 +172,12 @@ pub enum CatalogError {
         /// Why not.
         why: &'static str,
     },
+    /// A token of that name is in use.
+    #[error("a token named {0} is in use")]
+    TokenExists(String),
+    /// No token of that name or id is in use.
+    #[error("no token named {0} is in use")]
+    NoSuchToken(String),
     /// Another holds the lease.
     #[error(transparent)]
     LeaseBusy(#[from] LeaseBusy),
@@ -223,6 +229,10 @@ impl CatalogError {
             }
             Self::TooOld { .. } => "start the service once, or run the command as the catalog's owner".into(),
             Self::OtherVault { .. } => "point `vault.path` at the vault that belongs to this `state_dir`".into(),
+            Self::TokenExists(_) => {
+                "name it otherwise, or take the other one back with `stackferry token revoke`".into()
+            }
+            Self::NoSuchToken(_) => "`stackferry token list` lists them".into(),
             Self::LeaseBusy(_) => "wait for it to end, or give `--wait`".into(),
             Self::Create { .. } => "check that `state_dir` exists, and who owns it".into(),
             Self::Database { source, .. } => match source.class {

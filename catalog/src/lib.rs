@@ -34,6 +34,7 @@ mod owed;
 mod pool;
 mod process;
 mod rebuild;
+mod tokens;
 mod versions;
 mod volumes;
 
@@ -52,8 +53,10 @@ pub use owed::{Debt, DebtId, DebtKind, DebtRow};
 pub use pool::Catalog;
 pub use process::Process;
 pub use rebuild::{VaultPlace, VaultVolume};
+pub use tokens::{NewToken, Role, TokenRow};
 pub use versions::{RestoreTest, VersionRow};
 pub use volumes::{
-    DatastoreKey, InventoryChange, InventoryRound, LastError, LocationRow, ObservedLocation, ObservedVolume, Reason,
-    UnreachableDatastore, VolumeRow, VolumeState,
+    DatastoreKey, FoundVolumes, Fresh, FreshKinds, InventoryChange, InventoryRound, LastError, LocationRow,
+    ObservedLocation, ObservedVolume, Page, Reason, Standing, StandingCount, UnreachableDatastore, VolumeFilter,
+    VolumeOrder, VolumeRow, VolumeState,
 };

@@ -2,6 +2,7 @@
 
 mod inventory;
 mod read;
+mod search;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,8 @@ use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Fingerprint, Generation, Location, SiteName, VersionId, VolumeId};
 
 use crate::convert::words;
+
+pub use search::{FoundVolumes, Fresh, FreshKinds, Page, Standing, StandingCount, VolumeFilter, VolumeOrder};
 
 words! {
     /// How a volume stands.

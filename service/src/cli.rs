@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
+use stackferry_catalog::Role;
 use stackferry_config::{Overrides, Period};
 
 pub use args::{Target, VersionTarget};
@@ -284,6 +285,9 @@ Examples:
     /// Show or check the record of what was done
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Give and take back tokens for the API and the console
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Show the configuration in force, or its JSON Schema
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -323,6 +327,33 @@ pub enum AuditCommand {
         after_help = "Exits 14 if the chain is broken. Keep the printed head elsewhere to notice a chain made anew."
     )]
     Verify,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, and show it once
+    #[command(after_help = "\
+Examples:
+  stackferry token create --name helpdesk --role operator
+
+A viewer reads; an operator also copies, verifies, cancels and pins; an admin also restores, unpins and sees tokens.
+The token is shown once: who loses it is given a new one.")]
+    Create {
+        /// Who bears it, for the audit; no two tokens in use have one name
+        #[arg(long)]
+        name: String,
+        /// What its bearer may do: viewer, operator or admin
+        #[arg(long, value_parser = args::role)]
+        role: Role,
+    },
+    /// List all tokens, without their secrets
+    List,
+    /// Take a token back: it opens nothing any more
+    Revoke {
+        /// Its name, or its id
+        name: String,
+    },
 }
 
 /// What to do with the configuration.

@@ -12,6 +12,7 @@ mod rebuild;
 mod restore;
 mod run;
 mod serve;
+mod token;
 mod verify;
 mod volumes;
 
@@ -121,6 +122,7 @@ async fn perform(context: &Context) -> Result<Exit, Problem> {
         Command::Pin { target, note } => volumes::pin(context, target, Some(note)).await,
         Command::Unpin { target } => volumes::pin(context, target, None).await,
         Command::Audit(what) => audit::run(context, what).await,
+        Command::Token(what) => token::run(context, what).await,
         Command::Config(what) => config::run(context, *what),
         Command::Completions { shell } => to_stdout(|out| crate::cli::completions(*shell, out)),
         Command::Man { dir } => to_stdout(|out| crate::cli::man(dir.as_deref(), out)),

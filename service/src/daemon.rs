@@ -19,7 +19,6 @@ use serde_json::json;
 use stackferry_catalog::AuditAction;
 use stackferry_config::{Config, Kind};
 use stackferry_volume::io::Cancel;
-use tokio::net::TcpListener;
 
 use crate::app::{App, PROGRAM};
 use crate::http;
@@ -40,8 +39,7 @@ pub struct Daemon {
     app: App,
     reporter: Reporter,
     health: Arc<Health>,
-    listener: TcpListener,
-    address: SocketAddr,
+    server: http::Server,
     reload: Option<Reload>,
 }
 
@@ -57,9 +55,9 @@ impl Daemon {
                 .hint("add a [[datastore]] with name, route and path"));
         }
         app.config().vault()?;
-        let (listener, address) = http::bind(app.config()).await?;
+        let server = http::Server::bind(app.config()).await?;
         let health = Arc::new(Health::new(shortest_interval(app.config())));
-        Ok(Self { app: app.clone(), reporter: reporter.clone(), health, listener, address, reload: None })
+        Ok(Self { app: app.clone(), reporter: reporter.clone(), health, server, reload: None })
     }
 
     /// The same, reading the configuration again at SIGHUP in this way.
@@ -71,16 +69,16 @@ impl Daemon {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// Runs until it is asked to end.
     pub async fn run(self) {
-        let Self { app, reporter, health, listener, address, reload } = self;
+        let Self { app, reporter, health, server, reload } = self;
+        let address = server.address();
         let router = http::router(app.clone(), Arc::clone(&health));
         let stop = app.cancel().clone();
-        let server = axum::serve(listener, router).with_graceful_shutdown(async move { asked_to_end(&stop).await });
-        let server = tokio::spawn(server.into_future());
+        let server = tokio::spawn(server.serve(router, async move { asked_to_end(&stop).await }));
         tracing::info!(%address, datastores = app.config().datastores.len(), "the service has started");
         note(&app, AuditAction::ServiceStarted).await;
         let watchdog = tokio::spawn(watchdog());
@@ -90,7 +88,7 @@ impl Daemon {
         watchdog.abort();
         note(&app, AuditAction::ServiceStopped).await;
         // A client that reads slowly does not hold up the end.
-        if let Ok(Ok(Err(error))) = tokio::time::timeout(LAST_ANSWERS, server).await {
+        if let Ok(Err(error)) = tokio::time::timeout(LAST_ANSWERS, server).await {
             tracing::error!(%address, %error, "the web server failed");
         }
         tracing::info!("the service has ended");

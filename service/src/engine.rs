@@ -7,6 +7,7 @@ pub mod debts;
 pub mod find;
 pub mod fresh;
 pub mod inventory;
+pub mod pins;
 pub mod prune;
 pub mod restore;
 pub mod retention;

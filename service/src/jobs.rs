@@ -45,7 +45,7 @@ pub struct JobEvent {
 }
 
 /// How far a running job is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct JobProgress {
     /// Bytes that are done.
     pub done: u64,

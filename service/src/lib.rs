@@ -1,8 +1,10 @@
 //! The `stackferry` program: command line, the service's rounds, and what joins the rooms of the house.
 
+pub mod api;
 pub mod app;
 pub mod cli;
 mod commands;
+mod console;
 pub mod daemon;
 pub mod engine;
 pub mod http;
@@ -11,6 +13,7 @@ pub mod metrics;
 pub mod output;
 pub mod problem;
 pub mod progress;
+pub mod tokens;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 //! datastores, and checks that what came back is the same. It must never write outside the folders it is given.
 
 pub mod avm;
+pub mod browser;
 pub mod check;
 pub mod demo;
 pub mod disk;

@@ -74,7 +74,7 @@ impl Catalog {
     }
 }
 
-async fn locations_of(
+pub(super) async fn locations_of(
     conn: &mut SqliteConnection,
     during: &During,
     id: &VolumeId,
@@ -87,7 +87,7 @@ async fn locations_of(
     rows.iter().map(|row| location_row(during, row)).collect()
 }
 
-fn location_row(during: &During, row: &Row) -> Result<LocationRow, CatalogError> {
+pub(super) fn location_row(during: &During, row: &Row) -> Result<LocationRow, CatalogError> {
     let row = during.row(row);
     Ok(LocationRow {
         location: Location {
@@ -104,7 +104,7 @@ fn location_row(during: &During, row: &Row) -> Result<LocationRow, CatalogError>
     })
 }
 
-fn volume_row(during: &During, row: &Row, locations: Vec<LocationRow>) -> Result<VolumeRow, CatalogError> {
+pub(super) fn volume_row(during: &During, row: &Row, locations: Vec<LocationRow>) -> Result<VolumeRow, CatalogError> {
     let row = during.row(row);
     let owner = match row.opt_text("owner_name")? {
         Some(name) => Some(Owner { name, sid: row.opt_text("owner_sid")?, upn: row.opt_text("owner_upn")? }),

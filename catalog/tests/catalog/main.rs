@@ -15,4 +15,8 @@ mod opening;
 #[cfg(test)]
 mod records;
 #[cfg(test)]
+mod search;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod versions;

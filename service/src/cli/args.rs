@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use stackferry_catalog::Role;
 use stackferry_config::Period;
 use stackferry_volume::VersionId;
 use stackferry_volume::ids::split_version;
@@ -19,6 +20,9 @@ pub enum ArgError {
     /// A length of time that is none.
     #[error("it must be longer than 0s")]
     Zero,
+    /// No role.
+    #[error("it is viewer, operator or admin")]
+    Role,
     /// A length of time that can't be read.
     #[error("write it as 90s, 5m or 1h30m")]
     Duration,
@@ -70,6 +74,11 @@ impl FromStr for VersionTarget {
 /// A volume as a person names it.
 pub(super) fn volume(text: &str) -> Result<String, ArgError> {
     if text.is_empty() { Err(ArgError::Empty) } else { Ok(text.to_owned()) }
+}
+
+/// What the bearer of a token may do.
+pub(super) fn role(text: &str) -> Result<Role, ArgError> {
+    text.parse().map_err(|_| ArgError::Role)
 }
 
 /// A length of time that is one.

@@ -1,14 +1,10 @@
 //! `volumes`, `versions VOLUME`, `pin`, `unpin`.
 
-use jiff::Timestamp;
-use serde_json::json;
-use stackferry_catalog::{AuditAction, CatalogError};
-
 use super::Context;
-use crate::app::{blocking, version_row};
+use crate::app::version_row;
 use crate::cli::VersionTarget;
-use crate::engine::{find, versions};
-use crate::output::{PinView, VersionsView, VolumesView};
+use crate::engine::{find, pins, versions};
+use crate::output::{VersionsView, VolumesView};
 use crate::problem::{Exit, Problem};
 
 pub(super) async fn volumes(context: &Context) -> Result<Exit, Problem> {
@@ -40,25 +36,9 @@ pub(super) async fn versions(context: &Context, name: &str) -> Result<Exit, Prob
 /// Pins with a note, unpins without.
 pub(super) async fn pin(context: &Context, target: &VersionTarget, note: Option<&str>) -> Result<Exit, Problem> {
     let app = context.app().await?;
-    let vault = app.vault().await?;
+    // First of all: a vault that the catalog does not know yet is taken into it, and then the volume is known.
+    app.vault().await?;
     let volume = find::volume(&app, &target.volume).await?.id;
-    let version = target.version.clone();
-    {
-        let (volume, version, note) = (volume.clone(), version.clone(), note.map(str::to_owned));
-        blocking(move || match note {
-            Some(note) => vault.pin(&volume, &version, &note, Timestamp::now()),
-            None => vault.unpin(&volume, &version),
-        })
-        .await??;
-    }
-    match app.catalog().set_pinned(&volume, &version, note.is_some()).await {
-        // The next start gives the version its row, pin and all.
-        Err(CatalogError::NoSuchVersion { .. }) => {}
-        other => other?,
-    }
-    let action = if note.is_some() { AuditAction::Pinned } else { AuditAction::Unpinned };
-    app.catalog().audit(action, "command", &versions::named(&volume, &version), &json!({ "note": note })).await?;
-    let note = note.filter(|note| !note.is_empty()).map(str::to_owned);
-    context.print(&PinView { volume, version, pinned: action == AuditAction::Pinned, note })?;
+    context.print(&pins::set(&app, &volume, &target.version, note, "command").await?)?;
     Ok(Exit::Done)
 }

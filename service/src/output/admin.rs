@@ -119,11 +119,13 @@ impl View for RebuildView {
 }
 
 /// What `pin` and `unpin` print.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PinView {
     /// The volume.
+    #[schema(value_type = String)]
     pub volume: VolumeId,
     /// The version.
+    #[schema(value_type = String)]
     pub version: VersionId,
     /// Whether it is pinned now.
     pub pinned: bool,

@@ -11,7 +11,7 @@ use super::{Style, View};
 use crate::jobs::JobProgress;
 
 /// Why a job failed or was deferred, or why its last try failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct JobErrorView {
     /// The stable word.
     pub code: String,
@@ -26,19 +26,25 @@ impl From<LastError> for JobErrorView {
 }
 
 /// One job.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct JobView {
     /// Its number.
+    #[schema(value_type = i64)]
     pub id: JobId,
     /// What it does.
+    #[schema(value_type = String)]
     pub kind: JobKind,
     /// To which volume; none for all.
+    #[schema(value_type = Option<String>)]
     pub volume: Option<VolumeId>,
     /// To which version.
+    #[schema(value_type = Option<String>)]
     pub version: Option<VersionId>,
     /// How far it is.
+    #[schema(value_type = String)]
     pub state: JobState,
     /// Who or what wants it.
+    #[schema(value_type = String)]
     pub cause: Trigger,
     /// The name of who wants it.
     pub actor: String,
@@ -61,6 +67,7 @@ pub struct JobView {
     /// How far it is in bytes, where this process works on it.
     pub progress: Option<JobProgress>,
     /// What it answered: the same object that the command of its kind prints.
+    #[schema(value_type = Option<Object>)]
     pub result: Option<Value>,
 }
 
@@ -127,11 +134,13 @@ impl View for JobsView {
 }
 
 /// What `cancel` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct CancelView {
     /// The job.
+    #[schema(value_type = i64)]
     pub id: JobId,
     /// How far it was: `queued` (it will not be done), `running` (it is asked to end), or how it had ended before.
+    #[schema(value_type = String)]
     pub was: JobState,
 }
 
@@ -159,9 +168,10 @@ impl View for CancelView {
 }
 
 /// Something that is paused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PausedView {
     /// Which volume; none for all.
+    #[schema(value_type = Option<String>)]
     pub volume: Option<VolumeId>,
     /// Since when.
     pub since: Timestamp,
@@ -170,7 +180,7 @@ pub struct PausedView {
 }
 
 /// What `pause` and `resume` print: what is paused now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PausesView {
     /// Whether planned copies of all volumes are.
     pub paused: bool,

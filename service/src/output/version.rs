@@ -10,9 +10,10 @@ use super::table::{Grid, Side, none, yes};
 use super::{Style, View, size};
 
 /// One version of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct VersionView {
     /// The version.
+    #[schema(value_type = String)]
     pub version: VersionId,
     /// When its last byte was checked.
     pub created: Timestamp,
@@ -25,10 +26,12 @@ pub struct VersionView {
     /// What it takes in the vault, in bytes.
     pub stored: u64,
     /// How it was checked before it was committed.
+    #[schema(value_type = String)]
     pub verify_method: VerifyMethod,
     /// Why it is known to be damaged.
     pub damaged: Option<String>,
     /// Which life of the volume it is of.
+    #[schema(value_type = u32)]
     pub generation: Generation,
     /// The route its bytes came by.
     pub route: String,

@@ -9,7 +9,7 @@ use super::table::{Grid, Side, none, or_none, yes};
 use super::{Style, View, size};
 
 /// Where one copy of a volume lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct LocationView {
     /// The site.
     pub site: String,
@@ -37,11 +37,13 @@ impl From<&LocationRow> for LocationView {
 }
 
 /// A volume as the last discovery round saw it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct VolumeView {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: VolumeId,
     /// Its kind.
+    #[schema(value_type = String)]
     pub kind: Kind,
     /// Its name as a person reads it.
     pub name: String,
@@ -50,18 +52,21 @@ pub struct VolumeView {
     /// App Volumes' own id of the disk.
     pub guid: Option<String>,
     /// Which life of the volume this is.
+    #[schema(value_type = u32)]
     pub generation: Generation,
     /// Where it lies.
     pub locations: Vec<LocationView>,
     /// The lengths of its files together, in bytes.
     pub size_bytes: Option<u64>,
     /// How it stands.
+    #[schema(value_type = String)]
     pub state: VolumeState,
     /// Whether it is attached to a machine; none where nobody knows.
     pub attached: Option<bool>,
     /// Whether it can be copied at all.
     pub protectable: bool,
     /// Why it isn't copied.
+    #[schema(value_type = Option<crate::api::ReasonBody>)]
     pub reason: Option<Reason>,
     /// What a person can do about it.
     pub remedy: Option<String>,
@@ -158,7 +163,7 @@ impl View for DiscoverView {
 }
 
 /// A volume with how it is protected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ProtectedView {
     /// The volume.
     #[serde(flatten)]
@@ -166,10 +171,12 @@ pub struct ProtectedView {
     /// How many versions it has, damaged ones too.
     pub versions: u64,
     /// Its newest version.
+    #[schema(value_type = Option<String>)]
     pub last_version: Option<VersionId>,
     /// When the source was last found equal to a committed version.
     pub last_success: Option<Timestamp>,
     /// Why the last failed attempt failed, if none succeeded since.
+    #[schema(value_type = Option<crate::api::ReasonBody>)]
     pub last_error: Option<LastError>,
 }
 

@@ -185,6 +185,24 @@ codes! {
     NoSuchFile "no_such_file" NotFound Permanent
         "The volume or version has no file of this name."
         "Leave `--file` away for the disk itself.";
+    NoSuchToken "no_such_token" NotFound Permanent
+        "No token of this name is in use."
+        "`stackferry token list` lists them.";
+    Unauthorized "unauthorized" LoginRefused Permanent
+        "Who calls the API did not show a token that is in use."
+        "Send `Authorization: Bearer TOKEN`. An administrator makes one with `stackferry token create`; it is shown once.";
+    Forbidden "forbidden" LoginRefused Permanent
+        "The caller's role may not do this, whether what he named exists or not."
+        "Ask an administrator for a token with the role that the message names. See docs/api.md.";
+    NoSuchPage "no_such_page" NotFound Permanent
+        "The service has nothing at this address."
+        "docs/api.md and `/api/v1/openapi.json` list what there is.";
+    TooLarge "too_large" Usage Permanent
+        "A request is larger than any that makes sense."
+        "Send less.";
+    Overloaded "overloaded" Busy Transient
+        "The service answers as many requests as it can, or could not answer this one in time."
+        "Try again in a few seconds.";
     NotProtectable "not_protectable" Failed Permanent
         "The volume can't be copied as it is: a disk that is no file, a descriptor that can't be believed, a name that can't be stored."
         "The hint says what to change at the source; `stackferry discover` shows the same for all volumes.";

@@ -45,6 +45,7 @@ impl From<CatalogError> for Problem {
                 problem.subject(path).hint("look at the file: a descriptor is a short text")
             }
             CatalogError::NoSuchCredential(name) | CatalogError::CredentialExists(name) => problem.subject(name),
+            CatalogError::TokenExists(name) | CatalogError::NoSuchToken(name) => problem.subject(name),
             CatalogError::CredentialSpent { name, .. } => problem.subject(name).hint("ask for a new one"),
             CatalogError::LeaseBusy(busy) => problem.subject(&busy.name),
             CatalogError::Process { pid, .. } => problem.subject(pid),
@@ -65,6 +66,8 @@ fn code(error: &CatalogError) -> Code {
         CatalogError::NoSuchVolume(_) => Code::NoSuchVolume,
         CatalogError::NoSuchVersion { .. } => Code::NoSuchVersion,
         CatalogError::CredentialSpent { .. } => Code::CredentialSpent,
+        CatalogError::TokenExists(_) => Code::Exists,
+        CatalogError::NoSuchToken(_) => Code::NoSuchToken,
         CatalogError::DescriptorTooLong { .. } => Code::NotProtectable,
         CatalogError::Range { .. }
         | CatalogError::Json { .. }

@@ -7,7 +7,9 @@
     reason = "a helper that fails fails its test"
 )]
 
+mod api;
 mod bench;
+mod console;
 mod endpoint;
 mod metrics;
 mod program;

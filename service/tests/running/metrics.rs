@@ -62,11 +62,12 @@ async fn record(app: &App, volumes: Vec<ObservedVolume>) {
 }
 
 /// An app and the address where it tells; nothing runs by itself.
-async fn telling(bench: &Bench, more: &str) -> (App, std::net::SocketAddr) {
+pub(crate) async fn telling(bench: &Bench, more: &str) -> (App, std::net::SocketAddr) {
     let app = App::open(bench.config(0, more), Cancel::default()).await.unwrap();
-    let (listener, address) = http::bind(app.config()).await.unwrap();
+    let server = http::Server::bind(app.config()).await.unwrap();
+    let address = server.address();
     let router = http::router(app.clone(), Health::new(std::time::Duration::from_secs(60)).into());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(server.serve(router, std::future::pending()));
     (app, address)
 }
 
@@ -251,7 +252,7 @@ fn version_row(volume: VolumeId, version: VersionId, at: Timestamp) -> VersionRo
 }
 
 /// A catalog that knows 5,500 writables, each with so many versions. Two of them differ: one never was copied, one is held.
-async fn many(app: &App, versions: u64) {
+pub(crate) async fn many(app: &App, versions: u64) {
     const HELD: usize = 17;
     let volume = |number: usize| id(&format!("writable/CORP!5C!user{number}"));
     let volumes = (0..5500).map(|number| {
@@ -364,7 +365,7 @@ async fn it_is_not_ready_before_vault_and_discovery_are() {
     let (status, text) = get(address, "/readyz").await;
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, answer["reasons"].as_array().unwrap().len()), (503, 1), "discovery is still to come: {text}");
-    assert_eq!(get(address, "/").await.0, 404);
+    assert_eq!(get(address, "/nothing").await.0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@
     reason = "a helper that fails fails its test"
 )]
 
+mod api;
 mod cli;
 mod output;
 mod problem;

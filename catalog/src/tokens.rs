@@ -1,0 +1,193 @@
+//! Tokens for the API: who bears one, and what he may do. The catalog knows a token by its public id and by the digest of
+//! its secret, never by the secret: a secret of 256 random bits can't be guessed from its BLAKE3 digest, so no slow hash is
+//! needed.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use stackferry_volume::Digest;
+
+use crate::audit::{self, AuditAction};
+use crate::convert::{During, stamp, words};
+use crate::error::CatalogError;
+use crate::pool::{Catalog, Row};
+
+words! {
+    /// What a caller of the API may do.
+    Role ("role") {
+        /// Read everything that is no secret.
+        Viewer = "viewer",
+        /// Also copy, verify, cancel, pause, resume and pin.
+        Operator = "operator",
+        /// Also restore, unpin and give tokens.
+        Admin = "admin",
+    }
+}
+
+impl Role {
+    /// Whether this role may do what needs at least `least`.
+    #[must_use]
+    pub fn covers(self, least: Role) -> bool {
+        self.rank() >= least.rank()
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Role::Viewer => 0,
+            Role::Operator => 1,
+            Role::Admin => 2,
+        }
+    }
+}
+
+/// A token about to be given out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// Its public id, never given to another.
+    pub id: String,
+    /// Its bearer, in the words of who made it. No two tokens that are in use have one name.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: Role,
+    /// The BLAKE3 digest of its secret's bytes.
+    pub digest: Digest,
+}
+
+/// A token as it is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TokenRow {
+    /// Its public id.
+    pub id: String,
+    /// Its bearer.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: Role,
+    /// The digest of its secret.
+    #[serde(skip)]
+    pub digest: Digest,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last used, to the minute.
+    pub last_used: Option<Timestamp>,
+    /// Since when it opens nothing any more.
+    pub revoked: Option<Timestamp>,
+}
+
+impl Catalog {
+    /// Takes in a token that `actor` gives out, with its audit record. One durable transaction.
+    ///
+    /// # Errors
+    /// `TokenExists` if a token of that name is in use, or `Database`.
+    pub async fn add_token(&self, token: &NewToken, actor: &str) -> Result<(), CatalogError> {
+        let during = self.during("adding a token", &token.name);
+        let now = self.clock().now();
+        let mut tx = self.write(&during).await?;
+        let found = sqlx::query("SELECT 1 FROM tokens WHERE name = $1 AND revoked IS NULL OR id = $2")
+            .bind(&token.name)
+            .bind(&token.id)
+            .fetch_optional(tx.conn())
+            .await
+            .map_err(|error| during.sql(error))?;
+        if found.is_some() {
+            return Err(CatalogError::TokenExists(token.name.clone()));
+        }
+        sqlx::query("INSERT INTO tokens (id, name, role, digest, created) VALUES ($1, $2, $3, $4, $5)")
+            .bind(&token.id)
+            .bind(&token.name)
+            .bind(token.role.as_str())
+            .bind(token.digest.to_string())
+            .bind(stamp(now))
+            .execute(tx.conn())
+            .await
+            .map_err(|error| during.sql(error))?;
+        let detail = json!({ "id": token.id, "role": token.role });
+        audit::append(tx.conn(), &during, now, AuditAction::TokenCreated, actor, &token.name, &detail).await?;
+        tx.commit(&during).await
+    }
+
+    /// The token of a public id, one that was revoked too.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn token(&self, id: &str) -> Result<Option<TokenRow>, CatalogError> {
+        let during = self.during("reading a token", id);
+        let row = sqlx::query("SELECT * FROM tokens WHERE id = $1")
+            .bind(id)
+            .fetch_optional(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        row.map(|row| token(&during, &row)).transpose()
+    }
+
+    /// Every token, the newest first, those that were revoked too.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, CatalogError> {
+        let during = self.during("reading the tokens", "the catalog");
+        let rows = sqlx::query("SELECT * FROM tokens ORDER BY created DESC, id")
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| token(&during, row)).collect()
+    }
+
+    /// Takes a token back, by its name or its id, with its audit record. One durable transaction.
+    ///
+    /// # Errors
+    /// `NoSuchToken` if no token that is in use fits, or `Database`.
+    pub async fn revoke_token(&self, name: &str, actor: &str) -> Result<TokenRow, CatalogError> {
+        let during = self.during("revoking a token", name);
+        let now = self.clock().now();
+        let mut tx = self.write(&during).await?;
+        let row = sqlx::query(
+            "SELECT * FROM tokens WHERE (name = $1 OR id = $1) AND revoked IS NULL ORDER BY name = $1 DESC",
+        )
+        .bind(name)
+        .fetch_optional(tx.conn())
+        .await
+        .map_err(|error| during.sql(error))?
+        .ok_or_else(|| CatalogError::NoSuchToken(name.to_owned()))?;
+        let mut row = token(&during, &row)?;
+        sqlx::query("UPDATE tokens SET revoked = $2 WHERE id = $1")
+            .bind(&row.id)
+            .bind(stamp(now))
+            .execute(tx.conn())
+            .await
+            .map_err(|error| during.sql(error))?;
+        let detail = json!({ "id": row.id, "role": row.role });
+        audit::append(tx.conn(), &during, now, AuditAction::TokenRevoked, actor, &row.name, &detail).await?;
+        tx.commit(&during).await?;
+        row.revoked = Some(now);
+        Ok(row)
+    }
+
+    /// Notes that a token is in use. One durable transaction; callers keep it to about one a minute for each token.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn token_used(&self, id: &str) -> Result<(), CatalogError> {
+        let during = self.during("noting a token's use", id);
+        let mut tx = self.write(&during).await?;
+        sqlx::query("UPDATE tokens SET last_used = $2 WHERE id = $1")
+            .bind(id)
+            .bind(stamp(self.clock().now()))
+            .execute(tx.conn())
+            .await
+            .map_err(|error| during.sql(error))?;
+        tx.commit(&during).await
+    }
+}
+
+fn token(during: &During, row: &Row) -> Result<TokenRow, CatalogError> {
+    let row = during.row(row);
+    Ok(TokenRow {
+        id: row.text("id")?,
+        name: row.text("name")?,
+        role: row.parsed("role")?,
+        digest: row.parsed("digest")?,
+        created: row.time("created")?,
+        last_used: row.opt_time("last_used")?,
+        revoked: row.opt_time("revoked")?,
+    })
+}

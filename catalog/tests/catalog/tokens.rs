@@ -1,0 +1,61 @@
+//! Tokens for the API.
+
+use stackferry_catalog::*;
+use stackferry_volume::Digest;
+
+use crate::bench::*;
+
+fn new(id: &str, name: &str, role: Role) -> NewToken {
+    NewToken { id: id.into(), name: name.into(), role, digest: Digest::of(name.as_bytes()) }
+}
+
+#[test]
+fn roles_cover_those_below_them() {
+    let all = [Role::Viewer, Role::Operator, Role::Admin];
+    for (rank, role) in all.into_iter().enumerate() {
+        for (least, other) in all.into_iter().enumerate() {
+            assert_eq!(role.covers(other), rank >= least, "{role} for {other}");
+        }
+    }
+    assert_eq!(Role::ALL.len(), all.len(), "a new role has to be ranked here");
+}
+
+#[tokio::test]
+async fn a_token_is_known_by_its_digest_until_it_is_taken_back() {
+    let bench = Bench::new().await;
+    let catalog = &bench.catalog;
+    let grafana = new("0a1b2c3d", "grafana", Role::Viewer);
+    catalog.add_token(&grafana, "root").await.unwrap();
+    let row = catalog.token("0a1b2c3d").await.unwrap().unwrap();
+    assert_eq!((row.role, row.digest, row.created), (Role::Viewer, grafana.digest, bench.now()));
+    assert_eq!((row.last_used, row.revoked), (None, None));
+    assert_eq!(catalog.token("ffffffff").await.unwrap(), None);
+    assert!(!serde_json::to_string(&row).unwrap().contains(&row.digest.to_string()), "the digest is told to nobody");
+
+    for same in [new("11111111", "grafana", Role::Admin), new("0a1b2c3d", "other", Role::Admin)] {
+        let error = catalog.add_token(&same, "root").await.unwrap_err();
+        assert!(matches!(error, CatalogError::TokenExists(_)), "{error:?}");
+    }
+    bench.pass(60);
+    catalog.token_used("0a1b2c3d").await.unwrap();
+    assert_eq!(catalog.token("0a1b2c3d").await.unwrap().unwrap().last_used, Some(bench.now()));
+
+    bench.pass(60);
+    let revoked = catalog.revoke_token("grafana", "root").await.unwrap();
+    assert_eq!(revoked.revoked, Some(bench.now()));
+    assert_eq!(catalog.token("0a1b2c3d").await.unwrap().unwrap().revoked, Some(bench.now()));
+    for name in ["grafana", "0a1b2c3d", "nobody"] {
+        let error = catalog.revoke_token(name, "root").await.unwrap_err();
+        assert!(matches!(error, CatalogError::NoSuchToken(_)), "{error:?}");
+    }
+    bench.pass(60);
+    catalog.add_token(&new("22222222", "grafana", Role::Operator), "root").await.unwrap();
+    let all: Vec<_> = catalog.tokens().await.unwrap().into_iter().map(|row| (row.id, row.revoked.is_some())).collect();
+    assert_eq!(all, [("22222222".to_owned(), false), ("0a1b2c3d".to_owned(), true)]);
+
+    let audit = catalog.audit_records(0, 10).await.unwrap();
+    let told: Vec<_> =
+        audit.iter().map(|one| (one.action.as_str(), one.actor.as_str(), one.subject.as_str())).collect();
+    let (made, taken) = (("token_created", "root", "grafana"), ("token_revoked", "root", "grafana"));
+    assert_eq!(told, [made, taken, made]);
+}

@@ -1,0 +1,38 @@
+//! Stands before every route of the API: who calls, and may he?
+
+use axum::Extension;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::{no_such_page, roles};
+use crate::http::{Peer, Web};
+use crate::problem::Code;
+
+pub(super) async fn guard(
+    State(web): State<Web>,
+    Extension(peer): Extension<Peer>,
+    path: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let caller = match web.auth().caller(peer, request.headers()).await {
+        Ok(caller) => caller,
+        Err(problem) => {
+            if problem.code == Code::Unauthorized {
+                web.auth().refused(peer, None, &what).await;
+            }
+            return problem.into_response();
+        }
+    };
+    let Some(least) = path.and_then(|path| roles::least(request.method(), path.as_str())) else {
+        return no_such_page().into_response();
+    };
+    if let Err(problem) = caller.may(least) {
+        web.auth().refused(peer, Some(&caller), &what).await;
+        return problem.into_response();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}

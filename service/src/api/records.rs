@@ -1,0 +1,77 @@
+//! Incidents and the audit.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use stackferry_catalog::AuditRecord;
+use utoipa::IntoParams;
+
+use super::extract::Asked;
+use super::schema::AuditBody;
+use crate::http::Web;
+use crate::problem::Problem;
+
+/// A version whose content changed by no one's order.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct IncidentBody {
+    /// The volume.
+    pub(crate) volume: String,
+    /// The version that holds what was found.
+    pub(crate) version: String,
+    /// When it was copied.
+    pub(crate) created: jiff::Timestamp,
+    /// What is wrong.
+    pub(crate) text: String,
+    /// Whether the version is kept whatever retention says.
+    pub(crate) pinned: bool,
+}
+
+/// The incidents that stand: read-only disks whose newest version differs from what it should be
+#[utoipa::path(get, path = "/api/v1/incidents", tag = "records", responses((status = 200, body = [IncidentBody])))]
+pub(super) async fn incidents(State(web): State<Web>) -> Result<Json<Vec<IncidentBody>>, Problem> {
+    standing(&web).await.map(Json)
+}
+
+pub(crate) async fn standing(web: &Web) -> Result<Vec<IncidentBody>, Problem> {
+    let rows = web.app().catalog().incidents().await?;
+    let bodies = rows.into_iter().map(|row| IncidentBody {
+        volume: row.volume.to_string(),
+        version: row.version.to_string(),
+        created: row.created,
+        text: row.incident.unwrap_or_default(),
+        pinned: row.pinned,
+    });
+    Ok(bodies.collect())
+}
+
+/// The longest page of the audit.
+const MOST: u32 = 1000;
+
+/// Which records are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AuditAsked {
+    /// Records with a smaller number than this; the last of a page gives the next.
+    before: Option<u64>,
+    /// Only of this action.
+    action: Option<String>,
+    /// Only about exactly this subject.
+    subject: Option<String>,
+    /// At most so many, 1 to 1000. Default 100.
+    limit: Option<u32>,
+}
+
+/// What was done, newest first
+#[utoipa::path(
+    get, path = "/api/v1/audit", tag = "records", params(AuditAsked),
+    responses((status = 200, body = [AuditBody]))
+)]
+pub(super) async fn audit(
+    State(web): State<Web>,
+    Asked(asked): Asked<AuditAsked>,
+) -> Result<Json<Vec<AuditRecord>>, Problem> {
+    let limit = asked.limit.unwrap_or(100).clamp(1, MOST);
+    let (action, subject) = (asked.action.as_deref(), asked.subject.as_deref());
+    Ok(Json(web.app().catalog().audit_records_before(asked.before, action, subject, limit).await?))
+}

@@ -1,0 +1,170 @@
+//! How everything stands, in one answer: what the console's first page shows.
+//!
+//! The database counts; nothing here grows with the number of volumes.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Serialize;
+use stackferry_catalog::{Standing, StandingCount, VolumeState};
+use stackferry_volume::ReasonCode;
+
+use super::reasons;
+use super::volumes::fresh_kinds;
+use crate::app::PROGRAM;
+use crate::http::Web;
+use crate::problem::Problem;
+
+/// How many volumes stand how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct Counts {
+    /// All that were ever known.
+    pub(crate) total: u64,
+    /// With a good version that is young enough.
+    pub(crate) protected: u64,
+    /// With a good version that is too old.
+    pub(crate) overdue: u64,
+    /// Without a good version.
+    pub(crate) never_copied: u64,
+    /// That can't be copied as they are.
+    pub(crate) unprotectable: u64,
+    /// That are no longer at their source.
+    pub(crate) gone: u64,
+    /// That are left alone for now, whatever versions they have.
+    pub(crate) deferred: u64,
+    /// Whose last attempt failed.
+    pub(crate) failing: u64,
+    /// That changed by no one's order.
+    pub(crate) incidents: u64,
+    /// That sources disagree about.
+    pub(crate) conflicts: u64,
+    /// Their lengths together, in bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Counts {
+    fn add(&mut self, count: &StandingCount) {
+        let of = |sum: &mut u64, holds: bool| {
+            if holds {
+                *sum = sum.saturating_add(count.volumes);
+            }
+        };
+        of(&mut self.total, true);
+        of(&mut self.protected, count.standing == Standing::Protected);
+        of(&mut self.overdue, count.standing == Standing::Overdue);
+        of(&mut self.never_copied, count.standing == Standing::Never);
+        of(&mut self.unprotectable, count.standing == Standing::Unprotectable);
+        of(&mut self.gone, count.standing == Standing::Gone);
+        of(&mut self.deferred, count.state == VolumeState::Deferred);
+        of(&mut self.incidents, count.state == VolumeState::Incident);
+        of(&mut self.conflicts, count.state == VolumeState::Conflict);
+        self.failing = self.failing.saturating_add(count.failing);
+        self.bytes = self.bytes.saturating_add(count.bytes);
+    }
+}
+
+/// How many volumes have one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct ReasonCount {
+    /// The word.
+    pub(crate) code: String,
+    /// How many volumes.
+    pub(crate) volumes: u64,
+    /// Since when the first of them has had it.
+    pub(crate) since: Option<Timestamp>,
+    /// What it means.
+    pub(crate) meaning: String,
+    /// What to do.
+    pub(crate) remedy: String,
+}
+
+/// The file system that the vault lies on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct SpaceBody {
+    /// Its size, in bytes.
+    pub(crate) total: u64,
+    /// What may still be written, in bytes.
+    pub(crate) free: u64,
+}
+
+/// How everything stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct StatusBody {
+    /// The program and its version.
+    pub(crate) program: String,
+    /// The time by the service's clock.
+    pub(crate) now: Timestamp,
+    /// Why the vault can't be used; none while all is well.
+    pub(crate) vault_problem: Option<String>,
+    /// Why discovery does not work; none while all is well.
+    pub(crate) discovery_problem: Option<String>,
+    /// The room for versions; none while it is not known.
+    pub(crate) space: Option<SpaceBody>,
+    /// How the volumes stand.
+    pub(crate) volumes: Counts,
+    /// The same for each kind that there is.
+    pub(crate) kinds: BTreeMap<String, Counts>,
+    /// Why volumes are not copied, the most frequent reason first.
+    pub(crate) reasons: Vec<ReasonCount>,
+}
+
+/// How everything stands
+#[utoipa::path(get, path = "/api/v1/status", tag = "service", responses((status = 200, body = StatusBody)))]
+pub(super) async fn status(State(web): State<Web>) -> Result<Json<StatusBody>, Problem> {
+    gather(&web).await.map(Json)
+}
+
+/// How everything stands: one statement, and a look at the disk.
+pub(crate) async fn gather(web: &Web) -> Result<StatusBody, Problem> {
+    let app = &web.app();
+    let now = app.catalog().clock().now();
+    let (space, vault_problem) = match web.space().await {
+        Ok(Some(space)) => (Some(SpaceBody { total: space.total, free: space.free }), None),
+        Ok(None) => (None, Some(web.health().vault())),
+        Err(problem) => (None, Some(problem.message)),
+    };
+    let counted = app.catalog().standings(&fresh_kinds(app, now)).await?;
+    let mut volumes = Counts::default();
+    let mut kinds: BTreeMap<String, Counts> = BTreeMap::new();
+    for count in &counted {
+        volumes.add(count);
+        kinds.entry(count.kind.clone()).or_default().add(count);
+    }
+    Ok(StatusBody {
+        program: PROGRAM.to_owned(),
+        now,
+        vault_problem,
+        discovery_problem: web.health().discovery(),
+        space,
+        volumes,
+        kinds,
+        reasons: by_reason(&counted),
+    })
+}
+
+fn by_reason(counted: &[StandingCount]) -> Vec<ReasonCount> {
+    let mut reasons: BTreeMap<&str, (u64, Option<Timestamp>)> = BTreeMap::new();
+    for count in counted.iter().filter(|count| count.state != VolumeState::Gone) {
+        let Some(code) = &count.reason else { continue };
+        let (volumes, since) = reasons.entry(code).or_default();
+        *volumes = volumes.saturating_add(count.volumes);
+        *since = [*since, count.deferred_since].into_iter().flatten().min();
+    }
+    let mut reasons: Vec<ReasonCount> = reasons
+        .into_iter()
+        .map(|(code, (volumes, since))| {
+            let row = code.parse::<ReasonCode>().ok().map(reasons::row);
+            ReasonCount {
+                code: code.to_owned(),
+                volumes,
+                since,
+                meaning: row.map_or("", |row| row.meaning).to_owned(),
+                remedy: row.map_or("", |row| row.remedy).to_owned(),
+            }
+        })
+        .collect();
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.volumes));
+    reasons
+}

@@ -1,0 +1,276 @@
+//! Volumes, their versions, and the attempts to copy them.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use stackferry_catalog::{
+    Attempt, Fresh, FreshKinds, Page, Standing, VersionRow, VolumeFilter, VolumeOrder, VolumeRow, VolumeState,
+};
+use stackferry_volume::{Kind, VolumeId};
+use utoipa::IntoParams;
+
+use super::extract::{Asked, Named};
+use super::schema::ReasonBody;
+use crate::app::{App, config_kind};
+use crate::engine::fresh;
+use crate::http::Web;
+use crate::output::{ProtectedView, VersionView};
+use crate::problem::Problem;
+
+/// A volume as the command line tells it, and how it is protected.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct VolumeBody {
+    /// The volume.
+    #[serde(flatten)]
+    pub(crate) volume: ProtectedView,
+    /// How it is protected: `protected`, `overdue`, `never_copied`, `unprotectable` or `gone`.
+    #[schema(value_type = String)]
+    pub(crate) standing: Standing,
+    /// What a person should know, where waiting alone does not help.
+    pub(crate) advice: Option<String>,
+}
+
+pub(crate) use super::extract::volume_id;
+
+/// A page of volumes.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct VolumesBody {
+    volumes: Vec<VolumeBody>,
+    /// How many fit in all.
+    total: u64,
+    /// How many were passed over.
+    offset: u64,
+    /// How many a page has at most.
+    limit: u32,
+}
+
+/// Which volumes are wanted: all that fit everything that is given.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct VolumesAsked {
+    /// A part of the id, the name, the owner or the GUID.
+    text: Option<String>,
+    /// The kind: `appstack`, `package`, `writable`, `template`, `image`.
+    #[param(value_type = Option<String>)]
+    kind: Option<Kind>,
+    /// How it stands at its source: `ready`, `deferred`, `unprotectable`, `gone`, `conflict`, `incident`.
+    #[param(value_type = Option<String>)]
+    state: Option<VolumeState>,
+    /// How it is protected: `protected`, `overdue`, `never_copied`, `unprotectable`, `gone`.
+    #[param(value_type = Option<String>)]
+    standing: Option<Standing>,
+    /// The code of its reason; see `/api/v1/reasons`.
+    reason: Option<String>,
+    /// The name of a datastore where it lies.
+    datastore: Option<String>,
+    /// Only those whose last attempt failed.
+    #[serde(default)]
+    failing: bool,
+    /// The order: `id` (the default), `name`, `oldest` (least lately protected first), `size` (largest first).
+    #[param(value_type = Option<String>)]
+    order: Option<VolumeOrder>,
+    /// How many to pass over. Default 0.
+    #[serde(default)]
+    offset: u64,
+    /// At most so many, 1 to 500. Default 100.
+    limit: Option<u32>,
+}
+
+/// The volumes that fit, a page of them
+#[utoipa::path(
+    get, path = "/api/v1/volumes", tag = "volumes", params(VolumesAsked),
+    responses((status = 200, body = VolumesBody))
+)]
+pub(super) async fn volumes(
+    State(web): State<Web>,
+    Asked(asked): Asked<VolumesAsked>,
+) -> Result<Json<VolumesBody>, Problem> {
+    let filter = VolumeFilter {
+        text: asked.text.filter(|text| !text.is_empty()),
+        kind: asked.kind,
+        state: asked.state,
+        standing: asked.standing,
+        reason: asked.reason,
+        datastore: asked.datastore,
+        failing: asked.failing,
+    };
+    let page = Page { offset: asked.offset, limit: asked.limit.unwrap_or(100).clamp(1, Page::MOST) };
+    let (volumes, total) = find(&web.app(), &filter, asked.order.unwrap_or(VolumeOrder::Id), page).await?;
+    Ok(Json(VolumesBody { volumes, total, offset: page.offset, limit: page.limit }))
+}
+
+/// A page of volumes, and how many fit in all.
+pub(crate) async fn find(
+    app: &App,
+    filter: &VolumeFilter,
+    order: VolumeOrder,
+    page: Page,
+) -> Result<(Vec<VolumeBody>, u64), Problem> {
+    let now = app.catalog().clock().now();
+    let found = app.catalog().find_volumes(filter, &fresh_kinds(app, now), order, page).await?;
+    Ok((found.rows.iter().map(|(row, standing)| body(app, row, *standing, now)).collect(), found.total))
+}
+
+/// One volume
+#[utoipa::path(
+    get, path = "/api/v1/volumes/{kind}/{stem}", tag = "volumes",
+    params(("kind" = String, Path, description = "The kind"), ("stem" = String, Path, description = "The rest of the id")),
+    responses((status = 200, body = VolumeBody))
+)]
+pub(super) async fn volume(
+    State(web): State<Web>,
+    Named((kind, stem)): Named<(String, String)>,
+) -> Result<Json<VolumeBody>, Problem> {
+    let (_, body) = one(&web.app(), &volume_id(&kind, &stem)?).await?;
+    Ok(Json(body))
+}
+
+/// A volume that is known.
+///
+/// # Errors
+/// `no_such_volume`; the catalog's.
+pub(crate) async fn known(app: &App, id: &VolumeId) -> Result<VolumeRow, Problem> {
+    app.catalog().volume(id).await?.ok_or_else(|| Problem::no_such_volume(&id.to_string(), &[]))
+}
+
+/// A volume that is known, with how it is protected.
+///
+/// # Errors
+/// `no_such_volume`; the catalog's.
+pub(crate) async fn one(app: &App, id: &VolumeId) -> Result<(VolumeRow, VolumeBody), Problem> {
+    let now = app.catalog().clock().now();
+    let found = app.catalog().standing(id, &fresh_kinds(app, now)).await?;
+    let (row, standing) = found.ok_or_else(|| Problem::no_such_volume(&id.to_string(), &[]))?;
+    let body = body(app, &row, standing, now);
+    Ok((row, body))
+}
+
+/// The versions of a volume, newest first
+#[utoipa::path(
+    get, path = "/api/v1/volumes/{kind}/{stem}/versions", tag = "volumes",
+    params(("kind" = String, Path, description = "The kind"), ("stem" = String, Path, description = "The rest of the id")),
+    responses((status = 200, body = [VersionView]))
+)]
+pub(super) async fn versions(
+    State(web): State<Web>,
+    Named((kind, stem)): Named<(String, String)>,
+) -> Result<Json<Vec<VersionView>>, Problem> {
+    let id = volume_id(&kind, &stem)?;
+    known(&web.app(), &id).await?;
+    let rows: Vec<VersionRow> = web.app().catalog().versions(&id).await?;
+    Ok(Json(rows.iter().map(VersionView::from).collect()))
+}
+
+/// One attempt to copy a volume.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct AttemptBody {
+    /// Its number.
+    pub(crate) id: i64,
+    /// The route that it took.
+    pub(crate) route: String,
+    /// Why it was made: `schedule`, `command` or `api`.
+    pub(crate) trigger: String,
+    /// When it began.
+    pub(crate) started: Timestamp,
+    /// When it ended; none while it runs.
+    pub(crate) ended: Option<Timestamp>,
+    /// What it came to: `copied`, `unchanged`, `deferred` or `failed`.
+    pub(crate) outcome: Option<String>,
+    /// The version that was made, or that the source was found equal to.
+    pub(crate) version: Option<String>,
+    /// Why it failed or was deferred.
+    #[schema(value_type = Option<ReasonBody>)]
+    pub(crate) error: Option<stackferry_catalog::LastError>,
+    /// The bytes of this run: `logical`, `read`, `zero`, `wire`, `stored`.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) bytes: Option<stackferry_volume::manifest::ByteCounts>,
+    /// How long it took, in seconds.
+    pub(crate) seconds: Option<f64>,
+}
+
+impl From<Attempt> for AttemptBody {
+    fn from(attempt: Attempt) -> Self {
+        let Attempt { id, route, trigger, started, ended, end, .. } = attempt;
+        let (outcome, version, error, bytes, seconds) = match end {
+            Some(end) => (
+                Some(end.outcome.to_string()),
+                end.version.map(|version| version.to_string()),
+                end.error,
+                Some(end.bytes),
+                Some(crate::output::seconds(end.took)),
+            ),
+            None => (None, None, None, None, None),
+        };
+        let trigger = trigger.to_string();
+        Self { id: id.0, route, trigger, started, ended, outcome, version, error, bytes, seconds }
+    }
+}
+
+/// How many attempts are told.
+const ATTEMPTS: u32 = 100;
+
+/// The last attempts to copy a volume, newest first, at most 100
+#[utoipa::path(
+    get, path = "/api/v1/volumes/{kind}/{stem}/attempts", tag = "volumes",
+    params(("kind" = String, Path, description = "The kind"), ("stem" = String, Path, description = "The rest of the id")),
+    responses((status = 200, body = [AttemptBody]))
+)]
+pub(super) async fn attempts(
+    State(web): State<Web>,
+    Named((kind, stem)): Named<(String, String)>,
+) -> Result<Json<Vec<AttemptBody>>, Problem> {
+    let id = volume_id(&kind, &stem)?;
+    known(&web.app(), &id).await?;
+    let attempts = web.app().catalog().attempts(&id, ATTEMPTS).await?;
+    Ok(Json(attempts.into_iter().map(AttemptBody::from).collect()))
+}
+
+/// What counts as fresh now: the rule of `engine::fresh`, as the database applies it.
+pub(crate) fn fresh_kinds(app: &App, now: Timestamp) -> FreshKinds {
+    let of = |kind| Fresh {
+        since: now.checked_sub(fresh::expected_interval(app.config(), kind).saturating_mul(2)).ok(),
+        by_look: age(app, kind).is_none(),
+    };
+    FreshKinds {
+        appstack: of(Kind::Appstack),
+        package: of(Kind::Package),
+        writable: of(Kind::Writable),
+        template: of(Kind::Template),
+        image: of(Kind::Image),
+    }
+}
+
+/// In which time a volume of this kind is read again, whether it changed or not.
+fn age(app: &App, kind: Kind) -> Option<SignedDuration> {
+    let age = app.config().schedule.of(config_kind(kind)).max_age?;
+    SignedDuration::try_from(age.duration()).ok()
+}
+
+fn body(app: &App, row: &VolumeRow, standing: Standing, now: Timestamp) -> VolumeBody {
+    VolumeBody { volume: row.into(), standing, advice: advice(app, row, now) }
+}
+
+/// A writable whose user never logs off is never copied, and waiting does not help: somebody has to be told. After twice the
+/// time in which it should have been copied it is said in words.
+fn advice(app: &App, row: &VolumeRow, now: Timestamp) -> Option<String> {
+    let attached = row.reason.as_ref().is_some_and(|reason| reason.code == "attached");
+    let patience = age(app, row.id.kind())?.saturating_mul(2);
+    let since = row.deferred_since?.min(row.last_success.unwrap_or(row.first_seen));
+    let waited = now.duration_since(since);
+    if !attached || waited < patience {
+        return None;
+    }
+    let days = waited.as_hours() / 24;
+    let (whom, last) = match (&row.owner, row.last_success) {
+        (Some(owner), Some(_)) => (owner.name.as_str(), format!("its newest version is {days} days old")),
+        (Some(owner), None) => (owner.name.as_str(), "it has no version at all".to_owned()),
+        (None, Some(_)) => ("its user", format!("its newest version is {days} days old")),
+        (None, None) => ("its user", "it has no version at all".to_owned()),
+    };
+    Some(format!(
+        "It has been in use whenever it was looked at, and {last}. It will not be copied before it is detached: ask {whom} \
+         to log off once, or end the session in a quiet hour."
+    ))
+}

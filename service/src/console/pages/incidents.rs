@@ -1,0 +1,41 @@
+//! Read-only disks that changed by no one's order.
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use stackferry_volume::VolumeId;
+
+use super::{Shell, answer};
+use crate::api::records::{IncidentBody, standing};
+use crate::console::guard::User;
+use crate::console::text::{When, volume_path};
+use crate::http::Web;
+use crate::problem::Problem;
+
+struct IncidentLine {
+    body: IncidentBody,
+    href: String,
+    at: When,
+}
+
+#[derive(Template)]
+#[template(path = "incidents.html")]
+struct IncidentsPage {
+    shell: Shell,
+    lines: Vec<IncidentLine>,
+}
+
+pub(in crate::console) async fn page(State(web): State<Web>, Extension(user): Extension<User>) -> Response {
+    answer(&user, make(&web, &user).await)
+}
+
+async fn make(web: &Web, user: &User) -> Result<IncidentsPage, Problem> {
+    let now = web.app().catalog().clock().now();
+    let lines = standing(web).await?.into_iter().map(|body| IncidentLine {
+        href: body.volume.parse::<VolumeId>().map_or_else(|_| String::new(), |id| volume_path(&id)),
+        at: When::new(body.created, now),
+        body,
+    });
+    Ok(IncidentsPage { shell: Shell::new(user, "incidents", "Incidents"), lines: lines.collect() })
+}

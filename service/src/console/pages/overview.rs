@@ -1,0 +1,233 @@
+//! The first page: is everything protected, and if not, what is to be done?
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use stackferry_catalog::{JobFilter, JobState};
+
+use super::jobs::{JobLine, lines};
+use super::{Shell, answer};
+use crate::api::status::{Counts, StatusBody, gather};
+use crate::console::guard::User;
+use crate::console::text::{When, number, size, thousandths};
+use crate::http::Web;
+use crate::problem::Problem;
+
+/// So many running jobs are shown; more run only with large `limits`.
+const RUNNING: u32 = 16;
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    shell: Shell,
+    now: Now,
+}
+
+/// The part of the page that keeps itself up to date.
+#[derive(Template)]
+#[template(path = "overview_part.html")]
+struct OverviewPart {
+    now: Now,
+}
+
+/// What both show.
+struct Now {
+    /// The whole in one sentence.
+    verdict: String,
+    tone: &'static str,
+    /// What does not work.
+    alarms: Vec<String>,
+    cards: Vec<Card>,
+    bar: Vec<Part>,
+    kinds: Vec<KindRow>,
+    reasons: Vec<ReasonLine>,
+    space: Option<Space>,
+    running: Vec<JobLine>,
+    queued: Option<String>,
+}
+
+struct Card {
+    title: &'static str,
+    count: String,
+    what: &'static str,
+    href: &'static str,
+    tone: &'static str,
+}
+
+/// A part of the bar: where it begins and how long it is, in thousandths.
+struct Part {
+    class: &'static str,
+    title: String,
+    from: u64,
+    length: u64,
+}
+
+struct KindRow {
+    kind: String,
+    counts: [String; 6],
+    bytes: String,
+}
+
+struct ReasonLine {
+    code: String,
+    volumes: String,
+    meaning: String,
+    remedy: String,
+    since: Option<When>,
+}
+
+struct Space {
+    free: String,
+    total: String,
+    used: u64,
+    tone: &'static str,
+}
+
+pub(in crate::console) async fn page(State(web): State<Web>, Extension(user): Extension<User>) -> Response {
+    let made = now(&web).await.map(|now| OverviewPage { shell: Shell::new(&user, "overview", "Overview"), now });
+    answer(&user, made)
+}
+
+pub(in crate::console) async fn part(State(web): State<Web>, Extension(user): Extension<User>) -> Response {
+    answer(&user, now(&web).await.map(|now| OverviewPart { now }))
+}
+
+async fn now(web: &Web) -> Result<Now, Problem> {
+    let status = gather(web).await?;
+    let (verdict, tone) = verdict(&status);
+    let alarms = [
+        status.vault_problem.as_ref().map(|why| format!("The vault can't be used: {why}")),
+        status.discovery_problem.as_ref().map(|why| format!("Discovery does not work: {why}")),
+    ];
+    let kinds = status.kinds.iter().map(|(kind, counts)| KindRow {
+        kind: kind.clone(),
+        counts: [
+            counts.total,
+            counts.protected,
+            counts.overdue,
+            counts.never_copied,
+            counts.deferred,
+            counts.unprotectable,
+        ]
+        .map(number),
+        bytes: size(counts.bytes),
+    });
+    let reasons = status.reasons.iter().map(|reason| ReasonLine {
+        code: reason.code.clone(),
+        volumes: number(reason.volumes),
+        meaning: reason.meaning.clone(),
+        remedy: reason.remedy.clone(),
+        since: When::maybe(reason.since, status.now),
+    });
+    let filter = JobFilter { states: vec![JobState::Running], ..JobFilter::default() };
+    let running = lines(web, &filter, RUNNING).await?;
+    let waiting = web.app().catalog().job_counts().await?.get(JobState::Queued.as_str()).copied().unwrap_or(0);
+    Ok(Now {
+        running,
+        queued: (waiting > 0).then(|| format!("{} more in the queue.", number(waiting))),
+        verdict,
+        tone,
+        alarms: alarms.into_iter().flatten().collect(),
+        cards: cards(&status.volumes),
+        bar: bar(&status.volumes),
+        kinds: kinds.collect(),
+        reasons: reasons.collect(),
+        space: status.space.as_ref().map(|space| {
+            let used = thousandths(space.total.saturating_sub(space.free), space.total);
+            let tone = if used >= 950 {
+                "bad"
+            } else if used >= 850 {
+                "warn"
+            } else {
+                "good"
+            };
+            Space { free: size(space.free), total: size(space.total), used, tone }
+        }),
+    })
+}
+
+fn verdict(status: &StatusBody) -> (String, &'static str) {
+    let counts = &status.volumes;
+    let are = |count: u64, one: &str, many: &str| match count {
+        1 => format!("1 volume {one}"),
+        _ => format!("{} volumes {many}", number(count)),
+    };
+    let mut parts = Vec::new();
+    if counts.incidents > 0 {
+        parts.push(are(counts.incidents, "changed by no one's order", "changed by no one's order"));
+    }
+    if counts.never_copied > 0 {
+        parts.push(are(counts.never_copied, "was never copied", "were never copied"));
+    }
+    if counts.overdue > 0 {
+        parts.push(are(counts.overdue, "is overdue", "are overdue"));
+    }
+    if counts.failing > 0 {
+        parts.push(are(counts.failing, "failed at its last copy", "failed at their last copy"));
+    }
+    if counts.unprotectable > 0 {
+        parts.push(are(counts.unprotectable, "can't be protected as it is", "can't be protected as they are"));
+    }
+    let bad = counts.incidents > 0 || counts.never_copied > 0 || counts.unprotectable > 0;
+    let down = status.vault_problem.is_some() || status.discovery_problem.is_some();
+    match (parts.is_empty(), counts.total) {
+        (true, 0) => ("No volume is known yet.".to_owned(), "quiet"),
+        (true, _) if !down => ("Every volume that can be protected is.".to_owned(), "good"),
+        (true, _) => ("Every known volume is protected, but something does not work.".to_owned(), "warn"),
+        (false, _) => (format!("{}.", parts.join(", ")), if bad || down { "bad" } else { "warn" }),
+    }
+}
+
+fn cards(counts: &Counts) -> Vec<Card> {
+    let card = |title, count: u64, what, href, tone| {
+        let tone = if count == 0 { "quiet" } else { tone };
+        Card { title, count: number(count), what, href, tone }
+    };
+    vec![
+        card("Protected", counts.protected, "a good version, young enough", "/volumes?standing=protected", "good"),
+        card(
+            "Overdue",
+            counts.overdue,
+            "the newest version is too old",
+            "/volumes?standing=overdue&order=oldest",
+            "warn",
+        ),
+        card("Never copied", counts.never_copied, "no good version yet", "/volumes?standing=never_copied", "bad"),
+        card(
+            "Deferred",
+            counts.deferred,
+            "left alone for now, with a reason",
+            "/volumes?state=deferred&order=oldest",
+            "warn",
+        ),
+        card(
+            "Can't be protected",
+            counts.unprotectable,
+            "something has to be changed",
+            "/volumes?standing=unprotectable",
+            "bad",
+        ),
+        card("Failing", counts.failing, "the last attempt failed", "/volumes?failing=true", "bad"),
+        card("Incidents", counts.incidents, "changed by no one's order", "/incidents", "bad"),
+        card("Gone", counts.gone, "no longer at the source, kept", "/volumes?standing=gone", "quiet"),
+    ]
+}
+
+fn bar(counts: &Counts) -> Vec<Part> {
+    let here = counts.total.saturating_sub(counts.gone);
+    let mut from = 0;
+    let mut parts = Vec::new();
+    for (class, word, count) in [
+        ("good", "protected", counts.protected),
+        ("warn", "overdue", counts.overdue),
+        ("bad", "never copied", counts.never_copied),
+        ("dull", "can't be protected", counts.unprotectable),
+    ] {
+        // What is there is seen, however little it is.
+        let length = if count == 0 { 0 } else { thousandths(count, here).max(6) };
+        parts.push(Part { class, title: format!("{} {word}", number(count)), from, length });
+        from = from.saturating_add(length);
+    }
+    parts
+}

@@ -1,0 +1,223 @@
+//! One volume: where it lies, its versions, what was tried, and what can be done with it.
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+use stackferry_catalog::{Attempt, JobFilter, Outcome, VersionRow};
+use stackferry_volume::VolumeId;
+use stackferry_volume::manifest::VerifyMethod;
+
+use super::jobs::{JobLine, lines};
+use super::{Shell, answer};
+use crate::api::volumes::{one, volume_id};
+use crate::console::actions::said;
+use crate::console::guard::User;
+use crate::console::text::{When, size, span, standing, state_tone, tone, volume_path};
+use crate::http::Web;
+use crate::output::LocationView;
+use crate::problem::Problem;
+
+/// So many jobs are looked through for those that matter.
+const JOBS: u32 = 20;
+/// So many attempts are shown.
+const ATTEMPTS: u32 = 30;
+
+pub(super) struct VersionLine {
+    pub(super) version: String,
+    pub(super) created: When,
+    pub(super) bytes: String,
+    pub(super) stored: String,
+    pub(super) route: String,
+    /// How it was checked before it was committed.
+    pub(super) checked: &'static str,
+    pub(super) verified: Option<When>,
+    pub(super) tested: Option<Tested>,
+    pub(super) pinned: bool,
+    pub(super) damaged: Option<String>,
+    pub(super) incident: Option<String>,
+    /// A name for parts of the page that belong to it.
+    pub(super) anchor: String,
+}
+
+pub(super) struct Tested {
+    pub(super) at: When,
+    pub(super) ok: bool,
+    pub(super) found: String,
+}
+
+pub(super) struct AttemptLine {
+    pub(super) started: When,
+    pub(super) outcome: String,
+    pub(super) tone: &'static str,
+    pub(super) what: String,
+    pub(super) trigger: String,
+}
+
+#[derive(Template)]
+#[template(path = "volume.html")]
+struct VolumePage {
+    shell: Shell,
+    href: String,
+    id: String,
+    name: String,
+    kind: String,
+    owner: Option<String>,
+    guid: Option<String>,
+    generation: u32,
+    size: Option<String>,
+    attached: &'static str,
+    state: String,
+    state_tone: &'static str,
+    standing: &'static str,
+    tone: &'static str,
+    reason: Option<String>,
+    remedy: Option<String>,
+    advice: Option<String>,
+    since: Option<When>,
+    error: Option<String>,
+    last: Option<When>,
+    locations: Vec<LocationView>,
+    versions: Vec<VersionLine>,
+    attempts: Vec<AttemptLine>,
+    said: Option<&'static str>,
+    paused: bool,
+    jobs: Vec<JobLine>,
+    /// Where the jobs come from that keep themselves up to date.
+    part: String,
+    roots: Vec<String>,
+}
+
+/// The jobs of a volume that matter now.
+#[derive(Template)]
+#[template(path = "volume_jobs.html")]
+struct JobsPart {
+    jobs: Vec<JobLine>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::console) struct Wanted {
+    said: String,
+}
+
+pub(in crate::console) async fn page(
+    State(web): State<Web>,
+    Extension(user): Extension<User>,
+    Path((kind, stem)): Path<(String, String)>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    let made = make(&web, &user, &kind, &stem).await;
+    answer(&user, made.map(|page| VolumePage { said: said(&wanted.said), ..page }))
+}
+
+pub(in crate::console) async fn part(
+    State(web): State<Web>,
+    Extension(user): Extension<User>,
+    Path((kind, stem)): Path<(String, String)>,
+) -> Response {
+    let made = async { jobs_of(&web, &volume_id(&kind, &stem)?).await };
+    answer(&user, made.await.map(|jobs| JobsPart { jobs }))
+}
+
+/// What is to be done with a volume, what is being done, and what was done last.
+async fn jobs_of(web: &Web, id: &VolumeId) -> Result<Vec<JobLine>, Problem> {
+    let filter = JobFilter { volume: Some(id.clone()), ..JobFilter::default() };
+    let jobs = lines(web, &filter, JOBS).await?;
+    let mut ended = false;
+    // Of those that ended only the newest is told.
+    let matters = jobs.into_iter().filter(|job| !job.ended || !std::mem::replace(&mut ended, true));
+    Ok(matters.collect())
+}
+
+async fn make(web: &Web, user: &User, kind: &str, stem: &str) -> Result<VolumePage, Problem> {
+    let app = &web.app();
+    let catalog = app.catalog();
+    let (row, body) = one(app, &volume_id(kind, stem)?).await?;
+    let now = catalog.clock().now();
+    let versions = catalog.versions(&row.id).await?;
+    let attempts = catalog.attempts(&row.id, ATTEMPTS).await?;
+    let volume = body.volume.volume;
+    Ok(VolumePage {
+        shell: Shell::new(user, "volumes", volume.name.clone()),
+        href: volume_path(&volume.id),
+        id: volume.id.to_string(),
+        kind: volume.kind.to_string(),
+        owner: volume.owner,
+        guid: volume.guid,
+        generation: volume.generation.0,
+        size: volume.size_bytes.map(size),
+        attached: match volume.attached {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "not known",
+        },
+        state: volume.state.to_string(),
+        state_tone: state_tone(volume.state),
+        standing: standing(body.standing),
+        tone: tone(body.standing),
+        reason: volume.reason.map(|reason| reason.text),
+        remedy: volume.remedy,
+        advice: body.advice,
+        since: When::maybe(volume.deferred_since, now),
+        error: body.volume.last_error.map(|error| error.text),
+        last: When::maybe(body.volume.last_success, now),
+        locations: volume.locations,
+        versions: versions.iter().map(|version| version_line(version, now)).collect(),
+        attempts: attempts.into_iter().map(|attempt| attempt_line(attempt, now)).collect(),
+        name: volume.name,
+        said: None,
+        paused: app.jobs().pauses().await?.iter().any(|pause| pause.volume.as_ref() == Some(&row.id)),
+        jobs: jobs_of(web, &row.id).await?,
+        part: format!("/parts{}", volume_path(&row.id)),
+        roots: app.config().restore.roots.iter().map(|root| root.display().to_string()).collect(),
+    })
+}
+
+fn version_line(row: &VersionRow, now: jiff::Timestamp) -> VersionLine {
+    VersionLine {
+        version: row.version.to_string(),
+        created: When::new(row.created, now),
+        bytes: size(row.bytes),
+        stored: size(row.stored),
+        route: row.route.clone(),
+        checked: match row.verify_method {
+            VerifyMethod::ReadBack => "read back from the disk",
+            _ => "on arrival",
+        },
+        verified: When::maybe(row.last_verified, now),
+        tested: row.restore_test.as_ref().map(|test| Tested {
+            at: When::new(test.at, now),
+            ok: test.ok,
+            found: test.found.clone(),
+        }),
+        pinned: row.pinned,
+        damaged: row.damaged.clone(),
+        incident: row.incident.clone(),
+        anchor: format!("v{}", row.version),
+    }
+}
+
+fn attempt_line(attempt: Attempt, now: jiff::Timestamp) -> AttemptLine {
+    let (outcome, tone, what) = match attempt.end {
+        None => ("running".to_owned(), "quiet", String::new()),
+        Some(end) => {
+            let took = span(end.took.as_secs());
+            let what = match (&end.error, end.outcome) {
+                (Some(error), _) => error.text.clone(),
+                (None, Outcome::Copied) => {
+                    format!("{} read, {} stored, in {took}", size(end.bytes.read), size(end.bytes.stored))
+                }
+                (None, _) => format!("{} read in {took}", size(end.bytes.read)),
+            };
+            let tone = match end.outcome {
+                Outcome::Copied | Outcome::Unchanged => "good",
+                Outcome::Deferred => "warn",
+                _ => "bad",
+            };
+            (end.outcome.to_string(), tone, what)
+        }
+    };
+    AttemptLine { started: When::new(attempt.started, now), outcome, tone, what, trigger: attempt.trigger.to_string() }
+}

@@ -1,0 +1,43 @@
+//! Keeping a version whatever retention says, and letting retention decide about it again.
+
+use jiff::Timestamp;
+use serde_json::json;
+use stackferry_catalog::{AuditAction, CatalogError};
+use stackferry_volume::{VersionId, VolumeId};
+
+use super::versions::named;
+use crate::app::{App, blocking};
+use crate::output::PinView;
+use crate::problem::Problem;
+
+/// Pins a version with a note, or unpins it without, in the vault and then in the catalog, as `actor` wants it.
+///
+/// # Errors
+/// `no_such_version`; the vault's and the catalog's.
+pub async fn set(
+    app: &App,
+    volume: &VolumeId,
+    version: &VersionId,
+    note: Option<&str>,
+    actor: &str,
+) -> Result<PinView, Problem> {
+    let vault = app.vault().await?;
+    {
+        let (volume, version, note) = (volume.clone(), version.clone(), note.map(str::to_owned));
+        blocking(move || match note {
+            Some(note) => vault.pin(&volume, &version, &note, Timestamp::now()),
+            None => vault.unpin(&volume, &version),
+        })
+        .await??;
+    }
+    match app.catalog().set_pinned(volume, version, note.is_some()).await {
+        // The next start gives the version its row, pin and all.
+        Err(CatalogError::NoSuchVersion { .. }) => {}
+        other => other?,
+    }
+    let action = if note.is_some() { AuditAction::Pinned } else { AuditAction::Unpinned };
+    app.catalog().audit(action, actor, &named(volume, version), &json!({ "note": note })).await?;
+    let (volume, version) = (volume.clone(), version.clone());
+    let text = note.filter(|note| !note.is_empty()).map(str::to_owned);
+    Ok(PinView { volume, version, pinned: note.is_some(), note: text })
+}
