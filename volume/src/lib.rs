@@ -5,6 +5,7 @@
 //! input: sizes are bounded before anything is allocated, names are checked before they become paths.
 
 pub mod block;
+pub mod content;
 pub mod descriptor;
 pub mod fingerprint;
 pub mod group;

@@ -12,7 +12,7 @@ use super::content::{Mix, PAGE, Stream, Texture, fill};
 use super::descriptor::SECTOR;
 use super::extents::Extents;
 use super::mount::{LoopDevice, Mount, copy_out};
-use super::partition::{PARTITION_START, find_ntfs, partition_range, write_table};
+use super::partition::{PARTITION_START, TYPE_NTFS, find_ntfs, partition_range, write_table};
 use crate::check::new_file;
 use crate::error::{At, LabError};
 use crate::tools::{available, run};
@@ -130,7 +130,7 @@ fn write_with(disk: &Path, seed: u64, total: u64, mix: Mix, label: &str, filler:
         copy_file(work.path(), &image, seed, planned, name)?;
     }
     extents.copy_in(&file, &image, range.start)?;
-    write_table(&extents, seed)
+    write_table(&extents, seed, TYPE_NTFS)
 }
 
 fn format(image: &Path, label: &str) -> Result<(), LabError> {

@@ -1,5 +1,4 @@
-//! A partition table with one NTFS partition at 1 MiB, as App Volumes' disks have, and an NTFS-like boot sector
-//! for machines without `mkntfs`.
+//! A partition table with one partition at 1 MiB, as App Volumes' disks have.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,7 +11,9 @@ use crate::error::LabError;
 /// Where the partition begins, in bytes: Windows aligns to 1 MiB.
 pub const PARTITION_START: u64 = 1 << 20;
 /// NTFS (and exFAT) in a partition table.
-const TYPE_NTFS: u8 = 7;
+pub const TYPE_NTFS: u8 = 7;
+/// Data without a file system, for machines without `mkntfs`.
+pub const TYPE_DATA: u8 = 0xda;
 
 /// The bytes of a disk that its partition takes; empty if the disk is too small for one.
 #[must_use]
@@ -20,11 +21,11 @@ pub fn partition_range(disk: u64) -> Range<u64> {
     PARTITION_START..(disk & !(SECTOR - 1)).max(PARTITION_START)
 }
 
-/// Writes the partition table.
+/// Writes the partition table, with a partition of this type.
 ///
 /// # Errors
 /// The disk can't be written.
-pub fn write_table(disk: &Extents, seed: u64) -> Result<(), LabError> {
+pub fn write_table(disk: &Extents, seed: u64, kind: u8) -> Result<(), LabError> {
     let range = partition_range(disk.bytes());
     let sectors = |bytes: u64| u32::try_from(bytes / SECTOR).unwrap_or(u32::MAX).to_le_bytes();
     let mut sector = Vec::with_capacity(512);
@@ -32,37 +33,12 @@ pub fn write_table(disk: &Extents, seed: u64) -> Result<(), LabError> {
     sector.extend(Stream::new(seed, "disk signature").bytes::<4>());
     sector.extend([0, 0]);
     // Not active; CHS addresses that say "see LBA".
-    sector.extend([0, 0xfe, 0xff, 0xff, TYPE_NTFS, 0xfe, 0xff, 0xff]);
+    sector.extend([0, 0xfe, 0xff, 0xff, kind, 0xfe, 0xff, 0xff]);
     sector.extend(sectors(range.start));
     sector.extend(sectors(range.end - range.start));
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     disk.write(&sector, 0)
-}
-
-/// Writes a boot sector that looks like NTFS's to what only looks at it, and its backup in the partition's last sector.
-///
-/// # Errors
-/// The disk can't be written.
-pub fn write_boot_sector(disk: &Extents, seed: u64) -> Result<(), LabError> {
-    let range = partition_range(disk.bytes());
-    let sectors = ((range.end - range.start) / SECTOR).saturating_sub(1);
-    let mut sector = b"\xeb\x52\x90NTFS    ".to_vec();
-    sector.extend(512_u16.to_le_bytes());
-    sector.push(8);
-    sector.resize(0x15, 0);
-    sector.push(0xf8);
-    sector.resize(0x24, 0);
-    sector.extend([0x80, 0, 0x80, 0]);
-    sector.extend(sectors.to_le_bytes());
-    sector.extend(4_u64.to_le_bytes());
-    sector.extend((sectors / 16).to_le_bytes());
-    sector.extend([0xf6, 0, 0, 0, 1, 0, 0, 0]);
-    sector.extend(Stream::new(seed, "volume serial").bytes::<8>());
-    sector.resize(510, 0);
-    sector.extend([0x55, 0xaa]);
-    disk.write(&sector, range.start)?;
-    disk.write(&sector, range.end - SECTOR)
 }
 
 /// Where the first NTFS partition of a disk lies, in bytes; all of it if there is a boot sector at its very start.

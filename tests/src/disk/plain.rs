@@ -1,11 +1,11 @@
-//! Content without external tools: a partition table, an NTFS-like boot sector, and runs of data with holes
+//! Content without external tools: a partition table, and runs of data with holes
 //! between them all over the disk. Bit for bit the same on every machine.
 
 use std::path::Path;
 
 use super::content::{Mix, PAGE, Stream, fill};
 use super::extents::Extents;
-use super::partition::{PARTITION_START, partition_range, write_boot_sector, write_table};
+use super::partition::{PARTITION_START, TYPE_DATA, partition_range, write_table};
 use crate::error::LabError;
 
 /// The longest run of data without a hole, in pages.
@@ -44,8 +44,7 @@ pub fn write(disk: &Path, seed: u64, total: u64, mix: Mix) -> Result<(), LabErro
         wanted -= run;
     }
     if first > 0 {
-        write_boot_sector(&extents, seed)?;
-        write_table(&extents, seed)?;
+        write_table(&extents, seed, TYPE_DATA)?;
     }
     Ok(())
 }
