@@ -53,6 +53,10 @@ words! {
         RestoreFailed = "restore_failed",
         /// Versions were read back and checked.
         Verified = "verified",
+        /// What is known of a datastore is kept under its new name.
+        DatastoreRenamed = "datastore_renamed",
+        /// A version was opened as a disk.
+        RestoreTested = "restore_tested",
         /// A version was found damaged.
         DamageFound = "damage_found",
         /// A read-only disk changed by no one's order.

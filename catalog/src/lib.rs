@@ -34,6 +34,7 @@ mod owed;
 mod pool;
 mod process;
 mod rebuild;
+mod renamed;
 mod tokens;
 mod versions;
 mod volumes;

@@ -263,44 +263,46 @@ impl Catalog {
         tx.commit(&during).await
     }
 
-    /// The good version that was not read back for longest, if that was before `before`: its last verification counts,
-    /// else its making.
+    /// The good versions that were not read back since `before`, who waits longest first, at most `most`: the last
+    /// verification counts, else the making.
     ///
     /// # Errors
     /// `Row`, or `Database`.
-    pub async fn longest_unverified(&self, before: Timestamp) -> Result<Option<VersionRow>, CatalogError> {
+    pub async fn longest_unverified(&self, before: Timestamp, most: u32) -> Result<Vec<VersionRow>, CatalogError> {
         let during = self.during("looking for what to verify", "the catalog");
-        let row = sqlx::query(
+        let rows = sqlx::query(
             "SELECT * FROM versions WHERE damaged IS NULL AND COALESCE(last_verified, created) < $1 \
-             ORDER BY COALESCE(last_verified, created), volume, seq LIMIT 1",
+             ORDER BY COALESCE(last_verified, created), volume, seq LIMIT $2",
         )
         .bind(stamp(before))
-        .fetch_optional(self.pool())
+        .bind(i64::from(most))
+        .fetch_all(self.pool())
         .await
         .map_err(|error| during.sql(error))?;
-        row.as_ref().map(|row| version_row(&during, row)).transpose()
+        rows.iter().map(|row| version_row(&during, row)).collect()
     }
 
-    /// Of the volumes whose newest good version of their present life was not opened as a disk since `before`: that
-    /// version of the one that waits longest. A volume none of whose versions was ever tested goes first.
+    /// The newest good versions of the present lives of volumes of which none was opened as a disk since `before`, who
+    /// waits longest first, at most `most`.
     ///
     /// # Errors
     /// `Row`, or `Database`.
-    pub async fn longest_untested(&self, before: Timestamp) -> Result<Option<VersionRow>, CatalogError> {
+    pub async fn longest_untested(&self, before: Timestamp, most: u32) -> Result<Vec<VersionRow>, CatalogError> {
         let during = self.during("looking for what to test", "the catalog");
-        let row = sqlx::query(
+        let rows = sqlx::query(
             "SELECT v.*, (SELECT max(t.restore_tested) FROM versions t WHERE t.volume = v.volume) AS tested \
              FROM versions v JOIN volumes o ON o.id = v.volume AND o.generation = v.generation \
              WHERE v.seq = (SELECT max(n.seq) FROM versions n WHERE n.volume = v.volume \
                AND n.generation = v.generation AND n.damaged IS NULL) \
              AND COALESCE((SELECT max(t.restore_tested) FROM versions t WHERE t.volume = v.volume), '') < $1 \
-             ORDER BY COALESCE(tested, ''), v.volume LIMIT 1",
+             ORDER BY COALESCE(tested, ''), v.volume LIMIT $2",
         )
         .bind(stamp(before))
-        .fetch_optional(self.pool())
+        .bind(i64::from(most))
+        .fetch_all(self.pool())
         .await
         .map_err(|error| during.sql(error))?;
-        row.as_ref().map(|row| version_row(&during, row)).transpose()
+        rows.iter().map(|row| version_row(&during, row)).collect()
     }
 
     async fn about(

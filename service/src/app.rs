@@ -287,6 +287,12 @@ impl App {
         &self.shared.descriptors
     }
 
+    /// They lie under other names now: they are loaded again.
+    pub(crate) fn forget_descriptors(&self) {
+        *self.shared.descriptors.write().unwrap_or_else(PoisonError::into_inner) = DescriptorCache::default();
+        self.shared.descriptors_loaded.store(false, Ordering::SeqCst);
+    }
+
     /// Whether this was asked before: the first one loads them.
     pub(crate) fn descriptors_loaded(&self) -> bool {
         self.shared.descriptors_loaded.swap(true, Ordering::SeqCst)

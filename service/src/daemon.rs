@@ -7,6 +7,7 @@ mod jumps;
 mod reconcile;
 mod reload;
 mod rounds;
+mod tend;
 mod upkeep;
 mod watch;
 mod work;

@@ -2,6 +2,7 @@
 //! built of these.
 
 pub mod check;
+pub mod checkup;
 pub mod copy;
 pub mod debts;
 pub mod find;
@@ -19,3 +20,4 @@ pub mod windows;
 mod attached;
 mod files;
 mod incident;
+mod renamed;

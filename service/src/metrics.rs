@@ -228,6 +228,12 @@ impl Metrics {
         *self.pruned_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Timestamp::now());
     }
 
+    /// Whether no copy runs or waits in this process.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.get() == 0 && self.copies.now().is_empty()
+    }
+
     /// A credential was made.
     pub fn credential_issued(&self, route: &str) {
         add(&self.issued, &[route], 1);

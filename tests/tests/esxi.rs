@@ -291,3 +291,54 @@ fn a_running_service_sees_a_detach_without_waiting_for_its_round() {
     wait_for("the writable to be copied", LONG, || Ok(versions(JDOE) == 1)).unwrap();
     running.terminate(LONG).unwrap().ends(0).unwrap();
 }
+
+#[test]
+fn a_datastore_with_another_name_keeps_its_volumes() {
+    let Some(mut site) = site("ticket", AvmVersion::V2_17) else { return };
+    // App Volumes gives it no id: where it lies is all that is known of it.
+    build(&site.lab, "vmfs01", "cloudvolumes/apps/Plain.vmdk", 3);
+    let ids = |round: &Json| -> Vec<String> {
+        let volumes = round["volumes"].as_array().unwrap().iter();
+        volumes.map(|one| format!("{} {}", one["volume"].as_str().unwrap(), one["outcome"].as_str().unwrap())).collect()
+    };
+    let all = |what: &str| {
+        [OFFICE, "appstack/Plain", "appstack/Zip", JDOE].map(|id| match id {
+            "appstack/Zip" => format!("{id} unprotectable"),
+            _ => format!("{id} {what}"),
+        })
+    };
+    assert_eq!(ids(&site.round(0)), all("copied"));
+
+    site.vcenter.rename_datastore("vmfs01", "gold").unwrap();
+    site.manager.change(|avm| {
+        avm.storage("gold", "VMFS", true);
+        for place in avm.volumes.iter_mut().flat_map(|volume| &mut volume.places) {
+            if place.datastore == "vmfs01" {
+                "gold".clone_into(&mut place.datastore);
+            }
+        }
+    });
+    let answer = site.lab.run(&["run", "--once"]).unwrap();
+    assert_eq!(answer.code, 1, "the datastore of the configuration is not to be found: {}", answer.stdout);
+    assert!(answer.stderr.contains("vSphere calls datastore vmfs01 gold now"), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("name = \"gold\"") || answer.stderr.contains(r#"name = \"gold\""#),
+        "{}",
+        answer.stderr
+    );
+    let known = site.lab.ask(&["volumes"]).unwrap();
+    assert_eq!(known.as_array().unwrap().len(), 4, "nothing is taken for new: {known}");
+
+    site.lab.config.change("vmfs01", "name", "gold");
+    let round = site.round(0);
+    assert_eq!(ids(&round), all("unchanged"));
+    let known = site.lab.ask(&["volumes"]).unwrap();
+    for one in known.as_array().unwrap().iter().filter(|one| one["id"] != "appstack/Zip") {
+        assert_eq!((&one["versions"], &one["generation"]), (&1.into(), &1.into()), "{one}");
+        let places = one["locations"].as_array().unwrap();
+        assert!(places.iter().any(|place| place["datastore"] == "gold" && place["reachable"] == true), "{one}");
+        assert!(places.iter().all(|place| place["datastore"] != "vmfs01"), "{one}");
+    }
+    let audit = site.lab.ask(&["audit", "show", "--last", "100"]).unwrap().to_string();
+    assert!(audit.contains("datastore_renamed"), "{audit}");
+}

@@ -213,17 +213,19 @@ async fn descriptors_are_kept_while_they_are_seen() {
 async fn who_waits_longest_is_verified_and_tested_first() {
     let (bench, one, two) = with_two_versions().await;
     let (volume, catalog) = (vol(OFFICE), &bench.catalog);
-    let oldest = async || catalog.longest_unverified(bench.now()).await.unwrap().map(|row| row.version);
+    let waiting = async || catalog.longest_unverified(bench.now(), 1).await.unwrap().pop();
+    let oldest = async || waiting().await.map(|row| row.version);
     assert_eq!(oldest().await, Some(one.version.clone()));
+    assert_eq!(catalog.longest_unverified(bench.now(), 9).await.unwrap(), [one.clone()], "the other one is just made");
     bench.pass(60);
     catalog.set_verified(&volume, &one.version, bench.now(), true).await.unwrap();
     assert_eq!(oldest().await, Some(two.version.clone()));
     catalog.mark_damaged(&volume, &two.version, "a bit fell over").await.unwrap();
     assert_eq!(oldest().await, None, "what is damaged was found so, and the other was read just now");
-    assert_eq!(catalog.longest_unverified(one.created).await.unwrap(), None, "nothing is that old");
+    assert_eq!(catalog.longest_unverified(one.created, 9).await.unwrap(), [], "nothing is that old");
 
     // The newest version that is good is opened; once that was done, its volume is not asked again.
-    let untested = async || catalog.longest_untested(bench.now()).await.unwrap().map(|row| row.version);
+    let untested = async || catalog.longest_untested(bench.now(), 9).await.unwrap().pop().map(|row| row.version);
     assert_eq!(untested().await, Some(one.version.clone()));
     let test = RestoreTest { at: bench.now(), ok: true, found: "NTFS, 12 records".into() };
     catalog.set_restore_tested(&volume, &one.version, &test).await.unwrap();

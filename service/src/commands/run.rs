@@ -5,7 +5,6 @@ use stackferry_catalog::Trigger;
 use super::{Context, discover};
 use crate::app::App;
 use crate::daemon::Daemon;
-use crate::engine::check::not_done;
 use crate::engine::round::{self, RoundOutcome, RoundResult};
 use crate::output::{RunItem, RunOutcome, RunView};
 use crate::problem::{Code, Exit, Problem};
@@ -16,9 +15,6 @@ pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> 
         return Err(Problem::new(Code::BadConfig, "the configuration names no datastore")
             .subject("datastore")
             .hint("add a [[datastore]] with name, route and path"));
-    }
-    for (subject, what) in not_done(app.config()) {
-        tracing::warn!(subject, "{what}");
     }
     if once {
         let result = round(context, &app).await?;

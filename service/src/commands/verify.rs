@@ -10,7 +10,7 @@ pub(super) async fn run(context: &Context, target: Option<&Target>) -> Result<Ex
     let app = context.app().await?;
     let what = target.map(ToString::to_string);
     let task = context.reporter().start("verifying", what.as_deref().unwrap_or("all versions"), 0);
-    let verified = versions::verify(&app, what.as_deref(), task.progress()).await;
+    let verified = versions::verify(&app, what.as_deref(), "command", task.progress()).await;
     task.finish(if verified.is_ok() { "verified" } else { "failed" });
     let mut view = VerifyView::default();
     for (volume, version, damage) in verified?.versions {

@@ -19,6 +19,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::jumps::Jumps;
 use super::reconcile::reconcile;
 use super::reload::{self, Hangups, Reload};
+use super::tend::Tend;
 use super::upkeep::Upkeep;
 use super::watch::watch;
 use super::work::Work;
@@ -49,6 +50,7 @@ pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>, re
     let mut work = Work::new(&app, reporter);
     let mut hangups = Hangups::listen();
     let mut jumps = Jumps::new(&app);
+    let mut tend = Tend::default();
     let changed = Arc::new(Notify::new());
     let mut _watching = watch(&app, shortest_interval(app.config()), &changed);
     let mut looked = Instant::now();
@@ -66,6 +68,7 @@ pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>, re
                 jumps.look(&app).await;
                 app.set_bandwidth();
                 work.tick().await;
+                tend.tick(&app).await;
                 wanted = looks.is_empty() && looked.elapsed() >= WISHES_APART && work.needs_look().await;
             }
             () = app.jobs().woken() => {}

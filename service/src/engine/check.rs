@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use stackferry_config::{AppVolumes, Config, Datastore, EsxiAccess, Retention, Route, SecretRef, Verify};
+use stackferry_config::{AppVolumes, Config, Datastore, EsxiAccess, Route, SecretRef};
 use stackferry_vault::Vault;
 use stackferry_volume::{Folder as _, Kind};
 
@@ -25,19 +25,6 @@ impl Finding {
     }
 }
 
-/// What the configuration asks for and this version does not do: each with what it does instead.
-#[must_use]
-pub fn not_done(config: &Config) -> Vec<(&'static str, &'static str)> {
-    let mut found = Vec::new();
-    if config.retention != Retention::default() {
-        found.push(("retention", "this version deletes nothing: all versions are kept, so watch the vault's space"));
-    }
-    if config.verify != Verify::default() {
-        found.push(("verify", "this version reads nothing back by itself: run `stackferry verify` from a timer"));
-    }
-    found
-}
-
 /// What can be tried without asking anybody: secrets resolve, key files can be used.
 #[must_use]
 pub fn local(config: &Config) -> Vec<Finding> {
@@ -51,7 +38,6 @@ pub fn local(config: &Config) -> Vec<Finding> {
             findings.push(Finding::new(format!("key of datastore {}", datastore.name), key(&endpoint.key)));
         }
     }
-    findings.extend(not_done(config).into_iter().map(|(subject, what)| Finding::new(subject, Ok(what))));
     if let Ok(serve) = config.serve() {
         for (at, line) in serve.issuers.iter().enumerate() {
             let parsed = stackferry_transfer::endpoint::issuer::parse(line)

@@ -14,7 +14,7 @@ use stackferry_discover::{
 use stackferry_volume::name::decode;
 use stackferry_volume::{FileName, Location, SiteName};
 
-use super::incident;
+use super::{incident, renamed};
 use crate::app::{App, Told, blocking};
 use crate::problem::Problem;
 
@@ -44,13 +44,15 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
     if app.config().vault().is_ok() && app.catalog().vault_id().await?.is_none() {
         app.vault().await?;
     }
+    // First, since they tell in which folders volumes lie, and how datastores are called.
+    let told = app.ask_systems().await;
+    let renamed = renamed::follow(app, &told).await?;
     let known = known_volumes(app).await?;
     load_descriptors(app).await?;
-    // First, since they tell in which folders volumes lie.
-    let told = app.ask_systems().await;
     let (looking, telling) = (app.clone(), Arc::clone(&told));
     let scans = blocking(move || scan_all(&looking, &telling)).await?;
     let mut problems = told.problems.clone();
+    problems.extend(renamed);
     for scan in &scans {
         app.descriptors().write().unwrap_or_else(PoisonError::into_inner).absorb(scan);
         problems.extend(scan.problems.iter().cloned());

@@ -114,6 +114,12 @@ pub async fn prune(app: &App, what: What<'_>) -> Result<Pruned, Problem> {
 
 async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&LeaseGuard>) -> Result<Pruned, Problem> {
     let mut pruned = Pruned::default();
+    if let Some(frozen) = app.jobs().prune_frozen().await? {
+        pruned.held.push((None, format!("{}; look at it, then run `stackferry prune --confirm-clock`", frozen.why)));
+        if !what.dry_run {
+            return Ok(pruned);
+        }
+    }
     let volumes = match what.volume {
         Some(id) => app.catalog().volume(id).await?.into_iter().collect(),
         None => app.catalog().volumes().await?,

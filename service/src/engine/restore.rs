@@ -17,7 +17,7 @@ use stackferry_transfer::restore::Checked;
 use stackferry_vault::{RestoreReport, Version};
 use stackferry_volume::{VersionId, VolumeId};
 
-use super::versions::{list, named};
+use super::versions::{named, newest};
 use super::{find, steps};
 use crate::app::{App, Source, blocking};
 use crate::problem::{Code, Problem};
@@ -141,12 +141,7 @@ pub async fn restore(
     let (volume, version) = find::volume_and_version(app, text).await?;
     let version = match version {
         Some(version) => version,
-        None => {
-            let entries = list(app, &volume).await?;
-            let good = entries.iter().rev().find(|entry| entry.is_good());
-            let last = good.or(entries.last()).map(|entry| entry.id.clone());
-            last.ok_or_else(|| Problem::no_such_version(&volume, None))?
-        }
+        None => newest(app, &volume).await?,
     };
     let (files, put, next_steps) = {
         let (volume, version, to, app) = (volume.clone(), version.clone(), to.clone(), app.clone());

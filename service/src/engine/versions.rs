@@ -39,11 +39,27 @@ pub async fn list(app: &App, volume: &VolumeId) -> Result<Vec<VersionEntry>, Pro
     }
 }
 
+/// The newest version of a volume that can be relied on, or the newest at all where none can.
+///
+/// # Errors
+/// `no_such_version`; the vault's.
+pub async fn newest(app: &App, volume: &VolumeId) -> Result<VersionId, Problem> {
+    let entries = list(app, volume).await?;
+    let good = entries.iter().rev().find(|entry| entry.is_good());
+    let newest = good.or(entries.last()).map(|entry| entry.id.clone());
+    newest.ok_or_else(|| Problem::no_such_version(volume, None))
+}
+
 /// Reads versions back: all, those of one volume, or one.
 ///
 /// # Errors
 /// `interrupted`; the vault's. Damage is no error here.
-pub async fn verify(app: &App, what: Option<&str>, progress: Arc<dyn Progress>) -> Result<Verified, Problem> {
+pub async fn verify(
+    app: &App,
+    what: Option<&str>,
+    actor: &str,
+    progress: Arc<dyn Progress>,
+) -> Result<Verified, Problem> {
     let vault = app.vault().await?;
     let mut versions: Vec<(VolumeId, VersionId)> = Vec::new();
     let volumes = match what {
@@ -72,17 +88,22 @@ pub async fn verify(app: &App, what: Option<&str>, progress: Arc<dyn Progress>) 
     }
     let mut verified = Verified::default();
     for (volume, version) in versions {
-        let damage = verify_one(app, &vault, &volume, &version, &progress).await?;
+        let damage = verify_one(app, &vault, &volume, &version, actor, &progress).await?;
         verified.versions.push((volume, version, damage));
     }
     Ok(verified)
 }
 
-async fn verify_one(
+/// Reads one version back, and records what was found where it counts. `actor` is for the audit.
+///
+/// # Errors
+/// As of [`verify`].
+pub(crate) async fn verify_one(
     app: &App,
     vault: &Vault,
     volume: &VolumeId,
     version: &VersionId,
+    actor: &str,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<Damage>, Problem> {
     let (damage, bytes) = {
@@ -120,7 +141,7 @@ async fn verify_one(
     let name = named(volume, version);
     if let Some(first) = damage.first() {
         let detail = json!({ "first": first.to_string(), "findings": damage.len() });
-        catalog.audit(AuditAction::DamageFound, "command", &name, &detail).await?;
+        catalog.audit(AuditAction::DamageFound, actor, &name, &detail).await?;
         tolerate_missing_row(catalog.mark_damaged(volume, version, &first.to_string()).await)?;
     } else {
         tolerate_missing_row(catalog.set_verified(volume, version, Timestamp::now(), true).await)?;
@@ -129,7 +150,7 @@ async fn verify_one(
 }
 
 /// A version that only the vault knows is checked all the same; the next start gives it its row.
-fn tolerate_missing_row(result: Result<(), stackferry_catalog::CatalogError>) -> Result<(), Problem> {
+pub(crate) fn tolerate_missing_row(result: Result<(), stackferry_catalog::CatalogError>) -> Result<(), Problem> {
     match result {
         Err(stackferry_catalog::CatalogError::NoSuchVersion { .. }) => Ok(()),
         other => Ok(other?),

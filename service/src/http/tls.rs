@@ -87,8 +87,7 @@ fn load(files: &Tls) -> Result<TlsAcceptor, Problem> {
     if chain.is_empty() {
         return Err(wrong("cert", &files.cert, "it holds no certificate".to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| wrong("key", &files.key, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong("key", &files.key, error.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stackferry_catalog::{Job, JobEnd, JobId, JobKind, JobState, LastError, Reason, Trigger};
 use stackferry_discover::Volume;
 use stackferry_transfer::Progress;
@@ -18,8 +18,8 @@ use crate::app::App;
 use crate::engine::copy::{Wanted, choose_bytes, copy};
 use crate::engine::inventory::Round;
 use crate::engine::prune::{What, prune};
-use crate::engine::versions::verify;
-use crate::engine::{find, restore};
+use crate::engine::versions::{newest, verify};
+use crate::engine::{checkup, find, restore};
 use crate::output::{CopyView, PruneView, RestoreView, VerifyView};
 use crate::problem::{Code, Problem};
 use crate::progress::Reporter;
@@ -80,6 +80,7 @@ pub(crate) async fn run(app: &App, job: &Job, live: &Arc<Live>, known: Option<&K
         JobKind::Copy => run_copy(app, job, live, known, reporter).await,
         JobKind::Verify => run_verify(app, job, live, reporter).await,
         JobKind::Restore => run_restore(app, job, live, reporter).await,
+        JobKind::RestoreTest => run_restore_test(app, job).await,
         JobKind::Prune => run_prune(app, job).await,
         other => Err(Problem::new(Code::Refused, format!("this program has no jobs of kind `{other}`"))
             .subject(job.id)
@@ -89,7 +90,8 @@ pub(crate) async fn run(app: &App, job: &Job, live: &Arc<Live>, known: Option<&K
         Ok(ended) => ended,
         Err(_) if app.cancel().is_cancelled() => Ended::Back,
         // What a person waits for is told to him; only somebody else's turn is waited for.
-        Err(problem) if job.trigger == Trigger::Schedule => Ended::Again(problem),
+        // What is due for versions is planned anew by itself.
+        Err(problem) if job.trigger == Trigger::Schedule && job.kind == JobKind::Copy => Ended::Again(problem),
         Err(problem) if matches!(problem.code, Code::Busy | Code::LeaseLost) => Ended::Again(problem),
         Err(problem) => Ended::failed(problem),
     }
@@ -161,11 +163,17 @@ fn deferred(view: &CopyView) -> Ended {
 async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter) -> Result<Ended, Problem> {
     let what = job.volume.as_ref().map(|volume| target(volume, job.version.as_ref()));
     let task = reporter.start("verifying", what.as_deref().unwrap_or("all versions"), 0);
-    let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
-    let verified = verify(app, what.as_deref(), progress).await;
+    let progress: Arc<dyn Progress> = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
+    let verified = match (job.trigger, &job.volume, &job.version) {
+        (Trigger::Schedule, Some(volume), Some(version)) => {
+            let damage = checkup::read_back(app, volume, version, &progress).await;
+            damage.map(|damage| vec![(volume.clone(), version.clone(), damage)])
+        }
+        _ => verify(app, what.as_deref(), &job.actor, progress).await.map(|verified| verified.versions),
+    };
     task.finish(if verified.is_ok() { "verified" } else { "failed" });
     let mut view = VerifyView::default();
-    for (volume, version, damage) in verified?.versions {
+    for (volume, version, damage) in verified? {
         view.push(&volume, &version, damage);
     }
     let Some(first) = view.damaged.first() else { return Ok(Ended::done("ok", &view)) };
@@ -188,6 +196,21 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
     let done = restored?;
     let view = RestoreView::new(&done.volume, &done.version, to.to_string(), done.files, &done.report, done.took);
     Ok(Ended::done("restored", &view.followed_by(done.next_steps)))
+}
+
+async fn run_restore_test(app: &App, job: &Job) -> Result<Ended, Problem> {
+    let volume = needs_volume(job)?;
+    let version = match &job.version {
+        Some(version) => version.clone(),
+        None => newest(app, volume).await?,
+    };
+    let test = checkup::restore_test(app, volume, &version).await?;
+    let result = json!({ "volume": volume, "version": version, "ok": test.ok, "found": test.found });
+    if test.ok {
+        return Ok(Ended::done("ok", &result));
+    }
+    let error = LastError { code: Code::Damaged.to_string(), text: test.found };
+    Ok(Ended::over(JobState::Failed, "not_a_disk", Some(error), result))
 }
 
 async fn run_prune(app: &App, job: &Job) -> Result<Ended, Problem> {

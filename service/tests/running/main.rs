@@ -17,3 +17,4 @@ mod prune;
 mod queue;
 mod reconcile;
 mod rounds;
+mod tend;

@@ -1,0 +1,82 @@
+//! What is done with versions in idle time: retention once an hour, and versions read back and opened as disks as they become
+//! due. Each is a job like any other, one at a time, and put into the queue only while no copy runs or waits.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use stackferry_catalog::{JobId, JobKind, JobState, NewJob, Priority, Trigger};
+use stackferry_volume::{VersionId, VolumeId};
+
+use crate::app::{App, PROGRAM};
+use crate::engine::checkup::{self, Due};
+use crate::problem::Problem;
+
+/// How long nothing is asked for after nothing was due, or something failed.
+const REST: Duration = Duration::from_secs(60);
+/// The time between two prunes.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// How long a version whose check failed (it could not be read at all) is left alone, so that others get their turn.
+const LEFT_ALONE: Duration = Duration::from_secs(3600);
+
+/// What was last asked for.
+#[derive(Default)]
+pub(super) struct Tend {
+    job: Option<(JobId, Option<Due>)>,
+    pruned: Option<Instant>,
+    rests: Option<Instant>,
+    left_alone: HashMap<(VolumeId, VersionId), Instant>,
+}
+
+impl Tend {
+    /// Puts into the queue what is due, if there is time for it. What fails is logged, and tried again later.
+    pub(super) async fn tick(&mut self, app: &App) {
+        // The first round opens the vault, and says what is wrong with it.
+        if app.opened_vault().is_none() || !app.metrics().is_idle() {
+            return;
+        }
+        if let Err(problem) = self.look(app).await {
+            self.rests = Some(Instant::now());
+            tracing::error!(code = %problem.code, "what is due for versions can't be told: {}", problem.message);
+        }
+    }
+
+    async fn look(&mut self, app: &App) -> Result<(), Problem> {
+        if let Some((id, due)) = self.job.take() {
+            match app.catalog().job(id).await? {
+                Some(job) if !job.state.is_ended() => {
+                    self.job = Some((id, due));
+                    return Ok(());
+                }
+                Some(job) if job.state == JobState::Failed => {
+                    if let Some(Due { volume, version, .. }) = due {
+                        self.left_alone.insert((volume, version), Instant::now());
+                    }
+                }
+                _ => {}
+            }
+        }
+        let wants_prune = app.config().retention != stackferry_config::Retention::default();
+        if wants_prune && self.pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
+            self.pruned = Some(Instant::now());
+            self.job = Some((app.jobs().enqueue(planned(JobKind::Prune)).await?, None));
+            return Ok(());
+        }
+        if self.rests.is_some_and(|at| at.elapsed() < REST) {
+            return Ok(());
+        }
+        self.left_alone.retain(|_, at| at.elapsed() < LEFT_ALONE);
+        let is_left = |due: &Due| self.left_alone.contains_key(&(due.volume.clone(), due.version.clone()));
+        let Some(due) = checkup::due(app).await?.into_iter().find(|due| !is_left(due)) else {
+            self.rests = Some(Instant::now());
+            return Ok(());
+        };
+        let (volume, version) = (Some(due.volume.clone()), Some(due.version.clone()));
+        let job = NewJob { volume, version, ..planned(due.kind) };
+        self.job = Some((app.jobs().enqueue(job).await?, Some(due)));
+        Ok(())
+    }
+}
+
+fn planned(kind: JobKind) -> NewJob {
+    NewJob { priority: Priority::UPKEEP, ..NewJob::wanted(kind, Trigger::Schedule, PROGRAM) }
+}

@@ -1,0 +1,162 @@
+//! What is done with versions so that nobody has to: each is read back within `verify.every`, and of each volume the newest
+//! good one is opened as a disk within `verify.restore_test`.
+//!
+//! Which one is next is asked of the catalog: who waits longest. So nothing is planned, and a restart forgets nothing.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use stackferry_catalog::{AuditAction, CatalogError, JobKind, RestoreTest, VersionRow};
+use stackferry_config::Period;
+use stackferry_transfer::Progress;
+use stackferry_vault::{Damage, VaultError, Version};
+use stackferry_volume::content;
+use stackferry_volume::descriptor::{Descriptor, MAX_TEXT_BYTES};
+use stackferry_volume::io::Source;
+use stackferry_volume::manifest::{FileRole, MANIFEST_NAME};
+use stackferry_volume::{FileName, VersionId, VolumeId};
+
+use super::versions::{named, tolerate_missing_row, verify_one};
+use crate::app::{App, PROGRAM, blocking};
+use crate::problem::{Code, Problem};
+
+/// Why a row is marked as damaged.
+const GONE: &str = "the vault does not have this version";
+/// So many of those that wait are told at once: one that can't be read keeps no other waiting.
+const MOST: u32 = 100;
+
+/// What is to be done with a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// `Verify` or `RestoreTest`.
+    pub kind: JobKind,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The version.
+    pub version: VersionId,
+}
+
+/// What is due now, who waits longest first; nothing if everything was looked at in time.
+///
+/// # Errors
+/// The catalog's.
+pub async fn due(app: &App) -> Result<Vec<Due>, Problem> {
+    let (config, catalog) = (&app.config().verify, app.catalog());
+    let due = |kind, rows: Vec<VersionRow>| -> Vec<Due> {
+        rows.into_iter().map(|row| Due { kind, volume: row.volume, version: row.version }).collect()
+    };
+    let mut found = Vec::new();
+    // First, since each takes a moment only.
+    if let Some(before) = before(config.restore_test) {
+        found.extend(due(JobKind::RestoreTest, catalog.longest_untested(before, MOST).await?));
+    }
+    if let Some(before) = before(config.every) {
+        found.extend(due(JobKind::Verify, catalog.longest_unverified(before, MOST).await?));
+    }
+    Ok(found)
+}
+
+/// Before when something was last looked at that is due; none where it is never due.
+fn before(every: Period) -> Option<Timestamp> {
+    let every: Duration = every.duration();
+    if every.is_zero() {
+        return None;
+    }
+    Some(Timestamp::now().checked_sub(every).unwrap_or(Timestamp::MIN))
+}
+
+/// Reads back a version that is due.
+///
+/// # Errors
+/// `interrupted`; the vault's and the catalog's. Damage is no error: it is recorded, and logged.
+pub async fn read_back(
+    app: &App,
+    volume: &VolumeId,
+    version: &VersionId,
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<Damage>, Problem> {
+    let vault = app.vault().await?;
+    let damage = match verify_one(app, &vault, volume, version, PROGRAM, progress).await {
+        Err(problem) if problem.code == Code::NoSuchVersion => {
+            gone(app, volume, version).await?;
+            return Ok(vec![Damage { file: MANIFEST_NAME.to_owned(), block: None, why: GONE.to_owned() }]);
+        }
+        other => other?,
+    };
+    if let Some(first) = damage.first() {
+        let (version, findings) = (named(volume, version), damage.len());
+        let hint = format!("`stackferry verify {version}` tells all of it; restore another version meanwhile");
+        tracing::error!(version, findings, hint, "a version is damaged: {first}");
+    }
+    Ok(damage)
+}
+
+/// A row whose version is not there is not asked for again before its time; the next start tells of it.
+async fn gone(app: &App, volume: &VolumeId, version: &VersionId) -> Result<(), Problem> {
+    tracing::error!(version = named(volume, version), "the catalog lists a version that the vault does not have");
+    tolerate_missing_row(app.catalog().mark_damaged(volume, version, GONE).await)
+}
+
+/// Opens a version as a disk, and records what was found.
+///
+/// # Errors
+/// The vault's, where nothing is known of the version for them: it is read by nobody's leave, or not there.
+pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> Result<RestoreTest, Problem> {
+    let (vault, name) = (app.vault().await?, named(volume, version));
+    let found = {
+        let (volume, version) = (volume.clone(), version.clone());
+        blocking(move || match vault.version(&volume, &version) {
+            Ok(opened) => Ok(look(&opened)),
+            Err(error) if error.is_damaged() => Ok(Err(stackferry_transfer::describe(&error))),
+            Err(error) => Err(error),
+        })
+        .await?
+    };
+    let found = match found {
+        Err(VaultError::NoVersion { .. } | VaultError::NoVolume { .. }) => {
+            gone(app, volume, version).await?;
+            Err(GONE.to_owned())
+        }
+        other => other?,
+    };
+    let test = RestoreTest { at: Timestamp::now(), ok: found.is_ok(), found: found.unwrap_or_else(|why| why) };
+    match app.catalog().set_restore_tested(volume, version, &test).await {
+        Err(CatalogError::NoSuchVersion { .. }) => {}
+        other => other?,
+    }
+    app.metrics().restore_tested(test.ok);
+    let detail = json!({ "ok": test.ok, "found": test.found });
+    app.catalog().audit(AuditAction::RestoreTested, PROGRAM, &name, &detail).await?;
+    if !test.ok {
+        tracing::error!(version = name, "a version can't be used as a disk: {}", test.found);
+    }
+    Ok(test)
+}
+
+/// What a version is as a disk, or why it is none.
+fn look(version: &Version) -> Result<String, String> {
+    let manifest = version.manifest();
+    let mut found = Vec::new();
+    for file in manifest.files.iter().filter(|file| file.role == FileRole::Descriptor) {
+        let text = read_small(version, &file.name).map_err(|error| format!("{}: {error}", file.name))?;
+        let descriptor = Descriptor::parse(&text, &file.name).map_err(|error| error.to_string())?;
+        let open = |name: &FileName| version.open(name.as_str()).map_err(|error| io::Error::other(error.to_string()));
+        let content = content::look(&descriptor, open).map_err(|error| stackferry_transfer::describe(&error))?;
+        found.push(content.to_string());
+    }
+    if found.is_empty() {
+        return Err("it has no descriptor".to_owned());
+    }
+    Ok(found.join("; "))
+}
+
+fn read_small(version: &Version, name: &FileName) -> io::Result<Vec<u8>> {
+    let file = version.open(name.as_str()).map_err(|error| io::Error::other(error.to_string()))?;
+    let bytes = usize::try_from(file.bytes()).ok().filter(|bytes| *bytes <= MAX_TEXT_BYTES);
+    let mut text = vec![0; bytes.ok_or_else(|| io::Error::other("it is too long for a descriptor"))?];
+    file.read_at(0, &mut text)?;
+    Ok(text)
+}
