@@ -30,6 +30,10 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Self::with_bandwidth("1GB/s")
+    }
+
+    fn with_bandwidth(bandwidth: &str) -> Self {
         let mut lab = Lab::new(LAB).unwrap();
         let mut site = Site::build(&lab.path("site"), &SitePlan::small()).unwrap();
         site.lock("nfs01", "writable", "CORP!5C!asmith").unwrap();
@@ -40,6 +44,7 @@ impl Place {
         fs::create_dir(&root).unwrap();
         lab.config.set("restore.roots", vec![root.to_str().unwrap()]);
         lab.config.set("schedule.every", "2s");
+        lab.config.set("limits.bandwidth", bandwidth);
         let mut service = lab.spawn(&["run"]).unwrap();
         let address = service
             .wait_line("the service's address", LIMIT, |line| {
@@ -130,8 +135,10 @@ fn a_person_finds_copies_checks_pins_and_restores() {
     let before = place.lab.versions("appstack/Office").unwrap().len();
     page.follow("#copy").unwrap();
     assert!(page.text("[role=status]").unwrap().contains("in the queue"));
-    page.wait("the copy is done, without loading the page anew", "document.querySelector('#work [data-state=done]')")
-        .unwrap();
+    // Once it ended, it is the only one that is told.
+    let told = "[...document.querySelectorAll('#work [data-job]')].map(one => one.dataset.state + one.innerText)";
+    let done = format!("(all => all.length === 1 && /^done.*by token admin/s.test(all[0]))({told})");
+    page.wait("the copy is done, without loading the page anew", &done).unwrap();
     let versions = place.lab.versions("appstack/Office").unwrap();
     assert_eq!(versions.len(), before + 1);
     place.open(&mut page, "/volumes/appstack/Office");
@@ -213,9 +220,12 @@ fn every_page_fits_both_a_desk_and_a_telephone() {
     if !have(browser::can_run(), "chromium").unwrap() {
         return;
     }
-    let place = Place::new();
+    let place = Place::with_bandwidth("3MB/s");
     let mut page = place.login("admin");
     // Something that runs, to be seen while it does.
+    place.open(&mut page, "/volumes/appstack/Office");
+    page.follow("#copy").unwrap();
+    page.wait("the copy is told", "document.querySelector('#work').innerText.includes('by token admin')").unwrap();
     let pictures = std::env::var_os("STACKFERRY_TEST_SCREENSHOTS").map(PathBuf::from);
     if let Some(folder) = &pictures {
         fs::create_dir_all(folder).unwrap();

@@ -2,8 +2,10 @@
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{Standing, VolumeState};
+use stackferry_catalog::{Reason, Standing, VolumeState};
 use stackferry_volume::VolumeId;
+
+use crate::api::REASONS;
 
 /// A moment: for people, exactly, and for machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +113,12 @@ pub(super) fn standing(standing: Standing) -> &'static str {
         Standing::Gone => "gone",
         _ => "unknown",
     }
+}
+
+/// What to do about a reason: what is known of this volume, else what holds for all with that word.
+pub(super) fn remedy(own: Option<&String>, reason: Option<&Reason>) -> Option<String> {
+    let of_word = || REASONS.iter().find(|row| reason.is_some_and(|reason| reason.code == row.code.as_str()));
+    own.cloned().or_else(|| of_word().map(|row| row.remedy.to_owned()))
 }
 
 /// How a mark for a standing looks: `good`, `warn`, `bad` or `quiet`.

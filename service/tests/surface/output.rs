@@ -314,3 +314,29 @@ fn audit() {
     let text = [shown(&AuditView(vec![record])), shown(&whole), shown(&broken)].join("\n");
     insta::assert_snapshot!(text);
 }
+
+#[test]
+fn a_token_is_shown_once_and_never_in_debug() {
+    let new = NewTokenView {
+        name: "grafana".into(),
+        role: stackferry_catalog::Role::Viewer,
+        token: Secret::new("sf_0a1b2c3d_secret".into()),
+    };
+    assert!(!format!("{new:?}").contains("sf_0a1b2c3d"), "{new:?}");
+    let row = TokenView {
+        id: "0a1b2c3d".into(),
+        name: "grafana".into(),
+        role: stackferry_catalog::Role::Viewer,
+        created: at("2026-11-22T04:00:00Z"),
+        last_used: Some(at("2026-11-22T05:00:00Z")),
+        revoked: None,
+    };
+    let told = serde_json::to_value(&new).unwrap();
+    assert_eq!(told, serde_json::json!({ "name": "grafana", "role": "viewer", "token": "sf_0a1b2c3d_secret" }));
+    let list = TokensView(vec![row]);
+    let told = serde_json::to_value(&list).unwrap();
+    assert_eq!((&told[0]["id"], &told[0]["revoked"]), (&serde_json::json!("0a1b2c3d"), &serde_json::Value::Null));
+    for part in ["0a1b2c3d", "grafana", "viewer", "REVOKED"] {
+        assert!(table(&list).contains(part), "{}", table(&list));
+    }
+}

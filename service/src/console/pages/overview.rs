@@ -5,6 +5,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use stackferry_catalog::{JobFilter, JobState};
+use stackferry_volume::ReasonCode;
 
 use super::jobs::{JobLine, lines};
 use super::{Shell, answer};
@@ -166,10 +167,13 @@ fn verdict(status: &StatusBody) -> (String, &'static str) {
     if counts.failing > 0 {
         parts.push(are(counts.failing, "failed at its last copy", "failed at their last copy"));
     }
-    if counts.unprotectable > 0 {
-        parts.push(are(counts.unprotectable, "can't be protected as it is", "can't be protected as they are"));
+    // What App Volumes keeps as its own backup needs no protection of its own.
+    let backups = status.reasons.iter().find(|reason| reason.code == ReasonCode::AppVolumesBackup.as_str());
+    let unprotectable = counts.unprotectable.saturating_sub(backups.map_or(0, |reason| reason.volumes));
+    if unprotectable > 0 {
+        parts.push(are(unprotectable, "can't be protected as it is", "can't be protected as they are"));
     }
-    let bad = counts.incidents > 0 || counts.never_copied > 0 || counts.unprotectable > 0;
+    let bad = counts.incidents > 0 || counts.never_copied > 0 || unprotectable > 0;
     let down = status.vault_problem.is_some() || status.discovery_problem.is_some();
     match (parts.is_empty(), counts.total) {
         (true, 0) => ("No volume is known yet.".to_owned(), "quiet"),

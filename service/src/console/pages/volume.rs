@@ -14,7 +14,7 @@ use super::{Shell, answer};
 use crate::api::volumes::{one, volume_id};
 use crate::console::actions::said;
 use crate::console::guard::User;
-use crate::console::text::{When, size, span, standing, state_tone, tone, volume_path};
+use crate::console::text::{When, remedy, size, span, standing, state_tone, tone, volume_path};
 use crate::http::Web;
 use crate::output::LocationView;
 use crate::problem::Problem;
@@ -157,8 +157,8 @@ async fn make(web: &Web, user: &User, kind: &str, stem: &str) -> Result<VolumePa
         state_tone: state_tone(volume.state),
         standing: standing(body.standing),
         tone: tone(body.standing),
+        remedy: remedy(volume.remedy.as_ref(), volume.reason.as_ref()),
         reason: volume.reason.map(|reason| reason.text),
-        remedy: volume.remedy,
         advice: body.advice,
         since: When::maybe(volume.deferred_since, now),
         error: body.volume.last_error.map(|error| error.text),

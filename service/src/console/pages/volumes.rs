@@ -11,7 +11,7 @@ use stackferry_volume::{Kind, ReasonCode};
 use super::{Shell, answer};
 use crate::api::volumes::{VolumeBody, find};
 use crate::console::guard::User;
-use crate::console::text::{When, number, query, size, standing, state_tone, tone, volume_path};
+use crate::console::text::{When, number, query, remedy, size, standing, state_tone, tone, volume_path};
 use crate::http::Web;
 use crate::problem::Problem;
 
@@ -156,6 +156,6 @@ fn line(body: &VolumeBody, now: jiff::Timestamp) -> VolumeLine {
         versions: body.volume.versions,
         last: When::maybe(body.volume.last_success, now),
         why: reason.or(error),
-        todo: body.advice.clone().or_else(|| volume.remedy.clone()),
+        todo: body.advice.clone().or_else(|| remedy(volume.remedy.as_ref(), volume.reason.as_ref())),
     }
 }
