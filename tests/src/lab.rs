@@ -220,16 +220,26 @@ impl Lab {
         self.serve_as("endpoint", datastores, &issuers)
     }
 
+    /// Starts an endpoint for datastores of this lab, which lets new files be written to these.
+    ///
+    /// # Errors
+    /// It does not begin to listen.
+    pub fn serve_for_restores(&self, datastores: &[&str], restore: &[&str]) -> Result<Endpoint, LabError> {
+        let issuers = [self.public_key()?.to_owned()];
+        let folders = self.folders(datastores)?;
+        Endpoint::start(self.program.clone(), &self.path("endpoint"), &folders, &issuers, restore)
+    }
+
+    fn folders(&self, datastores: &[&str]) -> Result<Vec<(String, PathBuf)>, LabError> {
+        datastores.iter().map(|datastore| Ok(((*datastore).to_owned(), self.folder(datastore, "")?))).collect()
+    }
+
     /// Starts an endpoint with a name of its own (its keys are kept under it) and these issuers.
     ///
     /// # Errors
     /// It does not begin to listen.
     pub fn serve_as(&self, name: &str, datastores: &[&str], issuers: &[String]) -> Result<Endpoint, LabError> {
-        let mut folders = Vec::new();
-        for datastore in datastores {
-            folders.push(((*datastore).to_owned(), self.folder(datastore, "")?));
-        }
-        Endpoint::start(self.program.clone(), &self.path(name), &folders, issuers)
+        Endpoint::start(self.program.clone(), &self.path(name), &self.folders(datastores)?, issuers, &[])
     }
 
     /// The file of the key that signs certificates for stock SSH hosts, made at the first call, and its public half.
@@ -252,13 +262,25 @@ impl Lab {
     /// # Errors
     /// It does not begin to listen.
     pub fn sshd(&self, name: &str, offers: Offers, datastores: &[&str]) -> Result<Sshd, LabError> {
-        let mut folders = Vec::new();
+        self.sshd_with(name, offers, datastores, false)
+    }
+
+    /// The same, where the user may write to the folder `restored` of each datastore.
+    ///
+    /// # Errors
+    /// It does not begin to listen.
+    pub fn sshd_for_restores(&self, name: &str, offers: Offers, datastores: &[&str]) -> Result<Sshd, LabError> {
         for datastore in datastores {
-            folders.push(((*datastore).to_owned(), self.folder(datastore, "")?));
+            let folder = self.folder(datastore, "restored")?;
+            Sshd::give(&folder)?;
         }
+        self.sshd_with(name, offers, datastores, true)
+    }
+
+    fn sshd_with(&self, name: &str, offers: Offers, datastores: &[&str], is_writable: bool) -> Result<Sshd, LabError> {
         let folder = self.path(name);
         fs::create_dir_all(&folder).at("make", &folder)?;
-        let sshd = Sshd::start(&folder, offers, &folders)?;
+        let sshd = Sshd::start(&folder, offers, &self.folders(datastores)?, is_writable)?;
         sshd.trust(Some(&self.ca()?.1))?;
         Ok(sshd)
     }

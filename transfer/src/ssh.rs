@@ -2,23 +2,30 @@
 //!
 //! Never goes on past a host key that is not known, and never asks a person anything.
 
-use std::borrow::Cow;
+mod algorithms;
+mod explain;
+mod handler;
+mod keys;
+
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse, Session};
-use russh::keys::ssh_key::Algorithm;
-use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{AlgorithmKind, Disconnect, MethodKind, Preferred, cipher, compression};
+use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
+use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg};
+use russh::{Disconnect, MethodKind};
 use tokio::net::TcpStream;
 
 use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::known_hosts::{self, HostKeys};
-use crate::words::clean;
+
+pub(crate) use algorithms::preferred;
+use algorithms::preferred_of;
+pub(crate) use explain::explain;
+use handler::Client;
+pub use keys::{load_key, new_key, public_line};
 
 /// How long a host may take to answer a connection, its greeting and key exchange, and its login, each.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,35 +66,6 @@ pub enum Login {
     Certificate(Arc<PrivateKey>, Box<Certificate>),
 }
 
-/// Algorithms, in our order: AES-GCM first, since it is as fast as memory where the CPU has AES, while russh's own
-/// order begins with ChaCha20, at half of that and less.
-pub(crate) fn preferred() -> Preferred {
-    // Without its feature `rsa` the library still asks for such a key, and then can't check its signature.
-    let usable = |key: &&Algorithm| cfg!(feature = "rsa") || !matches!(key, Algorithm::Rsa { .. });
-    let defaults = Preferred::default();
-    Preferred {
-        key: Cow::Owned(defaults.key.iter().filter(usable).cloned().collect()),
-        cipher: Cow::Borrowed(&[
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_CTR,
-            cipher::AES_128_CTR,
-        ]),
-        compression: Cow::Borrowed(&[compression::NONE]),
-        ..defaults
-    }
-}
-
-/// The same, with the types of host key first that are known of the host.
-fn preferred_of(known: &[Algorithm]) -> Preferred {
-    let mut preferred = preferred();
-    let rsa = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Rsa { .. });
-    let is_known = |wanted: &Algorithm| known.iter().any(|known| known == wanted || (rsa(known) && rsa(wanted)));
-    preferred.key.to_mut().sort_by_key(|algorithm| !is_known(algorithm));
-    preferred
-}
-
 /// The most that one SSH packet carries of a channel's data, in bytes.
 pub(crate) const PACKET_BYTES: u32 = 65535;
 
@@ -113,123 +91,6 @@ pub struct Connection {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-struct Client {
-    peer: Peer,
-    /// Why the connection ended, where that is known.
-    refused: Arc<Mutex<Option<TransferError>>>,
-    /// The host's words when it ended the connection.
-    farewell: Arc<Mutex<Option<String>>>,
-}
-
-type Opened = russh::Channel<client::Msg>;
-type Reply = client::ChannelOpenHandle;
-type Refusal = Result<(), russh::Error>;
-
-impl client::Handler for Client {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        let verdict = match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => {
-                known_hosts::check(&self.peer.host_keys, &self.peer.host, self.peer.port, key)
-            }
-            PublicKeyOrCertificate::Certificate(_) => Err(TransferError::protocol(
-                &self.peer.address(),
-                "it shows a host certificate, which was not asked for",
-            )),
-        };
-        match verdict {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                Ok(false)
-            }
-        }
-    }
-
-    async fn disconnected(&mut self, reason: client::DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
-        let why = match reason {
-            client::DisconnectReason::ReceivedDisconnect(told) => {
-                let words = clean(&told.message);
-                let what = format!("the host ended the connection: {words}");
-                *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
-                let source = io::Error::new(io::ErrorKind::ConnectionReset, what);
-                TransferError::Unreachable { host: self.peer.address(), source }
-            }
-            client::DisconnectReason::Error(error) => explain(&self.peer.address(), error),
-        };
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        Ok(())
-    }
-
-    // A host has no channel to open to us; the library would let it. What drops `reply` says no.
-
-    async fn server_channel_open_session(&mut self, _: Opened, _reply: Reply, _: &mut Session) -> Refusal {
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _: Opened,
-        _connected_address: &str,
-        _connected_port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
-        _reply: Reply,
-        _: &mut Session,
-    ) -> Refusal {
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _: Opened,
-        _socket_path: &str,
-        _reply: Reply,
-        _: &mut Session,
-    ) -> Refusal {
-        Ok(())
-    }
-
-    async fn server_channel_open_agent_forward(&mut self, _: Opened, _reply: Reply, _: &mut Session) -> Refusal {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _: Opened,
-        _host_to_connect: &str,
-        _port_to_connect: u32,
-        _originator_address: &str,
-        _originator_port: u32,
-        _reply: Reply,
-        _: &mut Session,
-    ) -> Refusal {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _: Opened,
-        _socket_path: &str,
-        _reply: Reply,
-        _: &mut Session,
-    ) -> Refusal {
-        Ok(())
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _: Opened,
-        _originator_address: &str,
-        _originator_port: u32,
-        _reply: Reply,
-        _: &mut Session,
-    ) -> Refusal {
-        Ok(())
     }
 }
 
@@ -465,92 +326,4 @@ impl Connection {
 fn method_names(methods: &russh::MethodSet) -> String {
     let names: Vec<String> = methods.iter().map(|method| <&'static str>::from(method).to_owned()).collect();
     if names.is_empty() { "nothing more".to_owned() } else { names.join(", ") }
-}
-
-fn no_sign_of_life(address: &str) -> TransferError {
-    let after = KEEPALIVE.saturating_mul(u32::try_from(KEEPALIVES).unwrap_or(1));
-    TransferError::Silent { host: address.to_owned(), doing: "it was asked for a sign of life", after }
-}
-
-/// Maps the library's errors to ours. Its texts hold no secrets: they name algorithms, channels and I/O errors.
-pub(crate) fn explain(address: &str, error: russh::Error) -> TransferError {
-    let unreachable = |source| TransferError::Unreachable { host: address.to_owned(), source };
-    match error {
-        russh::Error::IO(source) => unreachable(source),
-        russh::Error::Disconnect | russh::Error::HUP | russh::Error::SendError | russh::Error::RecvError => {
-            unreachable(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"))
-        }
-        russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout | russh::Error::ConnectionTimeout => {
-            no_sign_of_life(address)
-        }
-        russh::Error::NoCommonAlgo { kind, theirs, .. } => no_common(address, kind, &theirs),
-        // Nothing that the peer's side sends by itself: a bad cable or card, or somebody in between.
-        russh::Error::PacketAuth
-        | russh::Error::DecryptionError
-        | russh::Error::WrongServerSig
-        | russh::Error::PacketSize(_) => {
-            let what = format!("what arrives was changed on the way ({error})");
-            unreachable(io::Error::new(io::ErrorKind::InvalidData, what))
-        }
-        other => TransferError::protocol(address, clean(&other.to_string())),
-    }
-}
-
-/// The host knows no algorithm that this program uses.
-fn no_common(address: &str, kind: AlgorithmKind, theirs: &[String]) -> TransferError {
-    let list = clean(&theirs.join(", "));
-    let (thing, hint) = match kind {
-        AlgorithmKind::Key if theirs.iter().all(|name| name.contains("rsa") || name.starts_with("ssh-dss")) => (
-            "type of host key",
-            "give it an Ed25519 host key (`ssh-keygen -A` there, then restart its SSH server), or use a stackferry that \
-             was built with the feature `rsa`",
-        ),
-        AlgorithmKind::Key => ("type of host key", "give it an Ed25519 host key (`ssh-keygen -A` there)"),
-        AlgorithmKind::Kex => ("key exchange", "allow curve25519-sha256 in `KexAlgorithms` of its sshd_config"),
-        AlgorithmKind::Cipher => ("cipher", "allow aes128-gcm@openssh.com in `Ciphers` of its sshd_config"),
-        AlgorithmKind::Mac => ("MAC", "allow hmac-sha2-256-etm@openssh.com in `MACs` of its sshd_config"),
-        AlgorithmKind::Compression => ("compression", "allow none in `Compression` of its sshd_config"),
-    };
-    let what = format!("it knows no {thing} that this program uses, only {list}");
-    TransferError::Unfit { host: address.to_owned(), what, hint: hint.to_owned() }
-}
-
-/// Reads a private key of ours in OpenSSH's format, without a passphrase, that nobody else may read.
-///
-/// # Errors
-/// `Key`, with what to do.
-pub fn load_key(path: &Path) -> Result<Arc<PrivateKey>, TransferError> {
-    use std::os::unix::fs::MetadataExt;
-    let bad = |why: String| TransferError::Key { path: path.display().to_string(), why };
-    let meta = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?;
-    if meta.mode() & 0o077 != 0 {
-        return Err(bad(format!("others may read it (mode {:04o}); chmod 600 it", meta.mode() & 0o7777)));
-    }
-    if meta.len() > 64 << 10 {
-        return Err(bad("it is too long for a key".to_owned()));
-    }
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?);
-    let key = PrivateKey::from_openssh(text.as_bytes())
-        .map_err(|error| bad(format!("it is no private key in OpenSSH's format ({error})")))?;
-    if key.is_encrypted() {
-        return Err(bad("it has a passphrase; make one without: ssh-keygen -t ed25519 -N '' -f …".to_owned()));
-    }
-    Ok(Arc::new(key))
-}
-
-/// Makes a fresh Ed25519 key.
-#[must_use]
-pub fn new_key(comment: &str) -> PrivateKey {
-    use russh::keys::ssh_key::private::Ed25519Keypair;
-    let mut seed = zeroize::Zeroizing::new([0u8; 32]);
-    rand::fill(seed.as_mut_slice());
-    let mut key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
-    key.set_comment(comment);
-    key
-}
-
-/// The public half of a key, as a line for `authorized_keys` or `issuers`.
-#[must_use]
-pub fn public_line(key: &PrivateKey) -> String {
-    key.public_key().to_openssh().unwrap_or_default()
 }

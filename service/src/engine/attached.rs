@@ -132,8 +132,28 @@ pub(super) async fn guard(app: &App, volume: &Volume) -> Result<Option<Guarded>,
     Ok(Some(guarded))
 }
 
+/// Enables a writable again when it is dropped, on a thread that may block: when its copy ends, however it ends.
+pub(super) struct Enabling<'a> {
+    app: &'a App,
+    guarded: Option<Guarded>,
+}
+
+impl<'a> Enabling<'a> {
+    pub(super) fn new(app: &'a App, guarded: Guarded) -> Self {
+        Self { app, guarded: Some(guarded) }
+    }
+}
+
+impl Drop for Enabling<'_> {
+    fn drop(&mut self) {
+        if let Some(guarded) = self.guarded.take() {
+            self.app.runtime().block_on(unguard(self.app, guarded));
+        }
+    }
+}
+
 /// Enables it again. What fails stays owed, and is tried again in every round.
-pub(super) async fn unguard(app: &App, guarded: Guarded) {
+async fn unguard(app: &App, guarded: Guarded) {
     let Guarded { debt, manager, id } = guarded;
     if let Err(problem) = enable(app, &manager, id).await {
         tracing::error!(

@@ -316,11 +316,9 @@ impl Run<'_> {
         progress: Arc<dyn Progress>,
     ) -> Result<Done, Problem> {
         let guarded = self.catalog(attached::guard(self.app, self.volume))?;
-        let result = self.run(place, source, started, progress);
-        if let Some(guarded) = guarded {
-            self.catalog(attached::unguard(self.app, guarded));
-        }
-        result
+        // However the copy ends, also by a panic.
+        let _enabling = guarded.map(|guarded| attached::Enabling::new(self.app, guarded));
+        self.run(place, source, started, progress)
     }
 
     /// Why it may not be copied after all.

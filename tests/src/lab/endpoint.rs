@@ -24,12 +24,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Starts one with a folder for its state, the datastores that it serves, and the keys that may ask it.
+    /// Starts one with a folder for its state, the datastores that it serves, the keys that may ask it, and the datastores
+    /// that may be restored to.
     pub(super) fn start(
         program: PathBuf,
         folder: &Path,
         datastores: &[(String, PathBuf)],
         issuers: &[String],
+        restore: &[&str],
     ) -> Result<Self, LabError> {
         fs::create_dir_all(folder).at("make", folder)?;
         let mut config = Config::bare(&folder.join("state"));
@@ -38,6 +40,7 @@ impl Endpoint {
         for (name, path) in datastores {
             config.set(&format!("serve.datastores.{name}"), path.to_string_lossy().into_owned());
         }
+        config.set("serve.restore", restore.iter().map(|name| Value::from(*name)).collect::<Vec<_>>());
         let path = folder.join("serve.toml");
         config.write(&path)?;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -1,7 +1,7 @@
 //! A stock SSH host: Debian's own sshd, set up as `docs/hosts.md` tells an administrator to.
 //!
 //! It sees a world of its own, a mount namespace: there `backup` is a user with a shell and a home, and the datastores
-//! are mounted read-only below `/mnt`. Nothing of that is seen outside, and all of it goes with the server. The user
+//! are mounted (read-only, but for restores) below `/mnt`. Nothing of that is seen outside, and all of it goes with the server. The user
 //! may read the datastores and nothing else of the lab.
 
 use std::collections::BTreeMap;
@@ -28,18 +28,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 const TRIES: u32 = 20;
 /// What a host without Python still has.
 const FEW: [&str; 5] = ["scp", "find", "head", "env", "sh"];
-/// Makes the world that the server sees, and becomes the server. Arguments: passwd, home, configuration, log, then
+/// Makes the world that the server sees, and becomes the server. Arguments: passwd, home, configuration, log, `ro` or `rw`, then
 /// name and folder of each datastore.
 const WORLD: &str = r#"set -e
 mount --bind "$1" /etc/passwd
 mount -t tmpfs -o mode=0755 lab /mnt
 mkdir /mnt/home
 mount --bind "$2" /mnt/home
-config=$3 log=$4
-shift 4
+config=$3 log=$4 mode=$5
+shift 5
 while [ $# -gt 0 ]; do
   mkdir "/mnt/$1"
-  mount --bind -o ro "$2" "/mnt/$1"
+  mount --bind -o "$mode" "$2" "/mnt/$1"
   shift 2
 done
 exec /usr/sbin/sshd -D -f "$config" -E "$log""#;
@@ -74,6 +74,7 @@ pub struct Sshd {
     folder: PathBuf,
     offers: Offers,
     datastores: Vec<(String, PathBuf)>,
+    is_writable: bool,
     host_key: String,
     address: SocketAddr,
     running: Option<Running>,
@@ -87,7 +88,12 @@ impl Sshd {
     }
 
     /// Starts one with a folder for what is its own, and these datastores. It trusts no CA yet.
-    pub(super) fn start(folder: &Path, offers: Offers, datastores: &[(String, PathBuf)]) -> Result<Self, LabError> {
+    pub(super) fn start(
+        folder: &Path,
+        offers: Offers,
+        datastores: &[(String, PathBuf)],
+        is_writable: bool,
+    ) -> Result<Self, LabError> {
         let home = folder.join("home");
         for folder in [home.join(".ssh"), home.join("bin")] {
             fs::create_dir_all(&folder).at("make", &folder)?;
@@ -103,6 +109,7 @@ impl Sshd {
             folder: folder.to_owned(),
             offers,
             datastores: datastores.to_vec(),
+            is_writable,
             host_key,
             address: nowhere,
             running: None,
@@ -111,6 +118,11 @@ impl Sshd {
         sshd.trust(None)?;
         sshd.restart()?;
         Ok(sshd)
+    }
+
+    /// Gives a folder of a datastore to the user that the service logs in as.
+    pub(super) fn give(folder: &Path) -> Result<(), LabError> {
+        chown(folder, Some(UID), Some(UID)).at("give away", folder)
     }
 
     /// Lets the certificates of a CA in, by the line that the documentation gives; none takes it away.
@@ -168,6 +180,7 @@ impl Sshd {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "unshare", "--mount", "/bin/sh", "-c", WORLD, "sshd"]);
         command.args([self.folder.join("passwd"), self.folder.join("home"), config, self.log_file()]);
+        command.arg(if self.is_writable { "rw" } else { "ro" });
         for (name, folder) in &self.datastores {
             command.arg(name).arg(folder);
         }

@@ -174,9 +174,13 @@ impl NewFile<'_> {
         let putting = self.line.put(frame, self.stall);
         self.endpoint.runtime().block_on(putting).map_err(|error| match error {
             // It may have told why it ended.
-            TransferError::Unreachable { .. } => match self.next(LAST_WORDS, &|| false) {
-                Ok(frame) if frame.kind == FrameKind::Error => self.told(&frame.payload),
-                _ => error,
+            TransferError::Unreachable { .. } => loop {
+                match self.next(LAST_WORDS, &|| false) {
+                    Ok(frame) if frame.kind == FrameKind::Error => break self.told(&frame.payload),
+                    // What it had taken before.
+                    Ok(_) => {}
+                    Err(_) => break error,
+                }
             },
             other => other,
         })

@@ -165,7 +165,8 @@ fn command(root: &str, folder: &str, name: &str, temporary: &str, file: &FileRes
     let size = file.blocks.bytes().to_string();
     let mtime = file.mtime.as_nanosecond().to_string();
     let words = [root, folder, name, temporary, RESTORE_PREFIX, &size, &mtime].map(quoted).join(" ");
-    format!("python3 -I -S -c {} {words}", quoted(&format!("exec(\"{program}\")")))
+    // The file first: a host's log shows some thousand characters of a command.
+    format!("set -- {words}; exec python3 -I -S -c {} \"$@\"", quoted(&format!("exec(\"{program}\")")))
 }
 
 /// The most bytes of a temporary name that are taken from the file's own.
@@ -429,9 +430,10 @@ mod tests {
         };
         let command = command("", "a", "it's", ".stackferry-restore-00-it's", &file);
         assert!(!command.contains('\n'));
-        assert!(command.starts_with("python3 -I -S -c 'exec(\"import fcntl"), "{command}");
-        let words = "'/' 'a' 'it'\\''s' '.stackferry-restore-00-it'\\''s' '.stackferry-restore-' '5' '0'";
-        assert!(command.ends_with(words), "{command}");
+        let words = "set -- '/' 'a' 'it'\\''s' '.stackferry-restore-00-it'\\''s' '.stackferry-restore-' '5' '0'; ";
+        let rest = command.strip_prefix(words).unwrap();
+        assert!(rest.starts_with("exec python3 -I -S -c 'exec(\"import fcntl"), "{command}");
+        assert!(rest.ends_with("' \"$@\""), "{command}");
     }
 
     #[test]

@@ -5,8 +5,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use stackferry_transfer::remote::IssuedCredential;
 use stackferry_transfer::restore::{Checked, FileRestore, Written, finish};
+use stackferry_transfer::wire::block::{Failure, encode_data, run_payload};
+use stackferry_transfer::wire::frame::{FrameKind, FrameReader, encode, encode_json};
+use stackferry_transfer::wire::place::New;
 use stackferry_transfer::{CopyContext, TransferError, describe};
 use stackferry_volume::Source;
 use stackferry_volume::block::{BlockIndex, BlockState, Digest};
@@ -240,4 +244,74 @@ fn a_credential_for_writing_reads_nothing_and_one_for_reading_writes_nothing() {
     let refused = result.unwrap_err();
     assert!(matches!(refused, TransferError::LoginRefused { .. }), "it was used once: {}", describe(&refused));
     assert_eq!(names(&place.path("apps")), ["there"]);
+}
+
+/// What the endpoint answers to these frames: its ERROR's code, and the exit status.
+fn say(place: &Place, path: &str, frames: &[Bytes]) -> (String, Option<u32>) {
+    let version = Version::of(place.home.path(), "said", vec![1]);
+    let mut answer = None;
+    // The credential is taken away from the client that asked for it.
+    let refused = place.client().write(DATASTORE, &version.file(path), &context(), &mut |credential| {
+        answer = Some(place.runtime.block_on(async {
+            let handle = raw::log_in(place.address, credential).await;
+            let mut channel = handle.channel_open_session().await.unwrap();
+            channel.request_subsystem(true, "stackferry-write").await.unwrap();
+            assert!(raw::is_granted(&mut channel).await);
+            for frame in frames {
+                // One that was hung up on can't send more.
+                let _ = channel.data_bytes(frame.clone()).await;
+            }
+            raw::read_to_end(&mut channel).await
+        }));
+    });
+    assert!(refused.is_err());
+    let (bytes, status) = answer.unwrap();
+    let mut reader = FrameReader::default();
+    reader.push(&bytes);
+    let mut code = String::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        if frame.kind == FrameKind::Error {
+            code = serde_json::from_slice::<Failure>(&frame.payload).unwrap().code;
+        }
+    }
+    (code, status)
+}
+
+#[test]
+fn a_client_that_breaks_the_order_is_refused_and_leaves_nothing() {
+    let place = Place::new();
+    let bytes = 3 * MIB;
+    let new = |bytes| {
+        let mtime = jiff::Timestamp::UNIX_EPOCH;
+        let new = New { protocol: 1, bytes, mtime, blake3: Digest::of(b""), needed: 0 };
+        encode_json(FrameKind::New, &new).unwrap()
+    };
+    let zero = |first, count| encode(FrameKind::Zero, &run_payload(BlockIndex(first), count));
+    let bare = |kind| encode(kind, &[]);
+    let block = vec![7u8; 1 << 20];
+    let mut wrong = Vec::new();
+    encode_data(BlockIndex(0), &block, &Digest::of(b"another"), None, &mut wrong);
+    let mut late = Vec::new();
+    encode_data(BlockIndex(1), &block, &Digest::of(&block), None, &mut late);
+    let cases: Vec<(&str, Vec<Bytes>, &str)> = vec![
+        ("nothing was begun", vec![bare(FrameKind::Finish)], "bad_request"),
+        ("too long", vec![new(u64::MAX)], "bad_request"),
+        ("begun twice", vec![new(bytes), new(bytes)], "bad_request"),
+        ("named before it is whole", vec![new(bytes), bare(FrameKind::Name)], "bad_request"),
+        ("kept before it is whole", vec![new(bytes), bare(FrameKind::Keep)], "bad_request"),
+        ("blocks are missing", vec![new(bytes), zero(0, 2), bare(FrameKind::Finish)], "block_mismatch"),
+        ("another digest", vec![new(bytes), zero(0, 3), bare(FrameKind::Finish)], "block_mismatch"),
+        ("one is left out", vec![new(bytes), zero(1, 1)], "bad_request"),
+        ("no blocks", vec![new(bytes), zero(0, 0)], "bad_request"),
+        ("beyond the end", vec![new(bytes), zero(0, 4)], "bad_request"),
+        ("far beyond the end", vec![new(bytes), zero(0, u64::MAX)], "bad_request"),
+        ("twice", vec![new(bytes), zero(0, 1), zero(0, 1)], "bad_request"),
+        ("a wrong digest", vec![new(bytes), Bytes::from(wrong)], "block_mismatch"),
+        ("out of order", vec![new(bytes), Bytes::from(late)], "bad_request"),
+        ("a frame of another subsystem", vec![new(bytes), bare(FrameKind::Go)], "bad_request"),
+    ];
+    for (what, frames, code) in cases {
+        assert_eq!(say(&place, "apps/a", &frames), (code.to_owned(), Some(1)), "{what}");
+        wait_empty(&place.path("apps"));
+    }
 }

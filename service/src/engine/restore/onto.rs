@@ -49,17 +49,24 @@ pub(super) fn put(
     let mut context = CopyContext::new(app.cancel().clone(), progress, app.config().limits.memory.as_bytes());
     context.throttle = app.throttle();
     context.used = Some(note_used(app));
-    let mut needed: u64 = records.iter().map(|record| record.blocks.data_blocks().1).sum();
+    let mut files = Vec::new();
+    for record in records {
+        let file = version.open(record.name.as_str())?;
+        // A block may hold less than it is long.
+        let takes = file.allocated().unwrap_or(u64::MAX).min(record.blocks.data_blocks().1);
+        files.push((record, file, takes));
+    }
+    let mut needed: u64 = files.iter().map(|(_, _, takes)| *takes).sum();
     let mut onto = Onto { report: RestoreReport::default(), checked: Checked::Arrival, credentials: 0 };
     let mut placed = Vec::new();
-    for record in records {
-        let (path, bytes) = (path(record), version.open(record.name.as_str())?);
+    for (record, bytes, takes) in &files {
+        let path = path(record);
         let file = FileRestore {
             path: &path,
             mtime: record.mtime,
             blocks: &record.blocks,
             blake3: record.blake3,
-            source: &bytes,
+            source: bytes,
             needed,
         };
         let job = Job { app, source, volume: &manifest.volume, record, context: &context };
@@ -69,7 +76,7 @@ pub(super) fn put(
         onto.report.files += 1;
         onto.report.bytes += record.blocks.bytes();
         onto.report.stored += written.stored;
-        needed = needed.saturating_sub(record.blocks.data_blocks().1);
+        needed = needed.saturating_sub(*takes);
         placed.push(written.placed);
     }
     if context.cancel.is_cancelled() {

@@ -1,0 +1,48 @@
+//! Private keys of ours: read, made, and their public halves.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use russh::keys::PrivateKey;
+
+use crate::error::TransferError;
+
+/// Reads a private key of ours in OpenSSH's format, without a passphrase, that nobody else may read.
+///
+/// # Errors
+/// `Key`, with what to do.
+pub fn load_key(path: &Path) -> Result<Arc<PrivateKey>, TransferError> {
+    use std::os::unix::fs::MetadataExt;
+    let bad = |why: String| TransferError::Key { path: path.display().to_string(), why };
+    let meta = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?;
+    if meta.mode() & 0o077 != 0 {
+        return Err(bad(format!("others may read it (mode {:04o}); chmod 600 it", meta.mode() & 0o7777)));
+    }
+    if meta.len() > 64 << 10 {
+        return Err(bad("it is too long for a key".to_owned()));
+    }
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?);
+    let key = PrivateKey::from_openssh(text.as_bytes())
+        .map_err(|error| bad(format!("it is no private key in OpenSSH's format ({error})")))?;
+    if key.is_encrypted() {
+        return Err(bad("it has a passphrase; make one without: ssh-keygen -t ed25519 -N '' -f …".to_owned()));
+    }
+    Ok(Arc::new(key))
+}
+
+/// Makes a fresh Ed25519 key.
+#[must_use]
+pub fn new_key(comment: &str) -> PrivateKey {
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+    let mut seed = zeroize::Zeroizing::new([0u8; 32]);
+    rand::fill(seed.as_mut_slice());
+    let mut key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
+    key.set_comment(comment);
+    key
+}
+
+/// The public half of a key, as a line for `authorized_keys` or `issuers`.
+#[must_use]
+pub fn public_line(key: &PrivateKey) -> String {
+    key.public_key().to_openssh().unwrap_or_default()
+}
