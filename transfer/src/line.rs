@@ -115,6 +115,8 @@ impl Line {
                                 return Err(());
                             }
                         }
+                        // The connection is gone: there is no room to come.
+                        None if is_writing => return Err(()),
                         None => return sent.await.map_err(|_| ()),
                     },
                 }

@@ -195,6 +195,7 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
     task.finish(if restored.is_ok() { "restored" } else { "failed" });
     let done = restored?;
     let view = RestoreView::new(&done.volume, &done.version, to.to_string(), done.files, &done.report, done.took);
+    let view = view.written_by(done.credentials, done.verify_method);
     Ok(Ended::done("restored", &view.followed_by(done.next_steps)))
 }
 
