@@ -146,7 +146,8 @@ fn a_person_finds_copies_checks_pins_and_restores() {
     assert_eq!(page.text(&newest("code")).unwrap(), newest_version);
 
     // Pinned with a note, and let go again.
-    page.ask(&format!("document.querySelector('{}').open = true", newest("details"))).unwrap();
+    let unfold = format!("document.querySelector('{}').open = true", newest("details"));
+    page.ask(&unfold).unwrap();
     page.fill(&newest("form.pin input[name=note]"), "before the update").unwrap();
     page.follow(&newest("form.pin button")).unwrap();
     assert_eq!(place.lab.versions("appstack/Office").unwrap()[0]["pinned"], true);
@@ -155,6 +156,7 @@ fn a_person_finds_copies_checks_pins_and_restores() {
     assert_eq!(place.lab.versions("appstack/Office").unwrap()[0]["pinned"], false);
 
     // Put back below the root, and nowhere else.
+    page.ask(&unfold).unwrap();
     page.fill(&newest("form.restore input[name=folder]"), "office").unwrap();
     page.follow(&newest("form.restore button")).unwrap();
     page.wait(
@@ -164,6 +166,7 @@ fn a_person_finds_copies_checks_pins_and_restores() {
     .unwrap();
     let office = place.site.find("appstack", "Office").next().unwrap();
     same_files(&place.site.files(&office.locations[0]), &place.root.join("office")).unwrap();
+    page.ask(&unfold).unwrap();
     page.fill(&newest("form.restore input[name=folder]"), "../elsewhere").unwrap();
     page.follow(&newest("form.restore button")).unwrap();
     assert!(page.text("main").unwrap().contains("without `..`"), "{}", page.text("main").unwrap());
@@ -225,7 +228,9 @@ fn every_page_fits_both_a_desk_and_a_telephone() {
     // Something that runs, to be seen while it does.
     place.open(&mut page, "/volumes/appstack/Office");
     page.follow("#copy").unwrap();
-    page.wait("the copy is told", "document.querySelector('#work').innerText.includes('by token admin')").unwrap();
+    let told = "document.querySelector('#work [data-job]')";
+    let begun = format!("(one => one.innerText.includes('by token admin') && one.dataset.state !== 'queued')({told})");
+    page.wait("the copy has begun", &begun).unwrap();
     let pictures = std::env::var_os("STACKFERRY_TEST_SCREENSHOTS").map(PathBuf::from);
     if let Some(folder) = &pictures {
         fs::create_dir_all(folder).unwrap();

@@ -126,7 +126,7 @@ async fn now(web: &Web) -> Result<Now, Problem> {
     let waiting = web.app().catalog().job_counts().await?.get(JobState::Queued.as_str()).copied().unwrap_or(0);
     Ok(Now {
         running,
-        queued: (waiting > 0).then(|| format!("{} more in the queue.", number(waiting))),
+        queued: (waiting > 0).then(|| format!("{} in the queue.", number(waiting))),
         verdict,
         tone,
         alarms: alarms.into_iter().flatten().collect(),
