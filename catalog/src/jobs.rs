@@ -220,8 +220,9 @@ pub enum Cancelled {
 }
 
 impl Catalog {
-    /// Puts a job into the queue. A copy of a volume that waits already is found and not doubled: one that somebody waits for
-    /// is the same job, a planned one is replaced by what somebody wants. One durable transaction.
+    /// Puts a job into the queue. An equal one that waits already is found and not doubled (copies of one volume are equal, other
+    /// jobs where all that they say is): one that somebody waits for is the same job, a planned one is replaced by what somebody
+    /// wants, and what is planned is not added to what runs. One durable transaction.
     ///
     /// # Errors
     /// `Database`.
@@ -448,7 +449,7 @@ impl Catalog {
     }
 }
 
-/// A copy in the queue.
+/// A job that is open.
 struct Queued {
     id: JobId,
     priority: Priority,
@@ -457,23 +458,31 @@ struct Queued {
     datastore: Option<String>,
 }
 
-/// The job in the queue that does what this one would.
+/// The job in the queue that does what this one would. For what is planned one that runs counts, too: it does it just now.
 async fn find_equal(
     conn: &mut SqliteConnection,
     during: &During,
     job: &NewJob,
 ) -> Result<Option<Queued>, CatalogError> {
-    let (JobKind::Copy, Some(volume)) = (job.kind, &job.volume) else { return Ok(None) };
-    let row = sqlx::query("SELECT * FROM jobs WHERE kind = 'copy' AND state = 'queued' AND volume = $1 LIMIT 1")
-        .bind(volume.to_string())
-        .fetch_optional(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
+    let row = sqlx::query(
+        "SELECT * FROM jobs WHERE kind = $1 AND volume IS $2 AND (state = 'queued' OR ($5 AND state = 'running')) \
+         AND (kind = 'copy' OR (version IS $3 AND detail = $4)) ORDER BY state LIMIT 1",
+    )
+    .bind(job.kind.as_str())
+    .bind(job.volume.as_ref().map(ToString::to_string))
+    .bind(job.version.as_ref().map(ToString::to_string))
+    .bind(during.json("detail", &job.detail)?)
+    .bind(job.trigger == Trigger::Schedule)
+    .fetch_optional(conn)
+    .await
+    .map_err(|error| during.sql(error))?;
     let Some(row) = row else { return Ok(None) };
     let row = during.row(&row);
+    let is_running = row.parsed::<JobState>("state")? == JobState::Running;
     Ok(Some(Queued {
         id: JobId(row.signed("id")?),
-        priority: Priority(row.signed("priority")?),
+        // Nothing changes what runs.
+        priority: if is_running { Priority(i64::MAX) } else { Priority(row.signed("priority")?) },
         is_wanted: row.parsed::<Trigger>("cause")? != Trigger::Schedule,
         host: row.opt_text("host")?,
         datastore: row.opt_text("datastore")?,

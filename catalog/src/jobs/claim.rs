@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
+use stackferry_volume::Kind;
 
 use super::{Job, JobId, JobKind, read};
 use crate::convert::stamp;
@@ -22,6 +23,8 @@ pub struct Claim<'a> {
     pub per_datastore: Option<u32>,
     /// Whether jobs that the schedule brought may begin.
     pub planned: bool,
+    /// Planned jobs of volumes of these kinds do not begin: their window is closed.
+    pub closed: &'a [Kind],
     /// Jobs that somebody put into the queue after this one do not begin yet: what is known of the sources is older. By number
     /// and not by time: clocks jump.
     pub known: Option<JobId>,
@@ -175,6 +178,9 @@ fn query(claim: &Claim<'_>, now: Timestamp) -> QueryBuilder<sqlx::Sqlite> {
         );
     } else {
         query.push(" AND cause <> 'schedule'");
+    }
+    for kind in claim.closed {
+        query.push(" AND NOT (cause = 'schedule' AND volume LIKE ").push_bind(format!("{kind}/%")).push(")");
     }
     if let Some(known) = claim.known {
         query.push(" AND (cause = 'schedule' OR id <= ").push_bind(known.0).push(")");

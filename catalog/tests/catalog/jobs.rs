@@ -28,7 +28,7 @@ fn wanted(id: &str) -> NewJob {
 }
 
 fn claim(most: u32, per_host: u32) -> Claim<'static> {
-    Claim { kinds: &[JobKind::Copy], most, per_host, per_datastore: None, planned: true, known: None }
+    Claim { kinds: &[JobKind::Copy], most, per_host, per_datastore: None, planned: true, closed: &[], known: None }
 }
 
 fn ended(state: JobState) -> JobEnd {
@@ -221,6 +221,47 @@ async fn what_a_person_wants_begins_when_the_sources_were_looked_at_since() {
 }
 
 #[tokio::test]
+async fn what_is_planned_waits_while_its_window_is_closed() {
+    let bench = Bench::new().await;
+    bench.catalog.plan_copies(&[due("appstack/a", None), due("writable/b", None)], |_| true).await.unwrap();
+    bench.catalog.enqueue_job(&wanted("writable/w")).await.unwrap();
+    let closed = Claim { closed: &[stackferry_volume::Kind::Writable], ..claim(9, 9) };
+    assert_eq!(bench.claimed(&closed).await, ["writable/w", "appstack/a"]);
+    assert_eq!(bench.claimed(&claim(9, 9)).await, ["writable/b"]);
+}
+
+#[tokio::test]
+async fn other_jobs_are_equal_where_all_that_they_say_is() {
+    let bench = Bench::new().await;
+    let catalog = &bench.catalog;
+    let verify = |id: &str, trigger| NewJob {
+        volume: Some(vol(id)),
+        priority: if trigger == Trigger::Schedule { Priority::UPKEEP } else { Priority::WANTED },
+        ..NewJob::wanted(JobKind::Verify, trigger, "jo")
+    };
+    let planned = catalog.enqueue_job(&verify("appstack/a", Trigger::Schedule)).await.unwrap();
+    assert_eq!(catalog.enqueue_job(&verify("appstack/a", Trigger::Schedule)).await.unwrap(), planned);
+    assert_ne!(catalog.enqueue_job(&verify("appstack/b", Trigger::Schedule)).await.unwrap(), planned);
+    let test = NewJob { kind: JobKind::RestoreTest, ..verify("appstack/a", Trigger::Schedule) };
+    assert_ne!(catalog.enqueue_job(&test).await.unwrap(), planned);
+    let all = NewJob { volume: None, ..verify("appstack/a", Trigger::Schedule) };
+    let all = [catalog.enqueue_job(&all).await.unwrap(), catalog.enqueue_job(&all).await.unwrap()];
+    assert_eq!(all[0], all[1]);
+    let one =
+        NewJob { version: Some(version("appstack/a", 1, bench.now()).version), ..verify("appstack/a", Trigger::Api) };
+    assert_ne!(catalog.enqueue_job(&one).await.unwrap(), planned);
+
+    let claim = Claim { kinds: &[JobKind::Verify], ..claim(9, 9) };
+    let first = catalog.claim_job(&claim).await.unwrap().unwrap();
+    assert_eq!(first.version, one.version, "a person goes first");
+    catalog.finish_job(first.id, &ended(JobState::Done)).await.unwrap();
+    assert_eq!(catalog.claim_job(&claim).await.unwrap().unwrap().id, planned);
+    assert_eq!(catalog.enqueue_job(&verify("appstack/a", Trigger::Schedule)).await.unwrap(), planned, "it runs");
+    let wish = catalog.enqueue_job(&verify("appstack/a", Trigger::Api)).await.unwrap();
+    assert_ne!(wish, planned, "what somebody wants is done after it");
+}
+
+#[tokio::test]
 async fn a_job_is_taken_back_at_once_or_asked_to_end() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
@@ -357,17 +398,19 @@ async fn five_thousand_volumes_pass_and_no_cap_is_ever_exceeded() {
     assert_eq!(bench.catalog.plan_copies(&jobs, |_| true).await.unwrap(), VOLUMES as u64);
     assert_eq!(bench.catalog.plan_copies(&jobs, |_| true).await.unwrap(), 0, "the next round finds them there");
     let mut workers = tokio::task::JoinSet::new();
+    // Told when one that ran made room.
+    let room = std::sync::Arc::new(tokio::sync::Notify::new());
     for worker in 0..5 {
-        let catalog = bench.another().await;
+        let (catalog, room) = (bench.another().await, room.clone());
         workers.spawn(async move {
             let mut done = Vec::new();
             loop {
                 let Some(job) = catalog.claim_job(&claim(4, 1)).await.unwrap() else {
                     if catalog.queued_copies().await.unwrap() == 0 {
+                        room.notify_one();
                         return done;
                     }
-                    // The caps are full; whoever runs makes room.
-                    tokio::task::yield_now().await;
+                    room.notified().await;
                     continue;
                 };
                 if job.id.0 % 16 == worker {
@@ -376,6 +419,7 @@ async fn five_thousand_volumes_pass_and_no_cap_is_ever_exceeded() {
                     assert!(running.values().sum::<usize>() <= 4, "{running:?}");
                 }
                 assert!(catalog.finish_job(job.id, &ended(JobState::Done)).await.unwrap());
+                room.notify_one();
                 done.push(job.volume.unwrap());
             }
         });

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use stackferry_catalog::{CatalogError, Claim, Job, JobKind, JobState, LastError, LeaseGuard};
+use stackferry_volume::Kind;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::app::{App, PROGRAM};
+use crate::engine::windows;
 use crate::jobs::run::{self, Ended, Known};
 use crate::jobs::{Begun, SERVICE_LEASE};
 use crate::problem::{Code, Problem};
@@ -27,6 +29,9 @@ const TAKE_OVER: Duration = Duration::from_secs(5);
 const ASIDE: u32 = 2;
 /// What runs beside the copies.
 const KINDS_ASIDE: &[JobKind] = &[JobKind::Verify, JobKind::Restore, JobKind::RestoreTest, JobKind::Prune];
+
+/// Every kind of volume.
+const KINDS: [Kind; 5] = [Kind::Appstack, Kind::Package, Kind::Writable, Kind::Template, Kind::Image];
 
 /// What waits in the catalog, and what runs here.
 pub(super) struct Work {
@@ -125,16 +130,26 @@ impl Work {
             return;
         }
         let limits = self.app.config().limits.clone();
-        let aside =
-            Claim { kinds: KINDS_ASIDE, most: ASIDE, per_host: ASIDE, per_datastore: None, planned: true, known: None };
+        let aside = Claim {
+            kinds: KINDS_ASIDE,
+            most: ASIDE,
+            per_host: ASIDE,
+            per_datastore: None,
+            planned: true,
+            closed: &[],
+            known: None,
+        };
         self.claim(&aside).await;
         if let Some(known) = &self.known {
+            let mut closed: Vec<Kind> = KINDS.into();
+            closed.retain(|kind| windows::closed(&self.app, *kind).is_some());
             let copies = Claim {
                 kinds: &[JobKind::Copy],
                 most: limits.transfers.max(1),
                 per_host: limits.per_host.max(1),
                 per_datastore: limits.per_datastore,
                 planned: true,
+                closed: &closed,
                 known: Some(known.job),
             };
             self.claim(&copies).await;
