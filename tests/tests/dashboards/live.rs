@@ -15,7 +15,7 @@ use stackferry_tests::lab::{Endpoint, Lab, Running, wait_for};
 use stackferry_tests::tools::{find, have};
 
 use crate::boards::{Board, root, rules};
-use crate::prometheus::{LIMIT, Prometheus, get};
+use crate::prometheus::{LIMIT, Prometheus, get, post};
 use crate::promql::expanded;
 
 const MIB: u64 = 1 << 20;
@@ -28,7 +28,6 @@ const MAY_BE_EMPTY: &[(&str, &str, &str)] = &[
     ("transfers", "What is tried again", "nothing had to be: a series appears with its first time"),
     ("volume", "Last tried as a disk", "no version was tried yet"),
     ("integrity", "Whose last restore test is longest ago", "no version was tried yet"),
-    ("integrity", "How long do restores take", "the service restored nothing"),
     ("capacity", "Retention was last carried out", "the service did not carry it out yet"),
     ("credentials", "Oldest of them", "credentials for an endpoint stand for a moment only"),
     ("capacity", "Room lasts for", "others write to and delete from the same file system meanwhile"),
@@ -93,6 +92,9 @@ fn site() -> Site {
     let manager = AppVolumesDouble::start(told).unwrap();
     lab.add_app_volumes("avm1", None, &manager).unwrap();
     lab.config.set("schedule.every", "1s");
+    let restored = lab.path("restored");
+    fs::create_dir(&restored).unwrap();
+    lab.config.set("restore.roots", vec![restored.to_string_lossy().into_owned()]);
     lab.config.set("limits.bandwidth", "1MiB/s");
     Site { lab, _endpoint: endpoint, manager }
 }
@@ -123,8 +125,17 @@ fn every_panel_shows_something_of_a_site_at_work() {
     let (service, address) = serve(&site.lab);
     let prometheus = Prometheus::start(&prometheus.unwrap(), &site.lab.path("prometheus"), address);
     wait(&prometheus, "three volumes to be protected", "count(stackferry_volume_versions == 1) == 3");
-    // Read back and put back by a command beside the service: the catalog knows of the one.
-    site.lab.ask(&["verify"]).unwrap();
+    wait(&prometheus, "the counters to be there", "count(stackferry_verify_attempts_total)");
+    // Read back and put back by the service, which counts it.
+    let token = site.lab.ask(&["token", "create", "--name", "test", "--role", "admin"]).unwrap();
+    let to = serde_json::json!({ "to": site.lab.path("restored").join("office") }).to_string();
+    for (what, body) in [("verify", "{}"), ("restore", to.as_str())] {
+        let path = format!("/api/v1/volumes/appstack/Office/{what}");
+        let answer = post(address, &path, token["token"].as_str().unwrap(), body).unwrap();
+        assert_eq!(answer.0, 202, "{}", answer.1);
+    }
+    wait(&prometheus, "a restore to be told", "stackferry_restore_duration_seconds_count > 0");
+    wait(&prometheus, "a reading back to be told", "stackferry_verify_attempts_total > 0");
     // Prometheus is there by now, and sees this one from its beginning to its end.
     site.add("Outlook", "nfs02", 2 * MIB);
     wait(&prometheus, "a fourth volume to be protected", "count(stackferry_volume_versions == 1) == 4");
