@@ -83,7 +83,7 @@ impl Browser {
             _profile: profile,
         };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }))?;
-        let attached = json!({ "targetId": target["targetId"], "flatten": true });
+        let attached = json!({ "targetId": target.get("targetId"), "flatten": true });
         let attached = browser.call("Target.attachToTarget", attached)?;
         browser.session = text(&attached, "sessionId")?;
         for domain in ["Page", "Runtime", "Log", "Network"] {
@@ -139,7 +139,7 @@ impl Browser {
         let answer = self.call("Runtime.evaluate", params)?;
         match answer.get("exceptionDetails") {
             Some(error) => Err(LabError::Wrong(format!("`{expression}` failed in the page: {error}"))),
-            None => Ok(answer["result"]["value"].clone()),
+            None => Ok(answer.pointer("/result/value").cloned().unwrap_or_default()),
         }
     }
 
@@ -236,8 +236,8 @@ impl Browser {
         self.last += 1;
         let id = self.last;
         let mut message = json!({ "id": id, "method": method, "params": params });
-        if !self.session.is_empty() {
-            message["sessionId"] = json!(self.session);
+        if let (false, Some(fields)) = (self.session.is_empty(), message.as_object_mut()) {
+            fields.insert("sessionId".to_owned(), json!(self.session));
         }
         let failed =
             |error: tungstenite::Error| LabError::Wrong(format!("the browser does not hear {method}: {error}"));
@@ -251,10 +251,10 @@ impl Browser {
             };
             let Message::Text(text) = message else { continue };
             let Ok(mut answer) = serde_json::from_str::<Value>(&text) else { continue };
-            if answer["id"] == id {
+            if answer.get("id") == Some(&json!(id)) {
                 return match answer.get("error") {
                     Some(error) => Err(LabError::Wrong(format!("{method} failed: {error}"))),
-                    None => Ok(answer["result"].take()),
+                    None => Ok(answer.get_mut("result").map(Value::take).unwrap_or_default()),
                 };
             }
             self.hear(&answer);
@@ -263,11 +263,11 @@ impl Browser {
     }
 
     fn hear(&mut self, event: &Value) {
-        let params = &event["params"];
-        match event["method"].as_str() {
-            Some("Runtime.exceptionThrown") => self.complaints.push(params["exceptionDetails"].to_string()),
-            Some("Log.entryAdded") if params["entry"]["level"] == "error" => {
-                self.complaints.push(params["entry"].to_string());
+        let field = |path: &str| event.pointer(path).map(ToString::to_string).unwrap_or_default();
+        match event.get("method").and_then(Value::as_str) {
+            Some("Runtime.exceptionThrown") => self.complaints.push(field("/params/exceptionDetails")),
+            Some("Log.entryAdded") if event.pointer("/params/entry/level") == Some(&json!("error")) => {
+                self.complaints.push(field("/params/entry"));
             }
             _ => {}
         }

@@ -49,6 +49,7 @@ fn place() -> Place {
     lab.config.set("limits.transfers", 2);
     lab.config.set("limits.per_host", 1);
     lab.config.set("schedule.every", "2s");
+    lab.config.set("verify.restore_test", "0s");
     Place { lab, _hosts: hosts, ids }
 }
 
@@ -115,6 +116,7 @@ fn errors_by_the_service_are_those_of_the_command_itself() {
     let endpoint = lab.serve(&["nfs01"]).unwrap();
     lab.add_endpoint("nfs01", &endpoint).unwrap();
     lab.config.set("schedule.every", "1h");
+    lab.config.set("verify.restore_test", "0s");
     lab.ask(&["copy", "appstack/Office"]).unwrap();
     let other = new_key(&lab.path("other"), "another host").unwrap();
     let right = endpoint.host_key().to_owned();

@@ -79,7 +79,7 @@ pub type Kept = BTreeMap<VersionId, BTreeSet<Why>>;
 #[must_use]
 pub fn decide(versions: &[Held], keep: Keep, now: Timestamp, zone: &TimeZone) -> Kept {
     let mut newest_first: Vec<&Held> = versions.iter().collect();
-    newest_first.sort_by(|one, other| other.version.seq().cmp(&one.version.seq()));
+    newest_first.sort_by_key(|held| std::cmp::Reverse(held.version.seq()));
     let mut kept = Kept::new();
     let mut add = |held: &Held, why: Why| {
         kept.entry(held.version.clone()).or_default().insert(why);

@@ -1,7 +1,7 @@
 //! The Debian package: what is in it, whether systemd takes its units, and whether the program runs from it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::bench::{Bench, free_port, until};
 use crate::program::Program;
@@ -92,11 +92,12 @@ async fn it_is_complete_systemd_takes_it_and_it_runs_from_it() {
         let mut words = line.split(' ');
         let mut command = Command::new(words.next().unwrap());
         command.args(words).env("STACKFERRY_CONFIG", &config);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     };
     run(&mut command(&commands[0]));
     let program = Program::start(command(&commands[1]));
-    let catalog = bench.catalog().await;
+    let catalog = bench.catalog_of_a_new_folder().await;
     until("the volume is protected", async || !catalog.versions(&office).await.unwrap().is_empty()).await;
     drop(program);
     // What the package put there goes; what the service made stays.

@@ -170,5 +170,5 @@ async fn what_keeps_it_from_starting_is_said() {
     let output = command(&bench, free_port(), tls).args(["--output", "json"]).output().unwrap();
     let error = refused(&output);
     assert_eq!(output.status.code(), Some(2), "{error}");
-    assert_eq!((&error["code"], &error["subject"]), (&"bad_config".into(), &"http.tls".into()));
+    assert_eq!((&error["code"], &error["subject"]), (&"bad_config".into(), &"http.tls.cert".into()));
 }
