@@ -228,10 +228,10 @@ impl Metrics {
         *self.pruned_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Timestamp::now());
     }
 
-    /// Whether no copy runs or waits in this process.
+    /// Whether no copy runs in this process. Those that wait to be tried again later count as little as none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.waiting.get() == 0 && self.copies.now().is_empty()
+        self.copies.now().is_empty()
     }
 
     /// A credential was made.

@@ -110,8 +110,10 @@ pub fn refuse_existing(folder: &dyn Folder, host: &str, path: &str) -> Result<()
 /// See [`TransferError`]; all are given up then, except as the module says.
 pub fn finish<'c>(files: Vec<Box<dyn Placed + 'c>>) -> Result<(), TransferError> {
     let mut files = files;
-    for file in &mut files {
-        file.name()?;
+    if let Some(error) = files.iter_mut().find_map(|file| file.name().err()) {
+        // The last first: no descriptor is seen without its extents.
+        while files.pop().is_some() {}
+        return Err(error);
     }
     for file in files {
         file.keep()?;

@@ -258,15 +258,26 @@ impl Dir {
 
     /// Renames an entry into another folder of the same file system, never over something.
     ///
-    /// NFS knows no `RENAME_NOREPLACE` (`EINVAL`). There a plain rename is taken after a look: who calls holds the lock
-    /// under which that name is made, and no rename replaces a folder that holds something (rename(2), `ENOTEMPTY`).
+    /// NFS knows no `RENAME_NOREPLACE` (`EINVAL`). There a file gets its new name by a hard link, which is never made over
+    /// something, whoever else works there. A folder, of which there are no links, is renamed after a look: who calls holds
+    /// the lock under which that name is made, and no rename replaces a folder that holds something (rename(2), `ENOTEMPTY`).
     pub(crate) fn move_to(&self, name: &str, to: &Dir, to_name: &str) -> Result<Moved, VaultError> {
         step("rename", &self.child(name))?;
         let renamed = match rustix::fs::renameat_with(&self.fd, name, &to.fd, to_name, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match to.stat(to_name)? {
-                Some(_) => Err(Errno::EXIST),
-                None => rustix::fs::renameat(&self.fd, name, &to.fd, to_name),
-            },
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match rustix::fs::linkat(&self.fd, name, &to.fd, to_name, AtFlags::empty()) {
+                    // It has its name; the former one is in nobody's way.
+                    Ok(()) => {
+                        let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
+                        Ok(())
+                    }
+                    Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ISDIR) => match to.stat(to_name)? {
+                        Some(_) => Err(Errno::EXIST),
+                        None => rustix::fs::renameat(&self.fd, name, &to.fd, to_name),
+                    },
+                    Err(errno) => Err(errno),
+                }
+            }
             other => other,
         };
         match renamed {

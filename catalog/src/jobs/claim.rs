@@ -173,7 +173,8 @@ fn query(claim: &Claim<'_>, now: Timestamp) -> QueryBuilder<sqlx::Sqlite> {
     query.push(" AND (volume IS NULL OR volume NOT IN (SELECT volume FROM busy WHERE volume IS NOT NULL))");
     if claim.planned {
         query.push(
-            " AND (cause <> 'schedule' OR (NOT EXISTS (SELECT 1 FROM pauses WHERE subject = '*') \
+            // What is due for versions asks nobody for a disk.
+            " AND (cause <> 'schedule' OR kind <> 'copy' OR (NOT EXISTS (SELECT 1 FROM pauses WHERE subject = '*') \
              AND (volume IS NULL OR volume NOT IN (SELECT subject FROM pauses))))",
         );
     } else {

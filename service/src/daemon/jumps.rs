@@ -40,7 +40,7 @@ impl Jumps {
     /// Looks whether the clock jumped, and does what has to be done about it.
     pub(super) async fn look(&mut self, app: &App) {
         let jump = self.jumped(app.now(), Instant::now());
-        if jump.abs() < SET {
+        if jump.abs() < SET && self.ahead <= FREEZES {
             return;
         }
         tracing::warn!(seconds = jump.as_secs(), "the clock jumped");
@@ -52,12 +52,14 @@ impl Jumps {
         }
         if self.ahead > FREEZES {
             let why = format!("the clock jumped forward by {} minutes", self.ahead.as_mins());
-            self.ahead = SignedDuration::ZERO;
             match app.jobs().freeze_prune(&why).await {
-                Ok(()) => tracing::error!(
-                    hint = "look at the machine's clock, then run `stackferry prune --confirm-clock`",
-                    "no version is deleted until the clock is confirmed: {why}"
-                ),
+                Ok(()) => {
+                    self.ahead = SignedDuration::ZERO;
+                    tracing::error!(
+                        hint = "look at the machine's clock, then run `stackferry prune --confirm-clock`",
+                        "no version is deleted until the clock is confirmed: {why}"
+                    );
+                }
                 Err(problem) => {
                     tracing::error!(code = %problem.code, "pruning could not be frozen: {}", problem.message)
                 }

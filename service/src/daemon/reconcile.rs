@@ -15,6 +15,7 @@ use stackferry_vault::{Vault, VaultError, VolumeRecord};
 use stackferry_volume::{VersionId, VolumeId};
 
 use crate::app::{App, PROGRAM, blocking, vault_volume};
+use crate::engine::versions::tolerate_missing_row;
 use crate::problem::Problem;
 
 /// What was brought in line.
@@ -143,14 +144,14 @@ async fn under_lease(
     let lost = |row: &&VersionRow| !entries.iter().any(|entry| entry.id == row.version);
     // Their deletion was cut short after the vault had done it.
     for row in rows.iter().filter(lost).filter(|row| row.deleting.is_some()) {
-        app.catalog().remove_version(volume, &row.version).await?;
+        tolerate_missing_row(app.catalog().remove_version(volume, &row.version).await)?;
     }
     let lost = rows.iter().filter(lost).filter(|row| row.deleting.is_none() && row.damaged.is_none());
     for row in lost {
         let subject = format!("{volume}@{}", row.version);
         tracing::error!(version = subject, "the catalog lists a version that the vault does not have");
         app.catalog().audit(AuditAction::DamageFound, PROGRAM, &subject, &json!({ "why": MISSING })).await?;
-        app.catalog().mark_damaged(volume, &row.version, MISSING).await?;
+        tolerate_missing_row(app.catalog().mark_damaged(volume, &row.version, MISSING).await)?;
         done.missing.push((volume.clone(), row.version.clone()));
     }
     Ok(())

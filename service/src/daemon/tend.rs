@@ -1,5 +1,6 @@
 //! What is done with versions in idle time: retention once an hour, and versions read back and opened as disks as they become
-//! due. Each is a job like any other, one at a time, and put into the queue only while no copy runs or waits.
+//! due. Each is a job like any other, one at a time. Checks are put into the queue only while no copy runs; retention at any
+//! time, since a copy may wait for the room that it makes.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -25,13 +26,15 @@ pub(super) struct Tend {
     pruned: Option<Instant>,
     rests: Option<Instant>,
     left_alone: HashMap<(VolumeId, VersionId), Instant>,
+    /// What was due when it was last asked, the next one last.
+    waiting: Vec<Due>,
 }
 
 impl Tend {
     /// Puts into the queue what is due, if there is time for it. What fails is logged, and tried again later.
     pub(super) async fn tick(&mut self, app: &App) {
         // The first round opens the vault, and says what is wrong with it.
-        if app.opened_vault().is_none() || !app.metrics().is_idle() {
+        if app.opened_vault().is_none() {
             return;
         }
         if let Err(problem) = self.look(app).await {
@@ -61,12 +64,15 @@ impl Tend {
             self.job = Some((app.jobs().enqueue(planned(JobKind::Prune)).await?, None));
             return Ok(());
         }
-        if self.rests.is_some_and(|at| at.elapsed() < REST) {
+        if !app.metrics().is_idle() || self.rests.is_some_and(|at| at.elapsed() < REST) {
             return Ok(());
         }
-        self.left_alone.retain(|_, at| at.elapsed() < LEFT_ALONE);
-        let is_left = |due: &Due| self.left_alone.contains_key(&(due.volume.clone(), due.version.clone()));
-        let Some(due) = checkup::due(app).await?.into_iter().find(|due| !is_left(due)) else {
+        if self.waiting.is_empty() {
+            self.left_alone.retain(|_, at| at.elapsed() < LEFT_ALONE);
+            let is_left = |due: &Due| self.left_alone.contains_key(&(due.volume.clone(), due.version.clone()));
+            self.waiting = checkup::due(app).await?.into_iter().rev().filter(|due| !is_left(due)).collect();
+        }
+        let Some(due) = self.waiting.pop() else {
             self.rests = Some(Instant::now());
             return Ok(());
         };

@@ -132,13 +132,14 @@ async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&Le
             pruned.kept += volume.versions;
             continue;
         };
-        if let Some(why) = held(&volume) {
+        let Some(judged) = plan(app, vault, &volume, keep).await? else {
             pruned.kept += volume.versions;
-            pruned.held.push((Some(volume.id), why));
+            pruned.held.push((Some(volume.id), INCIDENT.to_owned()));
             continue;
-        }
-        let judged = plan(app, vault, &volume.id, keep).await?;
-        for mut one in judged {
+        };
+        let first = pruned.versions.len();
+        // The oldest first: if a newer one turns out to be lost, the vault keeps the next good one before it.
+        for mut one in judged.into_iter().rev() {
             match &one.fate {
                 Fate::Kept(_) => {
                     pruned.kept += 1;
@@ -146,26 +147,35 @@ async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&Le
                         continue;
                     }
                 }
-                Fate::Doomed if !what.dry_run && !lease.is_some_and(LeaseGuard::is_lost) => {
+                Fate::Doomed if !what.dry_run => {
+                    if lease.is_some_and(LeaseGuard::is_lost) || app.jobs().prune_frozen().await?.is_some() {
+                        return Ok(pruned);
+                    }
                     one.fate = delete(app, vault, &one, what.actor).await?;
                 }
                 _ => {}
             }
             pruned.versions.push(one);
         }
+        if let Some(own) = pruned.versions.get_mut(first..) {
+            own.reverse();
+        }
     }
     Ok(pruned)
 }
 
 /// Why nothing of a volume is deleted for now.
-fn held(volume: &VolumeRow) -> Option<String> {
-    // What was good before an incident is what somebody will want.
-    (volume.state == VolumeState::Incident)
-        .then(|| "an incident stands: look at it, then let the volume be copied in order again".to_owned())
-}
+const INCIDENT: &str = "an incident stands: look at it, then let the volume be copied in order again";
 
-async fn plan(app: &App, vault: &Vault, volume: &VolumeId, keep: Keep) -> Result<Vec<Judged>, Problem> {
+/// What becomes of each version, newest first; none while an incident stands, since what was good before it is what
+/// somebody will want. That is told by the newest version: a volume that is gone or deferred meanwhile looks like others.
+async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result<Option<Vec<Judged>>, Problem> {
+    let volume = &known.id;
     let rows = app.catalog().versions(volume).await?;
+    let newest = rows.iter().find(|row| row.generation == known.generation);
+    if known.state == VolumeState::Incident || newest.is_some_and(|row| row.incident.is_some()) {
+        return Ok(None);
+    }
     let (reading, id) = (vault.clone(), volume.clone());
     let record = match blocking(move || reading.volume(&id)).await? {
         Ok(record) => record,
@@ -174,7 +184,7 @@ async fn plan(app: &App, vault: &Vault, volume: &VolumeId, keep: Keep) -> Result
             let why = format!("its volume.json can't be read: {}", stackferry_transfer::describe(&error));
             let stays = |row: VersionRow| judged(row, Fate::Kept(Vec::new()));
             tracing::error!(%volume, why, "nothing of it is deleted");
-            return Ok(rows.into_iter().map(stays).collect());
+            return Ok(Some(rows.into_iter().map(stays).collect()));
         }
     };
     let versions: Vec<Held> = rows.iter().map(|row| as_held(row, &record)).collect();
@@ -184,13 +194,11 @@ async fn plan(app: &App, vault: &Vault, volume: &VolumeId, keep: Keep) -> Result
         Some(why) => Fate::Kept(why.into_iter().collect()),
         None => Fate::Doomed,
     };
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let fate = fate(&row, &mut kept);
-            judged(row, fate)
-        })
-        .collect())
+    let judge = |row: VersionRow| {
+        let fate = fate(&row, &mut kept);
+        judged(row, fate)
+    };
+    Ok(Some(rows.into_iter().map(judge).collect()))
 }
 
 fn judged(row: VersionRow, fate: Fate) -> Judged {
@@ -223,6 +231,11 @@ async fn delete(app: &App, vault: &Vault, one: &Judged, actor: &str) -> Result<F
             tolerate(catalog.set_deleting(&one.volume, &one.version, None).await)?;
             return Ok(Fate::Stays(error.to_string()));
         }
+        // It went, and only what is left of it in the trash could not be removed: that is swept later.
+        Err(error) if is_gone(vault, one).await? => {
+            let why = stackferry_transfer::describe(&error);
+            tracing::warn!(version = name, why, "what is left of a deleted version is removed later");
+        }
         Err(error) => {
             tolerate(catalog.set_deleting(&one.volume, &one.version, None).await)?;
             let why = stackferry_transfer::describe(&error);
@@ -236,6 +249,12 @@ async fn delete(app: &App, vault: &Vault, one: &Judged, actor: &str) -> Result<F
     let detail = json!({ "created": one.created, "stored": one.stored, "why": "retention" });
     catalog.audit(AuditAction::VersionDeleted, actor, &name, &detail).await?;
     Ok(Fate::Deleted)
+}
+
+async fn is_gone(vault: &Vault, one: &Judged) -> Result<bool, Problem> {
+    let (vault, volume, version) = (vault.clone(), one.volume.clone(), one.version.clone());
+    let opened = blocking(move || vault.version(&volume, &version).map(drop)).await?;
+    Ok(opened.is_err_and(|error| error.is_not_found()))
 }
 
 /// A row that is not there needs no note.

@@ -31,7 +31,17 @@ pub(super) async fn follow(app: &App, told: &Told) -> Result<Vec<ScanProblem>, P
     let mut problems = Vec::new();
     for (site, url, now) in urls(told) {
         let known = names.entry(site.0.clone()).or_default();
+        let is_anothers = known.iter().any(|(other, name)| *other != url && *name == now);
         match known.get(&url) {
+            Some(old) if *old != now && is_anothers => {
+                // Names that went round, or one that was used before: what lies under it is not this datastore's.
+                tracing::warn!(
+                    site = site.0,
+                    from = old,
+                    to = now,
+                    "a datastore has the name that another one had: volumes without an id in App Volumes are taken for new there"
+                );
+            }
             Some(old) if *old != now => {
                 let is_configured = |name: &str| app.config().datastores.iter().any(|one| is(one, &site, name));
                 if is_configured(old) {

@@ -157,7 +157,11 @@ pub async fn restore(
     app.metrics().restored(put.report.bytes, began.elapsed());
     let name = named(&volume, &version);
     let detail = json!({ "to": to.to_string(), "bytes": put.report.bytes, "credentials": put.credentials });
-    app.catalog().audit(AuditAction::Restored, &Trigger::Command.to_string(), &name, &detail).await?;
+    // The files are there: what fails now is no failure of the restore.
+    if let Err(error) = app.catalog().audit(AuditAction::Restored, &Trigger::Command.to_string(), &name, &detail).await
+    {
+        tracing::error!(error = %stackferry_transfer::describe(&error), "an audit record could not be written");
+    }
     let Put { report, credentials, verify_method } = put;
     let took = began.elapsed();
     Ok(Restored { volume, version, files, report, credentials, verify_method, took, next_steps })

@@ -61,7 +61,7 @@ async fn the_plan_is_told_and_then_carried_out() {
     assert_eq!(numbers(&app, &office).await, [1, 4, 5]);
     let records = app.catalog().last_audit_records(2).await.unwrap();
     assert!(records.iter().all(|record| record.action.as_str() == AuditAction::VersionDeleted.as_str()), "{records:?}");
-    assert_eq!(records[1].subject, format!("{office}@{}", rows[2].version));
+    assert_eq!(records[1].subject, format!("{office}@{}", rows[1].version), "the oldest one first");
     assert!(std::fs::read_dir(bench.dir.path().join("vault/trash")).unwrap().next().is_none());
     assert_eq!(run(&app, false).await.versions, []);
 
@@ -107,6 +107,38 @@ async fn an_incident_keeps_everything() {
     let done = run(&app, false).await;
     assert_eq!((done.kept, done.held.len(), done.versions.len()), (3, 1, 0));
     assert_eq!(numbers(&app, &office).await, [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubted_clock_keeps_everything() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "[retention]\nlast = 1\n").await;
+    copies(&app, &office, 3).await;
+    app.jobs().freeze_prune("the clock jumped").await.unwrap();
+    let done = run(&app, false).await;
+    assert_eq!((done.held.len(), done.versions.len()), (1, 0));
+    assert!(done.held[0].0.is_none() && done.held[0].1.contains("--confirm-clock"), "{:?}", done.held);
+    assert_eq!(numbers(&app, &office).await, [1, 2, 3]);
+    assert!(app.jobs().confirm_clock("test").await.unwrap());
+    assert_eq!(run(&app, false).await.count(&Fate::Deleted).0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newest_version_that_was_lost_takes_no_good_one_along() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "[retention]\nlast = 1\n").await;
+    let rows = copies(&app, &office, 4).await;
+    // The catalog does not know of it yet.
+    let folder = bench.dir.path().join("vault/volumes/appstack/Office").join(rows[3].version.to_string());
+    std::fs::rename(&folder, bench.dir.path().join("lost")).unwrap();
+    let done = run(&app, false).await;
+    assert_eq!(done.count(&Fate::Deleted).0, 2);
+    let [.., stays] = &done.versions[..] else { panic!("{done:?}") };
+    assert_eq!(done.versions.iter().filter(|one| matches!(one.fate, Fate::Stays(_))).count(), 1, "{stays:?}");
+    let left: Vec<u64> = versions::list(&app, &office).await.unwrap().iter().map(|entry| entry.id.seq()).collect();
+    assert_eq!(left, [3], "the newest one that is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]

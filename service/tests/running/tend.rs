@@ -99,3 +99,27 @@ async fn retention_is_carried_out_by_the_service() {
     assert_eq!(rows.iter().map(|row| row.version.seq()).collect::<Vec<_>>(), [4, 3]);
     service.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_and_a_copy_that_fails_for_ever_keep_no_check_waiting() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let visio = bench.appstack("Visio", 1 << 20);
+    let service = Service::start(&bench, "[schedule]\nevery = \"1s\"\n[verify]\nrestore_test = \"0s\"\n").await;
+    for volume in [&office, &visio] {
+        until("it is copied", async || version(&service, volume).await.is_some()).await;
+    }
+    let paused = service.app.jobs().pause(Some(&office), "test").await.unwrap();
+    assert!(paused);
+    service.end().await;
+    // What the vault notes of it can't be believed any more: each copy of it fails.
+    let record = bench.dir.path().join("vault/volumes/appstack/Visio/volume.json");
+    std::fs::write(record, "{}").unwrap();
+    bench.appstack("Visio", 2 << 20);
+    let service = Service::start(&bench, "[schedule]\nevery = \"1s\"\n").await;
+    until("the one that is paused is tested", async || {
+        version(&service, &office).await.is_some_and(|row| row.restore_test.is_some())
+    })
+    .await;
+    service.end().await;
+}

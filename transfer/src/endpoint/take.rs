@@ -94,12 +94,17 @@ fn begin(shared: &Shared, target: &Target, new: &New) -> Result<NewFile, Failure
     Ok(made)
 }
 
+/// So much is written before it is brought onto the disk, in bytes.
+const SYNC_EVERY: u64 = 32 << 20;
+
 /// The file while it is being written, and what is known of it.
 struct Taking {
     file: NewFile,
     blocks: BlockMap,
     next: u64,
     stored: u64,
+    /// Of these, what was not brought onto the disk yet, in bytes.
+    unsynced: u64,
     unpacker: zstd::bulk::Decompressor<'static>,
     scratch: Vec<u8>,
     block: Vec<u8>,
@@ -135,7 +140,14 @@ impl Taking {
         let bytes = self.block.get_mut(..data.block.len_in(self.blocks.bytes())).unwrap_or_default();
         data.unpack(&mut self.unpacker, &mut self.scratch, bytes).map_err(bad)?;
         let stored = self.file.file().write_at(data.block.offset(), bytes);
-        self.stored += stored.map_err(|error| explain(&error, "writing"))?;
+        let stored = stored.map_err(|error| explain(&error, "writing"))?;
+        self.stored += stored;
+        self.unsynced += stored;
+        // The client waits for the end only so long, and a disk can't be told everything then.
+        if self.unsynced >= SYNC_EVERY {
+            self.unsynced = 0;
+            self.file.file().file().sync_data().map_err(|error| explain(&error, "bringing it onto the disk"))?;
+        }
         self.blocks.set(data.block, BlockState::Data(data.digest));
         self.next += 1;
         Ok(())
@@ -183,6 +195,7 @@ async fn take(line: &mut Line, shared: &Arc<Shared>, target: &Target) -> Result<
             blocks: BlockMap::new(told.bytes),
             next: 0,
             stored: 0,
+            unsynced: 0,
             unpacker: zstd::bulk::Decompressor::new().map_err(|error| explain(&error, "making room"))?,
             scratch: Vec::new(),
             block: vec![0; usize::try_from(BLOCK_BYTES).unwrap_or(1 << 20)],

@@ -4,7 +4,8 @@ use std::io::{BufReader, Read, Seek};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ntfs::{KnownNtfsFileRecordNumber, Ntfs, NtfsError};
+use ntfs::structured_values::NtfsIndexRoot;
+use ntfs::{KnownNtfsFileRecordNumber, Ntfs, NtfsAttributeType, NtfsError};
 
 use super::disk::Disk;
 use super::{ContentError, FileSystem, MOST_ENTRIES};
@@ -12,6 +13,8 @@ use crate::io::Source;
 
 /// The most that is read of one NTFS, in bytes: a root folder of a thousand entries takes a hundredth of it.
 const BUDGET: u64 = 64 << 20;
+/// The largest record that any Windows makes, in bytes, with room to spare: 4 KiB are usual.
+const MOST_RECORD: u32 = 64 << 10;
 /// How much is read at a time, in bytes: a record of the table and what lies beside it.
 const READ: usize = 4 << 10;
 /// The records that every NTFS begins with, as Microsoft's documentation numbers them: the table itself to `$Extend`.
@@ -37,6 +40,9 @@ fn look<T: Read + Seek>(disk: &mut T, size: u64) -> Result<FileSystem, String> {
     if ntfs.size() > size {
         return Err(format!("it says that it has {} bytes, and there are {size}", ntfs.size()));
     }
+    if ntfs.file_record_size() > MOST_RECORD {
+        return Err(format!("its records are said to have {} bytes", ntfs.file_record_size()));
+    }
     let mut records = 0;
     for record in 0..OWN_RECORDS {
         ntfs.file(disk, record).map_err(|error| format!("record {record} of the master file table: {error}"))?;
@@ -48,6 +54,17 @@ fn look<T: Read + Seek>(disk: &mut T, size: u64) -> Result<FileSystem, String> {
         None => String::new(),
     };
     let root = ntfs.root_directory(disk).map_err(text)?;
+    // The library makes room for a record before it reads one.
+    for attribute in root.attributes_raw() {
+        let attribute = attribute.map_err(|error| format!("its root folder: {error}"))?;
+        if attribute.ty().is_ok_and(|ty| ty == NtfsAttributeType::IndexRoot) {
+            let head = attribute.resident_structured_value::<NtfsIndexRoot>();
+            let record = head.map_err(|error| format!("its root folder: {error}"))?.index_record_size();
+            if record > MOST_RECORD {
+                return Err(format!("its root folder: its records are said to have {record} bytes"));
+            }
+        }
+    }
     let index = root.directory_index(disk).map_err(|error| format!("its root folder: {error}"))?;
     let mut list = index.entries();
     let mut entries = 0;
