@@ -236,3 +236,37 @@ fn broken_disks_are_broken_in_their_own_way() {
     assert_eq!(fs::metadata(&huge).unwrap().len(), 3_000_000_000);
     assert!(crate::check::allocated_bytes(&huge).unwrap() < MIB);
 }
+
+#[test]
+fn the_program_reads_a_real_ntfs_and_sees_when_its_file_table_is_gone() {
+    use stackferry_volume::FileName;
+    use stackferry_volume::content::{self, Content as Seen, FileSystem};
+    use stackferry_volume::descriptor::Descriptor;
+    use stackferry_volume::local::LocalSource;
+    if !have(available().makes_ntfs(), "mkntfs").unwrap() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (number, create_type) in
+        [CreateType::Vmfs, CreateType::TwoGbMaxExtentFlat { sectors: 40_000 }].into_iter().enumerate()
+    {
+        let spec = DiskSpec::new(format!("n{number}"), 64 * MIB, 5).content(Content::Ntfs { bytes: 4 * MIB });
+        let disk = Disk::build(folder.path(), spec.create_type(create_type)).unwrap();
+        let name = FileName::new(disk.path().file_name().unwrap().to_str().unwrap()).unwrap();
+        let descriptor = Descriptor::parse(&fs::read(disk.path()).unwrap(), &name).unwrap();
+        let look = || {
+            let open = |name: &FileName| LocalSource::new(fs::File::open(folder.path().join(name.as_str()))?);
+            content::look(&descriptor, open)
+        };
+        let Seen::Volumes(volumes) = look().unwrap() else { panic!("no volumes") };
+        let [volume] = &volumes[..] else { panic!("{volumes:?}") };
+        let FileSystem::Ntfs { label, records, entries } = &volume.system else { panic!("{volume:?}") };
+        assert!(volume.number == 1 && !label.is_empty() && *records > 12 && *entries > 12, "{volume:?}");
+
+        // `mkntfs` puts the table at the fourth cluster of 4 KiB of the partition, which begins at 1 MiB.
+        let first = fs::File::options().write(true).open(&disk.extents()[0]).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&first, &[0; 1024], MIB + 4 * 4096).unwrap();
+        let error = look().unwrap_err().to_string();
+        assert!(error.starts_with("partition 1: its NTFS can't be read: record 0"), "{error}");
+    }
+}
