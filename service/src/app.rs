@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use stackferry_catalog::{Catalog, Clock};
+use stackferry_catalog::{AuditAction, Catalog, Clock};
 use stackferry_config::{Config, Datastore, Esxi, EsxiAccess};
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
@@ -374,6 +374,20 @@ impl App {
         let client = Arc::new(EndpointClient::new(peer, &settings.key, self.shared.runtime.clone())?);
         endpoints.insert(name, Arc::clone(&client));
         Ok(client)
+    }
+}
+
+/// Writes an audit record of what has happened already: one that can't be written undoes nothing, and is logged.
+pub(crate) async fn note(
+    catalog: &Catalog,
+    action: AuditAction,
+    actor: &str,
+    subject: &str,
+    detail: &serde_json::Value,
+) {
+    if let Err(error) = catalog.audit(action, actor, subject, detail).await {
+        let error = stackferry_transfer::describe(&error);
+        tracing::error!(action = action.as_str(), subject, error, "an audit record could not be written");
     }
 }
 

@@ -21,7 +21,7 @@ use stackferry_catalog::AuditAction;
 use stackferry_config::{Config, Kind};
 use stackferry_volume::io::Cancel;
 
-use crate::app::{App, PROGRAM};
+use crate::app::{self, App, PROGRAM};
 use crate::http;
 use crate::problem::{Code, Problem};
 use crate::progress::Reporter;
@@ -112,9 +112,7 @@ async fn asked_to_end(cancel: &Cancel) {
 
 async fn note(app: &App, action: AuditAction) {
     let detail = json!({ "program": PROGRAM, "pid": std::process::id() });
-    if let Err(error) = app.catalog().audit(action, PROGRAM, "service", &detail).await {
-        tracing::error!(error = %stackferry_transfer::describe(&error), "an audit record could not be written");
-    }
+    app::note(app.catalog(), action, PROGRAM, "service", &detail).await;
 }
 
 /// Nobody may listen: then nothing is told.

@@ -142,14 +142,19 @@ fn errors_by_the_service_are_those_of_the_command_itself() {
     assert_eq!(versions(&lab, "appstack/Office"), 2);
 
     // Who waits and is interrupted takes his job back.
+    let rounds = |log: String| log.matches("a round has ended").count();
     lab.config.set("limits.bandwidth", "300kB/s");
     lab.write_config().unwrap();
+    let before = rounds(service.stderr());
     service.signal(Signal::HUP).unwrap();
-    let reloads = || service.stderr().matches("the configuration was read again").count();
-    wait_for("the next configuration", LIMIT, || Ok(reloads() == 2)).unwrap();
+    let reloads = |log: String| log.matches("the configuration was read again").count();
+    wait_for("the next configuration", LIMIT, || Ok(reloads(service.stderr()) == 2)).unwrap();
+    // A round follows a new configuration: it must not find the change, and copy it by itself.
+    wait_for("its round", LIMIT, || Ok(rounds(service.stderr()) > before)).unwrap();
     disk.overwrite(7, 4 * MIB, 8 * MIB).unwrap();
     let mut waiting = lab.spawn(&["copy", "appstack/Office"]).unwrap();
-    wait_for("the copy to run", LIMIT, || Ok(jobs(&lab, &[]).iter().any(|job| job["state"] == "running"))).unwrap();
+    let is_ours = |job: &Value| job["state"] == "running" && job["cause"] != "schedule";
+    wait_for("the copy to run", LIMIT, || Ok(jobs(&lab, &[]).iter().any(is_ours))).unwrap();
     waiting.signal(Signal::INT).unwrap();
     waiting.wait(LIMIT).unwrap().ends(130).unwrap();
     wait_for("the job to end", LIMIT, || Ok(jobs(&lab, &[]).is_empty())).unwrap();

@@ -19,7 +19,8 @@ pub(super) async fn run(context: &Context, target: &Target, to: &Path, overwrite
         tracing::warn!("{warning}");
     }
     let task = context.reporter().start("restoring", &target.to_string(), 0);
-    let restored = restore::restore(&app, &target.to_string(), &destination, overwrite, task.progress()).await;
+    let restored =
+        restore::restore(&app, &target.to_string(), &destination, overwrite, "command", task.progress()).await;
     task.finish(if restored.is_ok() { "restored" } else { "failed" });
     let mut restored = restored?;
     restored.next_steps.extend(groups);

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Redirect, Response};
 use stackferry_catalog::{JobId, Role};
 
@@ -41,11 +41,18 @@ pub(super) struct Order {
     peer: Peer,
 }
 
-impl Order {
-    fn new(web: Web, user: User, peer: Peer) -> Self {
-        Self { web, user, peer }
+impl FromRequestParts<Web> for Order {
+    type Rejection = Response;
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Response> {
+        // Both are set before any page is asked: the one by the connection, the other by the guard.
+        match (parts.extensions.get::<User>(), parts.extensions.get::<Peer>()) {
+            (Some(user), Some(peer)) => Ok(Self { web: web.clone(), user: user.clone(), peer: *peer }),
+            _ => Err(trouble(None, &Problem::internal("a form came in past the guard"))),
+        }
     }
+}
 
+impl Order {
     /// Does what a role may, and shows `page` afterwards with a word of it.
     async fn done(
         self,
@@ -69,27 +76,13 @@ fn page_of(kind: &str, stem: &str) -> String {
     volume_id(kind, stem).map_or_else(|_| "/volumes".to_owned(), |id| volume_path(&id))
 }
 
-pub(super) async fn copy(
-    State(web): State<Web>,
-    Extension(user): Extension<User>,
-    Extension(peer): Extension<Peer>,
-    Path((kind, stem)): Path<(String, String)>,
-    _form: Posted,
-) -> Response {
-    let order = Order::new(web, user, peer);
+pub(super) async fn copy(order: Order, Path((kind, stem)): Path<(String, String)>, _form: Posted) -> Response {
     let work =
         async |web: &Web, caller: &Caller| want_copy(&web.app(), &kind, &stem, false, caller).await.map(|_| "copy");
     order.done(Role::Operator, &page_of(&kind, &stem), work).await
 }
 
-pub(super) async fn verify(
-    State(web): State<Web>,
-    Extension(user): Extension<User>,
-    Extension(peer): Extension<Peer>,
-    Path((kind, stem)): Path<(String, String)>,
-    form: Posted,
-) -> Response {
-    let order = Order::new(web, user, peer);
+pub(super) async fn verify(order: Order, Path((kind, stem)): Path<(String, String)>, form: Posted) -> Response {
     let version = Some(form.field("version")).filter(|text| !text.is_empty());
     let work = async |web: &Web, caller: &Caller| {
         want_verify(&web.app(), &kind, &stem, version, caller).await.map(|_| "verify")
@@ -97,14 +90,7 @@ pub(super) async fn verify(
     order.done(Role::Operator, &page_of(&kind, &stem), work).await
 }
 
-pub(super) async fn restore(
-    State(web): State<Web>,
-    Extension(user): Extension<User>,
-    Extension(peer): Extension<Peer>,
-    Path((kind, stem)): Path<(String, String)>,
-    form: Posted,
-) -> Response {
-    let order = Order::new(web, user, peer);
+pub(super) async fn restore(order: Order, Path((kind, stem)): Path<(String, String)>, form: Posted) -> Response {
     let to = PathBuf::from(form.field("root")).join(form.field("folder").trim_start_matches('/'));
     let version = form.field("version");
     let work = async |web: &Web, caller: &Caller| {
@@ -113,14 +99,7 @@ pub(super) async fn restore(
     order.done(Role::Admin, &page_of(&kind, &stem), work).await
 }
 
-pub(super) async fn pin(
-    State(web): State<Web>,
-    Extension(user): Extension<User>,
-    Extension(peer): Extension<Peer>,
-    Path((kind, stem)): Path<(String, String)>,
-    form: Posted,
-) -> Response {
-    let order = Order::new(web, user, peer);
+pub(super) async fn pin(order: Order, Path((kind, stem)): Path<(String, String)>, form: Posted) -> Response {
     let work = async |web: &Web, caller: &Caller| {
         let (version, note) = (form.field("version"), form.field("note"));
         set_pin(&web.app(), &kind, &stem, version, Some(note), caller).await.map(|_| "pin")
@@ -128,28 +107,14 @@ pub(super) async fn pin(
     order.done(Role::Operator, &page_of(&kind, &stem), work).await
 }
 
-pub(super) async fn unpin(
-    State(web): State<Web>,
-    Extension(user): Extension<User>,
-    Extension(peer): Extension<Peer>,
-    Path((kind, stem)): Path<(String, String)>,
-    form: Posted,
-) -> Response {
-    let order = Order::new(web, user, peer);
+pub(super) async fn unpin(order: Order, Path((kind, stem)): Path<(String, String)>, form: Posted) -> Response {
     let work = async |web: &Web, caller: &Caller| {
         set_pin(&web.app(), &kind, &stem, form.field("version"), None, caller).await.map(|_| "unpin")
     };
     order.done(Role::Admin, &page_of(&kind, &stem), work).await
 }
 
-pub(super) async fn pause(
-    State(web): State<Web>,
-    Extension(user): Extension<User>,
-    Extension(peer): Extension<Peer>,
-    Path((kind, stem)): Path<(String, String)>,
-    form: Posted,
-) -> Response {
-    let order = Order::new(web, user, peer);
+pub(super) async fn pause(order: Order, Path((kind, stem)): Path<(String, String)>, form: Posted) -> Response {
     let work = async |web: &Web, caller: &Caller| {
         let app = web.app();
         let id = known(&app, &volume_id(&kind, &stem)?).await?.id;
@@ -161,13 +126,7 @@ pub(super) async fn pause(
     order.done(Role::Operator, &page_of(&kind, &stem), work).await
 }
 
-pub(super) async fn pause_all(
-    State(web): State<Web>,
-    Extension(user): Extension<User>,
-    Extension(peer): Extension<Peer>,
-    form: Posted,
-) -> Response {
-    let order = Order::new(web, user, peer);
+pub(super) async fn pause_all(order: Order, form: Posted) -> Response {
     let work = async |web: &Web, caller: &Caller| match form.field("pause") {
         "no" => web.app().jobs().resume(None, &caller.name).await.map(|_| "resume"),
         _ => web.app().jobs().pause(None, &caller.name).await.map(|_| "pause"),
@@ -175,14 +134,7 @@ pub(super) async fn pause_all(
     order.done(Role::Operator, "/jobs", work).await
 }
 
-pub(super) async fn cancel(
-    State(web): State<Web>,
-    Extension(user): Extension<User>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<i64>,
-    _form: Posted,
-) -> Response {
-    let order = Order::new(web, user, peer);
+pub(super) async fn cancel(order: Order, Path(id): Path<i64>, _form: Posted) -> Response {
     let work = async |web: &Web, caller: &Caller| {
         let cancelled = web.app().jobs().cancel(JobId(id), &caller.name).await?;
         let ended = matches!(cancelled, stackferry_catalog::Cancelled::Ended(_));

@@ -15,7 +15,7 @@ use stackferry_vault::{Vault, VaultError, VolumeRecord};
 use stackferry_volume::{VersionId, VolumeId};
 
 use crate::app::{App, PROGRAM, blocking, vault_volume};
-use crate::engine::versions::tolerate_missing_row;
+use crate::engine::versions::{MISSING, tolerate_missing_row};
 use crate::problem::Problem;
 
 /// What was brought in line.
@@ -26,9 +26,6 @@ pub struct Reconciled {
     /// Rows whose version the vault does not have, and that were not known as such.
     pub missing: Vec<(VolumeId, VersionId)>,
 }
-
-/// Why a row is marked as damaged.
-const MISSING: &str = "the vault does not have this version";
 
 /// Compares catalog and vault, and brings the catalog in line.
 ///

@@ -10,7 +10,7 @@ use stackferry_catalog::AuditAction;
 use stackferry_config::Config;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::{App, PROGRAM, blocking};
+use crate::app::{self, App, PROGRAM, blocking};
 use crate::problem::Problem;
 
 /// Reads the configuration as the program did at its start.
@@ -61,9 +61,7 @@ pub(super) async fn reload(app: &App, read: Option<&Reload>) -> Option<App> {
             }
             tracing::info!(datastores = next.config().datastores.len(), "the configuration was read again");
             let detail = json!({ "kept": kept });
-            if let Err(error) = next.catalog().audit(AuditAction::ConfigReloaded, PROGRAM, "service", &detail).await {
-                tracing::error!(error = %stackferry_transfer::describe(&error), "an audit record could not be written");
-            }
+            app::note(next.catalog(), AuditAction::ConfigReloaded, PROGRAM, "service", &detail).await;
             Some(next)
         }
         Err(problem) => {

@@ -19,12 +19,10 @@ use stackferry_volume::io::Source;
 use stackferry_volume::manifest::{FileRole, MANIFEST_NAME};
 use stackferry_volume::{FileName, VersionId, VolumeId};
 
-use super::versions::{named, tolerate_missing_row, verify_one};
+use super::versions::{MISSING, named, tolerate_missing_row, verify_one};
 use crate::app::{App, PROGRAM, blocking};
 use crate::problem::{Code, Problem};
 
-/// Why a row is marked as damaged.
-const GONE: &str = "the vault does not have this version";
 /// So many of those that wait are told at once: one that can't be read keeps no other waiting.
 const MOST: u32 = 100;
 
@@ -82,7 +80,7 @@ pub async fn read_back(
     let damage = match verify_one(app, &vault, volume, version, PROGRAM, progress).await {
         Err(problem) if problem.code == Code::NoSuchVersion => {
             gone(app, volume, version).await?;
-            return Ok(vec![Damage { file: MANIFEST_NAME.to_owned(), block: None, why: GONE.to_owned() }]);
+            return Ok(vec![Damage { file: MANIFEST_NAME.to_owned(), block: None, why: MISSING.to_owned() }]);
         }
         other => other?,
     };
@@ -97,7 +95,7 @@ pub async fn read_back(
 /// A row whose version is not there is not asked for again before its time; the next start tells of it.
 async fn gone(app: &App, volume: &VolumeId, version: &VersionId) -> Result<(), Problem> {
     tracing::error!(version = named(volume, version), "the catalog lists a version that the vault does not have");
-    tolerate_missing_row(app.catalog().mark_damaged(volume, version, GONE).await)
+    tolerate_missing_row(app.catalog().mark_damaged(volume, version, MISSING).await)
 }
 
 /// Opens a version as a disk, and records what was found.
@@ -118,7 +116,7 @@ pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> 
     let found = match found {
         Err(VaultError::NoVersion { .. } | VaultError::NoVolume { .. }) => {
             gone(app, volume, version).await?;
-            Err(GONE.to_owned())
+            Err(MISSING.to_owned())
         }
         other => other?,
     };

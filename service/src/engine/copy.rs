@@ -29,7 +29,7 @@ use super::attached::{self, When};
 use super::files::{Copied, Job};
 use super::round::{self, Decision, RoundOutcome, VolumeResult};
 use super::windows::{self, Watch};
-use crate::app::{App, PROGRAM, Source, blocking};
+use crate::app::{self, App, PROGRAM, Source, blocking};
 use crate::problem::{Code, Problem};
 
 /// How a copy is wanted.
@@ -298,13 +298,10 @@ impl Run<'_> {
         }
     }
 
-    /// A record that can't be written is logged: what it tells of has happened.
     fn audit(&self, action: AuditAction, detail: &serde_json::Value) {
         let subject = self.volume.id.to_string();
         let actor = self.wanted.trigger.to_string();
-        if let Err(error) = self.catalog(self.app.catalog().audit(action, &actor, &subject, detail)) {
-            tracing::error!(subject, error = %stackferry_transfer::describe(&error), "an audit record could not be written");
-        }
+        self.catalog(app::note(self.app.catalog(), action, &actor, &subject, detail));
     }
 
     /// The copy, with a writable disabled in App Volumes meanwhile where that is wanted.

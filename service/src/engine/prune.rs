@@ -17,13 +17,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
-use stackferry_catalog::{AuditAction, CatalogError, LeaseGuard, VersionRow, VolumeRow, VolumeState};
+use stackferry_catalog::{AuditAction, LeaseGuard, VersionRow, VolumeRow, VolumeState};
 use stackferry_config::Keep;
 use stackferry_vault::{Vault, VaultError, VolumeRecord};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::retention::{self, Held, Why};
-use super::versions::named;
+use super::versions::{named, tolerate_missing_row};
 use crate::app::{App, PROGRAM, blocking, config_kind};
 use crate::problem::Problem;
 
@@ -218,7 +218,7 @@ fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
 
 async fn delete(app: &App, vault: &Vault, one: &Judged, actor: &str) -> Result<Fate, Problem> {
     let (catalog, now) = (app.catalog(), app.local_time().timestamp());
-    tolerate(catalog.set_deleting(&one.volume, &one.version, Some(Timestamp::now())).await)?;
+    tolerate_missing_row(catalog.set_deleting(&one.volume, &one.version, Some(Timestamp::now())).await)?;
     let done = {
         let (vault, volume, version) = (vault.clone(), one.volume.clone(), one.version.clone());
         blocking(move || vault.delete(&volume, &version, now)).await?
@@ -228,7 +228,7 @@ async fn delete(app: &App, vault: &Vault, one: &Judged, actor: &str) -> Result<F
         Ok(()) => {}
         // Somebody was faster, or it was lost: the row is an alarm then, and no deletion of ours.
         Err(error @ (VaultError::NoVersion { .. } | VaultError::NoVolume { .. })) => {
-            tolerate(catalog.set_deleting(&one.volume, &one.version, None).await)?;
+            tolerate_missing_row(catalog.set_deleting(&one.volume, &one.version, None).await)?;
             return Ok(Fate::Stays(error.to_string()));
         }
         // It went, and only what is left of it in the trash could not be removed: that is swept later.
@@ -237,7 +237,7 @@ async fn delete(app: &App, vault: &Vault, one: &Judged, actor: &str) -> Result<F
             tracing::warn!(version = name, why, "what is left of a deleted version is removed later");
         }
         Err(error) => {
-            tolerate(catalog.set_deleting(&one.volume, &one.version, None).await)?;
+            tolerate_missing_row(catalog.set_deleting(&one.volume, &one.version, None).await)?;
             let why = stackferry_transfer::describe(&error);
             if !error.is_busy() && !error.is_protected() {
                 tracing::error!(version = name, why, "a version could not be deleted");
@@ -245,7 +245,7 @@ async fn delete(app: &App, vault: &Vault, one: &Judged, actor: &str) -> Result<F
             return Ok(Fate::Stays(why));
         }
     }
-    tolerate(catalog.remove_version(&one.volume, &one.version).await)?;
+    tolerate_missing_row(catalog.remove_version(&one.volume, &one.version).await)?;
     let detail = json!({ "created": one.created, "stored": one.stored, "why": "retention" });
     catalog.audit(AuditAction::VersionDeleted, actor, &name, &detail).await?;
     Ok(Fate::Deleted)
@@ -255,12 +255,4 @@ async fn is_gone(vault: &Vault, one: &Judged) -> Result<bool, Problem> {
     let (vault, volume, version) = (vault.clone(), one.volume.clone(), one.version.clone());
     let opened = blocking(move || vault.version(&volume, &version).map(drop)).await?;
     Ok(opened.is_err_and(|error| error.is_not_found()))
-}
-
-/// A row that is not there needs no note.
-fn tolerate(result: Result<(), CatalogError>) -> Result<(), Problem> {
-    match result {
-        Err(CatalogError::NoSuchVersion { .. }) => Ok(()),
-        other => Ok(other?),
-    }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stackferry_catalog::{AuditAction, Trigger};
+use stackferry_catalog::AuditAction;
 use stackferry_config::{Datastore, Route};
 use stackferry_transfer::Progress;
 use stackferry_transfer::restore::Checked;
@@ -19,7 +19,7 @@ use stackferry_volume::{VersionId, VolumeId};
 
 use super::versions::{named, newest};
 use super::{find, steps};
-use crate::app::{App, Source, blocking};
+use crate::app::{self, App, Source, blocking};
 use crate::problem::{Code, Problem};
 
 /// What to do where a datastore has something of that name.
@@ -124,7 +124,7 @@ fn on_a_datastore(error: impl Into<Problem>) -> Problem {
     }
 }
 
-/// Puts a version back: the one that is named, else the newest that can be relied on.
+/// Puts a version back: the one that is named, else the newest that can be relied on. `actor` is for the audit.
 ///
 /// # Errors
 /// `no_such_version`, `exists`, `damaged`, `no_space`, `interrupted`; the vault's.
@@ -133,6 +133,7 @@ pub async fn restore(
     text: &str,
     to: &Destination,
     overwrite: bool,
+    actor: &str,
     progress: Arc<dyn Progress>,
 ) -> Result<Restored, Problem> {
     let began = Instant::now();
@@ -158,10 +159,7 @@ pub async fn restore(
     let name = named(&volume, &version);
     let detail = json!({ "to": to.to_string(), "bytes": put.report.bytes, "credentials": put.credentials });
     // The files are there: what fails now is no failure of the restore.
-    if let Err(error) = app.catalog().audit(AuditAction::Restored, &Trigger::Command.to_string(), &name, &detail).await
-    {
-        tracing::error!(error = %stackferry_transfer::describe(&error), "an audit record could not be written");
-    }
+    app::note(app.catalog(), AuditAction::Restored, actor, &name, &detail).await;
     let Put { report, credentials, verify_method } = put;
     let took = began.elapsed();
     Ok(Restored { volume, version, files, report, credentials, verify_method, took, next_steps })

@@ -149,6 +149,9 @@ pub(crate) async fn verify_one(
     Ok(damage)
 }
 
+/// Why a row is marked as damaged whose version is not there.
+pub(crate) const MISSING: &str = "the vault does not have this version";
+
 /// A version that only the vault knows is checked all the same; the next start gives it its row.
 pub(crate) fn tolerate_missing_row(result: Result<(), stackferry_catalog::CatalogError>) -> Result<(), Problem> {
     match result {

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, header};
 use serde_json::json;
 use stackferry_catalog::{AuditAction, Catalog, Role, TokenRow};
 
+use crate::app::note;
 use crate::problem::{Code, Problem};
 use crate::tokens::Shown;
 
@@ -173,9 +174,7 @@ impl Auth {
         };
         let actor = who.map_or_else(|| peer.place(), |who| who.name.clone());
         let detail = json!({ "from": peer.place(), "others_not_told": before });
-        if let Err(error) = self.catalog.audit(AuditAction::AccessDenied, &actor, what, &detail).await {
-            tracing::error!(error = %stackferry_transfer::describe(&error), "an audit record could not be written");
-        }
+        note(&self.catalog, AuditAction::AccessDenied, &actor, what, &detail).await;
     }
 }
 

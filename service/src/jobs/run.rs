@@ -191,7 +191,7 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
     let to = restore::destination(app, &wanted.to, wanted.overwrite)?;
     let task = reporter.start("restoring", &text, 0);
     let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
-    let restored = restore::restore(app, &text, &to, wanted.overwrite, progress).await;
+    let restored = restore::restore(app, &text, &to, wanted.overwrite, &job.actor, progress).await;
     task.finish(if restored.is_ok() { "restored" } else { "failed" });
     let done = restored?;
     let view = RestoreView::new(&done.volume, &done.version, to.to_string(), done.files, &done.report, done.took);

@@ -376,6 +376,8 @@ async fn what_is_asked_for_is_done_by_jobs_in_the_name_of_who_asked() {
     assert_eq!(job["state"], "done", "{job}");
     let original = std::fs::read(bench.dir.path().join("nfs01/cloudvolumes/apps/Office-flat.vmdk")).unwrap();
     assert!(std::fs::read(root.join("a/Office-flat.vmdk")).unwrap() == original);
+    let audit = call(&service, &viewer, "GET", "/api/v1/audit?action=restored", "").await.json();
+    assert_eq!(audit[0]["actor"], "token admin", "not the command line's: {audit}");
 
     for (path, body) in [("copy", "{\"nothing\":1}"), ("restore", "{}"), ("restore", "no json")] {
         call(&service, &admin, "POST", &format!("{office}/{path}"), body).await.is(400, "usage");
