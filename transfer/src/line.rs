@@ -143,7 +143,17 @@ impl Line {
         patience: Duration,
         ended: &dyn Fn() -> bool,
     ) -> Result<Option<Bytes>, TransferError> {
-        let mut since = Instant::now();
+        self.next_since(Instant::now(), doing, patience, ended).await
+    }
+
+    /// The same, where it is waited since then already: a host that says little by little gets no more time by it.
+    pub(crate) async fn next_since(
+        &mut self,
+        mut since: Instant,
+        doing: &'static str,
+        patience: Duration,
+        ended: &dyn Fn() -> bool,
+    ) -> Result<Option<Bytes>, TransferError> {
         while !self.over {
             if ended() {
                 return Err(TransferError::Cancelled);

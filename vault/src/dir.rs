@@ -144,8 +144,17 @@ impl Dir {
 
     /// Opens a regular file; none where there is nothing. Anything else than a file is refused.
     pub(crate) fn file(&self, name: &str) -> Result<Option<File>, VaultError> {
+        self.open_file(name, OFlags::RDONLY)
+    }
+
+    /// The same for a file that is to be locked: NFS 4 lets one be alone only with what is open for writing.
+    pub(crate) fn file_to_lock(&self, name: &str) -> Result<Option<File>, VaultError> {
+        self.open_file(name, OFlags::RDWR)
+    }
+
+    fn open_file(&self, name: &str, way: OFlags) -> Result<Option<File>, VaultError> {
         // O_NONBLOCK: a FIFO of that name must not hang the opening.
-        let fd = match self.open_raw(name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()) {
+        let fd = match self.open_raw(name, way | OFlags::NONBLOCK, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(self.fail("open", name)(errno)),

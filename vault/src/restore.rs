@@ -231,7 +231,7 @@ fn remove_leftovers(target: &Dir) -> Result<(), VaultError> {
             .split_once('-')
             .is_some_and(|(id, _)| id.len() == 16 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
         // What can't be opened or locked is somebody else's, and in nobody's way.
-        let file: Option<File> = if ours { target.file(&item.shown).ok().flatten() } else { None };
+        let file: Option<File> = if ours { target.file_to_lock(&item.shown).ok().flatten() } else { None };
         if let Some(file) = file
             && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         {

@@ -286,21 +286,82 @@ impl BlockMap {
         if !self.is_complete() {
             return None;
         }
-        if self.blocks() <= 1 {
-            return Some(match self.get(BlockIndex(0)) {
-                BlockState::Data(digest) => digest,
-                _ => Digest::of(&vec![0; BlockIndex(0).len_in(self.bytes)]),
-            });
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.bytes.to_le_bytes());
+        let mut digest = FileDigest::new(self.bytes);
         for run in self.runs() {
             match run.state {
-                BlockState::Data(digest) => hasher.update(&[1]).update(digest.as_bytes()),
-                _ => hasher.update(&[0]).update(&run.count.to_le_bytes()),
-            };
+                BlockState::Data(block) => digest.data(block),
+                _ => digest.zero(run.count),
+            }
         }
-        Some(Digest(*hasher.finalize().as_bytes()))
+        digest.finish()
+    }
+}
+
+/// The digest of a whole file of which the blocks come in order: that of [`BlockMap::file_digest`], without keeping them.
+#[derive(Debug, Clone)]
+pub struct FileDigest {
+    bytes: u64,
+    /// The blocks that came.
+    came: u64,
+    /// Of these, the zero blocks since the last data block.
+    zeros: u64,
+    last: Option<Digest>,
+    hasher: blake3::Hasher,
+}
+
+impl FileDigest {
+    /// Of a file of `bytes`, of which nothing came yet.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&bytes.to_le_bytes());
+        Self { bytes, came: 0, zeros: 0, last: None, hasher }
+    }
+
+    /// The blocks that came.
+    #[must_use]
+    pub fn came(&self) -> u64 {
+        self.came
+    }
+
+    /// The blocks that are still to come.
+    #[must_use]
+    pub fn due(&self) -> u64 {
+        blocks_in(self.bytes).saturating_sub(self.came)
+    }
+
+    /// The next `count` blocks are zero.
+    pub fn zero(&mut self, count: u64) {
+        self.zeros = self.zeros.saturating_add(count);
+        self.came = self.came.saturating_add(count);
+    }
+
+    /// The next block has data of this digest.
+    pub fn data(&mut self, block: Digest) {
+        self.end_zeros();
+        self.hasher.update(&[1]).update(block.as_bytes());
+        self.last = Some(block);
+        self.came = self.came.saturating_add(1);
+    }
+
+    fn end_zeros(&mut self) {
+        if self.zeros > 0 {
+            self.hasher.update(&[0]).update(&self.zeros.to_le_bytes());
+            self.zeros = 0;
+        }
+    }
+
+    /// The digest, once every block came, and no more than those.
+    #[must_use]
+    pub fn finish(&mut self) -> Option<Digest> {
+        if self.came != blocks_in(self.bytes) {
+            return None;
+        }
+        if self.came <= 1 {
+            return Some(self.last.unwrap_or_else(|| Digest::of(&vec![0; BlockIndex(0).len_in(self.bytes)])));
+        }
+        self.end_zeros();
+        Some(Digest(*self.hasher.finalize().as_bytes()))
     }
 }
 
@@ -393,6 +454,33 @@ impl Bits {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn blocks_in_order_give_the_digest_of_the_map() {
+        let data = |byte: u8| BlockState::Data(Digest::of(&[byte]));
+        let zero = BlockState::Zero;
+        for (bytes, blocks) in [
+            (0, vec![]),
+            (5, vec![zero]),
+            (5, vec![data(1)]),
+            (4 * BLOCK_BYTES, vec![zero, zero, data(1), zero]),
+            (3 * BLOCK_BYTES + 1, vec![data(1), zero, data(2), data(2)]),
+        ] {
+            let (mut map, mut digest) = (BlockMap::new(bytes), FileDigest::new(bytes));
+            for (at, state) in blocks.iter().enumerate() {
+                assert_eq!((digest.finish(), digest.due()), (None, (blocks.len() - at) as u64));
+                map.set(BlockIndex(at as u64), *state);
+                match state {
+                    BlockState::Data(block) => digest.data(*block),
+                    _ => digest.zero(1),
+                }
+            }
+            assert!(map.file_digest().is_some());
+            assert_eq!(digest.finish(), map.file_digest(), "{blocks:?}");
+            digest.zero(1);
+            assert_eq!(digest.finish(), None, "one too many");
+        }
+    }
 
     #[test]
     fn a_zero_check_sees_every_byte() {

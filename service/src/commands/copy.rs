@@ -65,7 +65,8 @@ async fn by_ourselves(
         return Ok(CopyView::deferred(&row.id, reason));
     };
     let task = context.reporter().start("copying", &volume.id.to_string(), choose_bytes(&volume));
-    let wanted = Wanted { if_changed, trigger: Trigger::Command, wait, progress: task.progress() };
+    let (trigger, actor) = (Trigger::Command, Trigger::Command.to_string());
+    let wanted = Wanted { if_changed, trigger, actor, wait, progress: task.progress() };
     let done = copy(app, &volume, wanted).await;
     task.finish(done.as_ref().map_or("failed", |done| done.outcome.as_str()));
     Ok(CopyView::of(&volume.id, &done?))

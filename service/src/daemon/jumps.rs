@@ -20,11 +20,13 @@ pub(super) struct Jumps {
     wall: Timestamp,
     monotonic: Instant,
     ahead: SignedDuration,
+    /// Nothing may be deleted, or it was not looked yet whether it may.
+    frozen: bool,
 }
 
 impl Jumps {
     pub(super) fn new(app: &App) -> Self {
-        Self { wall: app.now(), monotonic: Instant::now(), ahead: SignedDuration::ZERO }
+        Self { wall: app.now(), monotonic: Instant::now(), ahead: SignedDuration::ZERO, frozen: true }
     }
 
     /// By how much the clock jumped since the last look; negative: back.
@@ -37,9 +39,18 @@ impl Jumps {
         jump
     }
 
+    /// Somebody said before this jump that the clock was right: from there on it is counted.
+    fn confirmed(&mut self, jump: SignedDuration) {
+        self.frozen = false;
+        self.ahead = jump.max(SignedDuration::ZERO);
+    }
+
     /// Looks whether the clock jumped, and does what has to be done about it.
     pub(super) async fn look(&mut self, app: &App) {
         let jump = self.jumped(app.now(), Instant::now());
+        if self.frozen && matches!(app.jobs().prune_frozen().await, Ok(None)) {
+            self.confirmed(jump);
+        }
         if jump.abs() < SET && self.ahead <= FREEZES {
             return;
         }
@@ -55,6 +66,7 @@ impl Jumps {
             match app.jobs().freeze_prune(&why).await {
                 Ok(()) => {
                     self.ahead = SignedDuration::ZERO;
+                    self.frozen = true;
                     tracing::error!(
                         hint = "look at the machine's clock, then run `stackferry prune --confirm-clock`",
                         "no version is deleted until the clock is confirmed: {why}"
@@ -74,19 +86,47 @@ mod tests {
 
     use super::*;
 
+    const HOUR: i64 = 3600;
+
+    /// Looks at these seconds of the wall clock, and of the monotonic one; gives the jump in seconds.
+    fn look(jumps: &mut Jumps, start: Instant, wall_seconds: i64, seconds: u64) -> i64 {
+        let wall: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let at = wall + SignedDuration::from_secs(wall_seconds);
+        jumps.jumped(at, start + Duration::from_secs(seconds)).as_secs()
+    }
+
+    fn jumps(start: Instant) -> Jumps {
+        let wall = "2026-11-22T12:00:00Z".parse().unwrap();
+        Jumps { wall, monotonic: start, ahead: SignedDuration::ZERO, frozen: false }
+    }
+
     #[test]
     fn only_what_the_clock_moved_by_itself_is_a_jump() {
-        let (wall, start): (Timestamp, _) = ("2026-11-22T12:00:00Z".parse().unwrap(), Instant::now());
-        let mut jumps = Jumps { wall, monotonic: start, ahead: SignedDuration::ZERO };
-        let mut look = |wall_seconds, seconds| {
-            let at = wall + SignedDuration::from_secs(wall_seconds);
-            jumps.jumped(at, start + Duration::from_secs(seconds)).as_secs()
-        };
+        let start = Instant::now();
+        let mut jumps = jumps(start);
+        let mut look = |wall, seconds| look(&mut jumps, start, wall, seconds);
         assert_eq!(look(7200, 7200), 0, "time passed");
         assert_eq!(look(7200 + 3700, 7300), 3600, "an hour forward");
         assert_eq!(look(7200 + 3800, 7400), 0, "seen once");
         assert_eq!(look(7500, 7500), -3600, "and back");
         assert_eq!(look(7500, 7500), 0);
         assert_eq!(jumps.ahead, SignedDuration::ZERO, "it is where it was");
+    }
+
+    #[test]
+    fn a_confirmed_clock_is_counted_from_there() {
+        let start = Instant::now();
+        let mut jumps = jumps(start);
+        jumps.frozen = true;
+        assert_eq!(look(&mut jumps, start, -3 * HOUR, 0), -3 * HOUR, "put back while nothing may be deleted");
+        jumps.confirmed(SignedDuration::ZERO);
+        assert!(!jumps.frozen && jumps.ahead.is_zero());
+        assert_eq!(look(&mut jumps, start, 0, 0), 3 * HOUR);
+        assert!(jumps.ahead > FREEZES, "ahead again");
+        // Between two looks it was confirmed, and jumped.
+        jumps.confirmed(SignedDuration::from_secs(3 * HOUR));
+        assert!(jumps.ahead > FREEZES);
+        jumps.confirmed(SignedDuration::from_secs(-3 * HOUR));
+        assert!(jumps.ahead.is_zero());
     }
 }

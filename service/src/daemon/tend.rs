@@ -70,7 +70,8 @@ impl Tend {
         if self.waiting.is_empty() {
             self.left_alone.retain(|_, at| at.elapsed() < LEFT_ALONE);
             let is_left = |due: &Due| self.left_alone.contains_key(&(due.volume.clone(), due.version.clone()));
-            self.waiting = checkup::due(app).await?.into_iter().rev().filter(|due| !is_left(due)).collect();
+            let due = checkup::due(app, self.left_alone.len()).await?;
+            self.waiting = due.into_iter().rev().filter(|due| !is_left(due)).collect();
         }
         let Some(due) = self.waiting.pop() else {
             self.rests = Some(Instant::now());

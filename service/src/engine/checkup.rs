@@ -37,22 +37,24 @@ pub struct Due {
     pub version: VersionId,
 }
 
-/// What is due now, who waits longest first; nothing if everything was looked at in time.
+/// What is due now, who waits longest first; nothing if everything was looked at in time. Of each kind at most a hundred,
+/// and so many `more`: those that the caller leaves alone must not hide the others.
 ///
 /// # Errors
 /// The catalog's.
-pub async fn due(app: &App) -> Result<Vec<Due>, Problem> {
+pub async fn due(app: &App, more: usize) -> Result<Vec<Due>, Problem> {
     let (config, catalog) = (&app.config().verify, app.catalog());
     let due = |kind, rows: Vec<VersionRow>| -> Vec<Due> {
         rows.into_iter().map(|row| Due { kind, volume: row.volume, version: row.version }).collect()
     };
+    let most = MOST.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
     let mut found = Vec::new();
     // First, since each takes a moment only.
     if let Some(before) = before(config.restore_test) {
-        found.extend(due(JobKind::RestoreTest, catalog.longest_untested(before, MOST).await?));
+        found.extend(due(JobKind::RestoreTest, catalog.longest_untested(before, most).await?));
     }
     if let Some(before) = before(config.every) {
-        found.extend(due(JobKind::Verify, catalog.longest_unverified(before, MOST).await?));
+        found.extend(due(JobKind::Verify, catalog.longest_unverified(before, most).await?));
     }
     Ok(found)
 }

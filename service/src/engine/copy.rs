@@ -37,8 +37,10 @@ use crate::problem::{Code, Problem};
 pub struct Wanted {
     /// Makes no version where the source equals the last one.
     pub if_changed: bool,
-    /// Who wants it.
+    /// What wants it.
     pub trigger: Trigger,
+    /// The name of who wants it, for the audit.
+    pub actor: String,
     /// How long to wait for another copy of the volume to end.
     pub wait: Duration,
     /// Is told how it goes.
@@ -300,8 +302,7 @@ impl Run<'_> {
 
     fn audit(&self, action: AuditAction, detail: &serde_json::Value) {
         let subject = self.volume.id.to_string();
-        let actor = self.wanted.trigger.to_string();
-        self.catalog(app::note(self.app.catalog(), action, &actor, &subject, detail));
+        self.catalog(app::note(self.app.catalog(), action, &self.wanted.actor, &subject, detail));
     }
 
     /// The copy, with a writable disabled in App Volumes meanwhile where that is wanted.

@@ -270,7 +270,8 @@ pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, report
     }
     let bytes = copy::choose_bytes(&volume);
     let task = reporter.start("copying", &volume.id.to_string(), bytes);
-    let wanted = Wanted { if_changed: true, trigger, wait: Duration::ZERO, progress: task.progress() };
+    let actor = trigger.to_string();
+    let wanted = Wanted { if_changed: true, trigger, actor, wait: Duration::ZERO, progress: task.progress() };
     let done = copy::copy(app, &volume, wanted).await;
     let id = volume.id.clone();
     let result = |outcome, version, reason, problem| {

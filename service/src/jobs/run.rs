@@ -146,7 +146,9 @@ async fn run_copy(
     let task = reporter.start("copying", &id.to_string(), bytes);
     let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
     let if_changed = is_planned || wanted.if_changed;
-    let done = copy(app, volume, Wanted { if_changed, trigger: job.trigger, wait: Duration::ZERO, progress }).await;
+    let actor = if is_planned { job.trigger.to_string() } else { job.actor.clone() };
+    let wanted = Wanted { if_changed, trigger: job.trigger, actor, wait: Duration::ZERO, progress };
+    let done = copy(app, volume, wanted).await;
     task.finish(done.as_ref().map_or("failed", |done| done.outcome.as_str()));
     let view = CopyView::of(id, &done?);
     Ok(match view.reason {

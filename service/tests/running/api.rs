@@ -348,6 +348,10 @@ async fn what_is_asked_for_is_done_by_jobs_in_the_name_of_who_asked() {
         call(&service, &viewer, "GET", "/api/v1/jobs?kind=copy&state=done&volume=appstack/Office&limit=1", "").await;
     assert_eq!(listed.json()[0]["id"], unchanged["id"], "{}", listed.body);
 
+    let audit = call(&service, &viewer, "GET", "/api/v1/audit?action=copied", "").await.json();
+    let actors: Vec<_> = audit.as_array().unwrap().iter().map(|record| &record["actor"]).collect();
+    assert!(actors.contains(&&json!("token operator")), "a person's copy is his: {audit}");
+
     let verify = call(&service, &operator, "POST", &format!("{office}/versions/{version}/verify"), "").await.json();
     let verify = ended(&service, &viewer, &verify).await;
     assert_eq!((&verify["state"], &verify["result"]["ok"]), (&json!("done"), &json!(1)), "{verify}");

@@ -25,7 +25,8 @@ async fn copies(app: &App, volume: &VolumeId, number: usize) -> Vec<VersionRow> 
         let found = round.inventory.volumes.into_iter().find(|one| one.id == *volume).unwrap();
         let task = Reporter::quiet().start("copying", "it", 0);
         let (trigger, wait) = (Trigger::Command, Duration::ZERO);
-        copy(app, &found, Wanted { if_changed: false, trigger, wait, progress: task.progress() }).await.unwrap();
+        let (actor, progress) = (trigger.to_string(), task.progress());
+        copy(app, &found, Wanted { if_changed: false, trigger, actor, wait, progress }).await.unwrap();
     }
     let mut rows = app.catalog().versions(volume).await.unwrap();
     rows.reverse();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, MAX_FILE_BYTES};
+use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, FileDigest, MAX_FILE_BYTES};
 use stackferry_volume::local::NewFile;
 use stackferry_volume::{FileName, FolderError};
 
@@ -100,8 +100,9 @@ const SYNC_EVERY: u64 = 32 << 20;
 /// The file while it is being written, and what is known of it.
 struct Taking {
     file: NewFile,
-    blocks: BlockMap,
-    next: u64,
+    bytes: u64,
+    /// Of the blocks that came: a file of any length costs the same memory.
+    digest: FileDigest,
     stored: u64,
     /// Of these, what was not brought onto the disk yet, in bytes.
     unsynced: u64,
@@ -112,10 +113,10 @@ struct Taking {
 
 impl Taking {
     fn order(&self, first: BlockIndex, count: u64) -> Result<(), Failure> {
-        if first.0 == self.next && count > 0 && count <= self.blocks.blocks().saturating_sub(first.0) {
+        if first.0 == self.digest.came() && count > 0 && count <= self.digest.due() {
             return Ok(());
         }
-        let message = format!("blocks {first} and {count} more where {} is due", self.next);
+        let message = format!("blocks {first} and {count} more where {} is due", self.digest.came());
         Err(Failure { code: "bad_request".into(), message })
     }
 
@@ -124,8 +125,7 @@ impl Taking {
         let (first, count) = run
             .ok_or_else(|| Failure { code: "bad_request".into(), message: "a ZERO frame of a wrong length".into() })?;
         self.order(first, count)?;
-        self.blocks.set_zero(first, count);
-        self.next += count;
+        self.digest.zero(count);
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Taking {
         };
         let data = DataFrame::parse(payload).map_err(bad)?;
         self.order(data.block, 1)?;
-        let bytes = self.block.get_mut(..data.block.len_in(self.blocks.bytes())).unwrap_or_default();
+        let bytes = self.block.get_mut(..data.block.len_in(self.bytes)).unwrap_or_default();
         data.unpack(&mut self.unpacker, &mut self.scratch, bytes).map_err(bad)?;
         let stored = self.file.file().write_at(data.block.offset(), bytes);
         let stored = stored.map_err(|error| explain(&error, "writing"))?;
@@ -148,14 +148,13 @@ impl Taking {
             self.unsynced = 0;
             self.file.file().file().sync_data().map_err(|error| explain(&error, "bringing it onto the disk"))?;
         }
-        self.blocks.set(data.block, BlockState::Data(data.digest));
-        self.next += 1;
+        self.digest.data(data.digest);
         Ok(())
     }
 
     /// Step 3. Blocks.
     fn finish(&mut self, new: &New) -> Result<(), Failure> {
-        if self.blocks.file_digest() != Some(new.blake3) {
+        if self.digest.finish() != Some(new.blake3) {
             let message = "what was sent does not have the file's digest".to_owned();
             return Err(Failure { code: "block_mismatch".into(), message });
         }
@@ -192,8 +191,8 @@ async fn take(line: &mut Line, shared: &Arc<Shared>, target: &Target) -> Result<
         let file = begin(&shared, &target, &told)?;
         Ok::<_, Failure>(Box::new(Taking {
             file,
-            blocks: BlockMap::new(told.bytes),
-            next: 0,
+            bytes: told.bytes,
+            digest: FileDigest::new(told.bytes),
             stored: 0,
             unsynced: 0,
             unpacker: zstd::bulk::Decompressor::new().map_err(|error| explain(&error, "making room"))?,

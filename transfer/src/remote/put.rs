@@ -188,12 +188,13 @@ impl NewFile<'_> {
 
     fn next(&mut self, patience: Duration, ended: &dyn Fn() -> bool) -> Result<Frame, TransferError> {
         let Self { line, reader, .. } = self;
+        let since = Instant::now();
         self.endpoint.runtime().block_on(async {
             loop {
                 if let Some(frame) = reader.next_frame().map_err(|error| line.broke(error.to_string()))? {
                     return Ok(frame);
                 }
-                match line.next(WRITING, patience, ended).await? {
+                match line.next_since(since, WRITING, patience, ended).await? {
                     Some(data) => reader.push(&data),
                     None => return Err(line.broke("it ended before the file was whole")),
                 }

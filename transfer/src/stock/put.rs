@@ -9,7 +9,7 @@
 //! A piece is an offset and a length (8 and 4 bytes, little-endian) and so many bytes; a negative offset ends them.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
@@ -29,6 +29,10 @@ use crate::words::clean;
 const WRITING: &str = "writing a file";
 /// How long a host may take to tell why it ended what it was sent: its words are in what came already, or on the way.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The program gives a sign of life for so many bytes that it wrote, …
+const WRITE_SIGN: u64 = 1 << 25;
+/// … and for so many that it read again.
+const READ_SIGN: u64 = 1 << 27;
 /// The longest line that the program says, in bytes.
 const LONGEST_LINE: usize = 200;
 /// Exit status of a shell that does not find a command.
@@ -41,13 +45,20 @@ const PROGRAM: &str = r#"import fcntl,hashlib,os,stat,struct,sys
 root,folder,name,temp,mark,size,mtime=sys.argv[1:8]
 def say(*w):
  print(*w,flush=True)
+def ours(n):
+ try:
+  s=os.stat(n,dir_fd=d,follow_symlinks=False)
+  t=os.fstat(f)
+  return (s.st_dev,s.st_ino)==(t.st_dev,t.st_ino)
+ except OSError:
+  return False
 def need(n):
  b=sys.stdin.buffer.read(n)
  if len(b)!=n:
   raise EOFError
  return b
 f=None
-named=kept=False
+kept=False
 way=os.O_RDONLY|os.O_DIRECTORY
 try:
  d=os.open(root,way)
@@ -56,7 +67,10 @@ try:
    try:
     n=os.open(p,way|os.O_NOFOLLOW,dir_fd=d)
    except FileNotFoundError:
-    os.mkdir(p,0o755,dir_fd=d)
+    try:
+     os.mkdir(p,0o755,dir_fd=d)
+    except FileExistsError:
+     pass
     os.fsync(d)
     n=os.open(p,way|os.O_NOFOLLOW,dir_fd=d)
    os.close(d)
@@ -70,8 +84,8 @@ try:
  try:
   fcntl.flock(a,fcntl.LOCK_EX)
   for n in os.listdir(d):
-   t=n[len(mark):].split("-")[0]
-   if n.startswith(mark) and len(t)==16 and all(c in "0123456789abcdef" for c in t):
+   t=n[len(mark):][:17]
+   if n.startswith(mark) and len(t)==17 and t[16]=="-" and all(c in "0123456789abcdef" for c in t[:16]):
     try:
      o=os.open(n,os.O_RDWR|os.O_NOFOLLOW|os.O_NONBLOCK,dir_fd=d)
     except OSError:
@@ -134,8 +148,11 @@ try:
  say(2,h.hexdigest(),s.st_size,s.st_blocks*512)
  if need(1)!=b"N":
   raise EOFError
- os.link(temp,name,src_dir_fd=d,dst_dir_fd=d,follow_symlinks=False)
- named=True
+ try:
+  os.link(temp,name,src_dir_fd=d,dst_dir_fd=d,follow_symlinks=False)
+ except OSError:
+  if not ours(name):
+   raise
  os.unlink(temp,dir_fd=d)
  os.fsync(d)
  say(3)
@@ -149,10 +166,9 @@ except EOFError:
  pass
 finally:
  if f is not None and not kept:
-  for n in ([name] if named else [])+[temp]:
+  for n in (name,temp):
    try:
-    s=os.stat(n,dir_fd=d,follow_symlinks=False)
-    if (s.st_dev,s.st_ino)==(os.fstat(f).st_dev,os.fstat(f).st_ino):
+    if ours(n):
      os.unlink(n,dir_fd=d)
    except OSError:
     pass
@@ -195,7 +211,7 @@ pub(super) fn write<'c>(
     let connection = inner.log_in_for(Purpose::Write, &command, context, issued)?;
     let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(ASKED)))?;
     let line = Line::new(connection, channel, None).writing();
-    let mut new = NewFile { inner, line, said: VecDeque::new(), path: file.path.to_owned() };
+    let mut new = NewFile { inner, line, said: VecDeque::new(), path: file.path.to_owned(), sent: 0, signs: 0 };
     match new.send(file, context) {
         Ok(stored) => {
             let wire = new.line.wire;
@@ -215,6 +231,10 @@ struct NewFile<'c> {
     /// What the program said and nobody took yet.
     said: VecDeque<u8>,
     path: String,
+    /// Bytes of the file that were sent.
+    sent: u64,
+    /// The signs of life that came.
+    signs: u64,
 }
 
 impl NewFile<'_> {
@@ -227,7 +247,6 @@ impl NewFile<'_> {
             let host = self.line.address().to_owned();
             return Err(TransferError::NoRoom { host, file: self.path.clone(), message });
         }
-        let mut sent = 0u64;
         let mut digest = Sha256::new();
         let bytes = file.blocks.bytes();
         read_ahead(file, &context.cancel, |piece| {
@@ -239,7 +258,7 @@ impl NewFile<'_> {
                 Piece::Data(block, data, _) => {
                     for (at, run) in runs(&data) {
                         digest.update(run);
-                        sent += run.len() as u64;
+                        self.sent += run.len() as u64;
                         let length = u32::try_from(run.len()).unwrap_or(u32::MAX);
                         let mut message = BytesMut::with_capacity(run.len() + 12);
                         message.put_u64_le(block.offset() + at as u64);
@@ -268,7 +287,7 @@ impl NewFile<'_> {
             let host = self.line.address().to_owned();
             return Err(TransferError::Arrived { host, file: self.path.clone(), message });
         }
-        Ok(sent)
+        Ok(self.sent)
     }
 
     fn put(&mut self, bytes: Bytes) -> Result<(), TransferError> {
@@ -303,13 +322,18 @@ impl NewFile<'_> {
         patience: Duration,
         ended: &dyn Fn() -> bool,
     ) -> Result<Vec<String>, TransferError> {
+        let mut since = Instant::now();
         loop {
             while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.said.drain(..=end).collect();
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let mut words = line.split_whitespace().map(str::to_owned);
                 match words.next().as_deref() {
-                    Some("0") => {}
+                    // No more than its work can give: a host must not hold a restore up for ever.
+                    Some("0") if self.signs < self.sent / WRITE_SIGN + self.sent / READ_SIGN => {
+                        self.signs += 1;
+                        since = Instant::now();
+                    }
                     Some("-1") => return Err(self.failed(words.next().and_then(|number| number.parse().ok()))),
                     Some(word) if word == due => return Ok(words.collect()),
                     _ => return Err(self.strange()),
@@ -318,7 +342,7 @@ impl NewFile<'_> {
             if self.said.len() > LONGEST_LINE {
                 return Err(self.strange());
             }
-            match self.inner.runtime.block_on(self.line.next(WRITING, patience, ended))? {
+            match self.inner.runtime.block_on(self.line.next_since(since, WRITING, patience, ended))? {
                 Some(data) => self.said.extend(data),
                 None => return Err(self.over()),
             }

@@ -3,6 +3,7 @@
 
 mod folders;
 mod map;
+mod place;
 mod scp;
 mod sftp;
 mod way;

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -31,6 +32,9 @@ pub const RESTORE_PREFIX: &str = ".stackferry-restore-";
 const MODE: u32 = 0o600;
 /// The most bytes of a temporary name that are taken from the file's own.
 const MAX_TAIL: usize = 180;
+/// How long another restore's lock of the folder is waited for, and how often it is looked for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5000 });
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 impl LocalFolder {
     /// Opens a folder of the datastore, and makes what is missing of it. No symbolic link is followed.
@@ -100,7 +104,7 @@ impl NewFile {
         // While one restore makes and locks its file, another one must not take it for a leftover.
         let alone = rustix::fs::openat(&folder, ".", flags, Mode::empty())?;
         // Without the lock nothing is removed.
-        if rustix::fs::flock(&alone, FlockOperation::LockExclusive).is_ok() {
+        if is_locked(&alone) {
             remove_leftovers(&folder)?;
         }
         let own = name.as_str();
@@ -156,8 +160,11 @@ impl NewFile {
         match rustix::fs::renameat_with(&self.folder, old, &self.folder, new, RenameFlags::NOREPLACE) {
             // NFS and some others can't; a second name replaces nothing either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                rustix::fs::linkat(&self.folder, old, &self.folder, new, AtFlags::empty())?;
-                self.is_named = true;
+                match rustix::fs::linkat(&self.folder, old, &self.folder, new, AtFlags::empty()) {
+                    // Asked a second time, since the first answer was lost, NFS says so of our own link.
+                    Err(Errno::EXIST) if self.is_ours() => {}
+                    other => other?,
+                }
                 rustix::fs::unlinkat(&self.folder, old, AtFlags::empty())?;
             }
             other => other?,
@@ -185,12 +192,25 @@ impl Drop for NewFile {
         if self.is_kept {
             return;
         }
-        if self.is_named && self.is_ours() {
+        // Also where naming answered an error, and was done nevertheless: an answer may be lost on NFS.
+        if self.is_ours() {
             let _ = rustix::fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
         }
         // The temporary name is this restore's own.
         let _ = rustix::fs::unlinkat(&self.folder, &self.temporary, AtFlags::empty());
         let _ = rustix::fs::fsync(&self.folder);
+    }
+}
+
+/// Locks a folder. Others hold such a lock for moments; who holds it for longer is no restore, and is not waited for.
+fn is_locked(folder: &OwnedFd) -> bool {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return true,
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => std::thread::sleep(LOCK_LOOK),
+            Err(_) => return false,
+        }
     }
 }
 
@@ -202,8 +222,8 @@ fn remove_leftovers(folder: &OwnedFd) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         let Some(rest) = name.strip_prefix(RESTORE_PREFIX.as_bytes()) else { continue };
-        let tag = rest.split(|byte| *byte == b'-').next().unwrap_or_default();
-        if tag.len() == 16 && tag.iter().all(u8::is_ascii_hexdigit) {
+        let Some((tag, b"-")) = rest.get(..17).and_then(|start| start.split_at_checked(16)) else { continue };
+        if tag.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             left.push(name.to_owned());
         }
     }
@@ -290,6 +310,32 @@ mod tests {
     }
 
     #[test]
+    fn a_name_whose_answer_was_lost_is_ours_all_the_same() {
+        let home = tempfile::tempdir().unwrap();
+        let root = LocalFolder::open(home.path()).unwrap();
+        let new = NewFile::create(root.make_folder("").unwrap(), &name("x"), 1, 1).unwrap();
+        // What the file server did before its answer was lost.
+        std::fs::hard_link(home.path().join(&new.temporary), home.path().join("x")).unwrap();
+        assert!(new.is_ours());
+        drop(new);
+        assert!(names(home.path()).is_empty(), "nothing of it is left");
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_has_locked_holds_nobody_up() {
+        let home = tempfile::tempdir().unwrap();
+        let root = LocalFolder::open(home.path()).unwrap();
+        let left = ".stackferry-restore-00000000000000aa-x";
+        std::fs::write(home.path().join(left), "x").unwrap();
+        let other = File::open(home.path()).unwrap();
+        rustix::fs::flock(&other, FlockOperation::LockExclusive).unwrap();
+        let mut new = NewFile::create(root.make_folder("").unwrap(), &name("x"), 1, 1).unwrap();
+        new.name().unwrap();
+        new.keep();
+        assert_eq!(names(home.path()), [left, "x"], "without the lock nothing is removed");
+    }
+
+    #[test]
     fn folders_are_made_below_and_never_through_a_link() {
         let home = tempfile::tempdir().unwrap();
         let inside = home.path().join("ds");
@@ -311,14 +357,22 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let root = LocalFolder::open(home.path()).unwrap();
         let left = ".stackferry-restore-00000000000000aa-x";
-        let foreign = [".stackferry-restore-short-x", "x.vmdk"];
-        for name in [left, foreign[0], foreign[1]] {
+        let foreign = [
+            ".stackferry-restore-00000000000000AA-x",
+            ".stackferry-restore-00000000000000aa",
+            ".stackferry-restore-short-x",
+            "x.vmdk",
+        ];
+        std::fs::write(home.path().join(left), "x").unwrap();
+        for name in foreign {
             std::fs::write(home.path().join(name), "x").unwrap();
         }
         let one = NewFile::create(root.make_folder("").unwrap(), &name("one"), 1, 1).unwrap();
         let two = NewFile::create(root.make_folder("").unwrap(), &name("two"), 1, 2).unwrap();
         let own = [".stackferry-restore-0000000000000001-one", ".stackferry-restore-0000000000000002-two"];
-        assert_eq!(names(home.path()), [own[0], own[1], foreign[0], foreign[1]]);
+        let mut all = [&own[..], &foreign[..]].concat();
+        all.sort_unstable();
+        assert_eq!(names(home.path()), all);
         drop((one, two));
         assert!(NewFile::create(root.make_folder("").unwrap(), &name(left), 1, 3).is_err());
     }

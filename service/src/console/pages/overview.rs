@@ -51,7 +51,7 @@ struct Now {
 struct Card {
     title: &'static str,
     count: String,
-    what: &'static str,
+    what: String,
     href: &'static str,
     tone: &'static str,
 }
@@ -130,7 +130,7 @@ async fn now(web: &Web) -> Result<Now, Problem> {
         verdict,
         tone,
         alarms: alarms.into_iter().flatten().collect(),
-        cards: cards(&status.volumes),
+        cards: cards(&status),
         bar: bar(&status.volumes),
         kinds: kinds.collect(),
         reasons: reasons.collect(),
@@ -167,9 +167,7 @@ fn verdict(status: &StatusBody) -> (String, &'static str) {
     if counts.failing > 0 {
         parts.push(are(counts.failing, "failed at its last copy", "failed at their last copy"));
     }
-    // What App Volumes keeps as its own backup needs no protection of its own.
-    let backups = status.reasons.iter().find(|reason| reason.code == ReasonCode::AppVolumesBackup.as_str());
-    let unprotectable = counts.unprotectable.saturating_sub(backups.map_or(0, |reason| reason.volumes));
+    let unprotectable = counts.unprotectable.saturating_sub(backups(status));
     if unprotectable > 0 {
         parts.push(are(unprotectable, "can't be protected as it is", "can't be protected as they are"));
     }
@@ -183,10 +181,24 @@ fn verdict(status: &StatusBody) -> (String, &'static str) {
     }
 }
 
-fn cards(counts: &Counts) -> Vec<Card> {
-    let card = |title, count: u64, what, href, tone| {
+/// What App Volumes keeps as its own backups: they need no protection of their own.
+fn backups(status: &StatusBody) -> u64 {
+    let backups = status.reasons.iter().find(|reason| reason.code == ReasonCode::AppVolumesBackup.as_str());
+    backups.map_or(0, |reason| reason.volumes)
+}
+
+fn cards(status: &StatusBody) -> Vec<Card> {
+    let card = |title, count: u64, what: &str, href, tone| {
         let tone = if count == 0 { "quiet" } else { tone };
-        Card { title, count: number(count), what, href, tone }
+        Card { title, count: number(count), what: what.to_owned(), href, tone }
+    };
+    let (counts, backups) = (&status.volumes, backups(status));
+    let unprotectable = match backups {
+        0 => "something has to be changed".to_owned(),
+        _ => {
+            let others = number(counts.unprotectable.saturating_sub(backups));
+            format!("{others} need a change, {} are backups by App Volumes", number(backups))
+        }
     };
     vec![
         card("Protected", counts.protected, "a good version, young enough", "/volumes?standing=protected", "good"),
@@ -205,13 +217,7 @@ fn cards(counts: &Counts) -> Vec<Card> {
             "/volumes?state=deferred&order=oldest",
             "warn",
         ),
-        card(
-            "Can't be protected",
-            counts.unprotectable,
-            "something has to be changed",
-            "/volumes?standing=unprotectable",
-            "bad",
-        ),
+        card("Can't be protected", counts.unprotectable, &unprotectable, "/volumes?standing=unprotectable", "bad"),
         card("Failing", counts.failing, "the last attempt failed", "/volumes?failing=true", "bad"),
         card("Incidents", counts.incidents, "changed by no one's order", "/incidents", "bad"),
         card("Gone", counts.gone, "no longer at the source, kept", "/volumes?standing=gone", "quiet"),
