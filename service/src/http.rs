@@ -124,8 +124,8 @@ pub fn router(app: App, health: Arc<Health>) -> Router {
         .route("/metrics", get(health::scrape));
     let limited = api::router(&web)
         .merge(console::router(&web))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(web.clone(), limits::limit));
+        .layer(from_fn_with_state(web.clone(), limits::limit))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
     let nothing = async || StatusCode::NOT_FOUND;
     open.merge(limited).fallback(nothing).layer(from_fn(answer::harden)).with_state(web)
 }

@@ -245,7 +245,8 @@ impl Catalog {
         let rows = filtered(query, filter)
             .bind(order.as_str())
             .bind(i64::from(page.limit.min(Page::MOST)))
-            .bind(during.number("offset", page.offset)?)
+            // Nothing lies beyond what SQL can count.
+            .bind(i64::try_from(page.offset).unwrap_or(i64::MAX))
             .fetch_all(&mut *tx)
             .await
             .map_err(|error| during.sql(error))?;

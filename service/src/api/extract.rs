@@ -4,6 +4,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Json, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use stackferry_volume::VolumeId;
 
@@ -59,6 +60,18 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for MaybeTold
 fn wrong(why: String, status: StatusCode) -> Problem {
     let code = if status == StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::Usage };
     Problem::new(code, why).hint("docs/api.md and /api/v1/openapi.json say what each route takes")
+}
+
+/// A number as the document's `int64` with a minimum of 0: from 0 to 2^63 - 1.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(try_from = "u64")]
+pub(super) struct Natural(pub(super) u64);
+
+impl TryFrom<u64> for Natural {
+    type Error = String;
+    fn try_from(number: u64) -> Result<Self, String> {
+        i64::try_from(number).map(|_| Self(number)).map_err(|_| format!("{number} is more than {}", i64::MAX))
+    }
 }
 
 /// The volume that a path names by kind and stem. One whose id can't be one does not exist.

@@ -2,12 +2,13 @@
 
 use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::ALLOW;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{no_such_page, roles};
 use crate::http::{Peer, Web};
-use crate::problem::Code;
+use crate::problem::{Code, Problem};
 
 pub(super) async fn guard(
     State(web): State<Web>,
@@ -26,8 +27,10 @@ pub(super) async fn guard(
             return problem.into_response();
         }
     };
-    let Some(least) = path.and_then(|path| roles::least(request.method(), path.as_str())) else {
-        return no_such_page().into_response();
+    let Some(path) = path else { return no_such_page().into_response() };
+    let Some(least) = roles::least(request.method(), path.as_str()) else {
+        let methods = roles::methods(path.as_str());
+        return if methods.is_empty() { no_such_page().into_response() } else { wrong_method(&methods) };
     };
     if let Err(problem) = caller.may(least) {
         web.auth().refused(peer, Some(&caller), &what).await;
@@ -35,4 +38,12 @@ pub(super) async fn guard(
     }
     request.extensions_mut().insert(caller);
     next.run(request).await
+}
+
+/// That something is there, which takes these methods only. The document tells the same to anybody.
+fn wrong_method(methods: &[&str]) -> Response {
+    let methods = methods.join(", ");
+    let problem = Problem::new(Code::WrongMethod, format!("what is at this address takes only {methods}"))
+        .hint("/api/v1/openapi.json lists what there is");
+    ([(ALLOW, methods)], problem).into_response()
 }

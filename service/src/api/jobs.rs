@@ -7,6 +7,7 @@ use stackferry_catalog::{Job, JobFilter, JobId, JobKind, JobState};
 use utoipa::IntoParams;
 
 use super::extract::{Asked, Named, volume_id};
+use super::schema::{JobKindWord, JobStateWord};
 use super::volumes::known;
 use crate::app::App;
 use crate::http::{Caller, Web};
@@ -23,16 +24,17 @@ const MOST: u32 = 500;
 #[into_params(parameter_in = Query)]
 pub(super) struct JobsAsked {
     /// In this state: `queued`, `running`, `done`, `failed`, `cancelled`, `deferred`.
-    #[param(value_type = Option<String>)]
+    #[param(inline, value_type = Option<JobStateWord>)]
     state: Option<JobState>,
     /// Of this kind: `copy`, `verify`, `restore`, `restore_test`, `prune`.
-    #[param(value_type = Option<String>)]
+    #[param(inline, value_type = Option<JobKindWord>)]
     kind: Option<JobKind>,
     /// Of the volume with this id.
     volume: Option<String>,
     /// Jobs with a smaller number than this; the last of a page gives the next.
     before: Option<i64>,
-    /// At most so many, 1 to 500. Default 100.
+    /// At most so many, 1 to 500; what is beyond is taken as the nearest. Default 100.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
     limit: Option<u32>,
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use stackferry_catalog::AuditRecord;
 use utoipa::IntoParams;
 
-use super::extract::Asked;
+use super::extract::{Asked, Natural};
 use super::schema::AuditBody;
 use crate::http::Web;
 use crate::problem::Problem;
@@ -53,12 +53,14 @@ const MOST: u32 = 1000;
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditAsked {
     /// Records with a smaller number than this; the last of a page gives the next.
-    before: Option<u64>,
+    #[param(value_type = Option<u64>)]
+    before: Option<Natural>,
     /// Only of this action.
     action: Option<String>,
     /// Only about exactly this subject.
     subject: Option<String>,
-    /// At most so many, 1 to 1000. Default 100.
+    /// At most so many, 1 to 1000; what is beyond is taken as the nearest. Default 100.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
     limit: Option<u32>,
 }
 
@@ -73,5 +75,7 @@ pub(super) async fn audit(
 ) -> Result<Json<Vec<AuditRecord>>, Problem> {
     let limit = asked.limit.unwrap_or(100).clamp(1, MOST);
     let (action, subject) = (asked.action.as_deref(), asked.subject.as_deref());
-    Ok(Json(web.app().catalog().audit_records_before(asked.before, action, subject, limit).await?))
+    Ok(Json(
+        web.app().catalog().audit_records_before(asked.before.map(|before| before.0), action, subject, limit).await?,
+    ))
 }

@@ -58,3 +58,9 @@ pub(super) fn least(method: &Method, path: &str) -> Option<Role> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     ROUTES.iter().find(|route| route.method == method && route.path == path).map(|route| route.least)
 }
+
+/// The methods that a path takes; none if nothing is there.
+pub(super) fn methods(path: &str) -> Vec<&'static str> {
+    let methods = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method);
+    methods.flat_map(|method| if method == "GET" { vec!["GET", "HEAD"] } else { vec![method] }).collect()
+}

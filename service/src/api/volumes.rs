@@ -10,8 +10,8 @@ use stackferry_catalog::{
 use stackferry_volume::{Kind, VolumeId};
 use utoipa::IntoParams;
 
-use super::extract::{Asked, Named};
-use super::schema::ReasonBody;
+use super::extract::{Asked, Named, Natural};
+use super::schema::{KindWord, OrderWord, ReasonBody, StandingWord, StateWord};
 use crate::app::{App, config_kind};
 use crate::engine::fresh;
 use crate::http::Web;
@@ -53,13 +53,13 @@ pub(super) struct VolumesAsked {
     /// A part of the id, the name, the owner or the GUID.
     text: Option<String>,
     /// The kind: `appstack`, `package`, `writable`, `template`, `image`.
-    #[param(value_type = Option<String>)]
+    #[param(inline, value_type = Option<KindWord>)]
     kind: Option<Kind>,
     /// How it stands at its source: `ready`, `deferred`, `unprotectable`, `gone`, `conflict`, `incident`.
-    #[param(value_type = Option<String>)]
+    #[param(inline, value_type = Option<StateWord>)]
     state: Option<VolumeState>,
     /// How it is protected: `protected`, `overdue`, `never_copied`, `unprotectable`, `gone`.
-    #[param(value_type = Option<String>)]
+    #[param(inline, value_type = Option<StandingWord>)]
     standing: Option<Standing>,
     /// The code of its reason; see `/api/v1/reasons`.
     reason: Option<String>,
@@ -69,12 +69,14 @@ pub(super) struct VolumesAsked {
     #[serde(default)]
     failing: bool,
     /// The order: `id` (the default), `name`, `oldest` (least lately protected first), `size` (largest first).
-    #[param(value_type = Option<String>)]
+    #[param(inline, value_type = Option<OrderWord>)]
     order: Option<VolumeOrder>,
     /// How many to pass over. Default 0.
     #[serde(default)]
-    offset: u64,
-    /// At most so many, 1 to 500. Default 100.
+    #[param(value_type = u64)]
+    offset: Natural,
+    /// At most so many, 1 to 500; what is beyond is taken as the nearest. Default 100.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
     limit: Option<u32>,
 }
 
@@ -96,7 +98,7 @@ pub(super) async fn volumes(
         datastore: asked.datastore,
         failing: asked.failing,
     };
-    let page = Page { offset: asked.offset, limit: asked.limit.unwrap_or(100).clamp(1, Page::MOST) };
+    let page = Page { offset: asked.offset.0, limit: asked.limit.unwrap_or(100).clamp(1, Page::MOST) };
     let (volumes, total) = find(&web.app(), &filter, asked.order.unwrap_or(VolumeOrder::Id), page).await?;
     Ok(Json(VolumesBody { volumes, total, offset: page.offset, limit: page.limit }))
 }

@@ -49,6 +49,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::NotProtectable
         | Code::VersionProtected
         | Code::Refused => StatusCode::CONFLICT,
+        Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+        Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Overloaded | Code::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         Code::NoSpace => StatusCode::INSUFFICIENT_STORAGE,

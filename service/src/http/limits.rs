@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
@@ -16,7 +18,9 @@ use crate::problem::{Code, Problem};
 const REQUESTS: usize = 64;
 /// Streams of events at the same time: each is a connection that stays.
 const STREAMS: usize = 32;
-/// How long one request may take, its body included. What takes longer is a job, and is watched.
+/// How long a client may take to send the body of a request.
+const BODY: Duration = Duration::from_secs(15);
+/// How long answering one request may take. What takes longer is a job, and is watched.
 const ANSWER: Duration = Duration::from_secs(30);
 
 pub(super) struct Limits {
@@ -31,12 +35,38 @@ impl Default for Limits {
 }
 
 pub(super) async fn limit(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let request = match whole(request).await {
+        Ok(request) => request,
+        Err(problem) => return problem.into_response(),
+    };
     let Ok(_one) = web.0.limits.requests.try_acquire() else {
         return overloaded("too many requests at once");
     };
     match tokio::time::timeout(ANSWER, next.run(request)).await {
         Ok(response) => response,
         Err(_) => overloaded(&format!("it took longer than {} s", ANSWER.as_secs())),
+    }
+}
+
+/// The request with the whole of its body. A client that dawdles does so before its turn, so it takes nobody else's; what
+/// it sends is bounded by the limit of bodies, and the number of such clients by that of connections.
+async fn whole(request: Request) -> Result<Request, Problem> {
+    if request.body().is_end_stream() {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
+    let told = "docs/api.md says how long a request may be, and how long it may take";
+    match tokio::time::timeout(BODY, reading).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, Body::from(body))),
+        Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(Problem::new(Code::TooLarge, error.body_text()).hint(told))
+        }
+        Ok(Err(error)) => Err(Problem::new(Code::Usage, error.body_text()).hint(told)),
+        Err(_) => {
+            let why = format!("the request's body did not arrive within {} s", BODY.as_secs());
+            Err(Problem::new(Code::TooSlow, why).hint(told))
+        }
     }
 }
 

@@ -197,6 +197,12 @@ codes! {
     NoSuchPage "no_such_page" NotFound Permanent
         "The service has nothing at this address."
         "docs/api.md and `/api/v1/openapi.json` list what there is.";
+    WrongMethod "wrong_method" Usage Permanent
+        "What is at this address does not take this method."
+        "The answer's header `Allow` lists those that it takes; so does `/api/v1/openapi.json`.";
+    TooSlow "too_slow" Failed Transient
+        "A request took too long to arrive."
+        "Try again. If it comes back, look for what holds up or loses packets between the caller and the service.";
     TooLarge "too_large" Usage Permanent
         "A request is larger than any that makes sense."
         "Send less.";

@@ -147,7 +147,9 @@ async fn every_route_is_closed_to_strangers_and_to_roles_that_are_too_low() {
     // What does not exist is told to nobody who may not know.
     ask(service.address, "GET", "/api/v1/nothing", &[], "").await.is(401, "unauthorized");
     call(&service, &viewer, "GET", "/api/v1/nothing", "").await.is(404, "no_such_page");
-    call(&service, &viewer, "DELETE", "/api/v1/status", "").await.is(404, "no_such_page");
+    let wrong = call(&service, &viewer, "DELETE", "/api/v1/status", "").await;
+    wrong.is(405, "wrong_method");
+    assert_eq!(wrong.header("allow"), Some("GET, HEAD"));
     call(&service, &viewer, "GET", "/api/v1/volumes/appstack/Nothing", "").await.is(404, "no_such_volume");
     call(&service, &viewer, "GET", "/api/v1/volumes/nothing/x", "").await.is(404, "no_such_volume");
     let denied = service.app.catalog().last_audit_records(1000).await.unwrap();
