@@ -97,5 +97,5 @@ fn no_request_that_the_description_can_give_makes_it_fail() {
     for ((role, cases), token) in roles.into_iter().zip(&tokens) {
         generate(&place, &program, role, token, cases);
     }
-    place.is_unharmed(&tokens.each_ref().map(String::as_str));
+    place.must_be_unharmed(&tokens.each_ref().map(String::as_str));
 }

@@ -71,7 +71,7 @@ impl Place {
 
     /// That the service took all of it: it answers, its log knows of no panic and no request that failed by its own fault,
     /// no secret is in it, and it ends as it should.
-    pub(crate) fn is_unharmed(self, secrets: &[&str]) {
+    pub(crate) fn must_be_unharmed(self, secrets: &[&str]) {
         let volumes: Value = self.lab.ask(&["volumes"]).unwrap();
         assert_eq!(volumes.as_array().unwrap().len(), 3);
         let ended = self.service.terminate(LIMIT).unwrap().ends(0).unwrap();

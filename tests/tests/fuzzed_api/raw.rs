@@ -272,7 +272,7 @@ fn no_bytes_on_the_wire_make_it_fail() {
     addresses(&place, &viewer);
     heads(&place, &viewer);
     bodies(&place, &admin);
-    place.is_unharmed(&[&viewer, &admin]);
+    place.must_be_unharmed(&[&viewer, &admin]);
 }
 
 #[test]
@@ -308,5 +308,5 @@ fn clients_that_dawdle_hold_nobody_up() {
         assert!(if number < 80 { matches!(status, 0 | 408) } else { told }, "{number}: {text}");
     }
     drop(watching);
-    place.is_unharmed(&[&admin]);
+    place.must_be_unharmed(&[&admin]);
 }
