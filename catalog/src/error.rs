@@ -220,7 +220,7 @@ impl CatalogError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Corrupt { path, .. } => format!(
+            Self::Corrupt { path, .. } | Self::Schema { path, .. } => format!(
                 "stop the service, move {path}, {path}-wal and {path}-shm away, and run `stackferry rebuild`: versions are in the vault and are not touched",
                 path = path.display()
             ),

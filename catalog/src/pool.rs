@@ -225,7 +225,7 @@ async fn missing_migrations(
     if table.is_none() {
         return Ok(MIGRATIONS.iter().collect());
     }
-    let rows = sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
+    let rows = sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
         .fetch_all(conn)
         .await
         .map_err(|error| during.sql(error))?;
@@ -237,12 +237,14 @@ async fn missing_migrations(
         if version > known {
             return Err(CatalogError::TooNew { path: during.path.to_path_buf(), schema: version, known });
         }
+        let refused = |why| CatalogError::Schema { path: during.path.to_path_buf(), why };
+        // None of ours is left so: each is done within one transaction. Another tool was here.
+        if !row.flag("success")? {
+            return Err(refused(format!("migration {version} was begun and not ended")));
+        }
         match MIGRATIONS.iter().find(|migration| migration.version == version) {
             Some(migration) if *migration.checksum == *checksum => applied.insert(version),
-            _ => {
-                let why = format!("migration {version} of the file is not this program's");
-                return Err(CatalogError::Schema { path: during.path.to_path_buf(), why });
-            }
+            _ => return Err(refused(format!("migration {version} of the file is not this program's"))),
         };
     }
     Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).collect())

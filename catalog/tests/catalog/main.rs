@@ -5,6 +5,8 @@ mod attempts;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod inventory;
 #[cfg(test)]
 mod jobs;
@@ -18,5 +20,7 @@ mod records;
 mod search;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod upgrading;
 #[cfg(test)]
 mod versions;
