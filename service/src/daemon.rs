@@ -29,6 +29,7 @@ use crate::progress::Reporter;
 pub use health::Health;
 pub use reconcile::{Reconciled, reconcile};
 pub use reload::Reload;
+pub(crate) use tend::PRUNE_EVERY;
 
 /// How often it is looked whether the service should end.
 const LOOK: Duration = Duration::from_millis(50);

@@ -4,41 +4,77 @@
 //! Nothing here may fail or slow down what it counts: a sample that can't be taken is left out. No label ever holds a
 //! secret, or a word that is not bounded by configuration, code or the number of volumes.
 
+mod given;
 mod inflight;
+mod phases;
 mod process;
 pub mod registry;
 mod sources;
 mod state;
 mod text;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    CounterVec, Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use stackferry_catalog::{DebtKind, JobState, Outcome};
-use stackferry_config::{Config, Route};
+use stackferry_config::Config;
+use stackferry_discover::ReasonCode;
 use stackferry_vault::Space;
 use stackferry_volume::manifest::ByteCounts;
 use stackferry_volume::{Kind, VolumeId};
 
 use crate::app::App;
-use crate::engine::debts;
+use crate::engine::{debts, prune};
 use crate::problem::{Code, Problem};
 use inflight::Copies;
 use registry::Family;
 use text::Text;
 
 pub use inflight::Running;
+pub use phases::{Phase, Phases};
 pub use sources::Sources;
 pub(crate) use sources::{APP_VOLUMES, VSPHERE};
 
 /// The content type of what [`Metrics::render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What copies are known to fail with. Their series are there from the start, at 0, so that the first failure is an
+/// increase; another code's series appears with its first failure, and `rules/` count that one, too.
+const OF_COPIES: &[Code] = &[
+    Code::SecretUnavailable,
+    Code::BadKey,
+    Code::LoginRefused,
+    Code::CredentialSpent,
+    Code::HostKeyUnknown,
+    Code::HostKeyChanged,
+    Code::CertificateRefused,
+    Code::KnownHostsUnusable,
+    Code::Damaged,
+    Code::BlockMismatch,
+    Code::NoSpace,
+    Code::VaultReadOnly,
+    Code::VaultFailed,
+    Code::PermissionDenied,
+    Code::CatalogFailed,
+    Code::SourceChanged,
+    Code::SourceMissing,
+    Code::SourceUnreadable,
+    Code::SourceRefused,
+    Code::WriteFailed,
+    Code::Unreachable,
+    Code::Silent,
+    Code::Protocol,
+    Code::Refused,
+    Code::HostUnfit,
+    Code::IoFailed,
+    Code::Interrupted,
+    Code::Internal,
+];
 
 /// The counters of this process.
 pub struct Metrics {
@@ -47,6 +83,7 @@ pub struct Metrics {
     failures: IntCounterVec,
     skipped: IntCounterVec,
     duration: Histogram,
+    phases: CounterVec,
     read: IntCounterVec,
     zero: IntCounterVec,
     wire: IntCounterVec,
@@ -59,11 +96,12 @@ pub struct Metrics {
     verified_bytes: IntCounter,
     restore_tests: IntCounter,
     restore_test_failures: IntCounter,
+    restores: IntCounter,
+    restore_failures: IntCounter,
     restore_duration: Histogram,
     restored_bytes: IntCounter,
     pruned_versions: IntCounter,
     pruned_bytes: IntCounter,
-    pruned_at: Mutex<Option<Timestamp>>,
     issued: IntCounterVec,
     revoked: IntCounter,
     leader: IntGauge,
@@ -108,6 +146,7 @@ impl Metrics {
             failures: counters(&registry::COPY_FAILURES)?,
             skipped: counters(&registry::COPY_SKIPPED)?,
             duration: histogram(&registry::COPY_DURATION)?,
+            phases: put(&registry, CounterVec::new(opts(&registry::COPY_PHASES), registry::COPY_PHASES.labels)?)?,
             read: counters(&registry::READ_BYTES)?,
             zero: counters(&registry::ZERO_BYTES)?,
             wire: counters(&registry::WIRE_BYTES)?,
@@ -120,11 +159,12 @@ impl Metrics {
             verified_bytes: counter(&registry::VERIFY_BYTES)?,
             restore_tests: counter(&registry::RESTORE_TESTS)?,
             restore_test_failures: counter(&registry::RESTORE_TEST_FAILURES)?,
+            restores: counter(&registry::RESTORES)?,
+            restore_failures: counter(&registry::RESTORE_FAILURES)?,
             restore_duration: histogram(&registry::RESTORE_DURATION)?,
             restored_bytes: counter(&registry::RESTORED_BYTES)?,
             pruned_versions: counter(&registry::PRUNED_VERSIONS)?,
             pruned_bytes: counter(&registry::PRUNED_BYTES)?,
-            pruned_at: Mutex::default(),
             issued: counters(&registry::CREDENTIALS_ISSUED)?,
             revoked: counter(&registry::CREDENTIALS_REVOKED)?,
             leader: gauge(&registry::LEADER)?,
@@ -138,13 +178,24 @@ impl Metrics {
         metrics.config_reloaded(true);
         for kind in Kind::ALL {
             add(&metrics.attempts, &[kind.as_str()], 0);
+            OF_COPIES.iter().for_each(|code| add(&metrics.failures, &[kind.as_str(), code.as_str()], 0));
         }
-        let by_route =
-            [&metrics.read, &metrics.zero, &metrics.wire, &metrics.stored, &metrics.issued, &metrics.refused];
+        OF_COPIES.iter().for_each(|code| add(&metrics.retries, &[code.as_str()], 0));
+        let reasons = ReasonCode::ALL.into_iter().map(ReasonCode::as_str);
+        reasons.chain([Outcome::Unchanged.as_str()]).for_each(|reason| add(&metrics.skipped, &[reason], 0));
+        for phase in Phase::ALL {
+            metrics.phases.get_metric_with_label_values(&[phase.as_str()])?;
+        }
+        metrics.expect(config);
+        Ok(metrics)
+    }
+
+    /// The series of the routes of a configuration that comes into use, at 0 until something is counted.
+    pub fn expect(&self, config: &Config) {
+        let by_route = [&self.read, &self.zero, &self.wire, &self.stored, &self.issued, &self.refused];
         for datastore in &config.datastores {
             by_route.iter().for_each(|counters| add(counters, &[datastore.route.kind().as_str()], 0));
         }
-        Ok(metrics)
     }
 
     /// The configuration was read again: it is in use now, or it was no good and the one before stays.
@@ -182,6 +233,12 @@ impl Metrics {
         add(&self.failures, &[kind.as_str(), code.as_str()], 1);
     }
 
+    /// A copy begins: in which of its phases the time goes, until what is given back is dropped.
+    #[must_use]
+    pub fn phases(&self) -> Phases {
+        Phases::new(&self.phases)
+    }
+
     /// A round left a volume alone: `unchanged`, or a reason's code.
     pub fn skipped(&self, reason: &str) {
         add(&self.skipped, &[reason], 1);
@@ -209,10 +266,20 @@ impl Metrics {
         self.verified_bytes.inc_by(bytes);
     }
 
-    /// A version was restored for a test: whether it came back as it was copied.
+    /// A version was opened as a disk for a test: whether it could be used.
     pub fn restore_tested(&self, ok: bool) {
         self.restore_tests.inc();
         self.restore_test_failures.inc_by(u64::from(!ok));
+    }
+
+    /// A restore begins.
+    pub fn restore_began(&self) {
+        self.restores.inc();
+    }
+
+    /// A restore failed.
+    pub fn restore_failed(&self) {
+        self.restore_failures.inc();
     }
 
     /// A version was restored for somebody: the bytes of its files, and how long it took.
@@ -225,7 +292,6 @@ impl Metrics {
     pub fn pruned(&self, versions: u64, bytes: u64) {
         self.pruned_versions.inc_by(versions);
         self.pruned_bytes.inc_by(bytes);
-        *self.pruned_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Timestamp::now());
     }
 
     /// Whether no copy runs in this process. Those that wait to be tried again later count as little as none.
@@ -293,11 +359,11 @@ impl Metrics {
             text.put(&registry::JOBS, &[state.as_str()], jobs.get(state.as_str()).copied().unwrap_or_default() as f64);
         }
         text.put(&registry::PRUNE_FROZEN, &[], f64::from(frozen));
-        if let Some(at) = *self.pruned_at.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(at) = prune::last(app).await? {
             text.put(&registry::PRUNE_LAST_SUCCESS, &[], state::seconds(at));
         }
-        settings(&mut text, config);
-        system(&mut text, config, space);
+        given::settings(&mut text, config);
+        given::system(&mut text, config, space);
         self.counters(&mut text).map_err(|error| Problem::internal(format!("metrics can't be told: {error}")))?;
         Ok(text.finish())
     }
@@ -310,52 +376,6 @@ impl Metrics {
             text.add(&name, &String::from_utf8_lossy(&encoded));
         }
         Ok(())
-    }
-}
-
-/// What of the configuration other numbers are held against.
-fn settings(text: &mut Text, config: &Config) {
-    text.put(&registry::TRANSFERS_LIMIT, &[], config.limits.transfers as f64);
-    let every = config.verify.every;
-    if !every.is_zero() {
-        text.put(&registry::VERIFY_INTERVAL, &[], every.duration().as_secs_f64());
-    }
-    // Series that are known beforehand begin at 0, so that their first increase is one.
-    let mut mismatches = stackferry_transfer::known_hosts::mismatches();
-    for datastore in &config.datastores {
-        match &datastore.route {
-            Route::Endpoint(endpoint) => mismatches.entry(endpoint.host.to_string()).or_default(),
-            Route::Ssh(ssh) => mismatches.entry(ssh.host.to_string()).or_default(),
-            Route::Local(_) | Route::Esxi(_) => continue,
-        };
-    }
-    for (host, count) in mismatches {
-        text.put(&registry::HOSTKEY_MISMATCHES, &[&host], count as f64);
-    }
-}
-
-/// What the system tells of the vault's disk and of this process.
-fn system(text: &mut Text, config: &Config, space: Option<Space>) {
-    text.put(&registry::CLOCK, &[], state::seconds(Timestamp::now()));
-    if let Some(space) = space {
-        text.put(&registry::VAULT_FREE, &[], space.free as f64);
-        text.put(&registry::VAULT_SIZE, &[], space.total as f64);
-        if let Ok(vault) = config.vault() {
-            text.put(&registry::VAULT_RESERVE, &[], crate::app::reserve(vault.reserve).of(space.total) as f64);
-        }
-    }
-    let counts = [
-        (&registry::PROCESS_MEMORY, process::resident_bytes()),
-        (&registry::PROCESS_FDS, process::open_fds()),
-        (&registry::PROCESS_MAX_FDS, process::max_fds()),
-    ];
-    for (family, count) in counts {
-        if let Some(count) = count {
-            text.put(family, &[], count as f64);
-        }
-    }
-    if let Some(seconds) = process::cpu_seconds() {
-        text.put(&registry::PROCESS_CPU, &[], seconds);
     }
 }
 

@@ -17,5 +17,7 @@ mod names;
 mod prometheus;
 #[path = "dashboards/promql.rs"]
 mod promql;
+#[path = "dashboards/report.rs"]
+mod report;
 #[path = "dashboards/rules.rs"]
 mod rules;

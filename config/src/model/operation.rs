@@ -50,7 +50,8 @@ pub enum VaultKind {
 pub struct Verify {
     /// Each version is read back once in this time. Default 30 days. `0s`: never by itself.
     pub every: Period,
-    /// One version is restored for a test once in this time. Default 30 days. `0s`: never by itself.
+    /// Of each volume the newest good version is opened as a disk once in this time, where it lies: descriptor, partition
+    /// table, NTFS. Default 30 days. `0s`: never by itself.
     pub restore_test: Period,
 }
 

@@ -52,6 +52,7 @@ pub(super) async fn reload(app: &App, read: Option<&Reload>) -> Option<App> {
     match result.await {
         Ok((next, kept)) => {
             app.metrics().config_reloaded(true);
+            app.metrics().expect(next.config());
             for key in &kept {
                 tracing::warn!(key, "a change of this takes effect at a restart only; the old value goes on");
             }

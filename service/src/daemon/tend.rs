@@ -15,7 +15,7 @@ use crate::problem::Problem;
 /// How long nothing is asked for after nothing was due, or something failed.
 const REST: Duration = Duration::from_secs(60);
 /// The time between two prunes.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How long a version whose check failed (it could not be read at all) is left alone, so that others get their turn.
 const LEFT_ALONE: Duration = Duration::from_secs(3600);
 

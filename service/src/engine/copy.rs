@@ -30,6 +30,7 @@ use super::files::{Copied, Job};
 use super::round::{self, Decision, RoundOutcome, VolumeResult};
 use super::windows::{self, Watch};
 use crate::app::{self, App, PROGRAM, Source, blocking};
+use crate::metrics::{Phase, Phases};
 use crate::problem::{Code, Problem};
 
 /// How a copy is wanted.
@@ -173,7 +174,8 @@ pub async fn copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Pr
         let work = move || {
             let (app, vault, volume) = (&app, &vault, &volume);
             let (changed, lease, wanted) = (&changed, &lease, &wanted);
-            Run { app, vault, volume, changed, lease, wanted, window, cancel: &cancel }.copy()
+            let phases = app.metrics().phases();
+            Run { app, vault, volume, changed, lease, wanted, window, cancel: &cancel, phases }.copy()
         };
         blocking(work).await
     };
@@ -211,6 +213,7 @@ struct Run<'a> {
     wanted: &'a Wanted,
     window: Option<Watch>,
     cancel: &'a Cancel,
+    phases: Phases,
 }
 
 impl Run<'_> {
@@ -359,12 +362,14 @@ impl Run<'_> {
         context.used = Some(note_used(self.app));
         let job = Job { app: self.app, volume: &self.volume.id, place, source, context: &context, base: base.as_ref() };
         let mut copied = Vec::new();
+        self.phases.enter(Phase::Transfer);
         for file in &place.files {
             match job.copy(&incoming, file) {
                 Ok(file) => copied.push(file),
                 Err(problem) => return Err(self.give_up(incoming, problem)),
             }
         }
+        self.phases.enter(Phase::Check);
         if let Err(problem) = self.check_source(place, source, &copied) {
             return Err(self.give_up(incoming, problem));
         }
@@ -396,6 +401,7 @@ impl Run<'_> {
                 done.verify_method = Some(VerifyMethod::Arrival);
                 return Ok(done);
             }
+            self.phases.enter(Phase::Transfer);
             for file in &mut copied {
                 let damaged = job.take_from_base(base, file)?;
                 if !damaged.is_empty() {
@@ -404,6 +410,7 @@ impl Run<'_> {
             }
             done.bytes = counts(&copied);
             done.credentials = copied.iter().map(|file| file.outcome.credentials).sum();
+            self.phases.enter(Phase::Check);
             // Blocks may have been read at the source again.
             if let Err(problem) = self.check_source(place, source, &copied) {
                 return Err(self.give_up(incoming, problem));
@@ -416,6 +423,7 @@ impl Run<'_> {
             incoming.discard()?;
             return Ok(Done { reason: Some(reason), outcome: Outcome::Deferred, ..done });
         }
+        self.phases.enter(Phase::Commit);
         self.commit(place, started, incoming, copied, done)
     }
 

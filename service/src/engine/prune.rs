@@ -25,6 +25,7 @@ use stackferry_volume::{VersionId, VolumeId};
 use super::retention::{self, Held, Why};
 use super::versions::{named, tolerate_missing_row};
 use crate::app::{App, PROGRAM, blocking, config_kind};
+use crate::jobs::PruneFrozen;
 use crate::problem::Problem;
 
 /// What becomes of a version.
@@ -102,6 +103,10 @@ pub async fn prune(app: &App, what: What<'_>) -> Result<Pruned, Problem> {
     if let (Ok(pruned), false) = (&result, what.dry_run) {
         let (versions, bytes) = pruned.count(&Fate::Deleted);
         app.metrics().pruned(versions, bytes);
+        // All volumes were looked at, and nothing stood against all of it.
+        if what.volume.is_none() && pruned.held.iter().all(|(volume, _)| volume.is_some()) {
+            note_last(app).await;
+        }
     }
     if let Some(Err(error)) = match lease {
         Some(lease) => Some(lease.release().await),
@@ -112,10 +117,27 @@ pub async fn prune(app: &App, what: What<'_>) -> Result<Pruned, Problem> {
     result
 }
 
+/// The note when retention was last carried out for all volumes.
+const LAST: &str = "pruned";
+
+/// When retention was last carried out for all volumes, by whomever; none if it never was.
+///
+/// # Errors
+/// The catalog's.
+pub async fn last(app: &App) -> Result<Option<Timestamp>, Problem> {
+    Ok(app.catalog().note(LAST).await?.and_then(|at| at.parse().ok()))
+}
+
+async fn note_last(app: &App) {
+    if let Err(error) = app.catalog().set_note(LAST, Some(&Timestamp::now().to_string())).await {
+        tracing::warn!(error = %stackferry_transfer::describe(&error), "it could not be noted that retention was carried out");
+    }
+}
+
 async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&LeaseGuard>) -> Result<Pruned, Problem> {
     let mut pruned = Pruned::default();
     if let Some(frozen) = app.jobs().prune_frozen().await? {
-        pruned.held.push((None, format!("{}; look at it, then run `stackferry prune --confirm-clock`", frozen.why)));
+        pruned.held.push((None, clock_is_doubted(&frozen)));
         if !what.dry_run {
             return Ok(pruned);
         }
@@ -148,7 +170,12 @@ async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&Le
                     }
                 }
                 Fate::Doomed if !what.dry_run => {
-                    if lease.is_some_and(LeaseGuard::is_lost) || app.jobs().prune_frozen().await?.is_some() {
+                    let ends = match app.jobs().prune_frozen().await? {
+                        Some(frozen) => Some(clock_is_doubted(&frozen)),
+                        None => lease.is_some_and(LeaseGuard::is_lost).then(|| TAKEN_OVER.to_owned()),
+                    };
+                    if let Some(why) = ends {
+                        pruned.held.push((None, why));
                         return Ok(pruned);
                     }
                     one.fate = delete(app, vault, &one, what.actor).await?;
@@ -162,6 +189,13 @@ async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&Le
         }
     }
     Ok(pruned)
+}
+
+/// Why this process stopped before the end.
+const TAKEN_OVER: &str = "another process carries retention out now; it does the rest";
+
+fn clock_is_doubted(frozen: &PruneFrozen) -> String {
+    format!("{}; look at it, then run `stackferry prune --confirm-clock`", frozen.why)
 }
 
 /// Why nothing of a volume is deleted for now.

@@ -136,6 +136,24 @@ pub async fn restore(
     actor: &str,
     progress: Arc<dyn Progress>,
 ) -> Result<Restored, Problem> {
+    let metrics = app.metrics();
+    metrics.restore_began();
+    let restored = carry_out(app, text, to, overwrite, actor, progress).await;
+    match &restored {
+        Ok(done) => metrics.restored(done.report.bytes, done.took),
+        Err(_) => metrics.restore_failed(),
+    }
+    restored
+}
+
+async fn carry_out(
+    app: &App,
+    text: &str,
+    to: &Destination,
+    overwrite: bool,
+    actor: &str,
+    progress: Arc<dyn Progress>,
+) -> Result<Restored, Problem> {
     let began = Instant::now();
     // First of all: a vault that the catalog does not know yet is taken into it, and then the volume is known.
     let vault = app.vault().await?;
@@ -155,7 +173,6 @@ pub async fn restore(
         })
         .await??
     };
-    app.metrics().restored(put.report.bytes, began.elapsed());
     let name = named(&volume, &version);
     let detail = json!({ "to": to.to_string(), "bytes": put.report.bytes, "credentials": put.credentials });
     // The files are there: what fails now is no failure of the restore.

@@ -163,11 +163,13 @@ families! {
     COPY_ATTEMPTS "stackferry_copy_attempts_total" Counter "" ["kind"] Process Stable
         "Copies that began.";
     COPY_FAILURES "stackferry_copy_failures_total" Counter "" ["kind", "reason"] Process Stable
-        "Copies that failed, by the code of the error (docs/troubleshooting.md). A series appears with its first failure.";
+        "Copies that failed, by the code of the error (docs/troubleshooting.md). 0 for the codes that copies are known to fail with; any other appears with its first failure.";
     COPY_SKIPPED "stackferry_copy_skipped_total" Counter "" ["reason"] Process Stable
-        "Times that a round left a volume alone, or a copy ended without a version: unchanged, or the code of the reason. A series appears with its first time.";
+        "Times that a round left a volume alone, or a copy ended without a version: unchanged, or the code of the reason.";
     COPY_DURATION "stackferry_copy_duration_seconds" Histogram "seconds" [] Process Stable
         "How long copies took that made a version or found none needed.";
+    COPY_PHASES "stackferry_copy_phase_seconds_total" Counter "seconds" ["phase"] Process Stable
+        "Where the time of copies goes, however they end: plan (may it be copied, is there room, what is there already), transfer (reading, sending, checking and writing blocks), check (is the source still what it was), commit (onto the disk, and reading back where vault.read_back wants it).";
     READ_BYTES "stackferry_source_read_bytes_total" Counter "bytes" ["route"] Process Stable
         "Bytes read at the source by copies that ended well.";
     ZERO_BYTES "stackferry_source_zero_bytes_total" Counter "bytes" ["route"] Process Stable
@@ -186,7 +188,7 @@ families! {
     JOBS "stackferry_jobs" Gauge "" ["state"] Catalog Stable
         "Jobs of the queue by state: queued, running, and those that ended and are not forgotten yet.";
     RETRIES "stackferry_retries_total" Counter "" ["reason"] Process Stable
-        "Work that failed and is tried again, by the code of the error. A series appears with its first time.";
+        "Work that failed and is tried again, by the code of the error. 0 for the codes that copies are known to fail with; any other appears with its first time.";
     LEASES_LOST "stackferry_leases_lost_total" Counter "" [] Process Stable
         "Copies that were given up since another process took their volume over: this one was suspended, or its clock was set.";
 
@@ -199,9 +201,13 @@ families! {
     VERIFY_BYTES "stackferry_verify_bytes_total" Counter "bytes" [] Process Stable
         "Bytes of versions that were read back.";
     RESTORE_TESTS "stackferry_restore_test_attempts_total" Counter "" [] Process Stable
-        "Versions that were restored for a test.";
+        "Versions that were opened as a disk for a test: of each volume the newest one that can be relied on, where it lies.";
     RESTORE_TEST_FAILURES "stackferry_restore_test_failures_total" Counter "" [] Process Stable
-        "Versions that were restored for a test and did not come back as they were copied.";
+        "Versions that were opened as a disk for a test and could not be used as one, though all their blocks are as they were copied.";
+    RESTORES "stackferry_restore_attempts_total" Counter "" [] Process Stable
+        "Restores that began, onto this machine or a datastore.";
+    RESTORE_FAILURES "stackferry_restore_failures_total" Counter "" [] Process Stable
+        "Restores that failed, were refused, or were cancelled.";
     RESTORE_DURATION "stackferry_restore_duration_seconds" Histogram "seconds" [] Process Stable
         "How long restores took that ended well.";
     RESTORED_BYTES "stackferry_restored_bytes_total" Counter "bytes" [] Process Stable
@@ -212,8 +218,10 @@ families! {
         "Bytes that those versions took in the vault.";
     PRUNE_FROZEN "stackferry_prune_frozen" Gauge "" [] Catalog Stable
         "1 while retention deletes nothing since the clock was set, until a person says that it is right; else 0.";
-    PRUNE_LAST_SUCCESS "stackferry_prune_last_success_timestamp_seconds" Gauge "seconds" [] Process Stable
-        "When retention was last carried out, as Unix time. Absent until it was since the start of the service.";
+    PRUNE_LAST_SUCCESS "stackferry_prune_last_success_timestamp_seconds" Gauge "seconds" [] Catalog Stable
+        "When retention was last carried out for all volumes, as Unix time. Absent if it never was.";
+    PRUNE_INTERVAL "stackferry_prune_interval_seconds" Gauge "seconds" [] Process Stable
+        "How often retention is carried out by itself. Absent where none is configured.";
 
     CREDENTIALS_ISSUED "stackferry_credentials_issued_total" Counter "" ["route"] Process Stable
         "One-time credentials that were made for copies.";

@@ -14,6 +14,8 @@ use stackferry_catalog::{
 };
 use stackferry_service::app::App;
 use stackferry_service::daemon::Health;
+use stackferry_service::engine::prune::{self, What};
+use stackferry_service::engine::restore::{Destination, restore};
 use stackferry_service::http;
 use stackferry_service::metrics::Running;
 use stackferry_service::metrics::registry::{FAMILIES, Type, document};
@@ -111,8 +113,12 @@ async fn all_sorts(app: &App) -> Running {
     metrics.verified(false, 500);
     metrics.restore_tested(true);
     metrics.restore_tested(false);
+    metrics.restore_began();
     metrics.restored(2000, std::time::Duration::from_secs(7));
+    metrics.restore_began();
+    metrics.restore_failed();
     metrics.pruned(2, 300);
+    prune::prune(app, What { volume: None, dry_run: false, actor: "test" }).await.unwrap();
     metrics.config_reloaded(false);
     metrics.sources().looked_at(&nfs01(), "2026-11-22T04:30:00Z".parse().unwrap(), true, false);
     metrics.sources().asked("app_volumes", "avm1", true);
@@ -147,7 +153,8 @@ async fn all_sorts(app: &App) -> Running {
 }
 
 /// A manager and a host that nobody ever starts.
-const NEVER_THERE: &str = "[[app_volumes]]\nname = \"avm1\"\nurl = \"https://127.0.0.1:1\"\nusername = \"u\"\n\
+const NEVER_THERE: &str = "[retention]\nlast = 7\n\
+    [[app_volumes]]\nname = \"avm1\"\nurl = \"https://127.0.0.1:1\"\nusername = \"u\"\n\
     password = { env = \"STACKFERRY_TEST_NO_SUCH_VARIABLE\" }\n\
     [[datastore]]\nname = \"nfs02\"\nroute = \"endpoint\"\nhost = \"127.0.0.1:1\"\nkey = \"/nowhere/key\"\n\
     host_key = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJSnMm8JBnOsC1Yg3Aq4mC0yOCY9PCbn4x5nBPhq0wzI\"\n";
@@ -349,6 +356,63 @@ async fn a_disk_that_never_changes_stays_fresh_without_being_read() {
     let last = service.sample(success).await.unwrap();
     until("more rounds do", async || service.sample(left).await >= Some(3.0)).await;
     assert_eq!(service.sample(success).await, Some(last));
+    service.end().await;
+}
+
+/// What is known beforehand is at 0 before anything happens: else the first failure would be no increase.
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_begin_at_zero() {
+    let bench = Bench::new();
+    let (app, address) = telling(&bench, NEVER_THERE).await;
+    let text = get(address, "/metrics").await.1;
+    for kind in Kind::ALL {
+        for code in [Code::LoginRefused, Code::NoSpace, Code::Unreachable, Code::HostKeyChanged, Code::SourceChanged] {
+            let series = format!("stackferry_copy_failures_total{{kind=\"{kind}\",reason=\"{code}\"}}");
+            assert_eq!(sample(&text, &series), Some(0.0), "{series}");
+        }
+    }
+    let known = [
+        "stackferry_copy_skipped_total{reason=\"attached\"}",
+        "stackferry_copy_skipped_total{reason=\"unchanged\"}",
+        "stackferry_retries_total{reason=\"unreachable\"}",
+        "stackferry_copy_phase_seconds_total{phase=\"commit\"}",
+        "stackferry_credentials_refused_total{route=\"endpoint\"}",
+        "stackferry_hostkey_mismatches_total{host=\"127.0.0.1:1\"}",
+        "stackferry_restore_failures_total",
+    ];
+    for series in known {
+        assert_eq!(sample(&text, series), Some(0.0), "{series}");
+    }
+    // A route that comes with a new configuration.
+    let ssh = "stackferry_credentials_refused_total{route=\"ssh\"}";
+    assert_eq!(sample(&text, ssh), None);
+    let more = "[[datastore]]\nname = \"nfs03\"\nroute = \"ssh\"\nhost = \"127.0.0.1:1\"\nuser = \"backup\"\n\
+        path = \"/mnt\"\nca_key = \"/nowhere/ca\"\nknown_hosts = \"/nowhere/known\"\n";
+    app.metrics().expect(&bench.config(1, more));
+    assert_eq!(sample(&get(address, "/metrics").await.1, ssh), Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_time_goes_and_how_restores_end_is_told() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 4 << 20);
+    let service = Service::start(&bench, "[schedule]\nevery = \"1s\"\n").await;
+    until("it is copied", async || service.sample("stackferry_versions").await == Some(1.0)).await;
+    let phase = async |phase: &str| {
+        service.sample(&format!("stackferry_copy_phase_seconds_total{{phase=\"{phase}\"}}")).await.unwrap()
+    };
+    for name in ["plan", "transfer", "check", "commit"] {
+        until(name, async || phase(name).await > 0.0).await;
+    }
+    let to = Destination::Folder(bench.dir.path().join("restored"));
+    for _ in 0..2 {
+        let progress = Arc::new(Silent) as Arc<dyn Progress>;
+        // The second time the files are there already, and are not overwritten.
+        let _ = restore(&service.app, &office.to_string(), &to, false, "test", progress).await;
+    }
+    assert_eq!(service.sample("stackferry_restore_attempts_total").await, Some(2.0));
+    assert_eq!(service.sample("stackferry_restore_failures_total").await, Some(1.0));
+    assert_eq!(service.sample("stackferry_restore_duration_seconds_count").await, Some(1.0));
     service.end().await;
 }
 

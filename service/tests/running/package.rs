@@ -45,6 +45,22 @@ fn unit(tree: &Path, name: &str, to: &Path) -> (PathBuf, String) {
     (path, text)
 }
 
+/// What the documents of the package point to is in it.
+fn links_lead_somewhere(folder: &Path) {
+    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut links = 0;
+    for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "md")) {
+        for rest in std::fs::read_to_string(file).unwrap().split("](").skip(1) {
+            let target = rest.split([')', '#']).next().unwrap();
+            if !target.is_empty() && !target.starts_with("http") {
+                assert!(folder.join(target).is_file(), "{} leads to {target}", file.display());
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 30, "{links} links");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_complete_systemd_takes_it_and_it_runs_from_it() {
     if !is_there("dpkg-deb") || !is_there("systemd-analyze") {
@@ -67,6 +83,7 @@ async fn it_is_complete_systemd_takes_it_and_it_runs_from_it() {
     ] {
         assert!(tree.join(file).is_file(), "{file} is missing");
     }
+    links_lead_somewhere(&tree.join("usr/share/doc/stackferry"));
     for script in ["postinst", "prerm", "postrm"] {
         let path = folder.join("package/control").join(script);
         run(Command::new("sh").arg("-n").arg(&path));

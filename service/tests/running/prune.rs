@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use stackferry_catalog::{AuditAction, Clock, Trigger, VersionRow};
 use stackferry_service::app::App;
 use stackferry_service::daemon::{Reconciled, reconcile};
 use stackferry_service::engine::copy::{Wanted, copy};
-use stackferry_service::engine::prune::{Fate, Pruned, What, prune};
+use stackferry_service::engine::prune::{Fate, Pruned, What, last, prune};
 use stackferry_service::engine::{inventory, versions};
 use stackferry_service::progress::Reporter;
 use stackferry_volume::VolumeId;
 use stackferry_volume::io::Cancel;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, id};
 
 async fn open(bench: &Bench, more: &str) -> App {
     App::open_with(bench.config(0, more), Cancel::default(), Clock::system()).await.unwrap()
@@ -55,10 +56,16 @@ async fn the_plan_is_told_and_then_carried_out() {
 
     let plan = run(&app, true).await;
     assert_eq!((plan.kept, plan.count(&Fate::Doomed).0), (3, 2));
+    prune(&app, What { volume: Some(&id("appstack/Visio")), dry_run: false, actor: "test" }).await.unwrap();
+    assert_eq!(last(&app).await.unwrap(), None, "neither a plan nor one volume is all of it");
     assert_eq!(numbers(&app, &office).await, [1, 2, 3, 4, 5], "a dry run deletes nothing");
 
+    let before = Timestamp::now();
     let done = run(&app, false).await;
     assert_eq!(done.count(&Fate::Deleted), (2, rows[1].stored + rows[2].stored));
+    assert!(last(&app).await.unwrap() >= Some(before));
+    // The catalog keeps it, so that a restart forgets nothing.
+    assert_eq!(last(&open(&bench, "[retention]\nlast = 2\n").await).await.unwrap(), last(&app).await.unwrap());
     assert_eq!(numbers(&app, &office).await, [1, 4, 5]);
     let records = app.catalog().last_audit_records(2).await.unwrap();
     assert!(records.iter().all(|record| record.action.as_str() == AuditAction::VersionDeleted.as_str()), "{records:?}");
@@ -120,6 +127,7 @@ async fn a_doubted_clock_keeps_everything() {
     let done = run(&app, false).await;
     assert_eq!((done.held.len(), done.versions.len()), (1, 0));
     assert!(done.held[0].0.is_none() && done.held[0].1.contains("--confirm-clock"), "{:?}", done.held);
+    assert_eq!(last(&app).await.unwrap(), None, "it was not carried out");
     assert_eq!(numbers(&app, &office).await, [1, 2, 3]);
     assert!(app.jobs().confirm_clock("test").await.unwrap());
     assert_eq!(run(&app, false).await.count(&Fate::Deleted).0, 2);

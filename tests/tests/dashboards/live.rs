@@ -1,9 +1,8 @@
 //! A service at work, a real Prometheus that scrapes it, and every question of every dashboard and rule asked of it.
 //!
 //! There is no Grafana here to draw the panels. What they ask is asked as Grafana would, and what comes back is written
-//! into `docs/dashboards.md` with `STACKFERRY_TEST_WRITE=1`.
+//! into `docs/dashboards.md` and `README.md` with `STACKFERRY_TEST_WRITE=1`.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -14,24 +13,26 @@ use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix, Sidecar};
 use stackferry_tests::lab::{Endpoint, Lab, Running, wait_for};
 use stackferry_tests::tools::{find, have};
 
-use crate::boards::{Board, root, rules};
+use crate::boards::{Board, Panel, rules};
 use crate::prometheus::{LIMIT, Prometheus, get, post};
 use crate::promql::expanded;
+use crate::report::{MIB, keep, line};
 
-const MIB: u64 = 1 << 20;
 const APPS: &str = "cloudvolumes/apps";
 
-/// Panels that are empty here, and why. All others have to show something.
-const MAY_BE_EMPTY: &[(&str, &str, &str)] = &[
-    ("overview", "Alarms that are firing", "rules are evaluated once a minute, and most alarms wait for minutes"),
-    ("transfers", "Why do copies fail", "none failed: a series appears with its first failure"),
-    ("transfers", "What is tried again", "nothing had to be: a series appears with its first time"),
-    ("volume", "Last tried as a disk", "no version was tried yet"),
-    ("integrity", "Whose last restore test is longest ago", "no version was tried yet"),
-    ("capacity", "Retention was last carried out", "the service did not carry it out yet"),
-    ("credentials", "Oldest of them", "credentials for an endpoint stand for a moment only"),
-    ("capacity", "Room lasts for", "others write to and delete from the same file system meanwhile"),
+/// Questions that have no answer here, by dashboard, panel and letter, and why. All others have to have one.
+const MAY_BE_EMPTY: &[(&str, &str, &str, &str)] = &[
+    ("overview", "Alarms that are firing", "A", "rules are evaluated once a minute, and most alarms wait for minutes"),
+    ("transfers", "Why do copies fail", "A", "none failed"),
+    ("transfers", "What is tried again", "A", "nothing had to be"),
+    ("credentials", "Oldest of them", "A", "credentials for an endpoint stand for a moment only"),
+    ("capacity", "Room lasts for", "A", "others write to and delete from the same file system meanwhile"),
 ];
+
+/// What is wrong at this site: the alarms whose expression has to find something, however long they wait then.
+const WRONG_HERE: [&str; 1] = ["StackferryVolumesUnprotectable"];
+/// An alarm of which this site can't say whether it should find something: others fill the same file system.
+const DEPENDS: &str = "StackferryVaultFillsUp";
 
 /// Puts a disk there, as a whole: its descriptor last, so that no round meets one that is being made.
 fn build(lab: &Lab, datastore: &str, folder: &str, stem: &str, data: u64) {
@@ -96,6 +97,7 @@ fn site() -> Site {
     fs::create_dir(&restored).unwrap();
     lab.config.set("restore.roots", vec![restored.to_string_lossy().into_owned()]);
     lab.config.set("limits.bandwidth", "1MiB/s");
+    lab.config.set("retention.last", 7);
     Site { lab, _endpoint: endpoint, manager }
 }
 
@@ -136,6 +138,9 @@ fn every_panel_shows_something_of_a_site_at_work() {
     }
     wait(&prometheus, "a restore to be told", "stackferry_restore_duration_seconds_count > 0");
     wait(&prometheus, "a reading back to be told", "stackferry_verify_attempts_total > 0");
+    // When nothing is copied, of each volume the newest version is opened as a disk. The service looks each minute.
+    wait(&prometheus, "restore tests to be told", "count(stackferry_volume_last_restore_test_timestamp_seconds) == 3");
+    wait(&prometheus, "retention to be told", "stackferry_prune_last_success_timestamp_seconds");
     // Prometheus is there by now, and sees this one from its beginning to its end.
     site.add("Outlook", "nfs02", 2 * MIB);
     wait(&prometheus, "a fourth volume to be protected", "count(stackferry_volume_versions == 1) == 4");
@@ -157,34 +162,61 @@ fn every_panel_shows_something_of_a_site_at_work() {
             }
         }
         for panel in board.panels() {
-            let empty = MAY_BE_EMPTY.iter().find(|(own, title, _)| (*own, *title) == (&board.name, panel.title()));
             let mut shown = Vec::new();
-            for expression in panel.expressions() {
+            for target in panel.json["targets"].as_array().unwrap() {
+                let (letter, expression) = (target["refId"].as_str().unwrap(), target["expr"].as_str().unwrap());
                 match prometheus.query(&expanded(expression)) {
+                    Ok(series) if series.is_empty() && why_empty(&panel, letter).is_none() => {
+                        wrong.push(format!("{}: {letter} has no answer: {expression}", panel.place()));
+                    }
                     Ok(series) => shown.extend(series),
                     Err(error) => wrong.push(format!("{}: {expression}: {error}", panel.place())),
                 }
             }
-            if shown.is_empty() && empty.is_none() {
-                wrong.push(format!("{}: it is empty", panel.place()));
-            }
-            report.push(line(&panel, &shown, empty.map(|(.., why)| *why)));
+            report.push(line(&panel, &shown, why_empty(&panel, "A")));
         }
     }
-    for (board, title, _) in MAY_BE_EMPTY {
-        let known =
-            Board::all().iter().any(|own| own.name == *board && own.panels().iter().any(|one| one.title() == *title));
-        assert!(known, "there is no panel {board} / {title}");
-    }
     for rule in rules_of(&prometheus) {
-        if let Err(error) = prometheus.query(rule["query"].as_str().unwrap()) {
-            wrong.push(format!("{}: {error}", rule["name"]));
+        let name = rule["name"].as_str().unwrap();
+        match (rule["type"].as_str().unwrap(), prometheus.query(rule["query"].as_str().unwrap())) {
+            (_, Err(error)) => wrong.push(format!("{name}: {error}")),
+            ("recording", Ok(series)) if series.is_empty() => wrong.push(format!("{name} records nothing")),
+            ("alerting", Ok(series)) if name != DEPENDS && series.is_empty() == WRONG_HERE.contains(&name) => {
+                wrong.push(format!("{name} finds {series:?}"));
+            }
+            _ => {}
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     check(&promtool.unwrap(), &get(address, "/metrics").unwrap().1);
     keep(&report);
     service.terminate(LIMIT).unwrap().ends(0).unwrap();
+}
+
+/// Why this question of a panel may have no answer; none where it has to have one.
+fn why_empty(panel: &Panel<'_>, letter: &str) -> Option<&'static str> {
+    let own = MAY_BE_EMPTY
+        .iter()
+        .find(|(board, title, own, _)| (*board, *title, *own) == (panel.board, panel.title(), letter));
+    own.map(|(.., why)| *why)
+}
+
+/// No question is excused that nobody asks.
+#[test]
+fn what_is_excused_is_there() {
+    let boards = Board::all();
+    for (board, title, letter, _) in MAY_BE_EMPTY {
+        let mut panels =
+            boards.iter().flat_map(Board::panels).filter(|panel| (panel.board, panel.title()) == (*board, *title));
+        let targets =
+            panels.next().unwrap_or_else(|| panic!("there is no panel {board} / {title}")).json["targets"].clone();
+        assert!(
+            targets.as_array().unwrap().iter().any(|target| target["refId"] == *letter),
+            "{board} / {title}: {letter}"
+        );
+    }
+    let alarms = rules("alerts.yml", "alert");
+    assert!(WRONG_HERE.iter().chain([&DEPENDS]).all(|name| alarms.iter().any(|alarm| alarm == name)));
 }
 
 /// The rules as Prometheus has them: all of them, none of them ill.
@@ -208,74 +240,4 @@ fn check(promtool: &std::path::Path, text: &str) {
     let output = check.wait_with_output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.is_empty(), "{said}");
-}
-
-/// A row of the document: what the panel asks, and what it would show.
-fn line(panel: &crate::boards::Panel<'_>, shown: &[(Value, f64)], empty: Option<&str>) -> (String, String) {
-    let unit = panel.json["fieldConfig"]["defaults"]["unit"].as_str().unwrap();
-    let mut values: Vec<String> = shown
-        .iter()
-        .take(4)
-        .map(|(labels, value)| {
-            let worth = ["volume", "source", "host", "reason", "state", "what", "route", "kind", "system"];
-            let name = worth.iter().find_map(|label| labels[label].as_str());
-            let value = shown_as(*value, unit);
-            name.map_or_else(|| value.clone(), |name| format!("{name}: {value}"))
-        })
-        .collect();
-    if shown.len() > values.len() {
-        values.push(format!("and {} more", shown.len() - values.len()));
-    }
-    let text = match (values.is_empty(), empty) {
-        (true, Some(why)) => format!("nothing: {why}"),
-        _ => values.join("; "),
-    };
-    (
-        panel.board.to_owned(),
-        format!("| {} | {} | {text} |", panel.title(), panel.json["description"].as_str().unwrap()),
-    )
-}
-
-/// A value with its unit, as a person writes it.
-fn shown_as(value: f64, unit: &str) -> String {
-    let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
-    match unit {
-        "percentunit" => format!("{} %", rounded(value * 100.0)),
-        "s" => format!("{} s", rounded(value)),
-        "bytes" => format!("{} MiB", rounded(value / MIB as f64)),
-        "Bps" => format!("{} MiB/s", rounded(value / MIB as f64)),
-        _ => rounded(value).to_string(),
-    }
-}
-
-/// Keeps the document up to date: its values are of one run, its panels are those that there are.
-fn keep(report: &[(String, String)]) {
-    let path = root().join("docs/dashboards.md");
-    if std::env::var_os("STACKFERRY_TEST_WRITE").is_some() {
-        let mut text = String::from(
-            "# Dashboards\n\n\
-             How to install them is told in [operations.md](operations.md#dashboards-and-rules). This page is written by a test: it\n\
-             runs a small site (two datastores, one of them behind an endpoint, an App Volumes Manager, five volumes, a copy under\n\
-             way), lets a real Prometheus scrape it, and asks it what each panel asks. **The values are what Prometheus answered.\n\
-             No Grafana drew them**: none was to be had where the tests run.\n",
-        );
-        let mut last = "";
-        for (board, row) in report {
-            if board != last {
-                let _ = write!(text, "\n## {board}\n\n| panel | what it tells | value |\n| --- | --- | --- |\n");
-                last = board;
-            }
-            text += row;
-            text.push('\n');
-        }
-        fs::write(&path, text).unwrap();
-    }
-    let written = fs::read_to_string(&path).unwrap_or_default();
-    for (board, row) in report {
-        let (panel, _) = row.rsplit_once(" | ").unwrap().0.rsplit_once(" | ").unwrap_or_default();
-        assert!(
-            written.contains(panel),
-            "{board}: {panel} is not in docs/dashboards.md: run with STACKFERRY_TEST_WRITE=1"
-        );
-    }
 }
