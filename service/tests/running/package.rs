@@ -1,5 +1,6 @@
 //! The Debian package: what is in it, whether systemd takes its units, and whether the program runs from it.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -61,6 +62,103 @@ fn links_lead_somewhere(folder: &Path) {
     assert!(links > 30, "{links} links");
 }
 
+/// A root with nothing but a shell, in which the package's scripts run as dpkg runs them. What they ask systemd for is written
+/// down.
+struct Root(tempfile::TempDir);
+
+impl Root {
+    fn new(busybox: &Path) -> Self {
+        let root = Self(tempfile::tempdir().unwrap());
+        for folder in ["bin", "dev", "etc", "run", "var/lib/stackferry", "srv/stackferry"] {
+            std::fs::create_dir_all(root.path(folder)).unwrap();
+        }
+        std::fs::copy(busybox, root.path("bin/busybox")).unwrap();
+        for name in ["sh", "mkdir", "chown", "chmod", "grep"] {
+            std::os::unix::fs::symlink("busybox", root.path("bin").join(name)).unwrap();
+        }
+        for name in ["systemctl", "systemd-sysusers"] {
+            root.program(name, &format!("echo {name} \"$*\" >>/asked"));
+        }
+        root.program("getent", "grep \"^$2:\" \"/etc/$1\"");
+        std::fs::write(root.path("etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
+        std::fs::write(root.path("dev/null"), "").unwrap();
+        std::fs::write(root.path("etc/group"), "root:x:0:\nstackferry:x:1234:\n").unwrap();
+        std::fs::write(root.path("var/lib/stackferry/catalog.sqlite"), "a catalog").unwrap();
+        std::fs::write(root.path("srv/stackferry/stackferry-vault.json"), "a vault").unwrap();
+        root
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.path("bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs a script; gives what it asked for.
+    fn script(&self, name: &str, args: &[&str]) -> Vec<String> {
+        let text = std::fs::read_to_string(format!("{ROOT}/packaging/debian/{name}")).unwrap();
+        std::fs::write(self.path("script"), text).unwrap();
+        let shell = ["/bin/busybox", "env", "PATH=/bin", "/bin/sh", "/script"];
+        run(Command::new("chroot").arg(self.0.path()).args(shell).args(args));
+        let asked = std::fs::read_to_string(self.path("asked")).unwrap_or_default();
+        let _ = std::fs::remove_file(self.path("asked"));
+        asked.lines().map(str::to_owned).collect()
+    }
+}
+
+/// What dpkg calls when, is Debian's policy: https://www.debian.org/doc/debian-policy/ch-maintainerscripts.html
+#[test]
+fn an_upgrade_goes_on_and_nothing_that_was_made_is_taken_away() {
+    let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.is_file())
+    else {
+        assert!(std::env::var_os("STACKFERRY_TEST_ALL").is_none(), "busybox is missing");
+        eprintln!("left out: busybox is missing");
+        return;
+    };
+    let root = Root::new(&busybox);
+    std::fs::create_dir_all(root.path("run/systemd/system")).unwrap();
+    let restart = "systemctl try-restart stackferry.service stackferry-endpoint.service";
+    let installed = ["systemd-sysusers stackferry.conf", "systemctl daemon-reload", restart];
+    assert_eq!(root.script("postinst", &["configure", ""]), installed);
+    let etc = std::fs::metadata(root.path("etc/stackferry")).unwrap();
+    assert_eq!((etc.mode() & 0o7777, etc.uid(), etc.gid()), (0o750, 0, 1234));
+    std::fs::write(root.path("etc/stackferry/stackferry.toml"), "a configuration").unwrap();
+
+    assert_eq!(root.script("prerm", &["upgrade", "0.2.0"]), [""; 0], "what runs is not stopped, much less disabled");
+    assert_eq!(root.script("postrm", &["upgrade", "0.2.0"]), ["systemctl daemon-reload"]);
+    assert_eq!(root.script("postinst", &["configure", "0.1.0"]), installed);
+    // An upgrade that dpkg takes back.
+    assert_eq!(root.script("postinst", &["abort-upgrade", "0.2.0"]), [""; 0]);
+
+    let stopped = ["systemctl disable --now stackferry.service stackferry-endpoint.service"];
+    assert_eq!(root.script("prerm", &["remove"]), stopped);
+    assert_eq!(root.script("postrm", &["remove"]), ["systemctl daemon-reload"]);
+    assert_eq!(root.script("postrm", &["purge"]), ["systemctl daemon-reload"]);
+    for (file, content) in [
+        ("etc/stackferry/stackferry.toml", "a configuration"),
+        ("var/lib/stackferry/catalog.sqlite", "a catalog"),
+        ("srv/stackferry/stackferry-vault.json", "a vault"),
+    ] {
+        assert_eq!(std::fs::read_to_string(root.path(file)).unwrap(), content);
+    }
+
+    // Where systemd is not: in a container. The user is made another way, once.
+    std::fs::remove_dir_all(root.path("run/systemd")).unwrap();
+    std::fs::remove_file(root.path("bin/systemd-sysusers")).unwrap();
+    root.program("useradd", "echo useradd \"$*\" >>/asked; echo stackferry:x:1234:1234::/:/bin/sh >>/etc/passwd");
+    let made = root.script("postinst", &["configure", ""]);
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(made[0].starts_with("useradd --system --home-dir /var/lib/stackferry "), "{made:?}");
+    assert_eq!(root.script("postinst", &["configure", "0.1.0"]), [""; 0]);
+    for (script, args) in [("prerm", ["remove"]), ("postrm", ["purge"])] {
+        assert_eq!(root.script(script, &args), [""; 0]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_complete_systemd_takes_it_and_it_runs_from_it() {
     if !is_there("dpkg-deb") || !is_there("systemd-analyze") {
@@ -74,6 +172,8 @@ async fn it_is_complete_systemd_takes_it_and_it_runs_from_it() {
         "usr/share/man/man1/stackferry.1.gz",
         "usr/share/man/man1/stackferry-restore.1.gz",
         "usr/share/bash-completion/completions/stackferry",
+        "usr/share/zsh/vendor-completions/_stackferry",
+        "usr/share/fish/vendor_completions.d/stackferry.fish",
         "usr/lib/sysusers.d/stackferry.conf",
         "usr/share/doc/stackferry/examples/stackferry.toml",
         "usr/share/doc/stackferry/examples/stackferry.schema.json",
@@ -84,6 +184,9 @@ async fn it_is_complete_systemd_takes_it_and_it_runs_from_it() {
         assert!(tree.join(file).is_file(), "{file} is missing");
     }
     links_lead_somewhere(&tree.join("usr/share/doc/stackferry"));
+    let schema = std::fs::read(tree.join("usr/share/doc/stackferry/examples/stackferry.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&schema).unwrap();
+    assert!(schema["properties"]["vault"].is_object(), "{schema}");
     for script in ["postinst", "prerm", "postrm"] {
         let path = folder.join("package/control").join(script);
         run(Command::new("sh").arg("-n").arg(&path));
