@@ -1,5 +1,6 @@
 //! What a job is.
 
+use crate::process::Process;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
