@@ -103,6 +103,8 @@ words! {
         PeerChanged = "peer_changed",
         /// What was changed at a peer was put back.
         PeerRestored = "peer_restored",
+        /// A message about problems could not be sent and is not tried again.
+        NotificationGivenUp = "notification_given_up",
     }
 }
 

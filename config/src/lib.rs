@@ -17,13 +17,14 @@ mod value;
 pub use error::{ConfigError, Invalid, Origin};
 pub use load::{MAX_FILE, Overrides};
 pub use model::{
-    AppVolumes, BandwidthAt, Config, Datastore, DatastoreKeys, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Http,
-    Keep, KeepKeys, Kind, Limits, Local, Metrics, Misfit, PerVolume, Plan, PlanKeys, Restore, Retention, Route,
-    RouteKind, Schedule, Serve, Ssh, Tls, TlsTrust, Vault, VaultKind, Verify, Vsphere,
+    AppVolumes, BandwidthAt, Config, Datastore, DatastoreKeys, DigestWhen, Endpoint, Esxi, EsxiAccess, Folder,
+    HostTrust, Http, Keep, KeepKeys, Kind, Limits, Local, Mail, MailTls, Metrics, Misfit, Notify, PerVolume, Plan,
+    PlanKeys, Restore, Retention, Route, RouteKind, Schedule, Serve, Ssh, Tls, TlsTrust, Vault, VaultKind, Verify,
+    Vsphere, Webhook,
 };
 pub use schema::schema;
 pub use secret::{MAX_SECRET, Secret, SecretError, SecretRef};
 pub use value::{
-    AbsPath, CatalogUrl, Fingerprint, FolderPath, HostKey, HostPort, Listen, Name, Percent, Period, Rate, Reserve,
-    Site, Size, SourceAddress, UnixName, ValueError, WebUrl, Window,
+    AbsPath, CatalogUrl, DayTime, Fingerprint, FolderPath, HostKey, HostPort, Listen, MailAddress, MailServer, Name,
+    Percent, Period, Rate, Reserve, Site, Size, SourceAddress, UnixName, ValueError, WebUrl, Window,
 };

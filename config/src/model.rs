@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 mod datastore;
 mod kind;
+mod notify;
 mod operation;
 mod retention;
 mod schedule;
@@ -18,6 +19,7 @@ pub use datastore::{
     Datastore, DatastoreKeys, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Local, Misfit, Route, RouteKind, Ssh,
 };
 pub use kind::Kind;
+pub use notify::{DigestWhen, Mail, MailTls, Notify, Webhook};
 pub use operation::{BandwidthAt, Http, Limits, Metrics, PerVolume, Restore, Serve, Tls, Vault, VaultKind, Verify};
 pub use retention::{Keep, KeepKeys, Retention};
 pub use schedule::{Plan, PlanKeys, Schedule};
@@ -68,6 +70,9 @@ pub struct Config {
     /// What Prometheus is told.
     #[serde(default)]
     pub metrics: Metrics,
+    /// Who is told when something is wrong. Default: nobody.
+    #[serde(default, skip_serializing_if = "Notify::is_default")]
+    pub notify: Notify,
     /// How much may be used at once.
     #[serde(default)]
     pub limits: Limits,

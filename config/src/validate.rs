@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::load::near::nearest;
 use crate::load::place::{Issue, Step};
-use crate::model::{Config, Kind, Limits, Route, Schedule, TlsTrust};
+use crate::model::{Config, Kind, Limits, Mail, MailTls, Route, Schedule, TlsTrust};
 use crate::value::{AbsPath, Name, Site, check_key_line};
 
 /// Completes and checks a configuration that has the right shape.
@@ -20,6 +20,7 @@ pub(crate) fn complete(mut config: Config) -> Result<Config, Issue> {
     limits(&config)?;
     http(&config)?;
     serve(&config)?;
+    notify(&config)?;
     Ok(config)
 }
 
@@ -241,4 +242,61 @@ fn serve(config: &Config) -> Result<(), Issue> {
         }
     }
     Ok(())
+}
+
+/// Messages name volumes and their owners, and logins send a password: neither travels where another machine can listen.
+fn notify(config: &Config) -> Result<(), Issue> {
+    let both = |table: &str| {
+        Issue::at(path!["notify", table, "fingerprint"], "`ca` and `fingerprint` are both given")
+            .with_hint("keep the one that is to decide")
+    };
+    if let Some(webhook) = &config.notify.webhook {
+        match (&webhook.url, &webhook.secret_url) {
+            (Some(_), Some(_)) => {
+                return Err(Issue::at(path!["notify", "webhook", "secret_url"], "the address is given twice")
+                    .with_hint("keep `url`, or `secret_url` where whoever knows the address may post there"));
+            }
+            (None, None) => {
+                return Err(Issue::at(path!["notify", "webhook"], "the webhook has no address").with_hint(
+                    "add url = \"https://…\", or secret_url = { file = \"…\" } where the address itself is a secret",
+                ));
+            }
+            _ => {}
+        }
+        if webhook.ca.is_some() && webhook.fingerprint.is_some() {
+            return Err(both("webhook"));
+        }
+        if webhook.url.as_ref().is_some_and(|url| !url.is_https()) && webhook.trust() != TlsTrust::System {
+            let text = "a certificate is given, but the address is plain http";
+            return Err(Issue::at(path!["notify", "webhook", "url"], text).with_hint("write https://"));
+        }
+    }
+    let Some(mail) = &config.notify.mail else { return Ok(()) };
+    let issue = |key: &str, text: &str, hint: &str| {
+        Err(Issue::at(path!["notify", "mail", key], text.to_owned()).with_hint(hint.to_owned()))
+    };
+    if mail.ca.is_some() && mail.fingerprint.is_some() {
+        return Err(both("mail"));
+    }
+    if mail.tls == MailTls::None {
+        if !mail.server.is_loopback() {
+            let text = format!("mail to {} would go over the network without encryption", mail.server);
+            return issue("tls", &text, "take \"starttls\" or \"tls\"; \"none\" is for a mail server on this machine");
+        }
+        if mail.trust() != TlsTrust::System {
+            return issue("tls", "a certificate is given, but the connection is not encrypted", "take \"starttls\"");
+        }
+    }
+    match (&mail.user, &mail.password) {
+        (Some(_), None) => {
+            return issue("user", "`user` is given without `password`", "add password = { file = \"…\" }");
+        }
+        (None, Some(_)) => return issue("password", "`password` is given without `user`", "add user = \"…\""),
+        _ => {}
+    }
+    match mail.to.len() {
+        0 => issue("to", "nobody gets the mail", "add an address, as to = [\"vdi@example.com\"]"),
+        1..=Mail::MOST_TO => Ok(()),
+        _ => issue("to", "there are more than 50 addresses", "name a mailing list of your mail server"),
+    }
 }

@@ -5,8 +5,10 @@
 
 use std::fmt;
 
+mod day_time;
 mod host;
 mod key;
+mod mail;
 mod name;
 mod path;
 mod period;
@@ -16,10 +18,12 @@ mod source_address;
 mod url;
 mod window;
 
+pub use day_time::DayTime;
 pub(crate) use host::HostText;
 pub use host::{HostPort, Listen};
 pub(crate) use key::check_key_line;
 pub use key::{Fingerprint, HostKey};
+pub use mail::{MailAddress, MailServer};
 pub use name::{Name, Site, UnixName};
 pub use path::{AbsPath, FolderPath};
 pub use period::Period;

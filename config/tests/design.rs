@@ -1,12 +1,12 @@
 //! The example configuration of the design, in the shape that is promised to stay.
-#![allow(clippy::panic, reason = "a helper that fails fails its test")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::path::Path;
 use std::time::Duration;
 
 use stackferry_config::{
-    Config, EsxiAccess, HostTrust, Kind, Overrides, PerVolume, Reserve, Route, SecretRef, Site, SourceAddress,
-    TlsTrust, VaultKind,
+    Config, DayTime, DigestWhen, EsxiAccess, HostTrust, Kind, Mail, MailTls, Notify, Overrides, PerVolume, Reserve,
+    Route, SecretRef, Site, SourceAddress, TlsTrust, VaultKind, Webhook,
 };
 
 fn load(name: &str) -> Config {
@@ -121,6 +121,7 @@ fn the_example_for_administrators_loads_and_says_the_defaults() {
     assert_eq!(config.metrics, defaults.metrics);
     assert_eq!(config.limits, defaults.limits);
     assert_eq!(config.http, defaults.http);
+    assert!(config.notify.is_off() && config.notify == defaults.notify);
     assert!(config.vault().is_ok());
 }
 
@@ -144,4 +145,48 @@ fn each_commented_part_of_the_example_is_right() {
     assert!(config.http.tls.is_some());
     assert!(config.serve().is_ok());
     assert!(config.catalog.is_some() && config.catalog_password.is_some());
+    assert_eq!(config.notify, notify());
+}
+
+/// What the example says of notifications: beside secrets and addresses, the defaults.
+fn notify() -> Notify {
+    let file = |path: &str| SecretRef::File(path.parse().unwrap());
+    Notify {
+        webhook: Some(Webhook {
+            url: None,
+            secret_url: Some(file("/etc/stackferry/webhook.url")),
+            token: Some(file("/etc/stackferry/webhook.token")),
+            ca: None,
+            fingerprint: None,
+            at: None,
+            when: DigestWhen::Always,
+        }),
+        mail: Some(Mail {
+            server: "mail.example.com:587".parse().unwrap(),
+            tls: MailTls::Starttls,
+            ca: None,
+            fingerprint: None,
+            user: Some("stackferry".parse().unwrap()),
+            password: Some(file("/etc/stackferry/mail.pass")),
+            from: "stackferry@example.com".parse().unwrap(),
+            to: vec!["vdi-team@example.com".parse().unwrap()],
+            each: true,
+            at: DayTime::default(),
+            when: DigestWhen::Always,
+        }),
+        ..Notify::default()
+    }
+}
+
+#[test]
+fn a_mail_server_has_the_usual_port_and_a_minimal_section_the_defaults() {
+    let text = "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\"]";
+    for (more, port) in [("", 587), ("tls = \"starttls\"", 587), ("tls = \"tls\"", 465)] {
+        let config: Config = format!("{text}\n{more}").parse().unwrap();
+        let mail = config.notify.mail.as_ref().unwrap();
+        assert_eq!((mail.address().port, mail.each, mail.at.to_string().as_str()), (port, true, "07:00"), "{more}");
+        assert!(!config.notify.is_off());
+    }
+    let local: Config = format!("{}\ntls = \"none\"", text.replace("mail.example.com", "[::1]")).parse().unwrap();
+    assert_eq!(local.notify.mail.unwrap().address().to_string(), "[::1]:25");
 }

@@ -157,6 +157,38 @@ const CASES: &[(&str, &str)] = &[
         "restoring to what is not served",
         "[serve]\nissuers = [\"KEY\"]\ndatastores = { nfs01 = \"/a\" }\nrestore = [\"nfs02\"]",
     ),
+    ("a webhook without an address", "[notify.webhook]\ntoken = { env = \"T\" }"),
+    ("a webhook with two addresses", "[notify.webhook]\nurl = \"https://h\"\nsecret_url = { env = \"U\" }"),
+    ("a webhook over plain http", "[notify.webhook]\nurl = \"http://hooks.example.com/x\""),
+    ("a webhook address with its secret", "[notify.webhook]\nurl = \"https://h/x?sig=tulip\""),
+    ("a webhook token in plain text", "[notify.webhook]\nurl = \"https://h\"\ntoken = \"tulip\""),
+    (
+        "mail without encryption",
+        "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\"]\ntls = \"none\"",
+    ),
+    (
+        "a misspelt encryption",
+        "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\"]\ntls = \"startls\"",
+    ),
+    (
+        "mail with a user and no password",
+        "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\"]\nuser = \"u\"",
+    ),
+    (
+        "mail with a password and no user",
+        "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\"]\npassword = { env = \"P\" }",
+    ),
+    ("mail to nobody", "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = []\n"),
+    ("mail to a name", "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"Team <c@d>\"]\n"),
+    ("mail to two lines", "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\\nBcc: x@y\"]\n"),
+    (
+        "a digest at no time of day",
+        "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\"]\nat = \"24:00\"",
+    ),
+    (
+        "two trusts for mail",
+        "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\"]\nca = \"/c\"\nfingerprint = \"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"",
+    ),
 ];
 
 fn parse(text: &str) -> Result<Config, ConfigError> {

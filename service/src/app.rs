@@ -6,6 +6,7 @@ mod adopt;
 pub(crate) mod grants;
 mod ledger;
 mod refusals;
+mod room;
 mod sources;
 mod systems;
 
@@ -37,6 +38,7 @@ use refusals::Refusals;
 use systems::Systems;
 
 pub use adopt::{Adopted, vault_volume, vault_volumes, version_row};
+pub(crate) use room::Room;
 pub use sources::Source;
 pub(crate) use sources::config_kind;
 pub use systems::Told;

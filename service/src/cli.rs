@@ -288,6 +288,9 @@ Examples:
     /// Give and take back tokens for the API and the console
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Try whether those are reached who are told when something is wrong
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Show the configuration in force, or its JSON Schema
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -354,6 +357,19 @@ The token is shown once: who loses it is given a new one.")]
         /// Its name, or its id
         name: String,
     },
+}
+
+/// What to do with notifications.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum NotifyCommand {
+    /// Send a test message by each way of [notify], and tell how each ended
+    #[command(after_help = "\
+Examples:
+  stackferry notify test
+  stackferry notify test --output json | jq '.sent[] | select(.ok | not)'
+
+Exits 3 if one way works and another does not, 12 if a login was refused.")]
+    Test,
 }
 
 /// What to do with the configuration.

@@ -7,6 +7,7 @@ mod copy;
 mod discover;
 mod grant;
 mod jobs;
+mod notify;
 mod prune;
 mod rebuild;
 mod restore;
@@ -123,6 +124,7 @@ async fn perform(context: &Context) -> Result<Exit, Problem> {
         Command::Unpin { target } => volumes::pin(context, target, None).await,
         Command::Audit(what) => audit::run(context, what).await,
         Command::Token(what) => token::run(context, what).await,
+        Command::Notify(what) => notify::run(context, *what).await,
         Command::Config(what) => config::run(context, *what),
         Command::Completions { shell } => to_stdout(|out| crate::cli::completions(*shell, out)),
         Command::Man { dir } => to_stdout(|out| crate::cli::man(dir.as_deref(), out)),

@@ -23,6 +23,7 @@ use stackferry_volume::io::Cancel;
 
 use crate::app::{self, App, PROGRAM};
 use crate::http;
+use crate::notify;
 use crate::problem::{Code, Problem};
 use crate::progress::Reporter;
 
@@ -33,6 +34,8 @@ pub(crate) use tend::PRUNE_EVERY;
 
 /// How often it is looked whether the service should end.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long it may take to end telling people of problems: a message, and a look at a disk that hangs.
+const LAST_MESSAGES: Duration = Duration::from_secs(3);
 /// How long requests that are being answered may take when the service ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -84,8 +87,13 @@ impl Daemon {
         tracing::info!(%address, datastores = app.config().datastores.len(), "the service has started");
         note(&app, AuditAction::ServiceStarted).await;
         let watchdog = tokio::spawn(watchdog());
+        let telling = tokio::spawn(notify::run(app.clone(), Arc::clone(&health)));
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         rounds::run(&app, &reporter, &health, reload.as_ref()).await;
+        let hangs = telling.abort_handle();
+        if tokio::time::timeout(LAST_MESSAGES, telling).await.is_err() {
+            hangs.abort();
+        }
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         watchdog.abort();
         note(&app, AuditAction::ServiceStopped).await;
@@ -98,7 +106,7 @@ impl Daemon {
 }
 
 /// The time between two rounds: the shortest of all kinds.
-fn shortest_interval(config: &Config) -> Duration {
+pub(crate) fn shortest_interval(config: &Config) -> Duration {
     let schedule = &config.schedule;
     let kinds = Kind::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
     kinds.fold(schedule.every.duration(), Duration::min)

@@ -12,7 +12,6 @@ mod socket;
 mod tls;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -23,10 +22,10 @@ use stackferry_vault::Space;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::api;
-use crate::app::{App, blocking};
+use crate::app::{App, Room};
 use crate::console;
 use crate::daemon::Health;
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
 
 pub(crate) use answer::ProblemBody;
 pub use answer::status;
@@ -34,8 +33,6 @@ pub use auth::{Caller, Peer};
 pub use server::Server;
 pub use socket::path as socket_path;
 
-/// How long the vault's disk may take to tell its space. A mount that hangs does so for ever.
-const VAULT_WAIT: Duration = Duration::from_secs(2);
 /// The longest body of a request, in bytes: a form or a few words of JSON.
 const MAX_BODY: usize = 64 << 10;
 
@@ -51,8 +48,7 @@ struct Parts {
     limits: limits::Limits,
     /// Held while metrics are gathered: many scrapes at once cost as much as one.
     scraping: Mutex<()>,
-    /// Held while the vault's disk is asked, by the thread that asks: one that hangs is the only one that does.
-    measuring: Arc<Mutex<()>>,
+    room: Room,
 }
 
 impl Web {
@@ -65,7 +61,7 @@ impl Web {
             sessions: console::Sessions::default(),
             limits: limits::Limits::default(),
             scraping: Mutex::default(),
-            measuring: Arc::default(),
+            room: Room::default(),
         }))
     }
 
@@ -93,25 +89,7 @@ impl Web {
 
     /// The room on the vault's disk; none while the vault is not open.
     pub(crate) async fn space(&self) -> Result<Option<Space>, Problem> {
-        let Some(vault) = self.0.app.opened_vault() else { return Ok(None) };
-        let measuring = Arc::clone(&self.0.measuring);
-        let measure = async {
-            let one = measuring.lock_owned().await;
-            blocking(move || {
-                let space = vault.space();
-                drop(one);
-                space
-            })
-            .await?
-            .map_err(Problem::from)
-        };
-        match tokio::time::timeout(VAULT_WAIT, measure).await {
-            Ok(space) => space.map(Some),
-            Err(_) => {
-                let text = format!("its disk did not answer for {} s", VAULT_WAIT.as_secs());
-                Err(Problem::new(Code::IoFailed, text))
-            }
-        }
+        self.0.room.space(&self.0.app).await
     }
 }
 

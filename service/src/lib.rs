@@ -10,6 +10,7 @@ pub mod engine;
 pub mod http;
 pub mod jobs;
 pub mod metrics;
+mod notify;
 pub mod output;
 pub mod problem;
 pub mod progress;

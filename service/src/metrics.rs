@@ -21,7 +21,7 @@ use prometheus::{
     CounterVec, Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
-use stackferry_catalog::{DebtKind, JobState, Outcome};
+use stackferry_catalog::{Channel, DebtKind, JobState, Outcome};
 use stackferry_config::Config;
 use stackferry_discover::ReasonCode;
 use stackferry_vault::Space;
@@ -38,7 +38,7 @@ use text::Text;
 pub use inflight::Running;
 pub use phases::{Phase, Phases};
 pub use sources::Sources;
-pub(crate) use sources::{APP_VOLUMES, VSPHERE};
+pub(crate) use sources::{APP_VOLUMES, DATASTORE, Standing, VSPHERE};
 
 /// The content type of what [`Metrics::render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -76,6 +76,29 @@ const OF_COPIES: &[Code] = &[
     Code::Internal,
 ];
 
+/// What became of a try to send a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notified {
+    /// Its receiver took it.
+    Sent,
+    /// Its receiver did not; it is tried again.
+    Failed,
+    /// It is not tried any more.
+    GivenUp,
+}
+
+impl Notified {
+    const ALL: [Self; 3] = [Self::Sent, Self::Failed, Self::GivenUp];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
 /// The counters of this process.
 pub struct Metrics {
     registry: Registry,
@@ -105,6 +128,7 @@ pub struct Metrics {
     issued: IntCounterVec,
     revoked: IntCounter,
     leader: IntGauge,
+    notified: IntCounterVec,
     refused: IntCounterVec,
     reloaded: Gauge,
     reload_ok: IntGauge,
@@ -168,6 +192,7 @@ impl Metrics {
             issued: counters(&registry::CREDENTIALS_ISSUED)?,
             revoked: counter(&registry::CREDENTIALS_REVOKED)?,
             leader: gauge(&registry::LEADER)?,
+            notified: counters(&registry::NOTIFICATIONS)?,
             refused: counters(&registry::CREDENTIALS_REFUSED)?,
             reloaded: time(&registry::CONFIG_RELOADED)?,
             reload_ok: gauge(&registry::CONFIG_RELOAD_OK)?,
@@ -176,6 +201,11 @@ impl Metrics {
             registry,
         };
         metrics.config_reloaded(true);
+        for channel in Channel::ALL {
+            for result in Notified::ALL {
+                add(&metrics.notified, &[channel.as_str(), result.as_str()], 0);
+            }
+        }
         for kind in Kind::ALL {
             add(&metrics.attempts, &[kind.as_str()], 0);
             OF_COPIES.iter().for_each(|code| add(&metrics.failures, &[kind.as_str(), code.as_str()], 0));
@@ -315,6 +345,21 @@ impl Metrics {
         self.leader.set(leads.into());
     }
 
+    /// Whether it is, as it was last told.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.leader.get() != 0
+    }
+
+    /// Whether the last reading of the configuration was good.
+    pub(crate) fn is_config_ok(&self) -> bool {
+        self.reload_ok.get() != 0
+    }
+
+    /// A message about problems was sent, or not.
+    pub(crate) fn notified(&self, channel: Channel, result: Notified) {
+        add(&self.notified, &[channel.as_str(), result.as_str()], 1);
+    }
+
     /// A credential was refused.
     pub fn credential_refused(&self, route: &str) {
         add(&self.refused, &[route], 1);
@@ -357,6 +402,11 @@ impl Metrics {
         }
         for state in JobState::ALL {
             text.put(&registry::JOBS, &[state.as_str()], jobs.get(state.as_str()).copied().unwrap_or_default() as f64);
+        }
+        let messages = catalog.waiting_messages().await?;
+        for channel in Channel::ALL {
+            let waiting = messages.get(channel.as_str()).copied().unwrap_or_default();
+            text.put(&registry::NOTIFICATIONS_WAITING, &[channel.as_str()], waiting as f64);
         }
         text.put(&registry::PRUNE_FROZEN, &[], f64::from(frozen));
         if let Some(at) = prune::last(app).await? {

@@ -8,6 +8,7 @@ mod admin;
 mod copy;
 mod grant;
 mod job;
+mod notify;
 mod prune;
 mod table;
 mod token;
@@ -23,6 +24,7 @@ pub use admin::{AuditVerifyView, AuditView, BrokenRecord, CheckItem, CheckView, 
 pub use copy::{CopyView, RunItem, RunOutcome, RunView};
 pub use grant::GrantView;
 pub use job::{CancelView, ClockView, JobErrorView, JobView, JobsView, PausedView, PausesView};
+pub use notify::{NotifyItem, NotifyView};
 pub use prune::{HeldItem, PruneItem, PruneView};
 pub use table::{Style, escape, size};
 pub use token::{NewTokenView, TokenView, TokensView};

@@ -16,10 +16,10 @@ use reqwest::Url;
 use reqwest::redirect::Policy;
 
 pub use answer::{Answer, Streaming};
-pub use error::{Retry, WebError};
+pub use error::{Retry, WebError, tls_error};
 pub use request::Request;
 pub use reqwest::Method;
-pub use trust::{Thumbprint, Trust};
+pub use trust::{Thumbprint, Trust, tls_config};
 
 /// How long making a connection may take, TLS included.
 pub const CONNECT: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ impl WebClient {
         if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() || url.fragment().is_some() || !plain {
             return Err(bad());
         }
-        let config = trust::client_config(system, trust)?;
+        let config = trust::tls_config(system, trust)?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .http1_only()

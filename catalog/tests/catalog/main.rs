@@ -13,6 +13,8 @@ mod jobs;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod opening;
 #[cfg(test)]
 mod records;

@@ -19,7 +19,7 @@ pub enum TlsTrust<'a> {
     Fingerprint(&'a Fingerprint),
 }
 
-fn trust<'a>(ca: Option<&'a AbsPath>, fingerprint: Option<&'a Fingerprint>) -> TlsTrust<'a> {
+pub(super) fn trust<'a>(ca: Option<&'a AbsPath>, fingerprint: Option<&'a Fingerprint>) -> TlsTrust<'a> {
     match (fingerprint, ca) {
         (Some(fingerprint), _) => TlsTrust::Fingerprint(fingerprint),
         (None, Some(ca)) => TlsTrust::Ca(ca),

@@ -426,3 +426,44 @@ fn long_values_are_cut_in_errors() {
     let error = "x".repeat(100_000).parse::<Period>().unwrap_err().to_string();
     assert!(error.len() < 300, "{}", error.len());
 }
+
+#[test]
+fn mail_addresses_are_plain() {
+    for text in ["a@b", "stackferry+vdi@mail.example.com", "o'neill@example.com"] {
+        assert_eq!(text.parse::<MailAddress>().unwrap().as_str(), text);
+    }
+    let long = format!("{}@example.com", "x".repeat(65));
+    for text in [
+        "",
+        "a",
+        "@b",
+        "a@",
+        "a b@c",
+        ".a@b",
+        "a.@b",
+        "a..b@c",
+        "a@b@c",
+        "a@b:25",
+        "a@[192.0.2.7]",
+        "<a@b>",
+        "A <a@b>",
+        "a@b\r\nBcc: c@d",
+        "a\n@b",
+        "ä@b",
+        "a@ä",
+        "a@-b",
+        &long,
+    ] {
+        assert!(text.parse::<MailAddress>().is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn times_of_day_are_whole_minutes() {
+    for text in ["00:00", "07:00", "23:59"] {
+        assert_eq!(text.parse::<DayTime>().unwrap().to_string(), text);
+    }
+    for text in ["", "7:00", "07:0", "24:00", "07:60", "07-00", "07:00:00", "-7:00", "+7:00", "07:00 "] {
+        assert!(text.parse::<DayTime>().is_err(), "{text:?}");
+    }
+}

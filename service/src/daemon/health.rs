@@ -49,6 +49,12 @@ impl Health {
         self.state().failed = Some(why.to_owned());
     }
 
+    /// Whether no round has ended yet, well or badly.
+    pub(crate) fn is_new(&self) -> bool {
+        let state = self.state();
+        state.looked.is_none() && state.failed.is_none()
+    }
+
     /// Why discovery counts as not working; none while a round succeeded within three times its interval.
     #[must_use]
     pub fn discovery(&self) -> Option<String> {

@@ -8,6 +8,7 @@ use stackferry_vault::Vault;
 use stackferry_volume::{Folder as _, Kind};
 
 use crate::app::{App, Source, blocking};
+use crate::notify;
 use crate::problem::{Code, Problem};
 
 /// One thing that was tried.
@@ -37,6 +38,13 @@ pub fn local(config: &Config) -> Vec<Finding> {
         if let stackferry_config::Route::Endpoint(endpoint) = &datastore.route {
             findings.push(Finding::new(format!("key of datastore {}", datastore.name), key(&endpoint.key)));
         }
+    }
+    for channel in notify::channels(&config.notify) {
+        let ready = notify::check(&config.notify, channel);
+        findings.push(Finding::new(
+            format!("notify.{channel}"),
+            ready.map(|()| "all that it needs is there; `stackferry notify test` sends a message"),
+        ));
     }
     if let Ok(serve) = config.serve() {
         for (at, line) in serve.issuers.iter().enumerate() {

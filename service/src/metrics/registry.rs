@@ -240,6 +240,11 @@ families! {
     HOSTKEY_MISMATCHES "stackferry_hostkey_mismatches_total" Counter "" ["host"] Process Stable
         "Times that a host showed another SSH key than the one that is known, by its name and port. A series of a host that is not in the configuration itself appears with its first time.";
 
+    NOTIFICATIONS "stackferry_notifications_total" Counter "" ["channel", "result"] Process Stable
+        "Tries to send a message about problems, by webhook or mail: sent, failed (it is tried again), given_up (it is not tried any more).";
+    NOTIFICATIONS_WAITING "stackferry_notifications_waiting" Gauge "" ["channel"] Catalog Stable
+        "Messages about problems that their receiver has not taken yet.";
+
     VAULT_FREE "stackferry_vault_free_bytes" Gauge "bytes" [] System Stable
         "What may still be written to the vault's file system. Absent while the vault is not open or its disk does not answer.";
     VAULT_SIZE "stackferry_vault_size_bytes" Gauge "bytes" [] System Stable

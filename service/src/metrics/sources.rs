@@ -22,6 +22,22 @@ pub(crate) const APP_VOLUMES: &str = "app_volumes";
 /// The word of vSphere systems in labels.
 pub(crate) const VSPHERE: &str = "vsphere";
 
+/// The word of datastores beside these.
+pub(crate) const DATASTORE: &str = "datastore";
+
+/// How something went that rounds ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// `datastore`, `app_volumes` or `vsphere`.
+    pub(crate) what: &'static str,
+    /// Its name; of a datastore, its site and name.
+    pub(crate) name: String,
+    /// Whether it told all when it was last asked; none before the first time in this process.
+    pub(crate) up: Option<bool>,
+    /// When it last did in this process.
+    pub(crate) last: Option<Timestamp>,
+}
+
 /// How rounds went.
 #[derive(Debug, Default)]
 pub struct Sources(Mutex<State>);
@@ -72,6 +88,20 @@ impl Sources {
         keys(config).map(|key| (key.clone(), state.datastores.get(&key).and_then(|looks| looks.last))).collect()
     }
 
+    /// Everything that the configuration names and that rounds ask, with how that went last.
+    pub(crate) fn standing(&self, config: &Config) -> Vec<Standing> {
+        let state = self.state();
+        let stand = |what, name, looks: Option<&Looks>| Standing {
+            what,
+            name,
+            up: looks.map(|looks| looks.up),
+            last: looks.and_then(|looks| looks.last),
+        };
+        let datastores = keys(config).map(|key| stand(DATASTORE, source(&key), state.datastores.get(&key)));
+        let systems = systems(config).map(|key| stand(key.0, key.1.clone(), state.systems.get(&key)));
+        datastores.chain(systems).collect()
+    }
+
     pub(super) fn tell(&self, text: &mut Text, config: &Config) {
         let schedule = &config.schedule;
         let kinds = Kind::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
@@ -85,9 +115,7 @@ impl Sources {
             text.put(&registry::DISCOVERY_ROUNDS, &[&name], looks.rounds as f64);
             text.put(&registry::DISCOVERY_FAILURES, &[&name], looks.failures as f64);
         }
-        let managers = config.app_volumes.iter().map(|one| (APP_VOLUMES, one.name.to_string()));
-        let vspheres = config.vspheres.iter().map(|one| (VSPHERE, one.name.to_string()));
-        for system in managers.chain(vspheres) {
+        for system in systems(config) {
             let looks = state.systems.get(&system).copied().unwrap_or_default();
             let labels = [system.0, system.1.as_str()];
             text.put(&registry::SYSTEM_UP, &labels, f64::from(looks.up));
@@ -105,4 +133,9 @@ fn keys(config: &Config) -> impl Iterator<Item = DatastoreKey> + '_ {
         site: SiteName(datastore.site.as_str().to_owned()),
         datastore: datastore.name.to_string(),
     })
+}
+
+fn systems(config: &Config) -> impl Iterator<Item = System> + '_ {
+    let managers = config.app_volumes.iter().map(|one| (APP_VOLUMES, one.name.to_string()));
+    managers.chain(config.vspheres.iter().map(|one| (VSPHERE, one.name.to_string())))
 }

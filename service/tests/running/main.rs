@@ -12,6 +12,7 @@ mod bench;
 mod console;
 mod endpoint;
 mod metrics;
+mod notify;
 mod package;
 mod program;
 mod prune;

@@ -168,6 +168,16 @@ pub(super) fn classify(system: &str, error: reqwest::Error, doing: &'static str)
     WebError::Broken { system, doing, why: innermost(&error) }
 }
 
+/// Says what the failed handshake of a connection by [`super::tls_config`] means.
+#[must_use]
+pub fn tls_error(system: &str, error: &io::Error) -> WebError {
+    let system = system.to_owned();
+    match find::<rustls::Error>(error) {
+        Some(tls) => of_tls(system, tls),
+        None => WebError::Broken { system, doing: "asked", why: innermost(error) },
+    }
+}
+
 fn of_tls(system: String, error: &rustls::Error) -> WebError {
     let rustls::Error::InvalidCertificate(wrong) = error else {
         return WebError::Unreachable { system, why: format!("TLS: {error}") };

@@ -201,8 +201,12 @@ fn words(wrong: &CertificateError) -> String {
     }
 }
 
-/// TLS 1.2 and 1.3 with that trust.
-pub(super) fn client_config(system: &str, trust: Trust) -> Result<ClientConfig, WebError> {
+/// TLS 1.2 and 1.3 with that trust, for whoever speaks another protocol over it. Reads the file of a [`Trust::Ca`], or the
+/// machine's authorities. What a handshake by it fails with is told by [`super::tls_error`].
+///
+/// # Errors
+/// The authorities can't be read.
+pub fn tls_config(system: &str, trust: Trust) -> Result<ClientConfig, WebError> {
     let wrong = |why: String| WebError::Trust { system: system.to_owned(), why };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let known = match trust {
