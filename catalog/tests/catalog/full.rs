@@ -23,6 +23,7 @@ pub(crate) async fn full() -> Bench {
     attempts(&bench).await;
     jobs(&bench).await;
     callers(&bench).await;
+    told(&bench).await;
     bench.catalog.clone().close().await;
     bench
 }
@@ -164,4 +165,38 @@ async fn callers(bench: &Bench) {
     catalog.credential_ended("sf-expired", CredentialEnding::Expired).await.unwrap();
     catalog.credential_ended("sf-revoked", CredentialEnding::Revoked).await.unwrap();
     catalog.audit(AuditAction::Restored, "jo", "appstack/ready", &json!({ "to": "/srv/é" })).await.unwrap();
+}
+
+async fn told(bench: &Bench) {
+    let problem = |subject: &str, told, gone| ToldProblem {
+        code: "overdue".into(),
+        subject: subject.into(),
+        name: "é".into(),
+        detail: Some("attached".into()),
+        since: bench.now(),
+        seen: bench.now(),
+        told,
+        gone,
+    };
+    let now = Some(bench.now());
+    let message = |channel: &Channel| NewMessage {
+        id: "11111111-2222-3333-4444-555555555555".into(),
+        channel: *channel,
+        event: "problem".into(),
+        body: "{}".into(),
+    };
+    let change = NotifyChange {
+        put: vec![
+            problem("appstack/new", None, None),
+            problem("appstack/ready", now, None),
+            problem("appstack/gone", now, now),
+        ],
+        codes: vec!["overdue".into()],
+        messages: Channel::ALL.iter().map(message).collect(),
+        digests: vec![(Channel::Mail, "2026-11-22".into())],
+        ..NotifyChange::default()
+    };
+    bench.catalog.note_problems(&change).await.unwrap();
+    let first = bench.catalog.next_message(Channel::Mail).await.unwrap().unwrap();
+    bench.catalog.message_failed(first.seq, "it answered 500", bench.now() + seconds(60)).await.unwrap();
 }
