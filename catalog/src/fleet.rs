@@ -15,6 +15,18 @@ use crate::volumes::{DatastoreKey, VolumeState};
 /// How many volumes one statement names. `SQLite` takes 32,766 values.
 const AT_ONCE: usize = 1000;
 
+/// Every volume with what is counted of its versions.
+pub(crate) const VOLUMES: &str = "SELECT v.id, v.name, v.state, v.reason_code, v.protectable, v.size_bytes, v.first_seen, v.deferred_since, \
+       v.confirmed, v.last_success, v.last_attempt, v.last_error_code, \
+       COALESCE(SUM(n.versions), 0) AS versions, \
+       COALESCE(SUM(CASE WHEN n.generation = v.generation THEN n.good END), 0) AS good_versions, \
+       COALESCE(SUM(n.damaged), 0) AS damaged_versions, COALESCE(SUM(n.incidents), 0) AS incidents, \
+       COALESCE(SUM(n.bytes), 0) AS logical_bytes, COALESCE(SUM(n.stored), 0) AS stored_bytes, \
+       MAX(CASE WHEN n.generation = v.generation THEN n.newest_good END) AS newest_good, \
+       MAX(n.last_verified) AS last_verified, MIN(n.oldest_proof) AS oldest_proof, \
+       MAX(n.last_restore_test) AS last_restore_test, COALESCE(SUM(n.unusable), 0) AS unusable_versions \
+     FROM volumes v LEFT JOIN tallies n ON n.volume = v.id GROUP BY v.id ORDER BY v.id";
+
 /// One volume, and its versions counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetVolume {
@@ -84,22 +96,7 @@ impl Catalog {
     pub async fn fleet(&self) -> Result<Fleet, CatalogError> {
         let during = self.during("counting the volumes", "the catalog");
         let mut tx = self.read(&during).await?;
-        let rows = sqlx::query(
-            "SELECT v.id, v.name, v.state, v.reason_code, v.protectable, v.size_bytes, v.first_seen, v.deferred_since, \
-               v.confirmed, v.last_success, v.last_attempt, v.last_error_code, COUNT(n.seq) AS versions, \
-               COUNT(CASE WHEN n.damaged IS NULL AND n.generation = v.generation THEN 1 END) AS good_versions, \
-               COUNT(n.damaged) AS damaged_versions, COUNT(n.incident) AS incidents, \
-               COALESCE(SUM(n.bytes), 0) AS logical_bytes, COALESCE(SUM(n.stored), 0) AS stored_bytes, \
-               MAX(CASE WHEN n.damaged IS NULL AND n.generation = v.generation THEN n.created END) AS newest_good, \
-               MAX(CASE WHEN n.damaged IS NULL THEN n.last_verified END) AS last_verified, \
-               MIN(CASE WHEN n.damaged IS NULL THEN COALESCE(n.last_verified, n.created) END) AS oldest_proof, \
-               MAX(CASE WHEN n.restore_test_ok THEN n.restore_tested END) AS last_restore_test, \
-               COUNT(CASE WHEN n.damaged IS NULL AND NOT n.restore_test_ok THEN 1 END) AS unusable_versions \
-             FROM volumes v LEFT JOIN versions n ON n.volume = v.id GROUP BY v.id ORDER BY v.id",
-        )
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(|error| during.sql(error))?;
+        let rows = sqlx::query(VOLUMES).fetch_all(&mut *tx).await.map_err(|error| during.sql(error))?;
         let places = sqlx::query(
             "SELECT volume, site, datastore, CASE WHEN fingerprint IS NULL THEN NULL ELSE seen_at END AS seen \
              FROM locations WHERE gone_since IS NULL ORDER BY reachable DESC, site, datastore, path",

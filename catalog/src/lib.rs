@@ -24,6 +24,7 @@ mod baselines;
 mod clock;
 mod convert;
 mod credentials;
+mod damages;
 mod descriptors;
 mod error;
 mod fleet;
@@ -36,6 +37,7 @@ mod pool;
 mod process;
 mod rebuild;
 mod renamed;
+mod tallies;
 mod tokens;
 mod versions;
 mod volumes;
@@ -59,7 +61,7 @@ pub use rebuild::{VaultPlace, VaultVolume};
 pub use tokens::{NewToken, Role, TokenRow};
 pub use versions::{RestoreTest, VersionRow};
 pub use volumes::{
-    DatastoreKey, FoundVolumes, Fresh, FreshKinds, InventoryChange, InventoryRound, LastError, LocationRow,
+    DatastoreKey, FoundVolumes, Fresh, FreshKinds, HeldVolume, InventoryChange, InventoryRound, LastError, LocationRow,
     ObservedLocation, ObservedVolume, Page, Reason, Standing, StandingCount, UnreachableDatastore, VolumeFilter,
     VolumeOrder, VolumeRow, VolumeState,
 };

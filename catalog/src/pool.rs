@@ -260,7 +260,9 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .create_if_missing(false)
         .foreign_keys(true)
         .busy_timeout(BUSY_WAIT)
-        .disable_statement_logging()
+        // The statements' texts, which hold no values: for counting them, and for whoever asks for everything.
+        .log_statements(log::LevelFilter::Trace)
+        .log_slow_statements(log::LevelFilter::Off, Duration::MAX)
 }
 
 /// Makes the empty file, if there is none. SQLite gives its side files the mode and the owner of this one.

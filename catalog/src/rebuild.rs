@@ -16,6 +16,7 @@ use crate::baselines::{self, Baseline};
 use crate::convert::{During, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
+use crate::tallies;
 use crate::versions::{self, VersionRow};
 use crate::volumes::VolumeState;
 
@@ -69,6 +70,7 @@ impl Catalog {
         }
         let now = self.clock().now();
         let mut tx = self.write(&during).await?;
+        tallies::put_off(tx.conn(), &during).await?;
         // Baselines rest on versions and go with them.
         sqlx::query("DELETE FROM versions").execute(tx.conn()).await.map_err(|error| during.sql(error))?;
         for volume in volumes {
@@ -78,6 +80,7 @@ impl Catalog {
             }
             add_baselines(tx.conn(), &during, volume, now).await?;
         }
+        tallies::count_all(tx.conn(), &during).await?;
         tx.commit(&during).await
     }
 
@@ -91,6 +94,7 @@ impl Catalog {
         let now = self.clock().now();
         let mut tx = self.write(&during).await?;
         add_volume(tx.conn(), &during, volume, now).await?;
+        tallies::put_off(tx.conn(), &during).await?;
         let mut added = 0;
         for version in &volume.versions {
             if !versions::exists(tx.conn(), &during, &volume.id, &version.version).await? {
@@ -98,6 +102,7 @@ impl Catalog {
                 added += 1;
             }
         }
+        tallies::count(tx.conn(), &during, &volume.id).await?;
         tx.commit(&during).await?;
         Ok(added)
     }

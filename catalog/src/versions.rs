@@ -7,8 +7,22 @@ use stackferry_volume::{Generation, VersionId, VolumeId};
 
 use crate::baselines;
 use crate::convert::{During, opt_stamp, stamp};
+use crate::damages;
 use crate::error::CatalogError;
 use crate::pool::{Catalog, Row, WriteTx};
+
+/// The incidents that stand.
+pub(crate) const INCIDENTS: &str = "SELECT r.* FROM versions r JOIN volumes o ON o.id = r.volume AND o.generation = r.generation \
+     WHERE r.incident IS NOT NULL AND r.seq = (SELECT max(seq) FROM versions WHERE volume = r.volume) \
+     ORDER BY r.volume";
+/// Good versions, those first that were proved whole longest ago.
+pub(crate) const UNVERIFIED: &str = "SELECT * FROM versions WHERE damaged IS NULL AND COALESCE(last_verified, created) < $1 \
+     ORDER BY COALESCE(last_verified, created), volume, seq LIMIT $2";
+/// The newest good versions of present lives, those first that were opened longest ago.
+pub(crate) const UNTESTED: &str = "WITH tested AS (SELECT volume, COALESCE(MAX(last_tested), '') AS at FROM tallies GROUP BY volume) \
+     SELECT r.* FROM volumes o JOIN tallies n ON n.volume = o.id AND n.generation = o.generation \
+     JOIN tested t ON t.volume = o.id JOIN versions r ON r.volume = o.id AND r.seq = n.newest_good_seq \
+     WHERE t.at < $1 ORDER BY t.at, r.volume LIMIT $2";
 
 /// A version, as the catalog knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,14 +117,7 @@ impl Catalog {
     /// `Row`, or `Database`.
     pub async fn incidents(&self) -> Result<Vec<VersionRow>, CatalogError> {
         let during = self.during("reading the incidents", "the catalog");
-        let rows = sqlx::query(
-            "SELECT v.* FROM versions v JOIN volumes o ON o.id = v.volume AND o.generation = v.generation \
-             WHERE v.incident IS NOT NULL AND v.seq = (SELECT max(seq) FROM versions WHERE volume = v.volume) \
-             ORDER BY v.volume",
-        )
-        .fetch_all(self.pool())
-        .await
-        .map_err(|error| during.sql(error))?;
+        let rows = sqlx::query(INCIDENTS).fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
         rows.iter().map(|row| version_row(&during, row)).collect()
     }
 
@@ -209,8 +216,9 @@ impl Catalog {
         .execute(tx.conn())
         .await;
         one(&during, done, volume, version)?;
-        if !ok {
-            baselines::forget(tx.conn(), &during, volume, version).await?;
+        match ok {
+            true => damages::forget(tx.conn(), &during, volume, version).await?,
+            false => baselines::forget(tx.conn(), &during, volume, version).await?,
         }
         tx.commit(&during).await
     }
@@ -270,15 +278,12 @@ impl Catalog {
     /// `Row`, or `Database`.
     pub async fn longest_unverified(&self, before: Timestamp, most: u32) -> Result<Vec<VersionRow>, CatalogError> {
         let during = self.during("looking for what to verify", "the catalog");
-        let rows = sqlx::query(
-            "SELECT * FROM versions WHERE damaged IS NULL AND COALESCE(last_verified, created) < $1 \
-             ORDER BY COALESCE(last_verified, created), volume, seq LIMIT $2",
-        )
-        .bind(stamp(before))
-        .bind(i64::from(most))
-        .fetch_all(self.pool())
-        .await
-        .map_err(|error| during.sql(error))?;
+        let rows = sqlx::query(UNVERIFIED)
+            .bind(stamp(before))
+            .bind(i64::from(most))
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
         rows.iter().map(|row| version_row(&during, row)).collect()
     }
 
@@ -289,19 +294,12 @@ impl Catalog {
     /// `Row`, or `Database`.
     pub async fn longest_untested(&self, before: Timestamp, most: u32) -> Result<Vec<VersionRow>, CatalogError> {
         let during = self.during("looking for what to test", "the catalog");
-        let rows = sqlx::query(
-            "SELECT v.*, (SELECT max(t.restore_tested) FROM versions t WHERE t.volume = v.volume) AS tested \
-             FROM versions v JOIN volumes o ON o.id = v.volume AND o.generation = v.generation \
-             WHERE v.seq = (SELECT max(n.seq) FROM versions n WHERE n.volume = v.volume \
-               AND n.generation = v.generation AND n.damaged IS NULL) \
-             AND COALESCE((SELECT max(t.restore_tested) FROM versions t WHERE t.volume = v.volume), '') < $1 \
-             ORDER BY COALESCE(tested, ''), v.volume LIMIT $2",
-        )
-        .bind(stamp(before))
-        .bind(i64::from(most))
-        .fetch_all(self.pool())
-        .await
-        .map_err(|error| during.sql(error))?;
+        let rows = sqlx::query(UNTESTED)
+            .bind(stamp(before))
+            .bind(i64::from(most))
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
         rows.iter().map(|row| version_row(&during, row)).collect()
     }
 

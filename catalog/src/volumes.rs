@@ -1,5 +1,6 @@
 //! Volumes as the last discovery round found them, and where they lie.
 
+mod held;
 mod inventory;
 mod read;
 mod search;
@@ -11,6 +12,11 @@ use stackferry_volume::{Fingerprint, Generation, Location, SiteName, VersionId, 
 
 use crate::convert::words;
 
+#[cfg(test)]
+pub(crate) use held::HELD;
+pub use held::HeldVolume;
+#[cfg(test)]
+pub(crate) use search::{FOUND, STANDINGS};
 pub use search::{FoundVolumes, Fresh, FreshKinds, Page, Standing, StandingCount, VolumeFilter, VolumeOrder};
 
 words! {

@@ -12,6 +12,7 @@ pub(crate) mod jobs;
 mod openapi;
 mod reasons;
 pub(crate) mod records;
+mod retention;
 pub(crate) mod roles;
 pub(crate) mod schema;
 pub(crate) mod status;
@@ -63,6 +64,7 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(jobs::pauses))
         .routes(routes!(jobs::pause, jobs::resume))
         .routes(routes!(jobs::pause_volume, jobs::resume_volume))
+        .routes(routes!(retention::plan, retention::run))
         .routes(routes!(events::events))
         .routes(routes!(records::incidents))
         .routes(routes!(records::audit))

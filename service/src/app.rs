@@ -45,6 +45,10 @@ pub use systems::Told;
 
 /// The program and its version, as it writes itself into manifests.
 pub const PROGRAM: &str = concat!("stackferry ", env!("CARGO_PKG_VERSION"));
+/// The revision that the program was built from, as 12 hexadecimal digits; `unknown` where that could not be told.
+pub const REVISION: &str = env!("BUILT_FROM_REVISION");
+/// The version of the compiler that built it; `unknown` where that could not be told.
+pub const RUSTC: &str = env!("BUILT_BY_RUSTC");
 
 /// The parts that a command works with. Cheap to clone; all clones are one, but for what ends them and for the
 /// configuration that they work by: what runs keeps its own when the service is given another.

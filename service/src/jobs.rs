@@ -21,7 +21,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::problem::{Code, Problem};
 
-pub use detail::{CopyDetail, RestoreDetail, copy, restore, verify};
+pub use detail::{CopyDetail, RestoreDetail, copy, prune, restore, verify};
 pub use live::Live;
 pub use prune_freeze::PruneFrozen;
 

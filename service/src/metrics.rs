@@ -28,7 +28,7 @@ use stackferry_vault::Space;
 use stackferry_volume::manifest::ByteCounts;
 use stackferry_volume::{Kind, VolumeId};
 
-use crate::app::App;
+use crate::app::{App, REVISION, RUSTC};
 use crate::engine::{debts, prune};
 use crate::problem::{Code, Problem};
 use inflight::Copies;
@@ -164,7 +164,7 @@ impl Metrics {
         let now = state::seconds(Timestamp::now());
         time(&registry::START)?.set(now);
         let build = put(&registry, IntGaugeVec::new(opts(&registry::BUILD_INFO), registry::BUILD_INFO.labels)?)?;
-        build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
+        build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION, RUSTC])?.set(1);
         let metrics = Self {
             attempts: counters(&registry::COPY_ATTEMPTS)?,
             failures: counters(&registry::COPY_FAILURES)?,

@@ -155,6 +155,100 @@ fn whatever_is_changed_in_a_version_is_found() {
     same_files(&disk.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
 }
 
+/// What `verify` says of the one version that is damaged. `versions` says the same.
+fn finding(lab: &Lab) -> Value {
+    let verified = lab.run(&["verify", OFFICE]).unwrap().ends(14).unwrap().json().unwrap();
+    let [found] = verified["findings"].as_array().unwrap().as_slice() else { panic!("{verified}") };
+    let listed = lab.versions(OFFICE).unwrap();
+    let own = listed.iter().find(|one| one["version"] == found["version"]).unwrap();
+    for answer in ["severity", "affected", "still_works", "next"] {
+        assert_eq!(own["finding"][answer], found[answer], "{answer}");
+        assert!(!found[answer].is_null(), "{answer}: {found}");
+    }
+    assert!(listed.iter().filter(|one| one["damaged"].is_null()).all(|one| one["finding"].is_null()), "{listed:?}");
+    found.clone()
+}
+
+/// Types the command that a finding names.
+fn follow(lab: &Lab, finding: &Value, code: i32) -> Value {
+    let words: Vec<&str> = finding["next"].as_str().unwrap().split(' ').collect();
+    assert_eq!(words[0], "stackferry");
+    lab.run(&words[1..]).unwrap().ends(code).unwrap().json().unwrap()
+}
+
+fn says(finding: &Value, severity: &str, still: &[&str], next: &str) {
+    assert_eq!((&finding["severity"], &finding["next"]), (&json!(severity), &json!(next)), "{finding}");
+    let text = finding["still_works"].as_str().unwrap();
+    assert!(still.iter().all(|part| text.contains(part)), "{text}");
+}
+
+#[test]
+fn a_finding_says_how_bad_what_is_affected_what_still_works_and_what_is_next() {
+    let (lab, disk) = local();
+    let first = lab.ask(&["copy", OFFICE]).unwrap();
+    let extent = version_folder(&lab, &first).join(FLAT);
+    let at = some_data(&extent);
+    flip(&extent, at);
+    // The only version: its disk is lost, but for what is at the source.
+    let found = finding(&lab);
+    says(&found, "lost", &["all but 1.0 MiB of 16.0 MiB", "can be copied again"], "stackferry copy appstack/Office");
+    let range = json!({ "offset": at / MIB * MIB, "length": MIB });
+    let affected = json!([{ "file": FLAT, "role": "extent", "bytes": MIB, "of": 16 * MIB, "ranges": [range] }]);
+    assert_eq!(found["affected"], affected);
+    let second = follow(&lab, &found, 0);
+    assert_eq!(second["outcome"], "copied");
+
+    // A newer good version: nothing is lost.
+    let good = second["version"].as_str().unwrap();
+    let found = finding(&lab);
+    says(&found, "degraded", &[&format!("version {good} is good")], "stackferry verify appstack/Office");
+    assert_eq!(follow(&lab, &found, 14)["ok"], 1);
+    let to = lab.path("good");
+    lab.ask(&["restore".as_ref(), OFFICE.as_ref(), "--to".as_ref(), to.as_os_str()]).unwrap();
+    same_files(&disk.files(), &to).unwrap();
+
+    // The first is put right, the second loses its descriptor, and the source goes: what is left is to be kept.
+    flip(&extent, at);
+    fs::remove_file(version_folder(&lab, &second).join("Office.vmdk")).unwrap();
+    for file in disk.files() {
+        fs::remove_file(file).unwrap();
+    }
+    lab.ask(&["discover"]).unwrap();
+    let found = finding(&lab);
+    let kept = format!("{OFFICE}@{}", first["version"].as_str().unwrap());
+    let whole = format!("the disk's own bytes ({FLAT}) are whole");
+    says(&found, "degraded", &["is good", &whole], &format!("stackferry pin {kept}"));
+    assert_eq!(
+        (&found["affected"][0]["file"], &found["affected"][0]["role"]),
+        (&json!("Office.vmdk"), &json!("descriptor"))
+    );
+    follow(&lab, &found, 0);
+    let listed = lab.versions(OFFICE).unwrap();
+    assert_eq!(listed[1]["pinned"], true, "{listed:?}");
+}
+
+#[test]
+fn what_can_not_be_told_is_not_told() {
+    let (lab, disk) = local();
+    let copy = lab.ask(&["copy", OFFICE]).unwrap();
+    let manifest = version_folder(&lab, &copy).join("manifest.json");
+    flip(&manifest, 200);
+    for file in disk.files() {
+        fs::remove_file(file).unwrap();
+    }
+    lab.ask(&["discover"]).unwrap();
+    let found = finding(&lab);
+    let this = format!("{OFFICE}@{}", copy["version"].as_str().unwrap());
+    says(&found, "unknown", &["nothing proves it"], &format!("stackferry verify {this}"));
+    assert_eq!((&found["affected"][0]["role"], &found["affected"][0]["of"]), (&json!("manifest"), &Value::Null));
+    follow(&lab, &found, 14);
+    // Put right, as after the exchange of a cable, the same command finds it whole.
+    flip(&manifest, 200);
+    let verified = follow(&lab, &found, 0);
+    assert_eq!(verified, json!({ "checked": 1, "ok": 1, "damaged": [] }));
+    assert_eq!(lab.versions(OFFICE).unwrap()[0]["finding"], Value::Null);
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for file in files_in(from) {

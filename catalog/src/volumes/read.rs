@@ -11,21 +11,21 @@ use crate::convert::During;
 use crate::error::CatalogError;
 use crate::pool::{Catalog, Row};
 
-macro_rules! select_volumes {
-    ($tail:literal) => {
+/// Volumes with what is counted of their versions: `versions`, and of the present life `good_versions` and `newest_good`.
+/// `$more` is further columns, `$tail` what follows `FROM`.
+macro_rules! counted_volumes {
+    ($more:expr, $tail:literal) => {
         concat!(
-            "SELECT v.*, ",
-            "(SELECT COUNT(*) FROM versions n WHERE n.volume = v.id) AS versions, ",
-            "(SELECT COUNT(*) FROM versions n WHERE n.volume = v.id AND n.generation = v.generation ",
-            "   AND n.damaged IS NULL) AS good_versions, ",
-            "(SELECT n.version FROM versions n WHERE n.volume = v.id ORDER BY n.seq DESC LIMIT 1) AS last_version, ",
-            "(SELECT MAX(n.created) FROM versions n WHERE n.volume = v.id AND n.generation = v.generation ",
-            "   AND n.damaged IS NULL) AS newest_good ",
-            "FROM volumes v ",
+            "SELECT v.*, COALESCE((SELECT SUM(a.versions) FROM tallies a WHERE a.volume = v.id), 0) AS versions, ",
+            "COALESCE(n.good, 0) AS good_versions, n.newest_good, ",
+            "(SELECT l.version FROM versions l WHERE l.volume = v.id ORDER BY l.seq DESC LIMIT 1) AS last_version ",
+            $more,
+            "FROM volumes v LEFT JOIN tallies n ON n.volume = v.id AND n.generation = v.generation ",
             $tail
         )
     };
 }
+pub(super) use counted_volumes;
 
 impl Catalog {
     /// Every volume that was ever known, by id.
@@ -35,7 +35,7 @@ impl Catalog {
     pub async fn volumes(&self) -> Result<Vec<VolumeRow>, CatalogError> {
         let during = self.during("reading the volumes", "the catalog");
         let mut tx = self.read(&during).await?;
-        let rows = sqlx::query(select_volumes!("ORDER BY v.id"))
+        let rows = sqlx::query(counted_volumes!("", "ORDER BY v.id"))
             .fetch_all(&mut *tx)
             .await
             .map_err(|error| during.sql(error))?;
@@ -63,7 +63,7 @@ impl Catalog {
     pub async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeRow>, CatalogError> {
         let during = self.during("reading a volume", id);
         let mut tx = self.read(&during).await?;
-        let row = sqlx::query(select_volumes!("WHERE v.id = $1"))
+        let row = sqlx::query(counted_volumes!("", "WHERE v.id = $1"))
             .bind(id.to_string())
             .fetch_optional(&mut *tx)
             .await

@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, query::Query};
 use stackferry_volume::{Kind, VolumeId};
 
-use super::read::{location_row, locations_of, volume_row};
+use super::read::{counted_volumes, location_row, locations_of, volume_row};
 use super::{LocationRow, VolumeRow, VolumeState};
 use crate::convert::{opt_stamp, words};
 use crate::error::CatalogError;
@@ -143,17 +143,17 @@ pub struct StandingCount {
 macro_rules! standing {
     ($($rest:tt)*) => {
         concat!(
-            "WITH counted AS (SELECT v.*, ",
-            "(SELECT COUNT(*) FROM versions n WHERE n.volume = v.id) AS versions, ",
-            "(SELECT COUNT(*) FROM versions n WHERE n.volume = v.id AND n.generation = v.generation ",
-            "   AND n.damaged IS NULL) AS good_versions, ",
-            "(SELECT n.version FROM versions n WHERE n.volume = v.id ORDER BY n.seq DESC LIMIT 1) AS last_version, ",
-            "(SELECT MAX(n.created) FROM versions n WHERE n.volume = v.id AND n.generation = v.generation ",
-            "   AND n.damaged IS NULL) AS newest_good, ",
-            "CASE v.kind WHEN 'appstack' THEN $1 WHEN 'package' THEN $2 WHEN 'writable' THEN $3 ",
-            "   WHEN 'template' THEN $4 ELSE $5 END AS overdue_before, ",
-            "CASE v.kind WHEN 'appstack' THEN $6 WHEN 'package' THEN $7 WHEN 'writable' THEN $8 ",
-            "   WHEN 'template' THEN $9 ELSE $10 END AS by_look FROM volumes v), ",
+            "WITH counted AS (",
+            counted_volumes!(
+                concat!(
+                    ", CASE v.kind WHEN 'appstack' THEN $1 WHEN 'package' THEN $2 WHEN 'writable' THEN $3 ",
+                    "   WHEN 'template' THEN $4 ELSE $5 END AS overdue_before, ",
+                    "CASE v.kind WHEN 'appstack' THEN $6 WHEN 'package' THEN $7 WHEN 'writable' THEN $8 ",
+                    "   WHEN 'template' THEN $9 ELSE $10 END AS by_look "
+                ),
+                ""
+            ),
+            "), ",
             "proved AS (SELECT c.*, CASE WHEN COALESCE(c.last_success, '') > COALESCE(c.newest_good, '') ",
             "   THEN c.last_success ELSE c.newest_good END AS proof FROM counted c), ",
             "judged AS (SELECT p.*, CASE WHEN p.by_look AND COALESCE(p.confirmed, '') > COALESCE(p.proof, '') ",
@@ -183,6 +183,21 @@ macro_rules! fitting {
         )
     };
 }
+
+/// How many volumes stand how.
+pub(crate) const STANDINGS: &str = standing!(
+    "SELECT t.kind, t.standing, t.state, t.reason_code, COUNT(*) AS volumes, COUNT(t.last_error_code) AS failing, ",
+    "COALESCE(SUM(t.size_bytes), 0) AS bytes, MIN(t.deferred_since) AS deferred_since FROM told t ",
+    "GROUP BY t.kind, t.standing, t.state, t.reason_code ORDER BY t.kind, t.standing, t.state, t.reason_code"
+);
+
+/// A page of the volumes that fit.
+pub(crate) const FOUND: &str = fitting!(
+    "SELECT t.*",
+    "ORDER BY CASE WHEN $18 = 'oldest' THEN COALESCE(t.success, '') END, \
+     CASE WHEN $18 = 'name' THEN LOWER(t.name) END, \
+     CASE WHEN $18 = 'size' THEN -COALESCE(t.size_bytes, 0) END, t.id LIMIT $19 OFFSET $20"
+);
 
 type Asked<'q> = Query<'q, Sqlite, SqliteArguments>;
 
@@ -233,15 +248,7 @@ impl Catalog {
         let query = limits(sqlx::query(fitting!("SELECT COUNT(*) AS total", "")), fresh);
         let row = filtered(query, filter).fetch_one(&mut *tx).await.map_err(|error| during.sql(error))?;
         let total = during.row(&row).count("total")?;
-        let query = limits(
-            sqlx::query(fitting!(
-                "SELECT t.*",
-                "ORDER BY CASE WHEN $18 = 'oldest' THEN COALESCE(t.success, '') END, \
-                 CASE WHEN $18 = 'name' THEN LOWER(t.name) END, \
-                 CASE WHEN $18 = 'size' THEN -COALESCE(t.size_bytes, 0) END, t.id LIMIT $19 OFFSET $20"
-            )),
-            fresh,
-        );
+        let query = limits(sqlx::query(FOUND), fresh);
         let rows = filtered(query, filter)
             .bind(order.as_str())
             .bind(i64::from(page.limit.min(Page::MOST)))
@@ -299,11 +306,7 @@ impl Catalog {
     /// `Row` if a row can't be understood, or `Database`.
     pub async fn standings(&self, fresh: &FreshKinds) -> Result<Vec<StandingCount>, CatalogError> {
         let during = self.during("counting the volumes", "the catalog");
-        let query = sqlx::query(standing!(
-            "SELECT t.kind, t.standing, t.state, t.reason_code, COUNT(*) AS volumes, COUNT(t.last_error_code) AS failing, ",
-            "COALESCE(SUM(t.size_bytes), 0) AS bytes, MIN(t.deferred_since) AS deferred_since FROM told t ",
-            "GROUP BY t.kind, t.standing, t.state, t.reason_code ORDER BY t.kind, t.standing, t.state, t.reason_code"
-        ));
+        let query = sqlx::query(STANDINGS);
         let rows = limits(query, fresh).fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
         rows.iter()
             .map(|row| {

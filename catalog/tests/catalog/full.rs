@@ -50,7 +50,10 @@ async fn volumes(bench: &Bench) {
         catalog.add_version(&row).await.unwrap();
         catalog.set_baselines(&vol(id), &[baseline(id, "nfs01", &row)]).await.unwrap();
         match seq {
-            1 => catalog.mark_damaged(&vol(id), &row.version, "block 7 of Office-flat.vmdk").await.unwrap(),
+            1 => {
+                catalog.mark_damaged(&vol(id), &row.version, "block 7 of Office-flat.vmdk").await.unwrap();
+                catalog.keep_damage(&vol(id), &row.version, &json!({ "affected": [7] })).await.unwrap();
+            }
             2 => catalog.mark_incident(&vol(id), "it changed by no one's order", "look").await.unwrap(),
             3 => {
                 catalog.set_verified(&vol(id), &row.version, bench.now(), true).await.unwrap();

@@ -309,3 +309,79 @@ async fn thousands_are_confirmed_at_once() {
     let confirmed = fleet.volumes.iter().filter(|volume| volume.confirmed == Some(bench.now()));
     assert_eq!(confirmed.count(), 2499);
 }
+
+/// What is counted when versions change is what counting them now would give.
+async fn assert_tallied(bench: &Bench) {
+    use sqlx::ConnectOptions as _;
+    let mut conn = sqlx::sqlite::SqliteConnectOptions::new().filename(&bench.path).connect().await.unwrap();
+    for difference in
+        ["SELECT * FROM tallied EXCEPT SELECT * FROM tallies", "SELECT * FROM tallies EXCEPT SELECT * FROM tallied"]
+    {
+        assert!(sqlx::query(difference).fetch_optional(&mut conn).await.unwrap().is_none(), "{difference}");
+    }
+    let left = sqlx::query("SELECT 1 FROM meta WHERE key = 'tally_later'").fetch_optional(&mut conn).await.unwrap();
+    assert!(left.is_none(), "counting is put off for ever");
+    sqlx::Connection::close(conn).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_counted_follows_every_change_whoever_makes_it() {
+    let (bench, one, two) = with_two_versions().await;
+    let other = bench.another().await;
+    let volume = vol(OFFICE);
+    let counted = async || {
+        let fleet = bench.catalog.fleet().await.unwrap();
+        let row = fleet.volumes.into_iter().find(|row| row.id == volume).unwrap();
+        assert_tallied(&bench).await;
+        (row.versions, row.good_versions, row.damaged_versions, row.unusable_versions, row.incidents)
+    };
+    assert_eq!(counted().await, (2, 2, 0, 0, 0));
+    // Another process writes: what it committed is told here.
+    other.mark_damaged(&volume, &one.version, "a bit fell over").await.unwrap();
+    assert_eq!(counted().await, (2, 1, 1, 0, 0));
+    let test = RestoreTest { at: bench.now(), ok: false, found: "no NTFS".into() };
+    other.set_restore_tested(&volume, &two.version, &test).await.unwrap();
+    assert_eq!(counted().await, (2, 1, 1, 1, 0));
+    bench.pass(60);
+    bench.catalog.set_verified(&volume, &one.version, bench.now(), true).await.unwrap();
+    assert_eq!(counted().await, (2, 2, 0, 1, 0));
+    let mut renewed = seen(OFFICE, &["nfs01"]);
+    renewed.generation = Generation(2);
+    bench.round(vec![renewed], &["nfs01"]).await;
+    assert_eq!(counted().await, (2, 0, 0, 1, 0), "another life has no version yet");
+    let mut three = version(OFFICE, 3, bench.now());
+    three.generation = Generation(2);
+    three.incident = Some("changed by no one's order".into());
+    bench.catalog.add_version(&three).await.unwrap();
+    assert_eq!(counted().await, (3, 1, 0, 1, 1));
+    bench.catalog.remove_version(&volume, &two.version).await.unwrap();
+    assert_eq!(counted().await, (2, 1, 0, 0, 1));
+
+    // Many at once, and what failed in the middle.
+    let many: Vec<_> = (4..9).map(|seq| version(OFFICE, seq, bench.now())).collect();
+    assert_eq!(other.adopt(&vault_volume(OFFICE, many.clone(), vec![])).await.unwrap(), 5);
+    assert_eq!(counted().await, (7, 1, 0, 0, 1));
+    let twice = vec![many[0].clone(), many[0].clone()];
+    bench.catalog.replace_all(&[vault_volume(OFFICE, twice, vec![])]).await.unwrap_err();
+    assert_eq!(counted().await, (7, 1, 0, 0, 1));
+    bench.catalog.replace_all(&[vault_volume(OFFICE, many, vec![])]).await.unwrap();
+    assert_eq!(counted().await, (5, 0, 0, 0, 0));
+    bench.catalog.replace_all(&[]).await.unwrap();
+    assert_eq!(counted().await, (0, 0, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_kept_until_the_version_is_whole_or_gone() {
+    let (bench, one, two) = with_two_versions().await;
+    let (volume, catalog) = (vol(OFFICE), &bench.catalog);
+    catalog.keep_damage(&volume, &one.version, &json!({ "block": 1 })).await.unwrap();
+    catalog.keep_damage(&volume, &one.version, &json!({ "block": 2 })).await.unwrap();
+    catalog.keep_damage(&volume, &two.version, &json!({ "block": 3 })).await.unwrap();
+    catalog.keep_damage(&volume, &version(OFFICE, 7, bench.now()).version, &json!({})).await.unwrap();
+    let found = catalog.damages(&volume).await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[&one.version], json!({ "block": 2 }));
+    catalog.set_verified(&volume, &one.version, bench.now(), true).await.unwrap();
+    catalog.remove_version(&volume, &two.version).await.unwrap();
+    assert_eq!(catalog.damages(&volume).await.unwrap(), HashMap::new());
+}

@@ -16,6 +16,7 @@ use super::jobs::stored;
 use super::volumes::known;
 use crate::app::{App, blocking};
 use crate::engine::pins;
+use crate::engine::restore as engine_restore;
 use crate::http::{Caller, Web};
 use crate::jobs;
 use crate::output::{JobView, PinView};
@@ -64,13 +65,13 @@ pub(crate) async fn want_copy(
     enqueue(app, jobs::copy(&row.id, if_changed, Trigger::Api, &caller.name)).await
 }
 
-async fn enqueue(app: &App, job: NewJob) -> Result<JobView, Problem> {
+pub(super) async fn enqueue(app: &App, job: NewJob) -> Result<JobView, Problem> {
     let id = app.jobs().enqueue(job).await?;
     stored(app, id).await
 }
 
 /// 202, and where the job can be looked at.
-fn accepted(job: JobView) -> Response {
+pub(super) fn accepted(job: JobView) -> Response {
     let place = format!("/api/v1/jobs/{}", job.id);
     (StatusCode::ACCEPTED, [(header::LOCATION, place)], Json(job)).into_response()
 }
@@ -150,7 +151,8 @@ async fn known_version(app: &App, row: &VolumeRow, text: &str) -> Result<Version
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RestoreAsked {
-    /// The folder, absolute and below one of `[restore] roots`; made if it is missing.
+    /// The folder, absolute and below one of `[restore] roots`, made if it is missing; or `datastore:NAME/FOLDER`: new names
+    /// only, in a folder of a datastore of the configuration.
     to: String,
     /// The version; the newest good one if none is named.
     #[serde(default)]
@@ -160,7 +162,7 @@ pub(super) struct RestoreAsked {
     overwrite: bool,
 }
 
-/// Puts a version back into a folder below one of the roots. The answer is the job
+/// Puts a version back into a folder below one of the roots, or onto a datastore. The answer is the job
 #[utoipa::path(
     post, path = "/api/v1/volumes/{kind}/{stem}/restore", tag = "volumes", request_body = RestoreAsked,
     params(("kind" = String, Path, description = "The kind"), ("stem" = String, Path, description = "The rest of the id")),
@@ -180,7 +182,7 @@ pub(super) async fn restore(
 /// Has a version put back.
 ///
 /// # Errors
-/// `no_such_volume`, `no_such_version`; `usage` or `forbidden` for the folder; the catalog's.
+/// `no_such_volume`, `no_such_version`; `usage`, `refused` or `forbidden` for the destination; the catalog's.
 pub(crate) async fn want_restore(
     app: &App,
     kind: &str,
@@ -196,7 +198,11 @@ pub(crate) async fn want_restore(
         None if row.versions == 0 => return Err(Problem::no_such_version(&row.id, None)),
         None => None,
     };
-    let to = allowed(app, to).await?;
+    let to = match to.to_str().filter(|text| text.starts_with(engine_restore::DATASTORE)) {
+        // The job looks once more: the configuration may be another one by then.
+        Some(_) => engine_restore::destination(app, to, overwrite).map(|_| to.to_path_buf())?,
+        None => allowed(app, to).await?,
+    };
     enqueue(app, jobs::restore(&row.id, version.as_ref(), &to, overwrite, Trigger::Api, &caller.name)).await
 }
 
@@ -205,9 +211,9 @@ pub(crate) async fn want_restore(
 async fn allowed(app: &App, to: &Path) -> Result<PathBuf, Problem> {
     let roots: Vec<PathBuf> = app.config().restore.roots.iter().map(|root| root.to_path_buf()).collect();
     if roots.is_empty() {
-        return Err(Problem::new(Code::Forbidden, "the API may restore nowhere: the configuration names no root")
+        return Err(Problem::new(Code::Forbidden, "the API may restore to no folder: the configuration names no root")
             .subject("restore.roots")
-            .hint("name folders as `roots` in [restore], or restore with the command line"));
+            .hint("name folders as `roots` in [restore], or restore onto a datastore, or with the command line"));
     }
     let to = to.to_path_buf();
     blocking(move || below(&to, &roots).map(|()| to)).await?

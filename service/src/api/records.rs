@@ -8,6 +8,7 @@ use utoipa::IntoParams;
 
 use super::extract::{Asked, Natural};
 use super::schema::AuditBody;
+use crate::engine::finding::{Finding, Known};
 use crate::http::Web;
 use crate::problem::Problem;
 
@@ -24,6 +25,8 @@ pub(crate) struct IncidentBody {
     pub(crate) text: String,
     /// Whether the version is kept whatever retention says.
     pub(crate) pinned: bool,
+    /// How bad that is, what is affected, what still works, and the next command; none where it was settled meanwhile.
+    pub(crate) finding: Option<Finding>,
 }
 
 /// The incidents that stand: read-only disks whose newest version differs from what it should be
@@ -33,15 +36,20 @@ pub(super) async fn incidents(State(web): State<Web>) -> Result<Json<Vec<Inciden
 }
 
 pub(crate) async fn standing(web: &Web) -> Result<Vec<IncidentBody>, Problem> {
-    let rows = web.app().catalog().incidents().await?;
-    let bodies = rows.into_iter().map(|row| IncidentBody {
-        volume: row.volume.to_string(),
-        version: row.version.to_string(),
-        created: row.created,
-        text: row.incident.unwrap_or_default(),
-        pinned: row.pinned,
-    });
-    Ok(bodies.collect())
+    let app = web.app();
+    let mut bodies = Vec::new();
+    // Only read-only disks have incidents: there are as many as applications, at most.
+    for row in app.catalog().incidents().await? {
+        bodies.push(IncidentBody {
+            finding: Known::of(&app, &row.volume).await?.finding(&row.version),
+            volume: row.volume.to_string(),
+            version: row.version.to_string(),
+            created: row.created,
+            text: row.incident.unwrap_or_default(),
+            pinned: row.pinned,
+        });
+    }
+    Ok(bodies)
 }
 
 /// The longest page of the audit.

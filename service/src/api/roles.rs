@@ -32,6 +32,8 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/api/v1/volumes/{kind}/{stem}", Role::Viewer),
     route("GET", "/api/v1/volumes/{kind}/{stem}/versions", Role::Viewer),
     route("GET", "/api/v1/volumes/{kind}/{stem}/attempts", Role::Viewer),
+    route("GET", "/api/v1/prune", Role::Admin),
+    route("POST", "/api/v1/prune", Role::Admin),
     route("POST", "/api/v1/volumes/{kind}/{stem}/copy", Role::Operator),
     route("POST", "/api/v1/volumes/{kind}/{stem}/verify", Role::Operator),
     route("POST", "/api/v1/volumes/{kind}/{stem}/versions/{version}/verify", Role::Operator),

@@ -2,18 +2,19 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stackferry_catalog::{
-    Attempt, Fresh, FreshKinds, Page, Standing, VersionRow, VolumeFilter, VolumeOrder, VolumeRow, VolumeState,
+    Attempt, Fresh, FreshKinds, Page, Standing, VolumeFilter, VolumeOrder, VolumeRow, VolumeState,
 };
 use stackferry_volume::{Kind, VolumeId};
 use utoipa::IntoParams;
 
 use super::extract::{Asked, Named, Natural};
 use super::schema::{KindWord, OrderWord, ReasonBody, StandingWord, StateWord};
-use crate::app::{App, config_kind};
-use crate::engine::fresh;
+use crate::app::App;
+use crate::engine::finding::Known;
+use crate::engine::{fresh, held};
 use crate::http::Web;
 use crate::output::{ProtectedView, VersionView};
 use crate::problem::Problem;
@@ -161,8 +162,7 @@ pub(super) async fn versions(
 ) -> Result<Json<Vec<VersionView>>, Problem> {
     let id = volume_id(&kind, &stem)?;
     known(&web.app(), &id).await?;
-    let rows: Vec<VersionRow> = web.app().catalog().versions(&id).await?;
-    Ok(Json(rows.iter().map(VersionView::from).collect()))
+    Ok(Json(VersionView::judged(&Known::of(&web.app(), &id).await?)))
 }
 
 /// One attempt to copy a volume.
@@ -233,7 +233,7 @@ pub(super) async fn attempts(
 pub(crate) fn fresh_kinds(app: &App, now: Timestamp) -> FreshKinds {
     let of = |kind| Fresh {
         since: now.checked_sub(fresh::expected_interval(app.config(), kind).saturating_mul(2)).ok(),
-        by_look: age(app, kind).is_none(),
+        by_look: held::age(app.config(), kind).is_none(),
     };
     FreshKinds {
         appstack: of(Kind::Appstack),
@@ -244,35 +244,7 @@ pub(crate) fn fresh_kinds(app: &App, now: Timestamp) -> FreshKinds {
     }
 }
 
-/// In which time a volume of this kind is read again, whether it changed or not.
-fn age(app: &App, kind: Kind) -> Option<SignedDuration> {
-    let age = app.config().schedule.of(config_kind(kind)).max_age?;
-    SignedDuration::try_from(age.duration()).ok()
-}
-
 fn body(app: &App, row: &VolumeRow, standing: Standing, now: Timestamp) -> VolumeBody {
-    VolumeBody { volume: row.into(), standing, advice: advice(app, row, now) }
-}
-
-/// A writable whose user never logs off is never copied, and waiting does not help: somebody has to be told. After twice the
-/// time in which it should have been copied it is said in words.
-fn advice(app: &App, row: &VolumeRow, now: Timestamp) -> Option<String> {
-    let attached = row.reason.as_ref().is_some_and(|reason| reason.code == "attached");
-    let patience = age(app, row.id.kind())?.saturating_mul(2);
-    let since = row.deferred_since?.min(row.last_success.unwrap_or(row.first_seen));
-    let waited = now.duration_since(since);
-    if !attached || waited < patience {
-        return None;
-    }
-    let days = waited.as_hours() / 24;
-    let (whom, last) = match (&row.owner, row.last_success) {
-        (Some(owner), Some(_)) => (owner.name.as_str(), format!("its newest version is {days} days old")),
-        (Some(owner), None) => (owner.name.as_str(), "it has no version at all".to_owned()),
-        (None, Some(_)) => ("its user", format!("its newest version is {days} days old")),
-        (None, None) => ("its user", "it has no version at all".to_owned()),
-    };
-    Some(format!(
-        "It has been in use whenever it was looked at, and {last}. It will not be copied before it is detached: ask {whom} \
-         to log off once, or end the session in a quiet hour."
-    ))
+    let advice = held::tell(app.config(), row, now).map(|told| format!("{} {}", told.state, told.remedy));
+    VolumeBody { volume: row.into(), standing, advice }
 }

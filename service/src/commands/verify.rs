@@ -12,10 +12,8 @@ pub(super) async fn run(context: &Context, target: Option<&Target>) -> Result<Ex
     let task = context.reporter().start("verifying", what.as_deref().unwrap_or("all versions"), 0);
     let verified = versions::verify(&app, what.as_deref(), "command", task.progress()).await;
     task.finish(if verified.is_ok() { "verified" } else { "failed" });
-    let mut view = VerifyView::default();
-    for (volume, version, damage) in verified?.versions {
-        view.push(&volume, &version, damage);
-    }
+    let verified = verified?;
+    let view = VerifyView::new(verified.versions, verified.findings);
     context.print(&view)?;
     Ok(view.exit())
 }

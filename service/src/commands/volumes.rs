@@ -3,8 +3,9 @@
 use super::Context;
 use crate::app::version_row;
 use crate::cli::VersionTarget;
+use crate::engine::finding::Known;
 use crate::engine::{find, pins, versions};
-use crate::output::{VersionsView, VolumesView};
+use crate::output::{VersionView, VersionsView, VolumesView};
 use crate::problem::{Exit, Problem};
 
 pub(super) async fn volumes(context: &Context) -> Result<Exit, Problem> {
@@ -23,13 +24,17 @@ pub(super) async fn versions(context: &Context, name: &str) -> Result<Exit, Prob
     let volume = find::volume(&app, name).await?.id;
     let known = app.catalog().versions(&volume).await?;
     let mut rows = Vec::new();
-    // The vault says what there is; the catalog adds when it was last read back.
+    // The vault says what there is; the catalog adds when it was last read back, and opened as a disk.
     for entry in versions::list(&app, &volume).await?.iter().rev() {
         let mut row = version_row(&volume, entry);
-        row.last_verified = known.iter().find(|row| row.version == entry.id).and_then(|row| row.last_verified);
+        if let Some(known) = known.iter().find(|row| row.version == entry.id) {
+            row.last_verified = known.last_verified;
+            row.restore_test.clone_from(&known.restore_test);
+        }
         rows.push(row);
     }
-    context.print(&VersionsView::new(&rows))?;
+    let known = Known::with(&app, &volume, rows).await?;
+    context.print(&VersionsView(VersionView::judged(&known)))?;
     Ok(Exit::Done)
 }
 

@@ -71,7 +71,7 @@ fn before(every: Period) -> Option<Timestamp> {
 /// Reads back a version that is due.
 ///
 /// # Errors
-/// `interrupted`; the vault's and the catalog's. Damage is no error: it is recorded, and logged.
+/// `interrupted`; the vault's and the catalog's. Damage is no error: it is recorded.
 pub async fn read_back(
     app: &App,
     volume: &VolumeId,
@@ -79,19 +79,13 @@ pub async fn read_back(
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<Damage>, Problem> {
     let vault = app.vault().await?;
-    let damage = match verify_one(app, &vault, volume, version, PROGRAM, progress).await {
+    match verify_one(app, &vault, volume, version, PROGRAM, progress).await {
         Err(problem) if problem.code == Code::NoSuchVersion => {
             gone(app, volume, version).await?;
-            return Ok(vec![Damage { file: MANIFEST_NAME.to_owned(), block: None, why: MISSING.to_owned() }]);
+            Ok(vec![Damage { file: MANIFEST_NAME.to_owned(), block: None, why: MISSING.to_owned() }])
         }
-        other => other?,
-    };
-    if let Some(first) = damage.first() {
-        let (version, findings) = (named(volume, version), damage.len());
-        let hint = format!("`stackferry verify {version}` tells all of it; restore another version meanwhile");
-        tracing::error!(version, findings, hint, "a version is damaged: {first}");
+        other => other,
     }
-    Ok(damage)
 }
 
 /// A row whose version is not there is not asked for again before its time; the next start tells of it.
@@ -130,9 +124,6 @@ pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> 
     app.metrics().restore_tested(test.ok);
     let detail = json!({ "ok": test.ok, "found": test.found });
     app.catalog().audit(AuditAction::RestoreTested, PROGRAM, &name, &detail).await?;
-    if !test.ok {
-        tracing::error!(version = name, "a version can't be used as a disk: {}", test.found);
-    }
     Ok(test)
 }
 

@@ -26,7 +26,7 @@ use super::retention::{self, Held, Why};
 use super::versions::{named, tolerate_missing_row};
 use crate::app::{App, PROGRAM, blocking, config_kind};
 use crate::jobs::PruneFrozen;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// What becomes of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +86,19 @@ pub struct What<'a> {
     pub dry_run: bool,
     /// Who wants it, for the audit.
     pub actor: &'a str,
+}
+
+/// That there is a rule by which versions go at all.
+///
+/// # Errors
+/// `bad_config`: there is none.
+pub fn configured(app: &App) -> Result<(), Problem> {
+    if app.config().retention != stackferry_config::Retention::default() {
+        return Ok(());
+    }
+    Err(Problem::new(Code::BadConfig, "no [retention] is configured: all versions are kept")
+        .subject("retention")
+        .hint("say how many to keep, as [retention] last = 7, daily = 14; `prune --dry-run` tells what would go"))
 }
 
 /// Makes the plan and, unless it is a dry run, carries it out. Without retention in the configuration nothing is deleted.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stackferry_catalog::AuditAction;
-use stackferry_config::{Datastore, Route};
+use stackferry_config::{Config, Datastore, Route};
 use stackferry_transfer::Progress;
 use stackferry_transfer::restore::Checked;
 use stackferry_vault::{RestoreReport, Version};
@@ -21,6 +21,9 @@ use super::versions::{named, newest};
 use super::{find, steps};
 use crate::app::{self, App, Source, blocking};
 use crate::problem::{Code, Problem};
+
+/// What a destination begins with that is a folder of a datastore.
+pub const DATASTORE: &str = "datastore:";
 
 /// What to do where a datastore has something of that name.
 const BESIDE: &str = "nothing on a datastore is overwritten: restore beside it, under a folder of its own, and exchange the files by hand";
@@ -75,7 +78,7 @@ impl fmt::Display for Destination {
 /// # Errors
 /// The working folder is gone; there is no such datastore; it is not one that can be written to: what to do by hand.
 pub fn destination(app: &App, to: &Path, overwrite: bool) -> Result<Destination, Problem> {
-    let Some(named) = to.to_str().and_then(|text| text.strip_prefix("datastore:")) else {
+    let Some(named) = to.to_str().and_then(|text| text.strip_prefix(DATASTORE)) else {
         return Ok(Destination::Folder(absolute(to)?));
     };
     let (name, folder) = named.split_once('/').unwrap_or((named, ""));
@@ -101,6 +104,26 @@ pub fn destination(app: &App, to: &Path, overwrite: bool) -> Result<Destination,
         }
         Route::Esxi(_) => Err(only_reads(datastore, folder)),
     }
+}
+
+/// The datastores that may be named as a destination: nothing is said against them by their route or name.
+#[must_use]
+pub fn datastores(config: &Config) -> Vec<&Datastore> {
+    let all = &config.datastores;
+    let is_one = |datastore: &&Datastore| {
+        !matches!(datastore.route, Route::Esxi(_))
+            && all.iter().filter(|other| other.name.as_str() == datastore.name.as_str()).count() == 1
+    };
+    all.iter().filter(is_one).collect()
+}
+
+/// What storage groups do by themselves with what is put there, as far as managers can be asked.
+pub async fn storage_groups(app: &App, to: &Destination) -> Vec<String> {
+    let Destination::Datastore { datastore, .. } = to else { return Vec::new() };
+    let told = app.ask_systems().await;
+    let own = told.managers.iter().filter(|view| view.site.0 == datastore.site.as_str());
+    let reports = own.filter_map(|view| view.report.as_ref().ok());
+    reports.flat_map(|report| steps::groups(&report.groups, datastore.name.as_str())).collect()
 }
 
 /// A datastore that nothing is written to.

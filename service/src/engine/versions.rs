@@ -11,6 +11,7 @@ use stackferry_vault::{Damage, Vault, VersionEntry};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::find;
+use super::finding::{Found, VersionFinding, of_damaged};
 use crate::app::{Adopted, App, blocking, vault_volumes};
 use crate::problem::Problem;
 
@@ -19,6 +20,8 @@ use crate::problem::Problem;
 pub struct Verified {
     /// The versions that were read, and what is wrong with each.
     pub versions: Vec<(VolumeId, VersionId, Vec<Damage>)>,
+    /// What that means, and what to do about it.
+    pub findings: Vec<VersionFinding>,
 }
 
 /// A version's name as commands take it.
@@ -91,6 +94,7 @@ pub async fn verify(
         let damage = verify_one(app, &vault, &volume, &version, actor, &progress).await?;
         verified.versions.push((volume, version, damage));
     }
+    verified.findings = of_damaged(app, &verified.versions).await?;
     Ok(verified)
 }
 
@@ -106,7 +110,7 @@ pub(crate) async fn verify_one(
     actor: &str,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<Damage>, Problem> {
-    let (damage, bytes) = {
+    let (damage, bytes, found) = {
         let (vault, volume, version) = (vault.clone(), volume.clone(), version.clone());
         let (cancel, progress) = (app.cancel().clone(), Arc::clone(progress));
         blocking(move || {
@@ -116,7 +120,8 @@ pub(crate) async fn verify_one(
                 Err(error) if error.is_damaged() => {
                     let file = stackferry_volume::manifest::MANIFEST_NAME.to_owned();
                     let damage = Damage { file, block: None, why: stackferry_transfer::describe(&error) };
-                    return Ok((vec![damage], 0));
+                    let found = Found::new(std::slice::from_ref(&damage), None);
+                    return Ok((vec![damage], 0, found));
                 }
                 Err(error) => return Err(error),
             };
@@ -132,7 +137,8 @@ pub(crate) async fn verify_one(
                 Some(first) => vault.mark_damaged(&volume, &version, &first.to_string(), Timestamp::now())?,
                 None => vault.clear_damage(&volume, &version)?,
             }
-            Ok((damage, before))
+            let found = Found::new(&damage, Some(opened.manifest()));
+            Ok((damage, before, found))
         })
         .await??
     };
@@ -143,6 +149,7 @@ pub(crate) async fn verify_one(
         let detail = json!({ "first": first.to_string(), "findings": damage.len() });
         catalog.audit(AuditAction::DamageFound, actor, &name, &detail).await?;
         tolerate_missing_row(catalog.mark_damaged(volume, version, &first.to_string()).await)?;
+        catalog.keep_damage(volume, version, &serde_json::to_value(&found).unwrap_or_default()).await?;
     } else {
         tolerate_missing_row(catalog.set_verified(volume, version, Timestamp::now(), true).await)?;
     }

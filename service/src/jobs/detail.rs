@@ -55,6 +55,12 @@ pub fn restore(
     NewJob { volume: Some(volume.clone()), version: version.cloned(), detail, ..job }
 }
 
+/// Deleting what retention says.
+#[must_use]
+pub fn prune(trigger: Trigger, actor: &str) -> NewJob {
+    NewJob::wanted(JobKind::Prune, trigger, actor)
+}
+
 /// These types can always be written; where that should fail, the defaults hold.
 pub(super) fn value(detail: &impl Serialize) -> Value {
     serde_json::to_value(detail).unwrap_or_default()

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use stackferry_catalog::{Job, JobEnd, JobId, JobKind, JobState, LastError, Reason, Trigger};
 use stackferry_discover::Volume;
 use stackferry_transfer::Progress;
+use stackferry_vault::Damage;
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::detail::{CopyDetail, RestoreDetail};
@@ -16,6 +17,7 @@ use super::live::Live;
 use super::{backoff, detail};
 use crate::app::App;
 use crate::engine::copy::{Wanted, choose_bytes, copy};
+use crate::engine::finding::{Known as KnownVersions, VersionFinding, of_damaged};
 use crate::engine::inventory::Round;
 use crate::engine::prune::{What, prune};
 use crate::engine::versions::{newest, verify};
@@ -174,10 +176,14 @@ async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter)
         _ => verify(app, what.as_deref(), &job.actor, progress).await.map(|verified| verified.versions),
     };
     task.finish(if verified.is_ok() { "verified" } else { "failed" });
-    let mut view = VerifyView::default();
-    for (volume, version, damage) in verified? {
-        view.push(&volume, &version, damage);
+    let versions = verified?;
+    let findings = of_damaged(app, &versions).await?;
+    for finding in &findings {
+        let own = |one: &&(VolumeId, VersionId, Vec<Damage>)| one.0 == finding.volume && one.1 == finding.version;
+        let first = versions.iter().find(own).and_then(|(.., damage)| damage.first());
+        finding.log(&format!("a version is damaged: {}", first.map(ToString::to_string).unwrap_or_default()));
     }
+    let view = VerifyView::new(versions, findings);
     let Some(first) = view.damaged.first() else { return Ok(Ended::done("ok", &view)) };
     let error = LastError {
         code: Code::Damaged.to_string(),
@@ -191,11 +197,16 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
     let wanted: RestoreDetail = serde_json::from_value(job.detail.clone())
         .map_err(|error| Problem::internal(format!("job {} can't be understood: {error}", job.id)))?;
     let to = restore::destination(app, &wanted.to, wanted.overwrite)?;
+    let groups = restore::storage_groups(app, &to).await;
+    for warning in &groups {
+        tracing::warn!("{warning}");
+    }
     let task = reporter.start("restoring", &text, 0);
     let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
     let restored = restore::restore(app, &text, &to, wanted.overwrite, &job.actor, progress).await;
     task.finish(if restored.is_ok() { "restored" } else { "failed" });
-    let done = restored?;
+    let mut done = restored?;
+    done.next_steps.extend(groups);
     let view = RestoreView::new(&done.volume, &done.version, to.to_string(), done.files, &done.report, done.took);
     let view = view.written_by(done.credentials, done.verify_method);
     Ok(Ended::done("restored", &view.followed_by(done.next_steps)))
@@ -208,9 +219,20 @@ async fn run_restore_test(app: &App, job: &Job) -> Result<Ended, Problem> {
         None => newest(app, volume).await?,
     };
     let test = checkup::restore_test(app, volume, &version).await?;
-    let result = json!({ "volume": volume, "version": version, "ok": test.ok, "found": test.found });
+    let mut result = json!({ "volume": volume, "version": version, "ok": test.ok, "found": test.found });
     if test.ok {
         return Ok(Ended::done("ok", &result));
+    }
+    let what = format!("a version can't be used as a disk: {}", test.found);
+    match KnownVersions::of(app, volume).await?.finding(&version) {
+        Some(finding) => {
+            let found = VersionFinding { volume: volume.clone(), version: version.clone(), finding };
+            found.log(&what);
+            if let Some(result) = result.as_object_mut() {
+                result.insert("finding".to_owned(), detail::value(&found.finding));
+            }
+        }
+        None => tracing::error!(version = target(volume, Some(&version)), "{what}"),
     }
     let error = LastError { code: Code::Damaged.to_string(), text: test.found };
     Ok(Ended::over(JobState::Failed, "not_a_disk", Some(error), result))

@@ -109,8 +109,8 @@ macro_rules! families {
 }
 
 families! {
-    BUILD_INFO "stackferry_build_info" Gauge "" ["version"] Process Stable
-        "The running program: always 1.";
+    BUILD_INFO "stackferry_build_info" Gauge "" ["version", "revision", "rustc"] Process Stable
+        "The running program: its version, the revision that it was built from (12 digits, or unknown) and the compiler. Always 1.";
     START "stackferry_start_timestamp_seconds" Gauge "seconds" [] Process Stable
         "When the service started, as Unix time.";
     CLOCK "stackferry_clock_timestamp_seconds" Gauge "seconds" [] System Stable

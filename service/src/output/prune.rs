@@ -10,17 +10,20 @@ use crate::engine::prune::{Fate, Judged, Pruned};
 use crate::problem::Exit;
 
 /// One version, and what becomes of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PruneItem {
     /// The volume.
+    #[schema(value_type = String)]
     pub volume: VolumeId,
     /// The version.
+    #[schema(value_type = String)]
     pub version: VersionId,
     /// When it was made.
     pub created: Timestamp,
     /// What it takes in the vault, in bytes, as it was when it was made.
     pub stored: u64,
     /// `deleted`, `would_delete` (a dry run), `kept`, or `stays`: it should go, but can't for now.
+    #[schema(value_type = String)]
     pub outcome: &'static str,
     /// Which rules keep it; empty if none does.
     pub rules: Vec<String>,
@@ -29,16 +32,17 @@ pub struct PruneItem {
 }
 
 /// A volume of which nothing is deleted for now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HeldItem {
     /// The volume; none where all are meant.
+    #[schema(value_type = Option<String>)]
     pub volume: Option<VolumeId>,
     /// Why.
     pub reason: String,
 }
 
 /// What `prune` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PruneView {
     /// Whether nothing was done.
     pub dry_run: bool,

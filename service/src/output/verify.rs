@@ -7,7 +7,8 @@ use stackferry_vault::{Damage, RestoreReport};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::table::{Grid, Side, fields, or_none};
-use super::{Style, View, seconds, size};
+use super::{Style, View, escape, seconds, size};
+use crate::engine::finding::{Finding, VersionFinding};
 use crate::problem::Exit;
 
 /// One thing that is wrong with a version.
@@ -34,9 +35,22 @@ pub struct VerifyView {
     pub ok: u64,
     /// What is wrong with the others.
     pub damaged: Vec<DamageView>,
+    /// What that means for each of them, and what to do about it. Not there where all are whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<VersionFinding>,
 }
 
 impl VerifyView {
+    /// Versions that were read back, with what was found, and what that means.
+    #[must_use]
+    pub fn new(versions: Vec<(VolumeId, VersionId, Vec<Damage>)>, findings: Vec<VersionFinding>) -> Self {
+        let mut view = Self { findings, ..Self::default() };
+        for (volume, version, damage) in versions {
+            view.push(&volume, &version, damage);
+        }
+        view
+    }
+
     /// Adds a version that was checked, with what was found.
     pub fn push(&mut self, volume: &VolumeId, version: &VersionId, damage: Vec<Damage>) {
         self.checked += 1;
@@ -81,8 +95,25 @@ impl View for VerifyView {
                 found.why.clone(),
             ]);
         }
-        format!("{}\n{summary}", grid.finish())
+        let mut text = format!("{}\n", grid.finish());
+        for found in &self.findings {
+            text.push_str(&format!("{}@{}\n", escape(&found.volume.to_string()), found.version));
+            text.push_str(&four_answers(&found.finding));
+            text.push('\n');
+        }
+        text + &summary
     }
+}
+
+/// A finding for a person.
+pub(super) fn four_answers(finding: &Finding) -> String {
+    let lines = [
+        ("how bad", finding.severity.as_str().to_owned()),
+        ("affected", finding.affected_text()),
+        ("still works", finding.still_works.clone()),
+        ("next", finding.next.clone()),
+    ];
+    fields(lines.to_vec())
 }
 
 /// What `restore` prints.

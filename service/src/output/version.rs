@@ -7,7 +7,9 @@ use stackferry_volume::manifest::VerifyMethod;
 use stackferry_volume::{Generation, VersionId};
 
 use super::table::{Grid, Side, none, yes};
+use super::verify::four_answers;
 use super::{Style, View, size};
+use crate::engine::finding::{Finding, Known};
 
 /// One version of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -39,6 +41,8 @@ pub struct VersionView {
     pub incident: Option<String>,
     /// When it was last read back from the vault and checked.
     pub last_verified: Option<Timestamp>,
+    /// What is wrong with it, and what to do about it; none where nothing is known to be.
+    pub finding: Option<Finding>,
 }
 
 impl From<&VersionRow> for VersionView {
@@ -56,7 +60,17 @@ impl From<&VersionRow> for VersionView {
             route: row.route.clone(),
             incident: row.incident.clone(),
             last_verified: row.last_verified,
+            finding: None,
         }
+    }
+}
+
+impl VersionView {
+    /// The versions of a volume, in the order of their rows.
+    #[must_use]
+    pub fn judged(known: &Known) -> Vec<Self> {
+        let judged = known.rows().iter().map(|row| Self { finding: known.finding(&row.version), ..Self::from(row) });
+        judged.collect()
     }
 }
 
@@ -104,6 +118,12 @@ impl View for VersionsView {
                 note,
             ]);
         }
-        grid.finish()
+        let mut text = grid.finish();
+        for row in &self.0 {
+            if let Some(finding) = &row.finding {
+                text.push_str(&format!("\n{}\n{}", row.version, four_answers(finding)));
+            }
+        }
+        text
     }
 }

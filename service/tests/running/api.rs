@@ -385,6 +385,24 @@ async fn what_is_asked_for_is_done_by_jobs_in_the_name_of_who_asked() {
     let audit = call(&service, &viewer, "GET", "/api/v1/audit?action=restored", "").await.json();
     assert_eq!(audit[0]["actor"], "token admin", "not the command line's: {audit}");
 
+    // Onto a datastore, as the command does it: new names only.
+    let onto = "datastore:nfs01/restored/office";
+    restore(&operator, onto).await.is(403, "forbidden");
+    restore(&admin, "datastore:nfs09/x").await.is(400, "usage");
+    restore(&admin, "datastore:nfs01").await.is(400, "usage");
+    restore(&admin, "datastore:nfs01/../x").await.is(400, "usage");
+    let over = json!({ "to": onto, "overwrite": true }).to_string();
+    call(&service, &admin, "POST", &format!("{office}/restore"), &over).await.is(400, "usage");
+    let job = restore(&admin, onto).await;
+    assert_eq!(job.status, 202, "{}", job.body);
+    let job = ended(&service, &viewer, &job.json()).await;
+    assert_eq!((&job["state"], &job["result"]["to"]), (&json!("done"), &json!("[nfs01] restored/office")), "{job}");
+    let there = bench.dir.path().join("nfs01/restored/office/Office-flat.vmdk");
+    assert!(std::fs::read(&there).unwrap() == original);
+    let again = restore(&admin, onto).await.json();
+    let again = ended(&service, &viewer, &again).await;
+    assert_eq!((&again["state"], &again["error"]["code"]), (&json!("failed"), &json!("exists")), "{again}");
+
     for (path, body) in [("copy", "{\"nothing\":1}"), ("restore", "{}"), ("restore", "no json")] {
         call(&service, &admin, "POST", &format!("{office}/{path}"), body).await.is(400, "usage");
     }
@@ -517,4 +535,42 @@ async fn with_a_certificate_it_speaks_tls_and_its_cookie_stays_there() {
     let app = stackferry_service::app::App::open(bench.config(0, &more), <_>::default()).await.unwrap();
     let problem = stackferry_service::http::Server::bind(app.config()).await.err().unwrap();
     assert_eq!((problem.code.as_str(), problem.subject.as_deref()), ("bad_config", Some("http.tls.key")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_is_planned_and_carried_out_for_an_admin() {
+    let bench = Bench::new();
+    bench.appstack("Office", 1 << 20);
+    let service = Service::start(&bench, "[schedule]\nevery = \"1h\"\n").await;
+    let operator = token(&service, Role::Operator).await;
+    let admin = token(&service, Role::Admin).await;
+    let office = "/api/v1/volumes/appstack/Office";
+    until("it is found", async || call(&service, &operator, "GET", office, "").await.status == 200).await;
+    for _ in 0..3 {
+        let job = call(&service, &operator, "POST", &format!("{office}/copy"), "").await.json();
+        assert_eq!(ended(&service, &operator, &job).await["state"], "done");
+    }
+    for method in ["GET", "POST"] {
+        call(&service, &operator, method, "/api/v1/prune", "").await.is(403, "forbidden");
+        call(&service, &admin, method, "/api/v1/prune", "").await.is(409, "refused");
+    }
+    service.end().await;
+
+    let service = Service::start(&bench, "[schedule]\nevery = \"1h\"\n[retention]\nlast = 1\n").await;
+    let versions = async || call(&service, &admin, "GET", &format!("{office}/versions"), "").await.json();
+    let plan = call(&service, &admin, "GET", "/api/v1/prune", "").await.json();
+    assert_eq!((&plan["dry_run"], &plan["deleted"]), (&json!(true), &json!(0)), "{plan}");
+    let job = call(&service, &admin, "POST", "/api/v1/prune", "").await;
+    assert_eq!(job.status, 202, "{}", job.body);
+    let job = ended(&service, &admin, &job.json()).await;
+    assert_eq!(
+        (&job["kind"], &job["state"], &job["actor"]),
+        (&json!("prune"), &json!("done"), &json!("token admin")),
+        "{job}"
+    );
+    let left = versions().await;
+    assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
+    let plan = call(&service, &admin, "GET", "/api/v1/prune", "").await.json();
+    assert_eq!((&plan["planned"], &plan["versions"]), (&json!(0), &json!([])), "{plan}");
+    service.end().await;
 }

@@ -10,6 +10,7 @@
 mod api;
 mod bench;
 mod console;
+mod direct;
 mod endpoint;
 mod metrics;
 mod notify;

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
 
 use jiff::Timestamp;
 use stackferry_catalog::{
@@ -26,6 +25,7 @@ use stackferry_volume::manifest::{ByteCounts, VerifyMethod};
 use stackferry_volume::{Generation, Kind, Location, SiteName, VersionId, VolumeId};
 
 use crate::bench::{Bench, Service, get, id, sample, until};
+use crate::direct::Direct;
 
 fn observed(id: VolumeId, name: &str, at: usize) -> ObservedVolume {
     let place = Location {
@@ -238,7 +238,7 @@ fn the_document_is_the_table() {
     assert!(written == document(), "{} is out of date: run the tests with STACKFERRY_TEST_WRITE=1", path.display());
 }
 
-fn version_row(volume: VolumeId, version: VersionId, at: Timestamp) -> VersionRow {
+pub(crate) fn version_row(volume: VolumeId, version: VersionId, at: Timestamp) -> VersionRow {
     VersionRow {
         volume,
         version,
@@ -290,28 +290,34 @@ pub(crate) async fn many(app: &App, versions: u64) {
     app.catalog().replace_all(&kept.collect::<Vec<_>>()).await.unwrap();
 }
 
+/// How many versions each of many volumes has: 3, or as the environment says.
+pub(crate) fn versions_of_each() -> u64 {
+    std::env::var("STACKFERRY_TEST_VERSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
 /// Told as text, so that the time it takes can be read in the output (`--nocapture`); what it takes depends on the
 /// machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_of_5500_volumes_is_told_in_one_scrape() {
-    let versions = std::env::var("STACKFERRY_TEST_VERSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let versions = versions_of_each();
     let bench = Bench::new();
     many(&telling(&bench, "").await.0, versions).await;
     let series = |text: &str| text.lines().filter(|line| line.starts_with("stackferry_volume_")).count();
     // Six series of each, success and reading back of those that have versions, and since when one is held.
     let all = 5500 * 5 + 5499 * 2 + 1;
     for (per_volume, expected) in [("all", all), ("problems", 5 + 5 + 2 + 1), ("off", 0)] {
-        let (_, address) = telling(&bench, &format!("[metrics]\nper_volume = \"{per_volume}\"\n")).await;
-        let mut took = Vec::new();
-        let mut text = String::new();
-        for _ in 0..3 {
-            let began = Instant::now();
-            let answer = get(address, "/metrics").await;
-            took.push(began.elapsed());
-            assert_eq!(answer.0, 200);
-            text = answer.1;
-        }
-        println!("per_volume = {per_volume}, {versions} versions each: {} bytes in {took:?}", text.len());
+        let (app, _) = telling(&bench, &format!("[metrics]\nper_volume = \"{per_volume}\"\n")).await;
+        let (answer, took) = Direct::new(&app).page("/metrics", &[], 11).await;
+        let text = answer.body;
+        let resident = sample(&text, "process_resident_memory_bytes").unwrap_or_default();
+        println!(
+            "per_volume = {per_volume}, {versions} versions each: {} statements, {took:?} at the server (median of 11), \
+             {} bytes of text, {:.0} MiB resident",
+            answer.statements,
+            text.len(),
+            resident / f64::from(1 << 20)
+        );
+        assert!((1..=12).contains(&answer.statements), "{}", answer.statements);
         assert_eq!(series(&text), expected, "{per_volume}");
         assert_eq!(sample(&text, "stackferry_volumes{kind=\"writable\",state=\"ready\"}"), Some(5499.0));
         assert_eq!(sample(&text, "stackferry_volumes_never_copied"), Some(1.0));

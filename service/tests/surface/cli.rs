@@ -145,6 +145,25 @@ fn help_and_version_are_no_mistakes() {
 }
 
 #[test]
+fn the_version_says_what_it_was_built_from() {
+    let text = |argument: &str| match read_with(&[argument], None).unwrap_err() {
+        Stop::Text(text) => text.to_string(),
+        _ => panic!("{argument} is refused"),
+    };
+    let short = text("-V");
+    assert_eq!(short.trim_end(), format!("stackferry {}", env!("CARGO_PKG_VERSION")));
+    let long = text("--version");
+    let rest = long.trim_end().strip_prefix(short.trim_end()).unwrap();
+    let (revision, rustc) = rest.strip_prefix(" (revision ").unwrap().split_once(", rustc ").unwrap();
+    assert!(revision == "unknown" || revision.len() == 12 && revision.chars().all(|c| c.is_ascii_hexdigit()), "{long}");
+    assert!(rustc.starts_with("1.") && rustc.ends_with(')') && !long.trim_end().contains('\n'), "{long}");
+    // Built from a checkout, it knows from which.
+    if std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.git").exists() {
+        assert_ne!(revision, "unknown");
+    }
+}
+
+#[test]
 fn completions_and_pages_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let Command::Completions { shell } = read(&["completions", shell]).command else { panic!() };

@@ -6,6 +6,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use stackferry_catalog::{AuditCheck, AuditRecord, LastError, LocationRow, Reason, VersionRow, VolumeRow, VolumeState};
 use stackferry_config::Secret;
+use stackferry_service::engine::finding::{
+    Affected, ByteRange, Extent, Facts, Found, Good, Trouble, VersionFinding, judge,
+};
 use stackferry_service::output::*;
 use stackferry_service::problem::{Exit, Problem};
 use stackferry_vault::{Damage, RestoreReport};
@@ -232,6 +235,23 @@ fn verify() {
             Damage { file: "Office.vmdk".into(), block: None, why: "the file is missing".into() },
         ],
     );
+    let facts = Facts {
+        volume: office(),
+        version: "20261120T041500Z-1".parse().unwrap(),
+        good: Some(Good { version: version(), read_back: Some(at("2026-11-22T23:30:00Z")) }),
+        copyable: true,
+    };
+    let affected = Affected {
+        file: "Office-flat.vmdk".into(),
+        role: "extent".into(),
+        bytes: 1 << 20,
+        of: Some(20 << 30),
+        ranges: vec![ByteRange { offset: 17 << 20, length: 1 << 20 }],
+    };
+    let extent = Extent { name: "Office-flat.vmdk".into(), bytes: 20 << 30 };
+    let found = Found { affected: vec![affected], extents: vec![extent], cut: false };
+    let finding = judge(&Trouble::Damaged(Some(found)), &facts);
+    view.findings.push(VersionFinding { volume: facts.volume, version: facts.version, finding });
     assert_eq!(view.exit(), Exit::VerifyFailed);
     assert_eq!((view.checked, view.ok), (2, 1), "versions are counted, not blocks");
     let text = format!("{whole}\n{}", shown(&view));

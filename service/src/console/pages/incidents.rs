@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use stackferry_volume::VolumeId;
 
+use super::volume::FindingLines;
 use super::{Shell, answer};
 use crate::api::records::{IncidentBody, standing};
 use crate::console::guard::User;
@@ -17,6 +18,7 @@ struct IncidentLine {
     body: IncidentBody,
     href: String,
     at: When,
+    finding: Option<FindingLines>,
 }
 
 #[derive(Template)]
@@ -35,6 +37,7 @@ async fn make(web: &Web, user: &User) -> Result<IncidentsPage, Problem> {
     let lines = standing(web).await?.into_iter().map(|body| IncidentLine {
         href: body.volume.parse::<VolumeId>().map_or_else(|_| String::new(), |id| volume_path(&id)),
         at: When::new(body.created, now),
+        finding: body.finding.clone().map(FindingLines::from),
         body,
     });
     Ok(IncidentsPage { shell: Shell::new(user, "incidents", "Incidents"), lines: lines.collect() })

@@ -11,12 +11,15 @@ use super::jobs::{JobLine, lines};
 use super::{Shell, answer};
 use crate::api::status::{Counts, StatusBody, gather};
 use crate::console::guard::User;
-use crate::console::text::{When, number, size, thousandths};
+use crate::console::text::{When, number, size, thousandths, volume_path};
+use crate::engine::held;
 use crate::http::Web;
 use crate::problem::Problem;
 
 /// So many running jobs are shown; more run only with large `limits`.
 const RUNNING: u32 = 16;
+/// So many volumes that are never free are shown by name.
+const HELD: u32 = 5;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -43,6 +46,7 @@ struct Now {
     bar: Vec<Part>,
     kinds: Vec<KindRow>,
     reasons: Vec<ReasonLine>,
+    held: Option<Held>,
     space: Option<Space>,
     running: Vec<JobLine>,
     queued: Option<String>,
@@ -76,6 +80,20 @@ struct ReasonLine {
     meaning: String,
     remedy: String,
     since: Option<When>,
+}
+
+/// Volumes that waiting does not help.
+struct Held {
+    title: String,
+    remedy: String,
+    lines: Vec<HeldLine>,
+    more: Option<String>,
+}
+
+struct HeldLine {
+    href: String,
+    name: String,
+    state: String,
 }
 
 struct Space {
@@ -125,6 +143,7 @@ async fn now(web: &Web) -> Result<Now, Problem> {
     let running = lines(web, &filter, RUNNING).await?;
     let waiting = web.app().catalog().job_counts().await?.get(JobState::Queued.as_str()).copied().unwrap_or(0);
     Ok(Now {
+        held: held_now(web, &status).await?,
         running,
         queued: (waiting > 0).then(|| format!("{} in the queue.", number(waiting))),
         verdict,
@@ -146,6 +165,33 @@ async fn now(web: &Web) -> Result<Now, Problem> {
             Space { free: size(space.free), total: size(space.total), used, tone }
         }),
     })
+}
+
+/// The volumes that somebody has attached for too long. Where nothing is, or not for so long, nothing is asked.
+async fn held_now(web: &Web, status: &StatusBody) -> Result<Option<Held>, Problem> {
+    if !status.reasons.iter().any(|reason| reason.code == ReasonCode::Attached.as_str()) {
+        return Ok(None);
+    }
+    let app = &web.app();
+    let (volumes, total) = held::all(app, status.now, HELD).await?;
+    let lines: Vec<HeldLine> = volumes
+        .iter()
+        .map(|volume| HeldLine {
+            href: volume_path(&volume.id),
+            name: volume.owner.clone().unwrap_or_else(|| volume.name.clone()),
+            state: held::state(volume, status.now),
+        })
+        .collect();
+    let more = total.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+    Ok((total > 0).then(|| Held {
+        title: match total {
+            1 => "1 volume is never free".to_owned(),
+            _ => format!("{} volumes are never free", number(total)),
+        },
+        remedy: held::remedy(app.config(), None, None),
+        lines,
+        more: (more > 0).then(|| format!("and {} more", number(more))),
+    }))
 }
 
 fn verdict(status: &StatusBody) -> (String, &'static str) {

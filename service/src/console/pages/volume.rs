@@ -9,12 +9,16 @@ use stackferry_catalog::{Attempt, JobFilter, Outcome, VersionRow};
 use stackferry_volume::VolumeId;
 use stackferry_volume::manifest::VerifyMethod;
 
+use stackferry_config::Config;
+
 use super::jobs::{JobLine, lines};
 use super::{Shell, answer};
 use crate::api::volumes::{one, volume_id};
 use crate::console::actions::said;
 use crate::console::guard::User;
 use crate::console::text::{When, remedy, size, span, standing, state_tone, tone, volume_path};
+use crate::engine::finding::{Finding, Known};
+use crate::engine::restore;
 use crate::http::Web;
 use crate::output::LocationView;
 use crate::problem::Problem;
@@ -37,8 +41,28 @@ pub(super) struct VersionLine {
     pub(super) pinned: bool,
     pub(super) damaged: Option<String>,
     pub(super) incident: Option<String>,
+    pub(super) finding: Option<FindingLines>,
     /// A name for parts of the page that belong to it.
     pub(super) anchor: String,
+}
+
+/// What is wrong with a version, as a page shows it.
+pub(super) struct FindingLines {
+    pub(super) severity: &'static str,
+    pub(super) affected: String,
+    pub(super) still_works: String,
+    pub(super) next: String,
+}
+
+impl From<Finding> for FindingLines {
+    fn from(finding: Finding) -> Self {
+        Self {
+            severity: finding.severity.as_str(),
+            affected: finding.affected_text(),
+            still_works: finding.still_works,
+            next: finding.next,
+        }
+    }
 }
 
 pub(super) struct Tested {
@@ -86,7 +110,25 @@ struct VolumePage {
     jobs: Vec<JobLine>,
     /// Where the jobs come from that keep themselves up to date.
     part: String,
-    roots: Vec<String>,
+    /// Where a version may be put back to.
+    places: Vec<Place>,
+}
+
+/// Where a version may be put back to: a folder is made in it.
+struct Place {
+    value: String,
+    label: String,
+}
+
+/// The folders of the configuration, then its datastores.
+fn places(config: &Config) -> Vec<Place> {
+    let roots = config.restore.roots.iter().map(|root| root.display().to_string());
+    let roots = roots.map(|root| Place { label: format!("folder {root}"), value: root });
+    let datastores = restore::datastores(config).into_iter().map(|datastore| Place {
+        value: format!("{}{}", restore::DATASTORE, datastore.name),
+        label: format!("datastore {}", datastore.name),
+    });
+    roots.chain(datastores).collect()
 }
 
 /// The jobs of a volume that matter now.
@@ -136,7 +178,7 @@ async fn make(web: &Web, user: &User, kind: &str, stem: &str) -> Result<VolumePa
     let catalog = app.catalog();
     let (row, body) = one(app, &volume_id(kind, stem)?).await?;
     let now = catalog.clock().now();
-    let versions = catalog.versions(&row.id).await?;
+    let known = Known::of(app, &row.id).await?;
     let attempts = catalog.attempts(&row.id, ATTEMPTS).await?;
     let volume = body.volume.volume;
     Ok(VolumePage {
@@ -164,18 +206,18 @@ async fn make(web: &Web, user: &User, kind: &str, stem: &str) -> Result<VolumePa
         error: body.volume.last_error.map(|error| error.text),
         last: When::maybe(body.volume.last_success, now),
         locations: volume.locations,
-        versions: versions.iter().map(|version| version_line(version, now)).collect(),
+        versions: known.rows().iter().map(|row| version_line(row, known.finding(&row.version), now)).collect(),
         attempts: attempts.into_iter().map(|attempt| attempt_line(attempt, now)).collect(),
         name: volume.name,
         said: None,
         paused: app.jobs().pauses().await?.iter().any(|pause| pause.volume.as_ref() == Some(&row.id)),
         jobs: jobs_of(web, &row.id).await?,
         part: format!("/parts{}", volume_path(&row.id)),
-        roots: app.config().restore.roots.iter().map(|root| root.display().to_string()).collect(),
+        places: places(app.config()),
     })
 }
 
-fn version_line(row: &VersionRow, now: jiff::Timestamp) -> VersionLine {
+fn version_line(row: &VersionRow, finding: Option<Finding>, now: jiff::Timestamp) -> VersionLine {
     VersionLine {
         version: row.version.to_string(),
         created: When::new(row.created, now),
@@ -195,6 +237,7 @@ fn version_line(row: &VersionRow, now: jiff::Timestamp) -> VersionLine {
         pinned: row.pinned,
         damaged: row.damaged.clone(),
         incident: row.incident.clone(),
+        finding: finding.map(FindingLines::from),
         anchor: format!("v{}", row.version),
     }
 }

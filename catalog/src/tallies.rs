@@ -1,0 +1,78 @@
+//! What is counted of volumes' versions, so that nobody has to count them again to tell how a site stands.
+//!
+//! Triggers of the database keep it (`migrations/0008_tallies.sql`), so that no statement can forget to. Here is only what
+//! spares a transaction that changes many versions of a volume from counting it anew after each of them. It must never be
+//! left begun: the transaction that puts counting off ends it, or is rolled back.
+
+use sqlx::SqliteConnection;
+use stackferry_volume::VolumeId;
+
+use crate::convert::During;
+use crate::error::CatalogError;
+
+/// Of this transaction's changes, nothing is counted until one of the others here is called.
+pub(crate) async fn put_off(conn: &mut SqliteConnection, during: &During) -> Result<(), CatalogError> {
+    run(conn, during, "INSERT INTO meta (key, value) VALUES ('tally_later', '')", None).await
+}
+
+/// Counts everything anew.
+pub(crate) async fn count_all(conn: &mut SqliteConnection, during: &During) -> Result<(), CatalogError> {
+    run(conn, during, "DELETE FROM tallies", None).await?;
+    run(conn, during, "INSERT INTO tallies SELECT * FROM tallied", None).await?;
+    run(conn, during, "DELETE FROM meta WHERE key = 'tally_later'", None).await
+}
+
+/// Counts the versions of one volume anew: the only one that this transaction changed versions of.
+pub(crate) async fn count(conn: &mut SqliteConnection, during: &During, volume: &VolumeId) -> Result<(), CatalogError> {
+    run(conn, during, "DELETE FROM tallies WHERE volume = $1", Some(volume)).await?;
+    run(conn, during, "INSERT INTO tallies SELECT * FROM tallied WHERE volume = $1", Some(volume)).await?;
+    run(conn, during, "DELETE FROM meta WHERE key = 'tally_later'", None).await
+}
+
+async fn run(
+    conn: &mut SqliteConnection,
+    during: &During,
+    sql: &'static str,
+    volume: Option<&VolumeId>,
+) -> Result<(), CatalogError> {
+    let mut query = sqlx::query(sql);
+    if let Some(volume) = volume {
+        query = query.bind(volume.to_string());
+    }
+    query.execute(conn).await.map(|_| ()).map_err(|error| during.sql(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row as _;
+
+    use crate::pool::Catalog;
+    use crate::{fleet, versions, volumes};
+
+    /// What is asked every few seconds, or while nothing else is done, must not walk through all versions of a site.
+    #[tokio::test]
+    async fn what_is_asked_often_walks_through_no_list_of_versions() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+        for sql in [
+            fleet::VOLUMES,
+            volumes::STANDINGS,
+            volumes::FOUND,
+            volumes::HELD,
+            versions::INCIDENTS,
+            versions::UNVERIFIED,
+            versions::UNTESTED,
+        ] {
+            let plan = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+            let rows = plan.fetch_all(catalog.pool()).await.unwrap();
+            let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            assert!(!steps.is_empty());
+            // Versions are `r` or `l` in them. The one index that may be walked through holds incidents alone.
+            let walks = |step: &&String| {
+                let of_versions = ["SCAN r", "SCAN l", "SCAN versions"].iter().any(|walk| step.starts_with(walk));
+                of_versions && !step.contains("versions_with_incidents")
+            };
+            assert_eq!(steps.iter().find(walks), None, "{sql}\n{}", steps.join("\n"));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Volumes that are left alone for so long that waiting does not help.
+
+use jiff::Timestamp;
+use stackferry_volume::{Kind, SiteName, VersionId, VolumeId};
+
+use crate::convert::stamp;
+use crate::error::CatalogError;
+use crate::pool::Catalog;
+
+/// A volume that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldVolume {
+    /// The volume.
+    pub id: VolumeId,
+    /// Its name as a person reads it.
+    pub name: String,
+    /// Whose disk it is.
+    pub owner: Option<String>,
+    /// A site where it lies.
+    pub site: Option<SiteName>,
+    /// Since when it has its reason.
+    pub since: Option<Timestamp>,
+    /// When it was last found equal to a committed version, or the making of its newest good version.
+    pub last_success: Option<Timestamp>,
+    /// Its newest version.
+    pub last_version: Option<VersionId>,
+}
+
+/// `$1` to `$4`: the kind, the reason, before when, and how many.
+pub(crate) const HELD: &str = "WITH held AS (SELECT v.*, n.newest_good, \
+       CASE WHEN COALESCE(v.last_success, '') > COALESCE(n.newest_good, '') THEN v.last_success ELSE n.newest_good END \
+         AS success, \
+       (SELECT l.version FROM versions l WHERE l.volume = v.id ORDER BY l.seq DESC LIMIT 1) AS last_version, \
+       (SELECT p.site FROM locations p WHERE p.volume = v.id AND p.gone_since IS NULL ORDER BY p.site LIMIT 1) AS site \
+       FROM volumes v LEFT JOIN tallies n ON n.volume = v.id AND n.generation = v.generation \
+       WHERE v.state = 'deferred' AND v.kind = $1 AND v.reason_code = $2) \
+     SELECT h.*, COUNT(*) OVER () AS total FROM held h \
+     WHERE h.deferred_since < $3 OR COALESCE(h.success, h.first_seen) < $3 \
+     ORDER BY COALESCE(h.success, ''), h.id LIMIT $4";
+
+impl Catalog {
+    /// Volumes of a kind that are left alone for a reason, and either have been since before this moment or were not found
+    /// equal to a version since: the worst first, at most `most` of them, and how many there are in all.
+    ///
+    /// # Errors
+    /// `Row` if a row can't be understood, or `Database`.
+    pub async fn held(
+        &self,
+        kind: Kind,
+        reason: &str,
+        before: Timestamp,
+        most: u32,
+    ) -> Result<(Vec<HeldVolume>, u64), CatalogError> {
+        let during = self.during("looking for volumes that are held", "the catalog");
+        let rows = sqlx::query(HELD)
+            .bind(kind.as_str())
+            .bind(reason)
+            .bind(stamp(before))
+            .bind(i64::from(most))
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| during.sql(error))?;
+        let mut total = 0;
+        let mut held = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let row = during.row(row);
+            total = row.count("total")?;
+            held.push(HeldVolume {
+                id: row.parsed("id")?,
+                name: row.text("name")?,
+                owner: row.opt_text("owner_name")?,
+                site: row.opt_text("site")?.map(SiteName),
+                since: row.opt_time("deferred_since")?,
+                last_success: row.opt_time("success")?,
+                last_version: row.opt_parsed("last_version")?,
+            });
+        }
+        Ok((held, total))
+    }
+}
