@@ -35,7 +35,8 @@ static MISMATCHES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 /// So many hosts are told apart; they come from the configuration and from vSphere.
 const MAX_HOSTS: usize = 1000;
 
-/// How often hosts showed another key than the one that is known, in this process, by `host:port`. Whoever connects, and
+/// How often hosts showed another key than the one that is known, in this process, by `host:port`; 0 for those that showed
+/// the right one only. Whoever connects, and
 /// what for: this is the one place where all keys are checked.
 #[must_use]
 pub fn mismatches() -> BTreeMap<String, u64> {
@@ -48,13 +49,14 @@ pub fn mismatches() -> BTreeMap<String, u64> {
 /// `HostKeyUnknown`, `HostKeyChanged` or `KnownHosts`.
 pub fn check(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Result<(), TransferError> {
     let verdict = verdict(keys, host, port, shown);
-    if let Err(TransferError::HostKeyChanged { .. }) = verdict {
-        let mut mismatches = MISMATCHES.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = address(host, port);
-        if mismatches.len() < MAX_HOSTS || mismatches.contains_key(&host) {
-            *mismatches.entry(host).or_default() += 1;
-        }
+    let changed = matches!(verdict, Err(TransferError::HostKeyChanged { .. }));
+    let mut mismatches = MISMATCHES.lock().unwrap_or_else(PoisonError::into_inner);
+    let host = address(host, port);
+    // A host that shows the right key is there with 0, so that its first mismatch is an increase.
+    if mismatches.len() < MAX_HOSTS || mismatches.contains_key(&host) {
+        *mismatches.entry(host).or_default() += u64::from(changed);
     }
+    drop(mismatches);
     verdict
 }
 
@@ -280,7 +282,7 @@ mod tests {
         let known = HostKeys::Line(key(1).to_openssh().unwrap());
         let count = || mismatches().get("counted.example.com:22").copied();
         check(&known, "counted.example.com", 22, &key(1)).unwrap();
-        assert_eq!(count(), None);
+        assert_eq!(count(), Some(0));
         for expected in 1..=2 {
             check(&known, "counted.example.com", 22, &key(2)).unwrap_err();
             assert_eq!(count(), Some(expected));

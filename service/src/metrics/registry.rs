@@ -238,7 +238,7 @@ families! {
     OWED_UNPAID "stackferry_owed_unpaid" Gauge "" ["what"] Catalog Stable
         "Of these, what no running copy will put back any more: each round tries.";
     HOSTKEY_MISMATCHES "stackferry_hostkey_mismatches_total" Counter "" ["host"] Process Stable
-        "Times that a host showed another SSH key than the one that is known, by its name and port. A series of a host that is not in the configuration itself appears with its first time.";
+        "Times that a host showed another SSH key than the one that is known, by its name and port. A series of a host that is not in the configuration itself appears when it is first met.";
 
     NOTIFICATIONS "stackferry_notifications_total" Counter "" ["channel", "result"] Process Stable
         "Tries to send a message about problems, by webhook or mail: sent, failed (it is tried again), given_up (it is not tried any more).";

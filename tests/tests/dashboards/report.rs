@@ -30,7 +30,7 @@ pub(crate) fn line(panel: &Panel<'_>, shown: &[(Value, f64)], empty: Option<&str
         .iter()
         .take(4)
         .map(|(labels, value)| {
-            let worth = ["volume", "source", "host", "reason", "state", "what", "route", "kind", "system"];
+            let worth = ["volume", "source", "host", "reason", "state", "what", "route", "kind", "system", "phase"];
             let name = worth.iter().find_map(|label| labels[label].as_str());
             let value = shown_as(*value, unit);
             name.map_or_else(|| value.clone(), |name| format!("{name}: {value}"))
@@ -71,7 +71,7 @@ pub(crate) fn keep(report: &[Row]) {
         let text = fs::read_to_string(&readme).unwrap();
         let (before, rest) = text.split_once(BEGIN).unwrap();
         let (_, after) = rest.split_once(END).unwrap();
-        fs::write(&readme, format!("{before}{BEGIN}\n{}{END}{after}", short(report))).unwrap();
+        fs::write(&readme, format!("{before}{BEGIN}\n\n{}\n{END}{after}", short(report))).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     for row in report {
