@@ -165,4 +165,38 @@ mod tests {
             assert!(failed.problem.message.contains(&status.to_string()) && failed.problem.hint.is_some());
         }
     }
+
+    /// What comes of a receiver that takes the connection, says this, and then nothing.
+    async fn met(says: &'static [u8], within: Duration) -> Result<(), Failed> {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = [0; 64];
+            stream.read_exact(&mut heard).unwrap();
+            let _ = stream.write_all(says);
+            // Until the client has had enough.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let text = format!("state_dir = \"/s\"\n[notify.webhook]\nurl = \"http://{address}/x\"");
+        let config: stackferry_config::Config = text.parse().unwrap();
+        let sender = super::super::message::Sender { install: "a1b2c3".to_owned(), host: "backup1".to_owned() };
+        let message = sender.test("2026-11-22T06:00:00Z".parse().unwrap());
+        let met = send(&config.notify.webhook.unwrap(), &message, within).await;
+        server.join().unwrap();
+        met
+    }
+
+    // Closing a connection is the work of a task of its own.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_receiver_that_hangs_is_left_after_its_time() {
+        let soon = Duration::from_millis(300);
+        for says in [b"".as_slice(), b"HTTP/1.1 200 OK\r\nContent-Le"] {
+            let failed = met(says, soon).await.unwrap_err();
+            assert_eq!((failed.problem.code, failed.problem.retry), (Code::Silent, Retry::Transient));
+        }
+        // Its word stands as soon as its head is there: the body that it announces is not waited for.
+        met(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Duration::from_secs(20)).await.unwrap();
+    }
 }

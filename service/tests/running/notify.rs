@@ -15,8 +15,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use stackferry_catalog::{AuditAction, Channel, Clock};
 
-use crate::bench::{Bench, Service, free_port, until};
-use crate::program::{Program, command};
+use crate::bench::{Bench, Service, free_port, sample, try_get, until};
+use crate::program::{Program, address, command};
 use receiver::{Answer, Receiver};
 
 /// Another datastore, which can be taken away and put back.
@@ -105,6 +105,38 @@ async fn it_is_told_once_also_by_a_service_that_was_killed() {
     assert_eq!((&first.body["format"], &first.body["problems"][0]["severity"]), (&1.into(), &"warning".into()));
     let text = first.body["text"].as_str().unwrap();
     assert!(text.contains("1 datastore can't be looked at: default/nfs02"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_service_that_leads_tells() {
+    let bench = Bench::new();
+    let hook = Receiver::start(bench.dir.path()).await;
+    let away = Datastore::new(&bench, "nfs02");
+    let more = format!("{}{}", away.section(), hook.section(""));
+    let (one, two) = (free_port(), free_port());
+    let sample_of = async |port: u16, series: &'static str| {
+        let told = tokio::task::spawn_blocking(move || try_get(address(port), "/metrics")).await.unwrap();
+        told.ok().and_then(|(_, text)| sample(&text, series))
+    };
+    let leads = async |port| sample_of(port, "stackferry_leader").await == Some(1.0);
+    let leader = Program::start(command(&bench, one, &more));
+    until("the first leads", async || leads(one).await).await;
+    let other = Program::start(command(&bench, two, &more));
+    until("the other one looks, too", async || sample_of(two, "stackferry_leader").await == Some(0.0)).await;
+    away.take_away();
+    let failures = "stackferry_discovery_failures_total{source=\"default/nfs02\"}";
+    for port in [one, two] {
+        until("it has seen it twice", async || sample_of(port, failures).await.is_some_and(|count| count >= 2.0)).await;
+    }
+    until("it is told", async || !hook.messages().is_empty()).await;
+    // The one that leads is gone: the other one knows what was told.
+    drop(leader);
+    until("the other one leads", async || leads(two).await).await;
+    away.put_back();
+    until("the end is told", async || hook.messages().len() == 2).await;
+    other.signal(Signal::TERM);
+    assert_eq!(other.end().await.0, Some(0));
+    assert_eq!(hook.told(), ["problem datastore_away default/nfs02", "resolved datastore_away default/nfs02"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
