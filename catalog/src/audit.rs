@@ -69,6 +69,8 @@ words! {
         Pinned = "pinned",
         /// A version is subject to retention again.
         Unpinned = "unpinned",
+        /// Somebody asked for something that is done as a job.
+        JobWanted = "job_wanted",
         /// A job was taken back by a person.
         JobCancelled = "job_cancelled",
         /// Copying was paused for a volume or for all.
@@ -89,6 +91,8 @@ words! {
         HostTrusted = "host_trusted",
         /// A host, certificate or key is not the one that is known.
         HostRefused = "host_refused",
+        /// Somebody logged in to the console.
+        LoggedIn = "logged_in",
         /// A caller could not show who he is, or may not do what he asked for.
         AccessDenied = "access_denied",
         /// A token for the API was made.

@@ -11,13 +11,12 @@ mod pause;
 mod read;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::SqliteConnection;
-use stackferry_volume::{VersionId, VolumeId};
+use stackferry_volume::VolumeId;
 
 use crate::attempts::Trigger;
-use crate::convert::{During, opt_stamp, stamp, words};
+use crate::convert::{During, opt_stamp, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
 use crate::process::Process;
@@ -43,7 +42,7 @@ impl Catalog {
         let id = match found {
             Some(found) if found.priority >= job.priority || found.is_wanted => {
                 if job.priority >= found.priority {
-                    prefer(tx.conn(), &during, found.id, job).await?;
+                    prefer(tx.conn(), &during, &found, job).await?;
                 }
                 found.id
             }
@@ -61,7 +60,9 @@ impl Catalog {
 
     /// Says what a round of the schedule found due: copies that are not in the queue yet are put into it, those that wait
     /// keep their place's delay, and planned copies of volumes that `decided` names and that are not due any more are taken
-    /// out: without a trace if they never began, else they end as deferred (`not_due`). A volume that is being copied gets none. Gives how many copies are new. One durable transaction.
+    /// out: without a trace if they never began, else they end as deferred (`not_due`). One that failed stays while its volume
+    /// is only `held` for a time (by a window, by a pause), so that its delay is not forgotten. A volume that is being copied
+    /// gets none. Gives how many copies are new. One durable transaction.
     ///
     /// # Errors
     /// `Row`, or `Database`.
@@ -69,12 +70,13 @@ impl Catalog {
         &self,
         due: &[NewJob],
         decided: impl Fn(&VolumeId) -> bool + Send,
+        held: impl Fn(&VolumeId) -> bool + Send,
     ) -> Result<u64, CatalogError> {
         let during = self.during("putting what is due into the queue", "the catalog");
         let now = self.clock().now();
         let mut tx = self.write(&during).await?;
         let rows = sqlx::query(
-            "SELECT id, volume, state, cause FROM jobs WHERE kind = 'copy' AND state IN ('queued', 'running')",
+            "SELECT id, volume, state, cause, tries FROM jobs WHERE kind = 'copy' AND state IN ('queued', 'running')",
         )
         .fetch_all(tx.conn())
         .await
@@ -86,6 +88,9 @@ impl Catalog {
             let planned = row.parsed::<Trigger>("cause")? == Trigger::Schedule;
             let queued = row.parsed::<JobState>("state")? == JobState::Queued;
             let Some(volume) = volume else { continue };
+            if queued && planned && row.signed("tries")? > 0 && held(&volume) {
+                continue;
+            }
             let entry = open.entry(volume).or_insert((None, false));
             match (queued, planned) {
                 (true, true) => entry.0 = Some(row.signed("id")?),
@@ -263,6 +268,8 @@ struct Queued {
     id: JobId,
     priority: Priority,
     is_wanted: bool,
+    /// It is a copy that makes a version whether or not the source changed.
+    makes_version: bool,
     host: Option<String>,
     datastore: Option<String>,
 }
@@ -293,18 +300,29 @@ async fn find_equal(
         // Nothing changes what runs.
         priority: if is_running { Priority(i64::MAX) } else { Priority(row.signed("priority")?) },
         is_wanted: row.parsed::<Trigger>("cause")? != Trigger::Schedule,
+        makes_version: job.kind == JobKind::Copy
+            && row.opt_json::<Value>("detail")?.is_some_and(|detail| detail["if_changed"] == false),
         host: row.opt_text("host")?,
         datastore: row.opt_text("datastore")?,
     }))
 }
 
 /// What waits becomes what the last one asks for. What a person wants waits for no delay.
-async fn prefer(conn: &mut SqliteConnection, during: &During, found: JobId, job: &NewJob) -> Result<(), CatalogError> {
+async fn prefer(
+    conn: &mut SqliteConnection,
+    during: &During,
+    found: &Queued,
+    job: &NewJob,
+) -> Result<(), CatalogError> {
+    // Whoever wants a version in any case gets one, whatever others ask for after him; and the job stays his.
+    if found.is_wanted && found.makes_version {
+        return Ok(());
+    }
     sqlx::query(
         "UPDATE jobs SET detail = $3, cause = $4, actor = $5, priority = $2, \
          not_before = CASE WHEN $2 >= $6 THEN NULL ELSE not_before END WHERE id = $1",
     )
-    .bind(found.0)
+    .bind(found.id.0)
     .bind(job.priority.0)
     .bind(during.json("detail", &job.detail)?)
     .bind(job.trigger.as_str())

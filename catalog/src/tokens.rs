@@ -73,6 +73,14 @@ pub struct TokenRow {
     pub revoked: Option<Timestamp>,
 }
 
+impl TokenRow {
+    /// What its bearer is called in jobs and in the audit.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        format!("token {}", self.name)
+    }
+}
+
 impl Catalog {
     /// Takes in a token that `actor` gives out, with its audit record. One durable transaction.
     ///
@@ -132,7 +140,8 @@ impl Catalog {
         rows.iter().map(|row| token(&during, row)).collect()
     }
 
-    /// Takes a token back, by its name or its id, with its audit record. One durable transaction.
+    /// Takes a token back, by its name or its id, with its audit record; what it asked for and is not done is cancelled. One
+    /// durable transaction.
     ///
     /// # Errors
     /// `NoSuchToken` if no token that is in use fits, or `Database`.
@@ -155,7 +164,18 @@ impl Catalog {
             .execute(tx.conn())
             .await
             .map_err(|error| during.sql(error))?;
-        let detail = json!({ "id": row.id, "role": row.role });
+        let cancelled = sqlx::query(
+            "UPDATE jobs SET cancel_wanted = TRUE, ended = CASE state WHEN 'queued' THEN $2 ELSE ended END, \
+             state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END \
+             WHERE state IN ('queued', 'running') AND cause = 'api' AND actor = $1",
+        )
+        .bind(row.actor())
+        .bind(stamp(now))
+        .execute(tx.conn())
+        .await
+        .map_err(|error| during.sql(error))?
+        .rows_affected();
+        let detail = json!({ "id": row.id, "role": row.role, "jobs_cancelled": cancelled });
         audit::append(tx.conn(), &during, now, AuditAction::TokenRevoked, actor, &row.name, &detail).await?;
         tx.commit(&during).await?;
         row.revoked = Some(now);

@@ -86,7 +86,7 @@ impl Daemon {
         let server = tokio::spawn(server.serve(router, async move { asked_to_end(&stop).await }));
         tracing::info!(%address, datastores = app.config().datastores.len(), "the service has started");
         note(&app, AuditAction::ServiceStarted).await;
-        let watchdog = tokio::spawn(watchdog());
+        let watchdog = tokio::spawn(watchdog(Arc::clone(&health)));
         let telling = tokio::spawn(notify::run(app.clone(), Arc::clone(&health)));
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         rounds::run(&app, &reporter, &health, reload.as_ref()).await;
@@ -131,11 +131,19 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Tells systemd that the program's threads still turn, where its unit has a `WatchdogSec`.
-async fn watchdog() {
+/// Tells systemd that the service's loop still turns, where its unit has a `WatchdogSec`. One that stands still is started
+/// anew: nothing is lost by it, and a service that looks alive and copies nothing is the worst of all.
+async fn watchdog(health: Arc<Health>) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut told = true;
     loop {
-        tell_systemd(&[sd_notify::NotifyState::Watchdog]);
-        tokio::time::sleep(limit / 2).await;
+        let alive = health.since_beat() < limit / 2;
+        if alive {
+            tell_systemd(&[sd_notify::NotifyState::Watchdog]);
+        } else if told {
+            tracing::error!(seconds = health.since_beat().as_secs(), "the service's loop stands still");
+        }
+        told = alive;
+        tokio::time::sleep(limit / 4).await;
     }
 }

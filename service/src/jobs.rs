@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
-use stackferry_catalog::{AuditAction, Cancelled, Catalog, Job, JobId, JobKind, JobState, NewJob, Pause};
+use stackferry_catalog::{AuditAction, Cancelled, Catalog, Job, JobId, JobKind, JobState, NewJob, Pause, Trigger};
 use stackferry_volume::VolumeId;
 use stackferry_volume::io::Cancel;
 use tokio::sync::{Notify, broadcast};
 
+use crate::app::note;
 use crate::problem::{Code, Problem};
 
 pub use detail::{CopyDetail, RestoreDetail, copy, prune, restore, verify};
@@ -82,6 +83,10 @@ impl Jobs {
     /// The catalog's.
     pub async fn enqueue(&self, job: NewJob) -> Result<JobId, Problem> {
         let id = self.0.catalog.enqueue_job(&job).await?;
+        if job.trigger != Trigger::Schedule {
+            let detail = json!({ "job": id, "kind": job.kind, "version": job.version, "wanted": job.detail });
+            note(&self.0.catalog, AuditAction::JobWanted, &job.actor, &named(job.volume.as_ref()), &detail).await;
+        }
         self.tell(JobEvent { id, kind: job.kind, volume: job.volume, state: JobState::Queued });
         self.0.wake.notify_one();
         Ok(id)

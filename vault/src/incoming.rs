@@ -82,6 +82,19 @@ pub(crate) struct Open {
     journal: Dir,
 }
 
+impl Open {
+    /// The bytes that its files take on disk.
+    fn allocated(&self) -> Result<u64, VaultError> {
+        let mut bytes = 0u64;
+        for item in self.files.items()? {
+            let stat = self.files.stat(&item.shown)?;
+            let blocks = stat.and_then(|stat| u64::try_from(stat.st_blocks).ok()).unwrap_or(0);
+            bytes = bytes.saturating_add(blocks.saturating_mul(512));
+        }
+        Ok(bytes)
+    }
+}
+
 impl Vault {
     /// Begins to write a version of a volume.
     ///
@@ -286,6 +299,27 @@ impl Incoming {
         }
         files.remove(name.as_str())?;
         Ok(None)
+    }
+
+    /// Keeps room for the `needed` bytes that the files take on disk in the end, beside the reserve and beside what others
+    /// that are written in this process still need. What is there already, in a resumed transfer, counts.
+    ///
+    /// # Errors
+    /// `NoSpace` if there is not so much; else the system's.
+    pub fn reserve(&self, needed: u64) -> Result<(), VaultError> {
+        let vault = &self.vault;
+        let mut reserved = vault.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved.retain(|(open, _)| open.strong_count() > 0);
+        let mut outstanding = needed.saturating_sub(self.open.allocated()?);
+        for (open, needed) in reserved.iter() {
+            let Some(open) = open.upgrade().filter(|open| !Arc::ptr_eq(open, &self.open)) else { continue };
+            // One that is committed or thrown away just now needs nothing.
+            let written = open.allocated().unwrap_or(u64::MAX);
+            outstanding = outstanding.saturating_add(needed.saturating_sub(written));
+        }
+        Vault(Arc::clone(vault)).check_space(outstanding)?;
+        reserved.push((Arc::downgrade(&self.open), needed));
+        Ok(())
     }
 
     /// Throws away all that was written.

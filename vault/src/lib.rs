@@ -39,7 +39,7 @@ mod volumes;
 mod walk;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 pub use error::{Cause, VaultError};
 pub use incoming::{Incoming, IncomingSpec, VaultFile};
@@ -112,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) access: Access,
     pub(crate) reserve: Reserve,
     pub(crate) program: String,
+    /// The transfers that are being written, and the bytes that each takes in the end.
+    pub(crate) reserved: Mutex<Vec<(Weak<incoming::Open>, u64)>>,
 }
 
 /// The parts that only a writer needs.

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use rustix::fs::{Access as Ask, AtFlags, StatxFlags};
@@ -109,6 +109,7 @@ impl Vault {
             access,
             reserve: options.reserve,
             program: options.program.clone(),
+            reserved: Mutex::default(),
         })))
     }
 
@@ -128,6 +129,7 @@ impl Vault {
             access: Access::new(None)?,
             reserve: Reserve::default(),
             program: String::new(),
+            reserved: Mutex::default(),
         })))
     }
 }

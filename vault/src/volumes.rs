@@ -88,7 +88,13 @@ pub(crate) fn read_record(folder: &Dir, volume: &VolumeId) -> Result<Option<Volu
 }
 
 fn write_record(folder: &Dir, record: &VolumeRecord, vault: &Inner) -> Result<(), VaultError> {
-    let bytes = record.to_bytes(&folder.child(RECORD_NAME))?;
+    let path = folder.child(RECORD_NAME);
+    let bytes = record.to_bytes(&path)?;
+    // What could not be read again is not written.
+    if bytes.len() as u64 > MAX_RECORD_BYTES {
+        let why = std::io::Error::from(std::io::ErrorKind::FileTooLarge);
+        return Err(VaultError::system("write", &path, why));
+    }
     folder.replace(RECORD_NAME, &bytes, vault.access)
 }
 

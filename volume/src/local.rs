@@ -10,21 +10,15 @@ mod sparse;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Mode, OFlags, ResolveFlags, SeekFrom, StatxFlags, Timespec, Timestamps,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
-use crate::block::{STORE_ZERO_BYTES, is_zero};
-use crate::io::{Entry, EntryKind, Folder, FolderError, HoleMapSource, MAX_SMALL_READ, Source};
-use crate::name::FileName;
+use crate::io::{Entry, EntryKind, Folder, FolderError, MAX_SMALL_READ, Source};
 
 pub use placing::{NewFile, RESTORE_PREFIX};
 pub use source::LocalSource;
@@ -204,7 +198,7 @@ fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::symlink;
 
     fn write(path: &Path, bytes: &[u8]) {
         std::fs::write(path, bytes).unwrap();

@@ -1,6 +1,5 @@
 //! What a job is.
 
-use crate::process::Process;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,6 +7,7 @@ use stackferry_volume::{VersionId, VolumeId};
 
 use crate::attempts::Trigger;
 use crate::convert::words;
+use crate::process::Process;
 use crate::volumes::LastError;
 
 words! {

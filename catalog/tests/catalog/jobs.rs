@@ -67,10 +67,12 @@ async fn an_equal_copy_is_found_and_becomes_what_the_more_urgent_one_asks_for() 
     assert!(wish > planned && catalog.job(planned).await.unwrap().is_none(), "it takes the planned one's place");
     assert!(catalog.is_copy_wanted_after(known).await.unwrap() && !catalog.is_copy_wanted_after(wish).await.unwrap());
     assert_eq!(catalog.enqueue_job(&due("appstack/A", None)).await.unwrap(), wish);
-    let api = NewJob { trigger: Trigger::Api, actor: "jo".into(), ..by_hand.clone() };
+    // Who wants a version in any case gets one, whatever is asked for after him.
+    let if_changed = json!({"if_changed": true});
+    let api = NewJob { trigger: Trigger::Api, actor: "jo".into(), detail: if_changed, ..by_hand.clone() };
     assert_eq!(catalog.enqueue_job(&api).await.unwrap(), wish);
     let job = catalog.job(wish).await.unwrap().unwrap();
-    assert_eq!((job.trigger, job.priority, job.actor.as_str()), (Trigger::Api, Priority::WANTED, "jo"));
+    assert_eq!((job.trigger, job.priority, job.actor.as_str()), (Trigger::Command, Priority::WANTED, "root"));
     assert_eq!((job.host.as_deref(), &job.detail), (Some("h1"), &by_hand.detail));
     catalog.place_job(wish, None, Some("dc1/x")).await.unwrap();
     let job = catalog.job(wish).await.unwrap().unwrap();
@@ -101,7 +103,7 @@ async fn the_more_urgent_goes_first_and_among_equals_whose_try_is_longest_ago() 
         planned("appstack/never_tried", None, Priority::OVERDUE, None),
         planned("appstack/new", None, Priority::NEVER_COPIED, Some("2026-11-22T06:00:00Z")),
     ];
-    assert_eq!(bench.catalog.plan_copies(&jobs, |_| true).await.unwrap(), 5);
+    assert_eq!(bench.catalog.plan_copies(&jobs, |_| true, |_| false).await.unwrap(), 5);
     bench.catalog.enqueue_job(&wanted("appstack/wanted")).await.unwrap();
     let order = bench.claimed(&claim(9, 9)).await;
     let order: Vec<&str> = order.iter().map(|id| id.trim_start_matches("appstack/")).collect();
@@ -115,7 +117,7 @@ async fn caps_hold_for_all_for_each_host_and_for_each_datastore() {
         .into_iter()
         .map(|(stem, host)| due(&format!("appstack/{stem}"), host))
         .collect();
-    bench.catalog.plan_copies(&jobs, |_| true).await.unwrap();
+    bench.catalog.plan_copies(&jobs, |_| true, |_| false).await.unwrap();
     assert_eq!(bench.claimed(&claim(3, 1)).await, ["appstack/a", "appstack/c", "appstack/d"]);
     let finish = async |id: i64| assert!(bench.catalog.finish_job(JobId(id), &ended(JobState::Done)).await.unwrap());
     finish(3).await;
@@ -138,7 +140,7 @@ async fn a_round_takes_out_what_is_not_due_any_more_and_keeps_delays() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
     let jobs = ["appstack/a", "appstack/b", "writable/c"].map(|id| due(id, None));
-    assert_eq!(catalog.plan_copies(&jobs, |_| true).await.unwrap(), 3);
+    assert_eq!(catalog.plan_copies(&jobs, |_| true, |_| false).await.unwrap(), 3);
     catalog.enqueue_job(&wanted("appstack/w")).await.unwrap();
     let only = Claim { planned: true, ..claim(1, 1) };
     let wanted_one = catalog.claim_job(&only).await.unwrap().unwrap();
@@ -155,7 +157,7 @@ async fn a_round_takes_out_what_is_not_due_any_more_and_keeps_delays() {
 
     let is_appstack = |id: &stackferry_volume::VolumeId| id.kind() == stackferry_volume::Kind::Appstack;
     let next = [planned("appstack/a", Some("h9"), Priority::OVERDUE, None), due("appstack/n", None)];
-    assert_eq!(catalog.plan_copies(&next, is_appstack).await.unwrap(), 1);
+    assert_eq!(catalog.plan_copies(&next, is_appstack, |_| false).await.unwrap(), 1);
     let mut left: Vec<String> = bench.queued().await.into_iter().map(|job| job.volume.unwrap().to_string()).collect();
     left.sort();
     assert_eq!(left, ["appstack/a", "appstack/n", "appstack/w", "writable/c"], "b is gone; c was not decided about");
@@ -165,9 +167,12 @@ async fn a_round_takes_out_what_is_not_due_any_more_and_keeps_delays() {
     assert_eq!(bench.claimed(&claim(9, 9)).await, ["appstack/w", "writable/c", "appstack/n"]);
     bench.pass(60);
     assert_eq!(bench.claimed(&claim(9, 9)).await, ["appstack/a"]);
-    assert_eq!(catalog.plan_copies(&[due("appstack/a", None)], |_| true).await.unwrap(), 0, "it runs");
+    assert_eq!(catalog.plan_copies(&[due("appstack/a", None)], |_| true, |_| false).await.unwrap(), 0, "it runs");
     assert!(catalog.put_job_back(a.id, None, None).await.unwrap());
-    catalog.plan_copies(&[], |_| true).await.unwrap();
+    catalog.plan_copies(&[], |_| true, |_| true).await.unwrap();
+    let job = catalog.job(a.id).await.unwrap().unwrap();
+    assert_eq!((job.state, job.tries), (JobState::Queued, 1), "a window or a pause does not make a failure forgotten");
+    catalog.plan_copies(&[], |_| true, |_| false).await.unwrap();
     let job = catalog.job(a.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.outcome.as_deref()), (JobState::Deferred, Some("not_due")), "it had begun once");
 }
@@ -176,7 +181,7 @@ async fn a_round_takes_out_what_is_not_due_any_more_and_keeps_delays() {
 async fn delays_end_when_a_person_wants_it_or_the_configuration_changed() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
-    catalog.plan_copies(&[due("appstack/a", None), due("appstack/b", None)], |_| true).await.unwrap();
+    catalog.plan_copies(&[due("appstack/a", None), due("appstack/b", None)], |_| true, |_| false).await.unwrap();
     let later = bench.now() + seconds(3600);
     for _ in 0..2 {
         let job = catalog.claim_job(&claim(1, 1)).await.unwrap().unwrap();
@@ -193,7 +198,7 @@ async fn delays_end_when_a_person_wants_it_or_the_configuration_changed() {
 async fn pauses_hold_what_the_schedule_brought() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
-    catalog.plan_copies(&[due("appstack/a", None), due("appstack/b", None)], |_| true).await.unwrap();
+    catalog.plan_copies(&[due("appstack/a", None), due("appstack/b", None)], |_| true, |_| false).await.unwrap();
     catalog.enqueue_job(&wanted("appstack/w")).await.unwrap();
     assert!(catalog.pause(None, "root").await.unwrap());
     assert!(!catalog.pause(None, "another").await.unwrap());
@@ -215,7 +220,7 @@ async fn what_a_person_wants_begins_when_the_sources_were_looked_at_since() {
     let bench = Bench::new().await;
     let known = Claim { known: Some(bench.catalog.newest_job().await.unwrap()), ..claim(9, 9) };
     let id = bench.catalog.enqueue_job(&wanted("appstack/w")).await.unwrap();
-    bench.catalog.plan_copies(&[due("appstack/a", None)], |_| true).await.unwrap();
+    bench.catalog.plan_copies(&[due("appstack/a", None)], |_| true, |_| false).await.unwrap();
     assert_eq!(bench.claimed(&known).await, ["appstack/a"]);
     assert_eq!(bench.claimed(&Claim { known: Some(id), ..claim(9, 9) }).await, ["appstack/w"]);
 }
@@ -223,7 +228,7 @@ async fn what_a_person_wants_begins_when_the_sources_were_looked_at_since() {
 #[tokio::test]
 async fn what_is_planned_waits_while_its_window_is_closed() {
     let bench = Bench::new().await;
-    bench.catalog.plan_copies(&[due("appstack/a", None), due("writable/b", None)], |_| true).await.unwrap();
+    bench.catalog.plan_copies(&[due("appstack/a", None), due("writable/b", None)], |_| true, |_| false).await.unwrap();
     bench.catalog.enqueue_job(&wanted("writable/w")).await.unwrap();
     let closed = Claim { closed: &[stackferry_volume::Kind::Writable], ..claim(9, 9) };
     assert_eq!(bench.claimed(&closed).await, ["writable/w", "appstack/a"]);
@@ -395,8 +400,12 @@ async fn five_thousand_volumes_pass_and_no_cap_is_ever_exceeded() {
     let host = |number: usize| ["h0", "h1", "h2", "h3", "h4", "h5", "h6", "h7"][number % 8];
     let jobs: Vec<NewJob> =
         (0..VOLUMES).map(|number| due(&format!("writable/u{number}"), Some(host(number)))).collect();
-    assert_eq!(bench.catalog.plan_copies(&jobs, |_| true).await.unwrap(), VOLUMES as u64);
-    assert_eq!(bench.catalog.plan_copies(&jobs, |_| true).await.unwrap(), 0, "the next round finds them there");
+    assert_eq!(bench.catalog.plan_copies(&jobs, |_| true, |_| false).await.unwrap(), VOLUMES as u64);
+    assert_eq!(
+        bench.catalog.plan_copies(&jobs, |_| true, |_| false).await.unwrap(),
+        0,
+        "the next round finds them there"
+    );
     let mut workers = tokio::task::JoinSet::new();
     // Told when one that ran made room.
     let room = std::sync::Arc::new(tokio::sync::Notify::new());

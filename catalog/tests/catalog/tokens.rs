@@ -59,3 +59,45 @@ async fn a_token_is_known_by_its_digest_until_it_is_taken_back() {
     let (made, taken) = (("token_created", "root", "grafana"), ("token_revoked", "root", "grafana"));
     assert_eq!(told, [made, taken, made]);
 }
+
+#[tokio::test]
+async fn what_a_token_asked_for_ends_when_it_is_taken_back() {
+    let bench = Bench::new().await;
+    let catalog = &bench.catalog;
+    let (lost, other) = (new("0a1b2c3d", "lost", Role::Admin), new("11111111", "other", Role::Admin));
+    for token in [&lost, &other] {
+        catalog.add_token(token, "root").await.unwrap();
+    }
+    let restore = |stem: &str, actor: &str| NewJob {
+        volume: Some(vol(stem)),
+        ..NewJob::wanted(JobKind::Restore, Trigger::Api, actor)
+    };
+    let actor = catalog.token(&lost.id).await.unwrap().unwrap().actor();
+    let running = catalog.enqueue_job(&restore("appstack/a", &actor)).await.unwrap();
+    let waiting = catalog.enqueue_job(&restore("appstack/b", &actor)).await.unwrap();
+    let of_another = catalog.enqueue_job(&restore("appstack/c", "token other")).await.unwrap();
+    let by_command = NewJob { trigger: Trigger::Command, ..restore("appstack/d", &actor) };
+    let by_command = catalog.enqueue_job(&by_command).await.unwrap();
+    let claim = Claim {
+        kinds: &[JobKind::Restore],
+        most: 1,
+        per_host: 1,
+        per_datastore: None,
+        planned: true,
+        closed: &[],
+        known: None,
+    };
+    assert_eq!(catalog.claim_job(&claim).await.unwrap().unwrap().id, running);
+    catalog.revoke_token("lost", "root").await.unwrap();
+    let state = async |id| {
+        let job = catalog.job(id).await.unwrap().unwrap();
+        (job.state, job.cancel_wanted, job.ended.is_some())
+    };
+    assert_eq!(state(running).await, (JobState::Running, true, false));
+    assert_eq!(state(waiting).await, (JobState::Cancelled, true, true));
+    assert_eq!(state(of_another).await, (JobState::Queued, false, false));
+    assert_eq!(state(by_command).await, (JobState::Queued, false, false), "no token asked for it");
+    assert_eq!(catalog.jobs_to_cancel().await.unwrap(), [running]);
+    let audit = catalog.audit_records_before(None, Some("token_revoked"), None, 1).await.unwrap();
+    assert_eq!(audit[0].detail["jobs_cancelled"], 2);
+}

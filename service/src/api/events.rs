@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
@@ -24,8 +24,6 @@ use crate::problem::{Code, Problem};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_secs(1);
-/// How often it is looked whether the caller's token is still in use.
-const LOOK: Duration = Duration::from_secs(30);
 
 /// How far a running job is.
 #[derive(Serialize)]
@@ -40,7 +38,6 @@ struct Told {
     caller: Caller,
     events: Receiver<JobEvent>,
     ticks: Interval,
-    looked: Instant,
     ready: VecDeque<Event>,
     _one: OwnedSemaphorePermit,
 }
@@ -60,11 +57,15 @@ pub(super) async fn events(
     })?;
     // Heard from before the list is read: what changes meanwhile is told twice rather than not at all.
     let events = web.app().jobs().subscribe();
-    let filter = JobFilter { states: vec![JobState::Queued, JobState::Running], ..JobFilter::default() };
-    let ready = list(&web.app(), &filter, 500).await?.iter().rev().filter_map(|job| event("job", job)).collect();
+    let mut ready = VecDeque::new();
+    // Apart: thousands may wait, and what runs is not to be missed among them.
+    for state in [JobState::Running, JobState::Queued] {
+        let filter = JobFilter { states: vec![state], ..JobFilter::default() };
+        ready.extend(list(&web.app(), &filter, 500).await?.iter().rev().filter_map(|job| event("job", job)));
+    }
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let told = Told { web, caller, events, ticks, looked: Instant::now(), ready, _one: one };
+    let told = Told { web, caller, events, ticks, ready, _one: one };
     Ok(Sse::new(unfold(told, |mut told| async move {
         let event = told.next().await?;
         Some((Ok(event), told))
@@ -116,8 +117,7 @@ impl Told {
     }
 
     async fn may_go_on(&mut self) -> bool {
-        let Some(token) = self.caller.token.as_ref().filter(|_| self.looked.elapsed() >= LOOK) else { return true };
-        self.looked = Instant::now();
+        let Some(token) = self.caller.token.as_ref() else { return true };
         self.web.auth().again(token).await.is_ok_and(|caller| caller.is_some())
     }
 }

@@ -100,6 +100,10 @@ pub(crate) struct StatusBody {
     pub(crate) vault_problem: Option<String>,
     /// Why discovery does not work; none while all is well.
     pub(crate) discovery_problem: Option<String>,
+    /// Who paused the planned copies of all volumes, and since when; none while they are not paused.
+    pub(crate) paused: Option<String>,
+    /// Why retention deletes nothing until the clock is confirmed; none while it may.
+    pub(crate) prune_frozen: Option<String>,
     /// The room for versions; none while it is not known.
     pub(crate) space: Option<SpaceBody>,
     /// How the volumes stand.
@@ -116,7 +120,7 @@ pub(super) async fn status(State(web): State<Web>) -> Result<Json<StatusBody>, P
     gather(&web).await.map(Json)
 }
 
-/// How everything stands: one statement, and a look at the disk.
+/// How everything stands: a few statements, and a look at the disk.
 pub(crate) async fn gather(web: &Web) -> Result<StatusBody, Problem> {
     let app = &web.app();
     let now = app.catalog().clock().now();
@@ -125,6 +129,7 @@ pub(crate) async fn gather(web: &Web) -> Result<StatusBody, Problem> {
         Ok(None) => (None, Some(web.health().vault())),
         Err(problem) => (None, Some(problem.message)),
     };
+    let pause = app.jobs().pauses().await?.into_iter().find(|pause| pause.volume.is_none());
     let counted = app.catalog().standings(&fresh_kinds(app, now)).await?;
     let mut volumes = Counts::default();
     let mut kinds: BTreeMap<String, Counts> = BTreeMap::new();
@@ -137,6 +142,8 @@ pub(crate) async fn gather(web: &Web) -> Result<StatusBody, Problem> {
         now,
         vault_problem,
         discovery_problem: web.health().discovery(),
+        paused: pause.map(|pause| format!("by {} since {}", pause.actor, pause.since.strftime("%F %H:%MZ"))),
+        prune_frozen: app.jobs().prune_frozen().await?.map(|frozen| frozen.why),
         space,
         volumes,
         kinds,

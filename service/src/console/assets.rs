@@ -28,7 +28,7 @@ mod tests {
 
     /// What stands on what, and which contrast it has to have: 4.5 for text, 3 for what is only seen (WCAG 2.2, 1.4.3 and
     /// 1.4.11).
-    const PAIRS: [(&str, &str, f64); 31] = [
+    const PAIRS: [(&str, &str, f64); 35] = [
         ("text", "ground", 4.5),
         ("text", "panel", 4.5),
         ("soft", "ground", 4.5),
@@ -55,10 +55,14 @@ mod tests {
         ("fill-good", "panel", 3.0),
         ("fill-bad", "panel", 3.0),
         ("fill-dull", "panel", 3.0),
+        ("fill-warn", "panel", 3.0),
         ("fill-good", "ground", 3.0),
+        ("fill-warn", "ground", 3.0),
         ("fill-bad", "ground", 3.0),
         ("focus", "ground", 3.0),
         ("focus", "panel", 3.0),
+        ("bar-focus", "bar", 3.0),
+        ("bar-focus", "button", 3.0),
         ("link", "quiet-ground", 4.5),
     ];
 

@@ -7,11 +7,13 @@ use axum::Extension;
 use axum::extract::{Form, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::json;
+use stackferry_catalog::AuditAction;
 
 use super::guard::{Posted, cookie, cookie_name, is_same_origin};
 use super::pages::{show, trouble};
 use super::session::LIFE;
-use crate::app::PROGRAM;
+use crate::app::{PROGRAM, note};
 use crate::http::{Peer, Web};
 
 #[derive(Template)]
@@ -40,6 +42,8 @@ pub(super) async fn login(
     match known {
         Err(problem) => trouble(None, &problem),
         Ok(Some(caller)) => {
+            let detail = json!({ "from": peer.place(), "role": caller.role });
+            note(web.app().catalog(), AuditAction::LoggedIn, &caller.name, "console", &detail).await;
             let cookie = web.sessions().begin(&caller.token.unwrap_or_default());
             ([(header::SET_COOKIE, set(peer, &cookie, LIFE.as_secs()))], Redirect::to("/")).into_response()
         }

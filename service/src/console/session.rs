@@ -16,6 +16,8 @@ pub(super) const LIFE: Duration = Duration::from_secs(12 * 3600);
 const IDLE: Duration = Duration::from_secs(3600);
 /// How many there are at once; the one that was used longest ago makes room.
 const MOST: usize = 256;
+/// Of these, so many by one token: whoever logs in again and again logs out himself, and nobody else.
+const OF_ONE_TOKEN: usize = 8;
 
 /// The sessions that there are.
 #[derive(Default)]
@@ -44,10 +46,13 @@ impl Sessions {
         let now = Instant::now();
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.is_alive(now));
-        if sessions.len() >= MOST
-            && let Some(oldest) = sessions.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key)
-        {
-            sessions.remove(&oldest);
+        let own = sessions.values().filter(|session| session.token == token).count();
+        if own >= OF_ONE_TOKEN || sessions.len() >= MOST {
+            let may_go = |session: &Session| own < OF_ONE_TOKEN || session.token == token;
+            let candidates = sessions.iter().filter(|(_, session)| may_go(session));
+            if let Some(oldest) = candidates.min_by_key(|(_, session)| session.used).map(|(key, _)| *key) {
+                sessions.remove(&oldest);
+            }
         }
         let session = Session { token: token.to_owned(), word, begun: now, used: now };
         sessions.insert(Digest::of(cookie.as_bytes()), session);
@@ -128,11 +133,16 @@ mod tests {
     #[test]
     fn sessions_are_bounded() {
         let sessions = Sessions::default();
-        let first = sessions.begin("x");
+        let (first, other) = (sessions.begin("x"), sessions.begin("other"));
         for _ in 0..MOST {
             sessions.begin("x");
         }
-        assert_eq!(sessions.0.lock().unwrap().len(), MOST);
+        assert_eq!(sessions.0.lock().unwrap().len(), OF_ONE_TOKEN + 1);
         assert!(sessions.find(&first, true).is_none());
+        assert!(sessions.find(&other, true).is_some(), "nobody logs another one out");
+        for number in 0..MOST {
+            sessions.begin(&number.to_string());
+        }
+        assert_eq!(sessions.0.lock().unwrap().len(), MOST);
     }
 }

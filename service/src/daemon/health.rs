@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 pub struct Health {
     every: Duration,
     state: Mutex<State>,
+    /// When the service's loop last turned.
+    beat: Mutex<Instant>,
 }
 
 #[derive(Debug)]
@@ -22,11 +24,21 @@ impl Health {
     #[must_use]
     pub fn new(every: Duration) -> Self {
         let state = State { vault: "it is not open yet".to_owned(), looked: None, failed: None };
-        Self { every, state: Mutex::new(state) }
+        Self { every, state: Mutex::new(state), beat: Mutex::new(Instant::now()) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The service's loop turns.
+    pub(super) fn beat(&self) {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long ago the service's loop turned last.
+    pub(super) fn since_beat(&self) -> Duration {
+        self.beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Why the vault is not open.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use stackferry_catalog::{JobFilter, JobKind, JobState, NewJob, Priority, Trigger, VolumeRow};
 use stackferry_config::Kind;
 use stackferry_discover::{ScanProblem, Volume};
-use stackferry_volume::VolumeId;
+use stackferry_volume::{ReasonCode, VolumeId};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -25,6 +25,7 @@ use super::watch::watch;
 use super::work::Work;
 use super::{Health, asked_to_end, shortest_interval};
 use crate::app::{App, config_kind};
+use crate::engine::copy::first_place;
 use crate::engine::inventory::Round;
 use crate::engine::round::{self, Decision, RoundOutcome};
 use crate::engine::{debts, inventory};
@@ -65,6 +66,7 @@ pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>, re
             }
             () = changed.notified(), if looks.is_empty() => wanted = true,
             _ = polls.tick() => {
+                health.beat();
                 jumps.look(&app).await;
                 app.set_bandwidth();
                 work.tick().await;
@@ -181,13 +183,15 @@ impl Looker {
         let rows: HashMap<VolumeId, VolumeRow> =
             self.app.catalog().volumes().await?.into_iter().map(|row| (row.id.clone(), row)).collect();
         let (mut due, mut unchanged, mut left) = (Vec::new(), Vec::new(), 0);
+        // Due, and only kept from being copied for a time.
+        let mut held = BTreeSet::new();
         for volume in &round.inventory.volumes {
             if !kinds.contains(&config_kind(volume.kind)) {
                 continue;
             }
             let row = rows.get(&volume.id);
             match round::decide(&self.app, volume, row).await? {
-                Decision::Copy(priority) => due.push(self.planned(volume, row, priority)),
+                Decision::Copy(priority) => due.push(self.planned(volume, row, priority).await?),
                 Decision::Leave(result) => match result.outcome {
                     RoundOutcome::Unchanged => {
                         unchanged.push(result.volume);
@@ -197,6 +201,12 @@ impl Looker {
                         left += 1;
                         if let (RoundOutcome::Deferred, Some(reason)) = (result.outcome, &result.reason) {
                             self.app.metrics().skipped(&reason.code);
+                            if [ReasonCode::OutsideWindow, ReasonCode::Paused]
+                                .iter()
+                                .any(|code| code.as_str() == reason.code)
+                            {
+                                held.insert(result.volume);
+                            }
                         }
                     }
                 },
@@ -205,7 +215,7 @@ impl Looker {
         }
         self.app.catalog().confirm(&unchanged, Timestamp::now()).await?;
         let is_decided = |volume: &VolumeId| kinds.contains(&config_kind(volume.kind()));
-        let new = self.app.catalog().plan_copies(&due, is_decided).await?;
+        let new = self.app.catalog().plan_copies(&due, is_decided, |volume| held.contains(volume)).await?;
         self.place_wanted(&round).await?;
         let (reachable, datastores) = (round.reachable, round.datastores);
         tracing::info!(
@@ -220,23 +230,24 @@ impl Looker {
         Ok(round)
     }
 
-    fn planned(&self, volume: &Volume, row: Option<&VolumeRow>, priority: Priority) -> NewJob {
-        let (host, datastore) = self.place(volume);
-        NewJob {
+    async fn planned(&self, volume: &Volume, row: Option<&VolumeRow>, priority: Priority) -> Result<NewJob, Problem> {
+        let (host, datastore) = self.place(volume).await?;
+        Ok(NewJob {
             volume: Some(volume.id.clone()),
             priority,
             last_attempt: row.and_then(|row| row.last_attempt),
             host,
             datastore,
             ..NewJob::wanted(JobKind::Copy, Trigger::Schedule, "schedule")
-        }
+        })
     }
 
     /// Where a volume would be read, for the caps.
-    fn place(&self, volume: &Volume) -> (Option<String>, Option<String>) {
+    async fn place(&self, volume: &Volume) -> Result<(Option<String>, Option<String>), Problem> {
+        let place = first_place(&self.app, volume).await?;
         // For disks that are mounted here only the cap of all transfers holds.
-        let host = Some(round::host(&self.app, volume)).filter(|host| host != "local");
-        (host, round::datastore(volume))
+        let host = place.map(|place| round::host(&self.app, place)).filter(|host| host != "local");
+        Ok((host, place.map(round::datastore)))
     }
 
     /// Who asks for a copy need not know where the volume lies; now it is known.
@@ -246,7 +257,7 @@ impl Looker {
         for job in self.app.catalog().jobs(&wanted, MOST_PLACED).await? {
             let volume = round.inventory.volumes.iter().find(|volume| Some(&volume.id) == job.volume.as_ref());
             if let Some(volume) = volume {
-                let (host, datastore) = self.place(volume);
+                let (host, datastore) = self.place(volume).await?;
                 self.app.catalog().place_job(job.id, host.as_deref(), datastore.as_deref()).await?;
             }
         }

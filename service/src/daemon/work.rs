@@ -28,7 +28,9 @@ const TAKE_OVER: Duration = Duration::from_secs(5);
 /// So many jobs that are no copies run beside the copies: they use the vault's disk, not the hosts.
 const ASIDE: u32 = 2;
 /// What runs beside the copies.
-const KINDS_ASIDE: &[JobKind] = &[JobKind::Verify, JobKind::Restore, JobKind::RestoreTest, JobKind::Prune];
+const KINDS_ASIDE: &[JobKind] = &[JobKind::Verify, JobKind::RestoreTest, JobKind::Prune];
+/// So many restores run beside all that: somebody waits for each, and reading back all versions takes hours.
+const RESTORES: u32 = 2;
 
 /// Every kind of volume.
 const KINDS: [Kind; 5] = [Kind::Appstack, Kind::Package, Kind::Writable, Kind::Template, Kind::Image];
@@ -130,16 +132,11 @@ impl Work {
             return;
         }
         let limits = self.app.config().limits.clone();
-        let aside = Claim {
-            kinds: KINDS_ASIDE,
-            most: ASIDE,
-            per_host: ASIDE,
-            per_datastore: None,
-            planned: true,
-            closed: &[],
-            known: None,
-        };
-        self.claim(&aside).await;
+        for (kinds, most) in [(&[JobKind::Restore][..], RESTORES), (KINDS_ASIDE, ASIDE)] {
+            let aside =
+                Claim { kinds, most, per_host: most, per_datastore: None, planned: true, closed: &[], known: None };
+            self.claim(&aside).await;
+        }
         if let Some(known) = &self.known {
             let mut closed: Vec<Kind> = KINDS.into();
             closed.retain(|kind| windows::closed(&self.app, *kind).is_some());

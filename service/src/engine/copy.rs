@@ -100,20 +100,36 @@ impl Done {
     }
 }
 
-/// Where a volume is read: of the locations that may be read now one of `preferred`, and among equals by the cheapest
-/// route.
-///
-/// # Errors
-/// None may be read: why, for each.
-pub fn choose(app: &App, volume: &Volume, preferred: &[Location]) -> Result<(VolumeLocation, Source), Problem> {
+/// The places where a volume may be read now, the best first: one of `preferred`, and among equals by the cheapest route.
+fn in_order<'v>(app: &App, volume: &'v Volume, preferred: &[Location]) -> Vec<&'v VolumeLocation> {
     let mut usable: Vec<&VolumeLocation> = volume.usable().collect();
     // Stable: datastores keep their configured order where the route is the same.
     usable.sort_by_key(|place| {
         let datastore = app.datastore(&place.location.site, &place.location.datastore);
         (!preferred.contains(&place.location), datastore.map(|datastore| datastore.route.kind()))
     });
+    usable
+}
+
+/// Where a volume would be read now: what caps are counted by. None where it can't be read.
+///
+/// # Errors
+/// The catalog's.
+pub async fn first_place<'v>(app: &App, volume: &'v Volume) -> Result<Option<&'v VolumeLocation>, Problem> {
+    let mut usable = volume.usable();
+    Ok(match (usable.next(), usable.next()) {
+        (only, None) => only,
+        _ => in_order(app, volume, &changed_places(app, volume).await?).into_iter().next(),
+    })
+}
+
+/// Where a volume is read.
+///
+/// # Errors
+/// None of its places may be read: why, for the last.
+pub fn choose(app: &App, volume: &Volume, preferred: &[Location]) -> Result<(VolumeLocation, Source), Problem> {
     let mut last = None;
-    for place in usable {
+    for place in in_order(app, volume, preferred) {
         let Some(datastore) = app.datastore(&place.location.site, &place.location.datastore) else { continue };
         match app.source(datastore) {
             Ok(source) => return Ok((place.clone(), source)),
@@ -341,20 +357,29 @@ impl Run<'_> {
         let fingerprint = place.fingerprint.digest();
         let resumable = self.vault.resumable(&self.volume.id, &fingerprint, now)?;
         let needed: u64 = place.files.iter().map(|file| file.allocated.unwrap_or(file.bytes).min(file.bytes)).sum();
-        // What an interrupted copy wrote is there already; how much is known only after hashing it.
-        self.vault.check_space(if resumable.is_some() { 0 } else { needed })?;
         let incoming = match resumable {
             Some(incoming) => incoming,
-            None => self.vault.begin(
-                &IncomingSpec {
-                    volume: self.volume.id.clone(),
-                    transfer: TransferId::new(rand::random()),
-                    fingerprint,
-                    fence: self.lease.fence(),
-                },
-                now,
-            )?,
+            None => {
+                // Nothing is begun where it is plain that there is no room.
+                self.vault.check_space(needed)?;
+                self.vault.begin(
+                    &IncomingSpec {
+                        volume: self.volume.id.clone(),
+                        transfer: TransferId::new(rand::random()),
+                        fingerprint,
+                        fence: self.lease.fence(),
+                    },
+                    now,
+                )?
+            }
         };
+        if let Err(error) = incoming.reserve(needed) {
+            // What an interrupted copy wrote goes on once there is room.
+            if !incoming.is_resumed() {
+                incoming.discard()?;
+            }
+            return Err(error.into());
+        }
         let base = self.base(source)?;
         let share = self.app.config().limits.memory.as_bytes() / u64::from(self.app.config().limits.transfers.max(1));
         let mut context = CopyContext::new(self.cancel.clone(), progress, share);

@@ -10,10 +10,13 @@ use crate::app::{App, blocking};
 use crate::output::PinView;
 use crate::problem::Problem;
 
+/// The most characters of a note: it lies in the volume's record and in the audit, which is kept for ever.
+const MOST_NOTE: usize = 500;
+
 /// Pins a version with a note, or unpins it without, in the vault and then in the catalog, as `actor` wants it.
 ///
 /// # Errors
-/// `no_such_version`; the vault's and the catalog's.
+/// `usage` for a note that is too long; `no_such_version`; the vault's and the catalog's.
 pub async fn set(
     app: &App,
     volume: &VolumeId,
@@ -21,6 +24,10 @@ pub async fn set(
     note: Option<&str>,
     actor: &str,
 ) -> Result<PinView, Problem> {
+    if let Some(note) = note.filter(|note| note.chars().count() > MOST_NOTE) {
+        let length = note.chars().count();
+        return Err(Problem::usage(format!("a note has at most {MOST_NOTE} characters, and this one has {length}")));
+    }
     let vault = app.vault().await?;
     {
         let (volume, version, note) = (volume.clone(), version.clone(), note.map(str::to_owned));

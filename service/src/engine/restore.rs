@@ -164,7 +164,12 @@ pub async fn restore(
     let restored = carry_out(app, text, to, overwrite, actor, progress).await;
     match &restored {
         Ok(done) => metrics.restored(done.report.bytes, done.took),
-        Err(_) => metrics.restore_failed(),
+        Err(problem) => {
+            metrics.restore_failed();
+            // Some of the files may be there.
+            let detail = json!({ "to": to.to_string(), "overwrite": overwrite, "code": problem.code });
+            app::note(app.catalog(), AuditAction::RestoreFailed, actor, text, &detail).await;
+        }
     }
     restored
 }

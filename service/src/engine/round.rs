@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use stackferry_catalog::{Outcome, Priority, Reason, Trigger, VolumeRow};
-use stackferry_discover::{Due, ReasonCode, ScanProblem, State, Volume, due};
+use stackferry_discover::{Due, ReasonCode, ScanProblem, State, Volume, VolumeLocation, due};
 use stackferry_volume::{VersionId, VolumeId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -176,12 +176,19 @@ pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) 
                 return Ok(Decision::Leave(left));
             }
             tracing::debug!(volume = %volume.id, ?why, "it is due");
-            Ok(Decision::Copy(match why {
-                Due::Never => Priority::NEVER_COPIED,
-                Due::Overdue { .. } => Priority::OVERDUE,
-                _ => Priority::CHANGED,
-            }))
+            Ok(Decision::Copy(priority(&why, max_age, row.last_success, now)))
         }
+    }
+}
+
+/// What is at risk for longest goes first: one that changed too, where its last copy is too old.
+fn priority(why: &Due, max_age: Option<SignedDuration>, last: Option<Timestamp>, now: Timestamp) -> Priority {
+    let is_old = max_age.is_some_and(|age| last.is_none_or(|last| now.duration_since(last).abs() >= age));
+    match why {
+        Due::Never => Priority::NEVER_COPIED,
+        Due::Overdue { .. } => Priority::OVERDUE,
+        _ if is_old => Priority::OVERDUE,
+        _ => Priority::CHANGED,
     }
 }
 
@@ -215,12 +222,14 @@ async fn copy_all(
     let per_datastore = usize::try_from(limits.per_datastore.unwrap_or(limits.transfers)).unwrap_or(1).max(1);
     let mut copies = JoinSet::new();
     for volume in waiting {
-        let host = host(app, &volume);
+        let place = copy::first_place(app, &volume).await?;
+        let host = place.map_or_else(|| "local".to_owned(), |place| host(app, place));
+        let datastore = place.map(datastore).unwrap_or_default();
         // Disks that are mounted here are no host of somebody else's: only the cap of all transfers holds for them.
         let room = if host == "local" { limits.transfers } else { limits.per_host };
         let room = usize::try_from(room).unwrap_or(per_host).max(1);
         let host = Arc::clone(hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(room))));
-        let datastore = datastores.entry(datastore(&volume).unwrap_or_default());
+        let datastore = datastores.entry(datastore);
         let datastore = Arc::clone(datastore.or_insert_with(|| Arc::new(Semaphore::new(per_datastore))));
         let (app, all, reporter) = (app.clone(), Arc::clone(&all), reporter.clone());
         copies.spawn(async move {
@@ -244,16 +253,14 @@ async fn copy_all(
     Ok((results, interrupted))
 }
 
-/// The datastore that a volume would be read from, for the cap per datastore.
-pub(crate) fn datastore(volume: &Volume) -> Option<String> {
-    let place = volume.usable().next().map(|place| &place.location);
-    place.map(|place| format!("{}/{}", place.site, place.datastore))
+/// The datastore of a place, for the cap per datastore.
+pub(crate) fn datastore(place: &VolumeLocation) -> String {
+    format!("{}/{}", place.location.site, place.location.datastore)
 }
 
-/// The host that a volume would be read from, for the cap per host.
-pub(crate) fn host(app: &App, volume: &Volume) -> String {
-    let place = volume.usable().next();
-    let datastore = place.and_then(|place| app.datastore(&place.location.site, &place.location.datastore));
+/// The host that is asked for what lies at a place, for the cap per host.
+pub(crate) fn host(app: &App, place: &VolumeLocation) -> String {
+    let datastore = app.datastore(&place.location.site, &place.location.datastore);
     match datastore.map(|datastore| &datastore.route) {
         Some(stackferry_config::Route::Endpoint(endpoint)) => endpoint.host.to_string(),
         Some(stackferry_config::Route::Ssh(ssh)) => ssh.host.to_string(),
@@ -299,5 +306,25 @@ pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, report
             };
             result(outcome, None, Some(reason), Some(problem))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_old_goes_before_what_only_changed() {
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let day = SignedDuration::from_hours(24);
+        let changed = Due::Changed { what: String::new() };
+        let of = |age, hours| priority(&changed, age, Some(now - SignedDuration::from_hours(hours)), now);
+        assert_eq!(of(Some(day), 23), Priority::CHANGED);
+        assert_eq!(of(Some(day), 24), Priority::OVERDUE);
+        assert_eq!(of(None, 9999), Priority::CHANGED, "its kind is read when it changes");
+        assert_eq!(priority(&changed, Some(day), None, now), Priority::OVERDUE);
+        assert_eq!(priority(&Due::Overdue { since: None }, Some(day), None, now), Priority::OVERDUE);
+        assert_eq!(priority(&Due::Never, None, None, now), Priority::NEVER_COPIED);
+        assert!(Priority::NEVER_COPIED > Priority::OVERDUE && Priority::OVERDUE > Priority::CHANGED);
     }
 }

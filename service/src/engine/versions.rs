@@ -12,7 +12,7 @@ use stackferry_volume::{VersionId, VolumeId};
 
 use super::find;
 use super::finding::{Found, VersionFinding, of_damaged};
-use crate::app::{Adopted, App, blocking, vault_volumes};
+use crate::app::{self, Adopted, App, blocking, vault_volumes};
 use crate::problem::Problem;
 
 /// What reading versions back came to.
@@ -95,6 +95,9 @@ pub async fn verify(
         verified.versions.push((volume, version, damage));
     }
     verified.findings = of_damaged(app, &verified.versions).await?;
+    let damaged = verified.versions.iter().filter(|(_, _, damage)| !damage.is_empty()).count();
+    let detail = json!({ "versions": verified.versions.len(), "damaged": damaged });
+    app::note(app.catalog(), AuditAction::Verified, actor, what.unwrap_or("all"), &detail).await;
     Ok(verified)
 }
 

@@ -21,6 +21,9 @@ const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// How often a refusal is audited; those between are counted.
 const AUDIT_EVERY: Duration = Duration::from_secs(10);
 
+/// The most characters of what was asked for that a record of a refusal keeps.
+const MOST_SUBJECT: usize = 200;
+
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -39,7 +42,8 @@ pub enum Peer {
 }
 
 impl Peer {
-    fn place(self) -> String {
+    /// Where a caller is, for the audit.
+    pub(crate) fn place(self) -> String {
         match self {
             Peer::Tcp { from, .. } => from.ip().to_string(),
             Peer::Local { uid: Some(uid) } => format!("socket, user {uid}"),
@@ -79,7 +83,7 @@ impl Caller {
 
 impl From<TokenRow> for Caller {
     fn from(row: TokenRow) -> Self {
-        Self { name: format!("token {}", row.name), role: row.role, token: Some(row.id) }
+        Self { name: row.actor(), role: row.role, token: Some(row.id) }
     }
 }
 
@@ -88,7 +92,8 @@ pub(crate) struct Auth {
     catalog: Catalog,
     own: u32,
     noted: Mutex<HashMap<String, Instant>>,
-    refused: Mutex<Refused>,
+    /// By the token that was shown; all strangers are one. So nobody's refusals hide another's.
+    refused: Mutex<HashMap<Option<String>, Refused>>,
 }
 
 #[derive(Default)]
@@ -164,7 +169,8 @@ impl Auth {
     /// Writes down that somebody was refused.
     pub(crate) async fn refused(&self, peer: Peer, who: Option<&Caller>, what: &str) {
         let before = {
-            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let refused = all.entry(who.and_then(|who| who.token.clone())).or_default();
             if refused.told.is_some_and(|at| at.elapsed() < AUDIT_EVERY) {
                 refused.since = refused.since.saturating_add(1);
                 return;
@@ -174,7 +180,9 @@ impl Auth {
         };
         let actor = who.map_or_else(|| peer.place(), |who| who.name.clone());
         let detail = json!({ "from": peer.place(), "others_not_told": before });
-        note(&self.catalog, AuditAction::AccessDenied, &actor, what, &detail).await;
+        // A stranger chooses what he asks for, and no record is ever deleted.
+        let what: String = what.chars().take(MOST_SUBJECT).collect();
+        note(&self.catalog, AuditAction::AccessDenied, &actor, &what, &detail).await;
     }
 }
 

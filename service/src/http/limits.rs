@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
@@ -24,13 +24,13 @@ const BODY: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(30);
 
 pub(super) struct Limits {
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
     pub(super) streams: Arc<Semaphore>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests: Semaphore::new(REQUESTS), streams: Arc::new(Semaphore::new(STREAMS)) }
+        Self { requests: Arc::new(Semaphore::new(REQUESTS)), streams: Arc::new(Semaphore::new(STREAMS)) }
     }
 }
 
@@ -39,12 +39,26 @@ pub(super) async fn limit(State(web): State<Web>, request: Request, next: Next) 
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
-    let Ok(_one) = web.0.limits.requests.try_acquire() else {
+    let Ok(one) = Arc::clone(&web.0.limits.requests).try_acquire_owned() else {
         return overloaded("too many requests at once");
     };
-    match tokio::time::timeout(ANSWER, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => overloaded(&format!("it took longer than {} s", ANSWER.as_secs())),
+    let is_order = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let work = async move {
+        let _one = one;
+        next.run(request).await
+    };
+    let seconds = ANSWER.as_secs();
+    if !is_order {
+        let answered = tokio::time::timeout(ANSWER, work).await;
+        return answered.unwrap_or_else(|_| overloaded(&format!("it took longer than {seconds} s")));
+    }
+    // What changes something is done to its end, its record included, also when the caller hangs up or waits no longer.
+    match tokio::time::timeout(ANSWER, tokio::spawn(work)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => Problem::internal(format!("a request failed: {error}")).into_response(),
+        Err(_) => Problem::new(Code::Overloaded, format!("it takes longer than {seconds} s, and goes on"))
+            .hint("look whether it is done before you ask again")
+            .into_response(),
     }
 }
 

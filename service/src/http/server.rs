@@ -1,8 +1,9 @@
 //! Connections: TCP, TLS, and the socket in the state folder. Each has a deadline for what its client is slow with, and
 //! there are so many at once.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -14,14 +15,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 
 use super::auth::Peer;
 use super::socket::{self, Socket};
 use super::tls::Certificate;
 use crate::problem::{Code, Problem};
 
-/// Connections at the same time. What waits beyond waits in the kernel.
+/// Connections over TCP at the same time. What waits beyond waits in the kernel.
 const CONNECTIONS: usize = 256;
+/// Of these, so many from one address that is not this machine's own: one host can't take them all.
+const OF_ONE_ADDRESS: usize = 64;
+/// Connections by the socket at the same time. They are apart: who is on this machine gets in whatever goes on outside.
+const LOCAL_CONNECTIONS: usize = 32;
+/// How long a client may take nothing of what it is sent.
+const STALL: Duration = Duration::from_secs(30);
 /// How long a client may take for a TLS handshake, and for the head of its next request.
 const HEAD: Duration = Duration::from_secs(15);
 /// The longest head of a request, in bytes.
@@ -65,7 +73,10 @@ impl Server {
     /// Answers until `stop`; then what is being answered is finished, however long that takes.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
         let (ending, ended) = watch::channel(false);
-        let hall = Hall { router, room: Arc::new(Semaphore::new(CONNECTIONS)), ended };
+        let hall = Hall { router, ended };
+        let (room, local_room) = (Semaphore::new(CONNECTIONS), Semaphore::new(LOCAL_CONNECTIONS));
+        let (room, local_room) = (Arc::new(room), Arc::new(local_room));
+        let crowd = Crowd::default();
         let mut connections = JoinSet::new();
         let mut renewing = JoinSet::new();
         if let Some(certificate) = &self.certificate {
@@ -73,20 +84,22 @@ impl Server {
         }
         let mut stop = std::pin::pin!(stop);
         loop {
-            let permit = tokio::select! {
-                () = &mut stop => break,
-                permit = Arc::clone(&hall.room).acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { break };
             let accepted = tokio::select! {
                 () = &mut stop => break,
-                accepted = self.tcp.accept() => accepted.map(|(stream, from)| Accepted::Tcp(stream, from)),
-                accepted = local(self.socket.as_ref()) => accepted.map(Accepted::Local),
+                accepted = remote(&self.tcp, &room) => accepted,
+                accepted = local(self.socket.as_ref(), &local_room) => accepted,
             };
             match accepted {
-                Ok(accepted) => {
+                Ok((Accepted::Tcp(_, from), _)) if !crowd.has_room(from.ip()) => {
+                    tracing::debug!(%from, "a connection was refused: too many of this address");
+                }
+                Ok((accepted, permit)) => {
+                    let one = accepted.address().map(|address| crowd.one(address));
                     let (hall, certificate) = (hall.clone(), self.certificate.clone());
-                    connections.spawn(async move { hall.receive(accepted, certificate, permit).await });
+                    connections.spawn(async move {
+                        let _place = (permit, one);
+                        hall.receive(accepted, certificate).await;
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
@@ -107,22 +120,80 @@ enum Accepted {
     Local(UnixStream),
 }
 
-async fn local(socket: Option<&Socket>) -> std::io::Result<UnixStream> {
-    match socket {
-        Some(socket) => socket.listener.accept().await.map(|(stream, _)| stream),
-        None => std::future::pending().await,
+impl Accepted {
+    /// The address that counts: not that of this machine, behind which a proxy may be.
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, from) => Some(from.ip().to_canonical()).filter(|address| !address.is_loopback()),
+            Self::Local(_) => None,
+        }
+    }
+}
+
+type Taken = std::io::Result<(Accepted, OwnedSemaphorePermit)>;
+
+async fn place(room: &Arc<Semaphore>) -> std::io::Result<OwnedSemaphorePermit> {
+    Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)
+}
+
+async fn remote(tcp: &TcpListener, room: &Arc<Semaphore>) -> Taken {
+    let permit = place(room).await?;
+    let (stream, from) = tcp.accept().await?;
+    Ok((Accepted::Tcp(stream, from), permit))
+}
+
+async fn local(socket: Option<&Socket>, room: &Arc<Semaphore>) -> Taken {
+    let Some(socket) = socket else { return std::future::pending().await };
+    let permit = place(room).await?;
+    let (stream, _) = socket.listener.accept().await?;
+    Ok((Accepted::Local(stream), permit))
+}
+
+/// How many connections there are of each address.
+#[derive(Clone, Default)]
+struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Crowd {
+    fn count(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_room(&self, address: IpAddr) -> bool {
+        self.count().get(&address.to_canonical()).is_none_or(|count| *count < OF_ONE_ADDRESS)
+    }
+
+    /// Counts one until what is given is dropped.
+    fn one(&self, address: IpAddr) -> One {
+        *self.count().entry(address).or_default() += 1;
+        One { crowd: self.clone(), address }
+    }
+}
+
+struct One {
+    crowd: Crowd,
+    address: IpAddr,
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        let mut count = self.crowd.count();
+        if let Some(own) = count.get_mut(&self.address) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                count.remove(&self.address);
+            }
+        }
     }
 }
 
 #[derive(Clone)]
 struct Hall {
     router: Router,
-    room: Arc<Semaphore>,
     ended: watch::Receiver<bool>,
 }
 
 impl Hall {
-    async fn receive(self, accepted: Accepted, certificate: Option<Arc<Certificate>>, _room: OwnedSemaphorePermit) {
+    async fn receive(self, accepted: Accepted, certificate: Option<Arc<Certificate>>) {
         match (accepted, certificate) {
             (Accepted::Local(stream), _) => {
                 // Who can't be told is nobody.
@@ -142,6 +213,10 @@ impl Hall {
 
     async fn talk(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let service = TowerToHyperService::new(self.router.layer(Extension(peer)));
+        // Who takes nothing of what he is sent is left: his place is another's.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(STALL));
+        let stream = Box::pin(stream);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
@@ -158,5 +233,24 @@ impl Hall {
         if let Err(error) = done {
             tracing::debug!(%error, "a connection ended");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_does_not_take_every_place() {
+        let crowd = Crowd::default();
+        let (one, mapped): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "::ffff:192.0.2.1".parse().unwrap());
+        let mut held: Vec<One> = (0..OF_ONE_ADDRESS).map(|_| crowd.one(one)).collect();
+        assert!(!crowd.has_room(one) && !crowd.has_room(mapped));
+        assert!(crowd.has_room("192.0.2.2".parse().unwrap()));
+        held.pop();
+        assert!(crowd.has_room(one));
+        held.clear();
+        assert!(crowd.count().is_empty(), "nothing is kept of who is gone");
+        const { assert!(OF_ONE_ADDRESS < CONNECTIONS) };
     }
 }

@@ -164,9 +164,19 @@ fn deferred(view: &CopyView) -> Ended {
     Ended::over(JobState::Deferred, "deferred", error, detail::value(view))
 }
 
+/// The length of what is read back: of one version, of all of a volume, or 0 where that is not known.
+async fn length(app: &App, job: &Job) -> Result<u64, Problem> {
+    let Some(volume) = &job.volume else { return Ok(0) };
+    let versions = app.catalog().versions(volume).await?;
+    let wanted = versions.iter().filter(|row| job.version.as_ref().is_none_or(|version| *version == row.version));
+    Ok(wanted.map(|row| row.bytes).sum())
+}
+
 async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter) -> Result<Ended, Problem> {
+    let bytes = length(app, job).await?;
+    live.expect(bytes);
     let what = job.volume.as_ref().map(|volume| target(volume, job.version.as_ref()));
-    let task = reporter.start("verifying", what.as_deref().unwrap_or("all versions"), 0);
+    let task = reporter.start("verifying", what.as_deref().unwrap_or("all versions"), bytes);
     let progress: Arc<dyn Progress> = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
     let verified = match (job.trigger, &job.volume, &job.version) {
         (Trigger::Schedule, Some(volume), Some(version)) => {
@@ -193,7 +203,15 @@ async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter)
 }
 
 async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter) -> Result<Ended, Problem> {
-    let text = target(needs_volume(job)?, job.version.as_ref());
+    let volume = needs_volume(job)?;
+    // The same version from here on, whatever is copied meanwhile.
+    let version = match &job.version {
+        Some(version) => version.clone(),
+        None => newest(app, volume).await?,
+    };
+    let text = target(volume, Some(&version));
+    let bytes = length(app, &Job { version: Some(version), ..job.clone() }).await?;
+    live.expect(bytes);
     let wanted: RestoreDetail = serde_json::from_value(job.detail.clone())
         .map_err(|error| Problem::internal(format!("job {} can't be understood: {error}", job.id)))?;
     let to = restore::destination(app, &wanted.to, wanted.overwrite)?;
@@ -201,7 +219,7 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
     for warning in &groups {
         tracing::warn!("{warning}");
     }
-    let task = reporter.start("restoring", &text, 0);
+    let task = reporter.start("restoring", &text, bytes);
     let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
     let restored = restore::restore(app, &text, &to, wanted.overwrite, &job.actor, progress).await;
     task.finish(if restored.is_ok() { "restored" } else { "failed" });

@@ -48,6 +48,9 @@ pub struct JobView {
     pub cause: Trigger,
     /// The name of who wants it.
     pub actor: String,
+    /// How it is wanted, in the words of its kind: `if_changed`, or `to` and `overwrite`.
+    #[schema(value_type = Object)]
+    pub detail: Value,
     /// When it was put into the queue.
     pub created: Timestamp,
     /// When it began.
@@ -83,6 +86,7 @@ impl JobView {
             state: job.state,
             cause: job.trigger,
             actor: job.actor,
+            detail: job.detail,
             created: job.created,
             started: job.started,
             ended: job.ended,

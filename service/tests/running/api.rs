@@ -402,6 +402,18 @@ async fn what_is_asked_for_is_done_by_jobs_in_the_name_of_who_asked() {
     let again = restore(&admin, onto).await.json();
     let again = ended(&service, &viewer, &again).await;
     assert_eq!((&again["state"], &again["error"]["code"]), (&json!("failed"), &json!("exists")), "{again}");
+    // What was asked for is on record before it is done, and what failed after it.
+    let again = format!("{{\"to\":\"{}\"}}", root.join("a").display());
+    let again = call(&service, &admin, "POST", &format!("{office}/restore"), &again).await.json();
+    assert_eq!(again["detail"]["overwrite"], false, "{again}");
+    assert_eq!(ended(&service, &viewer, &again).await["state"], "failed");
+    let failed = call(&service, &viewer, "GET", "/api/v1/audit?action=restore_failed", "").await.json();
+    assert_eq!((&failed[0]["actor"], &failed[0]["detail"]["code"]), (&json!("token admin"), &json!("exists")));
+    let wanted = call(&service, &viewer, "GET", "/api/v1/audit?action=job_wanted", "").await.json();
+    let newest = &wanted[0];
+    assert_eq!((&newest["detail"]["job"], &newest["detail"]["wanted"]), (&again["id"], &again["detail"]));
+    let note = format!("{{\"note\":\"{}\"}}", "x".repeat(501));
+    call(&service, &operator, "PUT", &pin, &note).await.is(400, "usage");
 
     for (path, body) in [("copy", "{\"nothing\":1}"), ("restore", "{}"), ("restore", "no json")] {
         call(&service, &admin, "POST", &format!("{office}/{path}"), body).await.is(400, "usage");

@@ -54,6 +54,30 @@ fn a_full_vault_says_so_keeps_what_it_has_and_can_be_freed() {
 }
 
 #[test]
+fn what_running_copies_still_need_is_not_given_away() {
+    let home = tempfile::tempdir().unwrap();
+    let mounted = Mounted::at(home.path().join("vault"), "10m");
+    let vault = Vault::open(&mounted.0, &options()).unwrap();
+    vault.ensure_volume(&spec(&volume(), 1)).unwrap();
+    const MIB: u64 = 1 << 20;
+    let begin = |number| vault.begin(&incoming_spec(&volume(), number), now()).unwrap();
+    let is_full = |result: Result<(), VaultError>| result.is_err_and(|error| error.is_no_space());
+    let (one, two) = (begin(1), begin(2));
+    one.reserve(5 * MIB).unwrap();
+    assert!(is_full(two.reserve(5 * MIB)), "both would fit alone");
+    let name = FileName::new(EXTENT).unwrap();
+    let file = one.file(&name, 8 * MIB).unwrap();
+    file.write_at(0, &vec![7u8; 4 << 20]).unwrap();
+    assert!(is_full(two.reserve(5 * MIB)), "one needs a MiB more");
+    two.reserve(3 * MIB).unwrap();
+    drop((one, file));
+    two.discard().unwrap();
+    let again = vault.resumable(&volume(), &fingerprint(), now()).unwrap().unwrap();
+    again.reserve(9 * MIB).unwrap();
+    assert!(is_full(again.reserve(11 * MIB)), "only what is there already is left out");
+}
+
+#[test]
 fn a_restore_without_room_does_not_begin() {
     let bench = bench();
     let version = put(&bench.vault, 1, 1, &disk(1)).unwrap();

@@ -332,6 +332,7 @@ impl Bits {
 
 #[cfg(test)]
 mod tests {
+    use super::super::BLOCK_BYTES;
     use super::*;
     use proptest::prelude::*;
 

@@ -203,6 +203,7 @@ impl Drop for NewFile {
 }
 
 /// Locks a folder. Others hold such a lock for moments; who holds it for longer is no restore, and is not waited for.
+#[allow(clippy::disallowed_methods, reason = "the kernel can be asked for a lock, or waited for without an end")]
 fn is_locked(folder: &OwnedFd) -> bool {
     let until = Instant::now() + LOCK_PATIENCE;
     loop {

@@ -3,10 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{AtFlags, FileType, SeekFrom, StatxFlags};
+use rustix::fs::{AtFlags, SeekFrom, StatxFlags};
 use rustix::io::Errno;
 
 use super::timestamp;

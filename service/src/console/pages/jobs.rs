@@ -52,6 +52,8 @@ struct JobsPage {
     shell: Shell,
     said: Option<&'static str>,
     paused: bool,
+    /// What runs is on the first page, which keeps itself up to date.
+    is_first: bool,
     lines: Vec<JobLine>,
     older: Option<String>,
 }
@@ -72,23 +74,44 @@ pub(in crate::console) async fn page(
 }
 
 pub(in crate::console) async fn part(State(web): State<Web>, Extension(user): Extension<User>) -> Response {
-    let filter = JobFilter::default();
-    let made = lines(&web, &filter, PAGE).await;
-    answer(&user, made.map(|lines| JobsPart { shell: Shell::new(&user, "jobs", "Jobs"), lines }))
+    let made = first_page(&web).await;
+    answer(&user, made.map(|(lines, _)| JobsPart { shell: Shell::new(&user, "jobs", "Jobs"), lines }))
 }
 
 async fn make(web: &Web, user: &User, wanted: &Wanted) -> Result<JobsPage, Problem> {
-    let filter = JobFilter { before: wanted.before.parse().ok().map(JobId), ..JobFilter::default() };
-    let lines = lines(web, &filter, PAGE).await?;
-    let full = u32::try_from(lines.len()).is_ok_and(|count| count == PAGE);
-    let last = lines.last().map(|line| line.id.to_string()).filter(|_| full);
+    let before: Option<JobId> = wanted.before.parse().ok();
+    let (lines, last) = match before {
+        None => first_page(web).await?,
+        Some(_) => {
+            let lines = lines(web, &JobFilter { before, ..JobFilter::default() }, PAGE).await?;
+            let last = oldest(&lines);
+            (lines, last)
+        }
+    };
     Ok(JobsPage {
+        is_first: before.is_none(),
         shell: Shell::new(user, "jobs", "Jobs"),
         said: said(&wanted.said),
         paused: web.app().jobs().is_paused().await?,
         older: last.map(|last| query("/jobs", &[("before", &last)])),
         lines,
     })
+}
+
+/// What runs, whenever it was asked for, and then the newest of all others; and where the next page begins.
+async fn first_page(web: &Web) -> Result<(Vec<JobLine>, Option<String>), Problem> {
+    let running = JobFilter { states: vec![JobState::Running], ..JobFilter::default() };
+    let mut all = lines(web, &running, PAGE).await?;
+    let newest = lines(web, &JobFilter::default(), PAGE).await?;
+    let last = oldest(&newest);
+    all.extend(newest.into_iter().filter(|line| !line.running));
+    Ok((all, last))
+}
+
+/// The number before which the next page begins; none where there is none.
+fn oldest(lines: &[JobLine]) -> Option<String> {
+    let is_full = u32::try_from(lines.len()).is_ok_and(|count| count >= PAGE);
+    lines.last().map(|line| line.id.to_string()).filter(|_| is_full)
 }
 
 /// The jobs that fit, newest first.

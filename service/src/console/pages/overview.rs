@@ -118,6 +118,13 @@ async fn now(web: &Web) -> Result<Now, Problem> {
     let alarms = [
         status.vault_problem.as_ref().map(|why| format!("The vault can't be used: {why}")),
         status.discovery_problem.as_ref().map(|why| format!("Discovery does not work: {why}")),
+        status
+            .paused
+            .as_ref()
+            .map(|who| format!("Planned copies of all volumes are paused {who}. Resume them under Jobs.")),
+        status.prune_frozen.as_ref().map(|why| {
+            format!("Retention deletes nothing: {why}. Look at the clock, then run `stackferry prune --confirm-clock`.")
+        }),
     ];
     let kinds = status.kinds.iter().map(|(kind, counts)| KindRow {
         kind: kind.clone(),
