@@ -212,14 +212,15 @@ async fn vault(look: &mut Look, app: &App, health: &Health, room: &Room) {
     let detail = Some(format!("{percent} % of it is free"));
     if space.free <= kept {
         look.add(Trouble::VaultFull, VAULT, None, detail);
-    } else if space.free <= near(kept, space.total) {
+    } else if space.free <= near(kept) {
         look.add(Trouble::VaultNearlyFull, VAULT, None, detail);
     }
 }
 
-/// The vault is nearly full when no more than this is free: twice what is kept free, or a twentieth where nothing is.
-fn near(kept: u64, total: u64) -> u64 {
-    if kept == 0 { total / 20 } else { kept.saturating_mul(2) }
+/// The vault is nearly full when no more than this is free: twice what is kept free. Who keeps nothing free is told when it
+/// is full.
+fn near(kept: u64) -> u64 {
+    kept.saturating_mul(2)
 }
 
 /// What copies changed elsewhere and nobody puts back any more.
@@ -374,6 +375,6 @@ mod tests {
 
     #[test]
     fn a_vault_is_nearly_full_before_it_is_full() {
-        assert_eq!((near(0, 1000), near(50, 1000), near(u64::MAX, 1)), (50, 100, u64::MAX));
+        assert_eq!((near(0), near(50), near(u64::MAX)), (0, 100, u64::MAX));
     }
 }
