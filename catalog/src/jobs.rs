@@ -301,7 +301,9 @@ async fn find_equal(
         priority: if is_running { Priority(i64::MAX) } else { Priority(row.signed("priority")?) },
         is_wanted: row.parsed::<Trigger>("cause")? != Trigger::Schedule,
         makes_version: job.kind == JobKind::Copy
-            && row.opt_json::<Value>("detail")?.is_some_and(|detail| detail["if_changed"] == false),
+            && row
+                .opt_json::<Value>("detail")?
+                .is_some_and(|detail| detail.get("if_changed") == Some(&Value::Bool(false))),
         host: row.opt_text("host")?,
         datastore: row.opt_text("datastore")?,
     }))

@@ -22,7 +22,7 @@ fn refused(acts: impl Fn() -> Vec<Act> + Send + Sync + 'static) -> TransferError
     let began = Instant::now();
     let result = client.write(&version.file("apps/a"), &context(), &mut |_| {});
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
-    let error = result.err().expect("nothing of it was written");
+    let error = result.map(|_| ()).expect_err("nothing of it was written");
     shows(&describe(&error));
     error
 }
