@@ -17,6 +17,7 @@ pub(crate) fn complete(mut config: Config) -> Result<Config, Issue> {
     vault(&config)?;
     schedule(&config)?;
     retention(&config)?;
+    restore(&config)?;
     limits(&config)?;
     http(&config)?;
     serve(&config)?;
@@ -169,6 +170,16 @@ fn said(vault: &AbsPath, name: &Name, path: &AbsPath) -> String {
     } else {
         format!("datastore \"{name}\" ({path}) lies inside of the vault {vault}")
     }
+}
+
+fn restore(config: &Config) -> Result<(), Issue> {
+    for (at, name) in config.restore.datastores.iter().enumerate() {
+        if !config.datastores.iter().any(|datastore| datastore.name == *name) {
+            let text = format!("no [[datastore]] is named \"{name}\"");
+            return Err(Issue::at(path!["restore", "datastores", at], text).with_hint("name one of the configuration"));
+        }
+    }
+    Ok(())
 }
 
 fn schedule(config: &Config) -> Result<(), Issue> {

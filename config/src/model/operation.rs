@@ -68,6 +68,8 @@ impl Default for Verify {
 pub struct Restore {
     /// The folders below which the API may restore. Default none: only the command line restores.
     pub roots: Vec<AbsPath>,
+    /// The datastores onto which the API may restore, new names only. Default none.
+    pub datastores: Vec<Name>,
 }
 
 /// `[metrics]`: what Prometheus is told.

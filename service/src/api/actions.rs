@@ -200,23 +200,56 @@ pub(crate) async fn want_restore(
     };
     let to = match to.to_str().filter(|text| text.starts_with(engine_restore::DATASTORE)) {
         // The job looks once more: the configuration may be another one by then.
-        Some(_) => engine_restore::destination(app, to, overwrite).map(|_| to.to_path_buf())?,
-        None => allowed(app, to).await?,
+        Some(_) => {
+            let destination = engine_restore::destination(app, to, overwrite)?;
+            onto(app, &destination)?;
+            to.to_path_buf()
+        }
+        None => {
+            let to = allowed(app, to, overwrite).await?;
+            engine_restore::destination(app, &to, overwrite)?;
+            to
+        }
     };
     enqueue(app, jobs::restore(&row.id, version.as_ref(), &to, overwrite, Trigger::Api, &caller.name)).await
 }
 
 /// That a folder is below a root, wherever links lead. The roots are the service's own: whoever may put links into one while
 /// a job waits could do worse.
-async fn allowed(app: &App, to: &Path) -> Result<PathBuf, Problem> {
+async fn allowed(app: &App, to: &Path, overwrite: bool) -> Result<PathBuf, Problem> {
     let roots: Vec<PathBuf> = app.config().restore.roots.iter().map(|root| root.to_path_buf()).collect();
     if roots.is_empty() {
         return Err(Problem::new(Code::Forbidden, "the API may restore to no folder: the configuration names no root")
             .subject("restore.roots")
-            .hint("name folders as `roots` in [restore], or restore onto a datastore, or with the command line"));
+            .hint("name folders as `roots` in [restore], or restore with the command line"));
     }
-    let to = to.to_path_buf();
-    blocking(move || below(&to, &roots).map(|()| to)).await?
+    let mounted = app.config().datastores.iter().filter_map(|datastore| match &datastore.route {
+        stackferry_config::Route::Local(local) => Some(local.path.to_path_buf()),
+        _ => None,
+    });
+    let (to, mounted) = (to.to_path_buf(), mounted.collect::<Vec<_>>());
+    blocking(move || {
+        below(&to, &roots)?;
+        if overwrite && engine_restore::is_inside(&to, &mounted) {
+            return Err(Problem::new(Code::Forbidden, "nothing on a datastore is overwritten")
+                .subject(to.display())
+                .hint("name a folder that does not exist yet"));
+        }
+        Ok(to)
+    })
+    .await?
+}
+
+/// That the API may restore onto a datastore.
+fn onto(app: &App, to: &engine_restore::Destination) -> Result<(), Problem> {
+    let engine_restore::Destination::Datastore { datastore, .. } = to else { return Ok(()) };
+    if app.config().restore.datastores.contains(&datastore.name) {
+        return Ok(());
+    }
+    let text = format!("the API may not restore onto {}: the configuration does not name it", datastore.name);
+    Err(Problem::new(Code::Forbidden, text)
+        .subject("restore.datastores")
+        .hint("name it in `datastores` of [restore], or restore with the command line"))
 }
 
 fn below(to: &Path, roots: &[PathBuf]) -> Result<(), Problem> {
@@ -225,14 +258,10 @@ fn below(to: &Path, roots: &[PathBuf]) -> Result<(), Problem> {
     if !plain {
         return Err(Problem::usage("the folder has to be absolute, without `..`").subject(to.display()));
     }
-    // What is there already may be a link that leads elsewhere.
-    let there = to.ancestors().find(|folder| folder.symlink_metadata().is_ok());
-    let real = there.and_then(|folder| Some((folder.canonicalize().ok()?, to.strip_prefix(folder).ok()?)));
-    let inside = real.is_some_and(|(real, rest)| {
-        let whole = real.join(rest);
-        roots.iter().any(|root| root.canonicalize().is_ok_and(|root| whole.starts_with(&root) && whole != root))
-    });
-    if inside {
+    let is_below = |to: PathBuf| {
+        roots.iter().any(|root| root.canonicalize().is_ok_and(|root| to.starts_with(&root) && to != root))
+    };
+    if engine_restore::real(to).is_some_and(is_below) {
         return Ok(());
     }
     let roots: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();

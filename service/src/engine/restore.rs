@@ -73,13 +73,35 @@ impl fmt::Display for Destination {
     }
 }
 
+/// Where a folder that may have to be made really is: what is there of it may be a link that leads elsewhere. None where
+/// that can't be told. Blocks for a moment.
+#[must_use]
+pub fn real(to: &Path) -> Option<PathBuf> {
+    let there = to.ancestors().find(|folder| folder.symlink_metadata().is_ok())?;
+    Some(there.canonicalize().ok()?.join(to.strip_prefix(there).ok()?))
+}
+
+/// Whether a folder is one of these, or lies in one. Blocks for a moment.
+#[must_use]
+pub fn is_inside(to: &Path, folders: &[PathBuf]) -> bool {
+    real(to).is_some_and(|to| folders.iter().any(|root| root.canonicalize().is_ok_and(|root| to.starts_with(&root))))
+}
+
 /// What `--to` means: a folder of this machine, or, as `datastore:NAME/FOLDER`, one of a datastore.
 ///
 /// # Errors
 /// The working folder is gone; there is no such datastore; it is not one that can be written to: what to do by hand.
 pub fn destination(app: &App, to: &Path, overwrite: bool) -> Result<Destination, Problem> {
     let Some(named) = to.to_str().and_then(|text| text.strip_prefix(DATASTORE)) else {
-        return Ok(Destination::Folder(absolute(to)?));
+        let to = absolute(to)?;
+        let config = app.config();
+        let mut own = vec![config.state_dir.to_path_buf()];
+        own.extend(config.vault().ok().map(|vault| vault.path.to_path_buf()));
+        if is_inside(&to, &own) {
+            return Err(Problem::usage("nothing is restored into the vault or the state folder: versions lie there")
+                .subject(to.display()));
+        }
+        return Ok(Destination::Folder(to));
     };
     let (name, folder) = named.split_once('/').unwrap_or((named, ""));
     let wrong = |text: String| Problem::new(Code::Usage, text).subject(named);

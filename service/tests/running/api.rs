@@ -326,7 +326,15 @@ async fn what_is_asked_for_is_done_by_jobs_in_the_name_of_who_asked() {
     bench.appstack("Office", 1 << 20);
     let root = bench.dir.path().join("restored");
     std::fs::create_dir(&root).unwrap();
-    let more = format!("[restore]\nroots = [\"{}\"]\n", root.display());
+    let (all, other) = (bench.dir.path(), bench.dir.path().join("nfs02"));
+    std::fs::create_dir(&other).unwrap();
+    let more = format!(
+        "[restore]\nroots = [\"{}\", \"{}\"]\ndatastores = [\"nfs01\"]\n\
+         [[datastore]]\nname = \"nfs02\"\nroute = \"local\"\npath = \"{}\"\n",
+        root.display(),
+        all.display(),
+        other.display()
+    );
     let service = Service::start(&bench, &more).await;
     let viewer = token(&service, Role::Viewer).await;
     let operator = token(&service, Role::Operator).await;
@@ -389,6 +397,12 @@ async fn what_is_asked_for_is_done_by_jobs_in_the_name_of_who_asked() {
     let onto = "datastore:nfs01/restored/office";
     restore(&operator, onto).await.is(403, "forbidden");
     restore(&admin, "datastore:nfs09/x").await.is(400, "usage");
+    restore(&admin, "datastore:nfs02/x").await.is(403, "forbidden");
+    for own in ["vault/volumes/appstack/Office", "vault", "state/x"] {
+        restore(&admin, all.join(own).to_str().unwrap()).await.is(400, "usage");
+    }
+    let live = json!({ "to": all.join("nfs01/cloudvolumes/apps"), "overwrite": true }).to_string();
+    call(&service, &admin, "POST", &format!("{office}/restore"), &live).await.is(403, "forbidden");
     restore(&admin, "datastore:nfs01").await.is(400, "usage");
     restore(&admin, "datastore:nfs01/../x").await.is(400, "usage");
     let over = json!({ "to": onto, "overwrite": true }).to_string();

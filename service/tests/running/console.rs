@@ -241,7 +241,7 @@ async fn a_writable_that_is_never_free_is_told_with_what_to_do_and_its_last_vers
 async fn a_version_is_restored_onto_a_datastore_from_its_page() {
     let bench = Bench::new();
     let office = bench.appstack("Office", 1 << 20);
-    let service = Service::start(&bench, "").await;
+    let service = Service::start(&bench, "[restore]\ndatastores = [\"nfs01\"]\n").await;
     let catalog = service.app.catalog();
     until("it is copied", async || catalog.versions(&office).await.unwrap().len() == 1).await;
     let page = "/volumes/appstack/Office";

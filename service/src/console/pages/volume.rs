@@ -124,7 +124,9 @@ struct Place {
 fn places(config: &Config) -> Vec<Place> {
     let roots = config.restore.roots.iter().map(|root| root.display().to_string());
     let roots = roots.map(|root| Place { label: format!("folder {root}"), value: root });
-    let datastores = restore::datastores(config).into_iter().map(|datastore| Place {
+    let named = restore::datastores(config).into_iter();
+    let named = named.filter(|datastore| config.restore.datastores.contains(&datastore.name));
+    let datastores = named.map(|datastore| Place {
         value: format!("{}{}", restore::DATASTORE, datastore.name),
         label: format!("datastore {}", datastore.name),
     });
