@@ -316,12 +316,8 @@ async fn prefer(
     found: &Queued,
     job: &NewJob,
 ) -> Result<(), CatalogError> {
-    // Whoever wants a version in any case gets one, whatever others ask for after him; and the job stays his.
-    if found.is_wanted && found.makes_version {
-        return Ok(());
-    }
     sqlx::query(
-        "UPDATE jobs SET detail = $3, cause = $4, actor = $5, priority = $2, \
+        "UPDATE jobs SET detail = CASE WHEN $7 THEN detail ELSE $3 END, cause = $4, actor = $5, priority = $2, \
          not_before = CASE WHEN $2 >= $6 THEN NULL ELSE not_before END WHERE id = $1",
     )
     .bind(found.id.0)
@@ -330,6 +326,8 @@ async fn prefer(
     .bind(job.trigger.as_str())
     .bind(&job.actor)
     .bind(Priority::WANTED.0)
+    // Who wanted a version in any case gets one, whatever is asked for after him.
+    .bind(found.is_wanted && found.makes_version)
     .execute(conn)
     .await
     .map_err(|error| during.sql(error))?;

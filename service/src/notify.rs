@@ -115,7 +115,8 @@ impl Teller {
     async fn look(&mut self, app: &App) -> Result<(), Problem> {
         self.looked = Some(Instant::now());
         let (catalog, settings, now) = (app.catalog(), &app.config().notify, app.now());
-        let look = look(app, &self.health, &self.room, now).await?;
+        let is_new = self.health.is_new() && self.began.elapsed() < PATIENCE;
+        let look = look(app, (&self.health, is_new), &self.room, now).await?;
         let rows = catalog.told_problems().await?;
         let decided = decide(settings, &look, rows, &catalog.told_codes().await?, now);
         let mut change = NotifyChange { codes: decided.codes(), ..NotifyChange::default() };

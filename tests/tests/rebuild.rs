@@ -69,6 +69,35 @@ fn forget(lab: &Lab) {
     fs::remove_dir_all(lab.path("state")).unwrap();
 }
 
+/// Copies a folder of files.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_state_folder_that_is_older_than_the_vault_is_brought_in_line() {
+    let (lab, _office, mut jdoe) = place();
+    let (state, old) = (lab.path("state"), lab.path("old"));
+    copy_folder(&state, &old);
+    jdoe.overwrite(2, 20 * MIB, MIB).unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    let before = versions(&lab);
+    fs::remove_dir_all(&state).unwrap();
+    copy_folder(&old, &state);
+    jdoe.overwrite(3, 30 * MIB, MIB).unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    assert_eq!(versions(&lab).len(), before.len() + 1);
+    let checked = lab.ask(&["verify"]).unwrap();
+    assert_eq!(checked["checked"], before.len() as u64 + 1);
+}
+
 #[test]
 fn a_lost_catalog_is_made_anew_or_adopted_by_whatever_is_asked_first() {
     let (lab, office, jdoe) = place();

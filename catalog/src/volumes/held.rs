@@ -22,7 +22,7 @@ pub struct HeldVolume {
     pub since: Option<Timestamp>,
     /// When it was last found equal to a committed version, or the making of its newest good version.
     pub last_success: Option<Timestamp>,
-    /// Its newest version.
+    /// Its newest good version of the present life.
     pub last_version: Option<VersionId>,
 }
 
@@ -30,7 +30,8 @@ pub struct HeldVolume {
 pub(crate) const HELD: &str = "WITH held AS (SELECT v.*, n.newest_good, \
        CASE WHEN COALESCE(v.last_success, '') > COALESCE(n.newest_good, '') THEN v.last_success ELSE n.newest_good END \
          AS success, \
-       (SELECT l.version FROM versions l WHERE l.volume = v.id ORDER BY l.seq DESC LIMIT 1) AS last_version, \
+       (SELECT l.version FROM versions l WHERE l.volume = v.id AND l.generation = v.generation AND l.damaged IS NULL \
+         ORDER BY l.seq DESC LIMIT 1) AS last_version, \
        (SELECT p.site FROM locations p WHERE p.volume = v.id AND p.gone_since IS NULL ORDER BY p.site LIMIT 1) AS site \
        FROM volumes v LEFT JOIN tallies n ON n.volume = v.id AND n.generation = v.generation \
        WHERE v.state = 'deferred' AND v.kind = $1 AND v.reason_code = $2) \

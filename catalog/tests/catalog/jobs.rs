@@ -72,7 +72,7 @@ async fn an_equal_copy_is_found_and_becomes_what_the_more_urgent_one_asks_for() 
     let api = NewJob { trigger: Trigger::Api, actor: "jo".into(), detail: if_changed, ..by_hand.clone() };
     assert_eq!(catalog.enqueue_job(&api).await.unwrap(), wish);
     let job = catalog.job(wish).await.unwrap().unwrap();
-    assert_eq!((job.trigger, job.priority, job.actor.as_str()), (Trigger::Command, Priority::WANTED, "root"));
+    assert_eq!((job.trigger, job.priority, job.actor.as_str()), (Trigger::Api, Priority::WANTED, "jo"));
     assert_eq!((job.host.as_deref(), &job.detail), (Some("h1"), &by_hand.detail));
     catalog.place_job(wish, None, Some("dc1/x")).await.unwrap();
     let job = catalog.job(wish).await.unwrap().unwrap();

@@ -274,7 +274,8 @@ fn below(to: &Path, roots: &[PathBuf]) -> Result<(), Problem> {
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct PinAsked {
-    /// For whoever reads it later.
+    /// For whoever reads it later, at most 500 characters.
+    #[schema(max_length = 500)]
     note: String,
 }
 

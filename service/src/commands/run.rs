@@ -4,7 +4,7 @@ use stackferry_catalog::Trigger;
 
 use super::{Context, discover};
 use crate::app::App;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, reconcile};
 use crate::engine::round::{self, RoundOutcome, RoundResult};
 use crate::output::{RunItem, RunOutcome, RunView};
 use crate::problem::{Code, Exit, Problem};
@@ -34,6 +34,8 @@ pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> 
 }
 
 async fn round(context: &Context, app: &App) -> Result<RoundResult, Problem> {
+    // As the service does at its start: the state folder may come from a backup that is older than the vault.
+    reconcile(app, &app.vault().await?).await?;
     let result = round::run(app, Trigger::Schedule, context.reporter()).await?;
     discover::tell(&result.problems);
     for volume in &result.volumes {

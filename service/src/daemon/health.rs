@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// What the parts of the service last said of themselves.
 #[derive(Debug)]
 pub struct Health {
-    every: Duration,
+    every: Mutex<Duration>,
     state: Mutex<State>,
     /// When the service's loop last turned.
     beat: Mutex<Instant>,
@@ -24,11 +24,16 @@ impl Health {
     #[must_use]
     pub fn new(every: Duration) -> Self {
         let state = State { vault: "it is not open yet".to_owned(), looked: None, failed: None };
-        Self { every, state: Mutex::new(state), beat: Mutex::new(Instant::now()) }
+        Self { every: Mutex::new(every), state: Mutex::new(state), beat: Mutex::new(Instant::now()) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rounds are due so often from now on.
+    pub(super) fn set_every(&self, every: Duration) {
+        *self.every.lock().unwrap_or_else(PoisonError::into_inner) = every;
     }
 
     /// The service's loop turns.
@@ -70,9 +75,10 @@ impl Health {
     /// Why discovery counts as not working; none while a round succeeded within three times its interval.
     #[must_use]
     pub fn discovery(&self) -> Option<String> {
+        let every = *self.every.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state();
         let text = match state.looked {
-            Some(at) if at.elapsed() <= self.every * 3 => return None,
+            Some(at) if at.elapsed() <= every * 3 => return None,
             Some(at) => format!("the last round that succeeded was {} s ago", at.elapsed().as_secs()),
             None => "no round has succeeded yet".to_owned(),
         };

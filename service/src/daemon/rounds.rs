@@ -77,6 +77,7 @@ pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>, re
             () = hangups.next(), if reload.is_some() => if let Some(next) = reload::reload(&app, reload).await {
                 app = next;
                 ticks = rounds_of(&app);
+                health.set_every(shortest_interval(app.config()));
                 _watching = watch(&app, shortest_interval(app.config()), &changed);
                 looker = looker.map(|_| Looker::new(&app, health));
                 work.reconfigured(&app);

@@ -153,8 +153,11 @@ fn still_works(trouble: &Trouble, facts: &Facts) -> String {
     }
     match trouble {
         Trouble::Damaged(Some(found)) if !found.extents.is_empty() => parts.push(found.rest()),
-        Trouble::Damaged(_) => {
+        Trouble::Damaged(Some(_)) => {
             parts.push("its files may be whole, but without what the manifest says nothing proves it".to_owned())
+        }
+        Trouble::Damaged(None) => {
+            parts.push("what was found was not kept: reading it back tells which part it is".to_owned());
         }
         Trouble::NoDisk { read_back: true } => {
             parts.push("its bytes are those that were copied: the disk was so at its source".to_owned());

@@ -84,9 +84,12 @@ fn last(volume: &HeldVolume, now: Timestamp) -> String {
             format!("Its last version is {version}, the state of {} ago.", span(now.duration_since(at)))
         }
         (Some(version), None) => {
-            format!("Its last version, {version}{}, can't be relied on.", made(version).unwrap_or_default())
+            format!(
+                "Its last version, {version}{}, is damaged, or of a former life of the volume.",
+                made(version).unwrap_or_default()
+            )
         }
-        (None, _) => "It has no version at all.".to_owned(),
+        (None, _) => "It has no good version.".to_owned(),
     }
 }
 
@@ -147,10 +150,10 @@ mod tests {
         );
         let damaged = HeldVolume { last_success: None, ..volume() };
         let told = state(&damaged, now);
-        assert!(told.contains("20261111T000000Z-3, made 11 days ago, can't be relied on"), "{told}");
+        assert!(told.contains("20261111T000000Z-3, made 11 days ago, is damaged, or of a former life"), "{told}");
         let never = HeldVolume { last_success: None, last_version: None, since: None, ..volume() };
         let told = state(&never, now);
-        assert!(told.contains("It has been attached, and") && told.contains("no version at all"), "{told}");
+        assert!(told.contains("It has been attached, and") && told.contains("no good version"), "{told}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use stackferry_discover::{AppVolumesInfo, Inventory, Reason, ReasonCode, State, Volume};
-use stackferry_vault::Vault;
+use stackferry_vault::{Vault, VersionSummary};
 use stackferry_volume::manifest::{AppVolumesRecord, FileRecord, FileRole};
 use stackferry_volume::{Manifest, VersionId, VolumeId};
 
@@ -40,11 +40,12 @@ pub(super) fn record(info: &AppVolumesInfo) -> AppVolumesRecord {
 pub(super) fn found(vault: &Vault, volume: &Volume, files: &[FileRecord]) -> Result<Option<String>, Problem> {
     let Some(info) = volume.app_volumes.as_ref().filter(|_| volume.kind.is_replicated()) else { return Ok(None) };
     let entries = vault.versions(&volume.id)?;
-    let last = entries
-        .iter()
-        .rev()
-        .filter(|entry| entry.is_good())
-        .find(|entry| entry.summary.as_ref().is_ok_and(|summary| summary.generation == volume.generation));
+    // What is itself an incident is no measure: the changed disk, copied once more, is the same incident, and one that is as it
+    // was before ends it.
+    let last = entries.iter().rev().filter(|entry| entry.is_good()).find(|entry| {
+        let told = |summary: &VersionSummary| summary.generation == volume.generation && summary.incident.is_none();
+        entry.summary.as_ref().is_ok_and(told)
+    });
     let Some(last) = last else { return Ok(None) };
     let manifest = match vault.version(&volume.id, &last.id) {
         Ok(version) => version.manifest().clone(),

@@ -128,6 +128,18 @@ pub fn destination(app: &App, to: &Path, overwrite: bool) -> Result<Destination,
     }
 }
 
+/// Whether the API may restore to it, by the configuration of now. Blocks for a moment.
+#[must_use]
+pub fn is_open_to_api(config: &Config, to: &Destination) -> bool {
+    match to {
+        Destination::Datastore { datastore, .. } => config.restore.datastores.contains(&datastore.name),
+        Destination::Folder(to) => real(to).is_some_and(|to| {
+            let mut roots = config.restore.roots.iter().filter_map(|root| root.canonicalize().ok());
+            roots.any(|root| to.starts_with(&root) && to != root)
+        }),
+    }
+}
+
 /// The datastores that may be named as a destination: nothing is said against them by their route or name.
 #[must_use]
 pub fn datastores(config: &Config) -> Vec<&Datastore> {

@@ -124,7 +124,7 @@ impl Accepted {
     /// The address that counts: not that of this machine, behind which a proxy may be.
     fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(_, from) => Some(from.ip().to_canonical()).filter(|address| !address.is_loopback()),
+            Self::Tcp(_, from) => Some(from.ip()).filter(|address| !address.to_canonical().is_loopback()),
             Self::Local(_) => None,
         }
     }
@@ -149,6 +149,14 @@ async fn local(socket: Option<&Socket>, room: &Arc<Semaphore>) -> Taken {
     Ok((Accepted::Local(stream), permit))
 }
 
+/// What counts as one address: of IPv6 the network of 64 bits that a host has for itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        address => address,
+    }
+}
+
 /// How many connections there are of each address.
 #[derive(Clone, Default)]
 struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
@@ -159,11 +167,12 @@ impl Crowd {
     }
 
     fn has_room(&self, address: IpAddr) -> bool {
-        self.count().get(&address.to_canonical()).is_none_or(|count| *count < OF_ONE_ADDRESS)
+        self.count().get(&network(address)).is_none_or(|count| *count < OF_ONE_ADDRESS)
     }
 
     /// Counts one until what is given is dropped.
     fn one(&self, address: IpAddr) -> One {
+        let address = network(address);
         *self.count().entry(address).or_default() += 1;
         One { crowd: self.clone(), address }
     }
@@ -249,6 +258,10 @@ mod tests {
         assert!(crowd.has_room("192.0.2.2".parse().unwrap()));
         held.pop();
         assert!(crowd.has_room(one));
+        let (six, beside): (IpAddr, IpAddr) = ("2001:db8::1".parse().unwrap(), "2001:db8::ffff:2".parse().unwrap());
+        let sixes: Vec<One> = (0..OF_ONE_ADDRESS).map(|_| crowd.one(six)).collect();
+        assert!(!crowd.has_room(beside) && crowd.has_room("2001:db8:0:1::1".parse().unwrap()));
+        drop(sixes);
         held.clear();
         assert!(crowd.count().is_empty(), "nothing is kept of who is gone");
         const { assert!(OF_ONE_ADDRESS < CONNECTIONS) };

@@ -215,6 +215,11 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
     let wanted: RestoreDetail = serde_json::from_value(job.detail.clone())
         .map_err(|error| Problem::internal(format!("job {} can't be understood: {error}", job.id)))?;
     let to = restore::destination(app, &wanted.to, wanted.overwrite)?;
+    if job.trigger == Trigger::Api && !restore::is_open_to_api(app.config(), &to) {
+        return Err(Problem::new(Code::Forbidden, format!("the API may no longer restore to {to}"))
+            .subject(&to)
+            .hint("look at [restore] of the configuration, or restore with the command line"));
+    }
     let groups = restore::storage_groups(app, &to).await;
     for warning in &groups {
         tracing::warn!("{warning}");

@@ -49,6 +49,8 @@ pub(super) fn decide(
     let mut decided = Decided::default();
     let mut found: HashMap<(Trouble, String), &Found> =
         look.found.iter().map(|found| ((found.trouble, found.subject.clone()), found)).collect();
+    // What is not known now is neither new nor over, however long ago that began.
+    let mut hidden: BTreeSet<(Trouble, String)> = BTreeSet::new();
     let mut kinds: BTreeMap<Trouble, Vec<(ToldProblem, bool)>> = BTreeMap::new();
     for row in rows {
         let Some(trouble) = Trouble::from_word(&row.code) else {
@@ -58,7 +60,13 @@ pub(super) fn decide(
         let (before, key) = (row.clone(), (trouble, row.subject.clone()));
         let row = match found.remove(&key) {
             Some(found) => still(row, found, now),
-            None if look.unknown.contains(&key) => row,
+            None if look.unknown.contains(&key) => {
+                hidden.insert(key);
+                match row.told {
+                    Some(_) => ToldProblem { gone: None, ..row },
+                    None => ToldProblem { seen: now, ..row },
+                }
+            }
             None if row.told.is_none() => {
                 decided.forget.push((row.code, row.subject));
                 continue;
@@ -79,7 +87,8 @@ pub(super) fn decide(
         };
         let last = told.get(trouble.row().word).filter(|at| **at <= now);
         let may_tell = last.is_none_or(|last| passed(*last, now, settings.apart.duration()));
-        let is_new = |row: &ToldProblem| row.told.is_none() && passed(row.seen, now, settle);
+        let is_known = |row: &ToldProblem| !hidden.contains(&(trouble, row.subject.clone()));
+        let is_new = |row: &ToldProblem| row.told.is_none() && is_known(row) && passed(row.seen, now, settle);
         let is_over = |row: &ToldProblem| row.gone.is_some_and(|gone| passed(gone, now, settle));
         // A single end that leaves others behind is told with the next message.
         let all_over = rows.iter().all(|(row, _)| row.told.is_none() || is_over(row));

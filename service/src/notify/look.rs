@@ -64,15 +64,22 @@ impl Look {
 ///
 /// # Errors
 /// The catalog's.
-pub(super) async fn look(app: &App, health: &Health, room: &Room, now: Timestamp) -> Result<Look, Problem> {
+///
+/// `is_new`: the first round may still end.
+pub(super) async fn look(
+    app: &App,
+    (health, is_new): (&Health, bool),
+    room: &Room,
+    now: Timestamp,
+) -> Result<Look, Problem> {
     let mut look = Look::default();
     let away = sources(&mut look, &app.metrics().sources().standing(app.config()));
     let fleet = app.catalog().fleet().await?;
     volumes(&mut look, app.config(), &fleet, &away, now);
     drop(fleet);
-    vault(&mut look, app, health, room).await;
+    vault(&mut look, app, (health, is_new), room).await;
     if let Some(why) = health.discovery()
-        && !health.is_new()
+        && !is_new
     {
         look.put(Trouble::DiscoveryFailing, "discovery", "discovery", None, Some(why));
     }
@@ -123,12 +130,12 @@ fn volumes(look: &mut Look, config: &Config, fleet: &Fleet, away: &HashSet<Strin
     let mut there: BTreeMap<&str, u64> = BTreeMap::new();
     for volume in &fleet.volumes {
         let id = volume.id.to_string();
-        let mut wrong = |trouble, since, detail| look.put(trouble, &id, &volume.name, since, detail);
+        let wrong = |look: &mut Look, trouble, since, detail| look.put(trouble, &id, &volume.name, since, detail);
         if volume.damaged_versions > 0 {
-            wrong(Trouble::VersionDamaged, None, Some(versions(volume.damaged_versions)));
+            wrong(look, Trouble::VersionDamaged, None, Some(versions(volume.damaged_versions)));
         }
         if volume.unusable_versions > 0 {
-            wrong(Trouble::VersionUnusable, None, Some(versions(volume.unusable_versions)));
+            wrong(look, Trouble::VersionUnusable, None, Some(versions(volume.unusable_versions)));
         }
         let reason = volume.reason.as_deref();
         if volume.state == VolumeState::Gone || reason == Some(ReasonCode::AppVolumesBackup.as_str()) {
@@ -136,21 +143,31 @@ fn volumes(look: &mut Look, config: &Config, fleet: &Fleet, away: &HashSet<Strin
         }
         let detail = reason.map(str::to_owned);
         match volume.state {
-            VolumeState::Incident => wrong(Trouble::Incident, volume.deferred_since, None),
-            VolumeState::Conflict => wrong(Trouble::Conflict, volume.deferred_since, None),
-            VolumeState::Unprotectable => wrong(Trouble::Unprotectable, volume.deferred_since, detail.clone()),
+            VolumeState::Incident => wrong(look, Trouble::Incident, volume.deferred_since, None),
+            VolumeState::Conflict => wrong(look, Trouble::Conflict, volume.deferred_since, None),
+            VolumeState::Unprotectable => wrong(look, Trouble::Unprotectable, volume.deferred_since, detail.clone()),
             _ => {}
+        }
+        if volume.state == VolumeState::Deferred {
+            // What it was before hides behind that it can't be looked at, or is in use, just now.
+            for hidden in [Trouble::Incident, Trouble::Conflict, Trouble::Unprotectable] {
+                look.unknown.insert((hidden, id.clone()));
+            }
         }
         let late = fresh::overdue_from(config, volume).filter(|at| *at < now);
         if late.is_some() {
+            // It is late all the same, whatever it is called now.
+            for other in [Trouble::Held, Trouble::NeverCopied, Trouble::Overdue] {
+                look.unknown.insert((other, id.clone()));
+            }
             let trouble = late_as(volume);
             let datastore = volume.datastore.as_deref().filter(|name| away.contains(*name));
             match datastore.filter(|_| reason == Some(ReasonCode::Unreachable.as_str())) {
                 Some(datastore) => {
                     *there.entry(datastore).or_default() += 1;
-                    look.unknown.insert((trouble, id));
+                    look.unknown.insert((trouble, id.clone()));
                 }
-                None => wrong(trouble, late, detail),
+                None => wrong(look, trouble, late, detail),
             }
         }
         look.volumes.total += 1;
@@ -186,11 +203,11 @@ fn versions(count: u64) -> String {
     if count == 1 { "1 version".to_owned() } else { format!("{count} versions") }
 }
 
-async fn vault(look: &mut Look, app: &App, health: &Health, room: &Room) {
+async fn vault(look: &mut Look, app: &App, (health, is_new): (&Health, bool), room: &Room) {
     let rooms = [Trouble::VaultFull, Trouble::VaultNearlyFull].map(|trouble| (trouble, VAULT.to_owned()));
     let space = match room.space(app).await {
         Ok(Some(space)) => space,
-        Ok(None) if health.is_new() => {
+        Ok(None) if is_new => {
             look.unknown.extend(rooms);
             look.unknown.insert((Trouble::VaultAway, VAULT.to_owned()));
             return;
@@ -290,6 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn what_hides_behind_another_trouble_is_not_over() {
+        let old = "2026-11-20T00:00:00Z".parse::<Timestamp>().ok();
+        let deferred = FleetVolume { state: VolumeState::Deferred, ..volume("appstack/Changed") };
+        let held = FleetVolume { last_success: old, confirmed: None, ..deferred };
+        let look = seen(vec![held], &[]);
+        let is_unknown = |trouble| look.unknown.contains(&(trouble, "appstack/Changed".to_owned()));
+        let hidden = [Trouble::Incident, Trouble::Conflict, Trouble::Unprotectable, Trouble::Overdue];
+        assert!(hidden.into_iter().all(is_unknown), "{:?}", look.unknown);
+        assert_eq!(look.found.iter().map(|found| found.trouble).collect::<Vec<_>>(), [Trouble::Held]);
+        assert!(seen(vec![volume("appstack/Good")], &[]).unknown.is_empty());
+    }
+
+    #[test]
     fn each_volume_is_wrong_in_its_own_way() {
         let old = "2026-11-20T00:00:00Z".parse::<Timestamp>().ok();
         let late = |id: &str| FleetVolume { last_success: old, confirmed: None, ..volume(id) };
@@ -355,7 +385,7 @@ mod tests {
         let [found] = look.found.as_slice() else { panic!("{:?}", look.found) };
         assert_eq!((found.trouble, found.subject.as_str()), (Trouble::DatastoreAway, "dc1/nfs01"));
         assert_eq!(found.detail.as_deref(), Some("1000 volumes there are overdue"));
-        assert_eq!((look.volumes.not_safe, look.unknown.len()), (1000, 1000));
+        assert_eq!((look.volumes.not_safe, look.unknown.len()), (1000, 6000), "nothing of them is told as over");
         // Another datastore's volumes are told one by one.
         let look = seen(vec![lost(1)], &[datastore("dc1/nfs02", Some(false))]);
         assert_eq!(look.found.len(), 2);

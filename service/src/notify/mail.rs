@@ -25,12 +25,15 @@ use crate::problem::{Code, Problem, Retry};
 const NAME: &str = "the mail server";
 /// The ways to log in that are used, of which the password is as safe as the connection is.
 const LOGINS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
+/// How long a server may take to say that it took a message: it may look through it first, and one that is sent again after
+/// it was taken comes twice (RFC 5321, 4.5.3.2.6: 10 minutes).
+const LAST_ANSWER: Duration = Duration::from_secs(600);
 /// How long the end of a conversation may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How much of the server's words an error keeps, in characters.
 const WORDS: usize = 200;
 
-/// Sends a message, within this time. Gives the recipients that the server did not take; the others got it.
+/// Sends a message, all but the server's last answer within this time. Gives the recipients that the server did not take; the others got it.
 pub(super) async fn send(settings: &Mail, message: &Message, within: Duration) -> Result<Vec<String>, Failed> {
     let letter = letter(settings, message)?;
     let password = settings.password.clone();
@@ -39,21 +42,30 @@ pub(super) async fn send(settings: &Mail, message: &Message, within: Duration) -
     let login = settings.user.as_ref().zip(password.as_ref()).map(|(user, password)| {
         (user.as_str(), Credentials::new(user.as_str().to_owned(), password.expose().to_owned()))
     });
-    match tokio::time::timeout(within, deliver(settings, &letter, login)).await {
-        Ok(Ok((left, mut smtp))) => {
+    let (left, mut smtp) = match tokio::time::timeout(within, prepare(settings, &letter, login)).await {
+        Ok(prepared) => prepared?,
+        Err(_) => return Err(silent(settings, within)),
+    };
+    match tokio::time::timeout(LAST_ANSWER, smtp.message(&letter.formatted())).await {
+        Ok(Ok(_)) => {
             // It took the message: that it is slow to say goodbye must not have it sent again.
             let _ = tokio::time::timeout(GOODBYE, smtp.abort()).await;
             Ok(left)
         }
-        Ok(Err(failed)) => Err(failed),
-        Err(_) => Err(Problem::new(
-            Code::Silent,
-            format!("{NAME} {} was not done after {} seconds", settings.address(), within.as_secs()),
-        )
+        Ok(Err(error)) => {
+            let problem = trouble(settings, "sending a message", &error);
+            Err(Failed { for_itself: error.is_permanent(), problem })
+        }
+        Err(_) => Err(silent(settings, LAST_ANSWER)),
+    }
+}
+
+fn silent(settings: &Mail, after: Duration) -> Failed {
+    let text = format!("{NAME} {} was not done after {} seconds", settings.address(), after.as_secs());
+    Problem::new(Code::Silent, text)
         .subject(settings.address())
         .hint("check whether it is overloaded, and whether `tls` fits its port; the message is sent again")
-        .into()),
-    }
+        .into()
 }
 
 /// Whether all that it needs is there, without connecting.
@@ -96,7 +108,8 @@ fn letter(settings: &Mail, message: &Message) -> Result<Letter, Problem> {
     builder.body(text).map_err(|error| Problem::internal(format!("a mail can't be made: {error}")))
 }
 
-async fn deliver(
+/// All up to the message itself.
+async fn prepare(
     settings: &Mail,
     letter: &Letter,
     login: Option<(&str, Credentials)>,
@@ -127,9 +140,6 @@ async fn deliver(
         return Err(failed("naming the recipients", &error).into());
     }
     smtp.command(Data).await.map_err(|error| failed("sending a message", &error))?;
-    if let Err(error) = smtp.message(&letter.formatted()).await {
-        return Err(Failed { for_itself: error.is_permanent(), problem: failed("sending a message", &error) });
-    }
     Ok((left, smtp))
 }
 

@@ -16,6 +16,8 @@ use crate::jobs::backoff;
 use crate::metrics::Notified;
 use crate::problem::{Code, Problem};
 
+/// The longest wait before the next try.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// A message that was not taken for so long tells nothing new any more.
 const OLDEST: SignedDuration = SignedDuration::from_hours(3 * 24);
 /// So many messages wait for one way at most; the oldest goes for another.
@@ -210,7 +212,8 @@ async fn record(app: &App, waiting: &WaitingMessage, result: Result<Vec<String>,
 }
 
 fn not_before(problem: &Problem, tries: u64, now: Timestamp) -> Timestamp {
-    now.checked_add(backoff::wait(problem, tries)).unwrap_or(Timestamp::MAX)
+    // What waits behind it may be urgent, and what was wrong is often put right where nobody tells us.
+    now.checked_add(backoff::wait(problem, tries).min(LONGEST)).unwrap_or(Timestamp::MAX)
 }
 
 async fn give_up(app: &App, waiting: &WaitingMessage, why: &str) -> Result<(), Problem> {

@@ -205,8 +205,7 @@ async fn a_writable_that_is_never_free_is_told_with_what_to_do_and_its_last_vers
     let last = format!("Its last version is {version}, the state of 6 days ago.");
     let (_, panel) = overview.split_once("2 volumes are never free").unwrap();
     let (panel, _) = panel.split_once("</section>").unwrap();
-    for part in
-        what_to_do.into_iter().chain(["guard = true", &last, "attached for 5 days", "It has no version at all."])
+    for part in what_to_do.into_iter().chain(["guard = true", &last, "attached for 5 days", "It has no good version."])
     {
         assert!(panel.contains(part), "{part}: {panel}");
     }
@@ -218,7 +217,7 @@ async fn a_writable_that_is_never_free_is_told_with_what_to_do_and_its_last_vers
         assert!(page.contains(part), "{part}: {page}");
     }
     let page = browser.get("/volumes/writable/CORP%215C%21new").await.body;
-    assert!(page.contains("Ask CORP\\new to") && page.contains("It has no version at all."), "{page}");
+    assert!(page.contains("Ask CORP\\new to") && page.contains("It has no good version."), "{page}");
     for other in ["fresh", "locked"] {
         let page = browser.get(&format!("/volumes/writable/CORP%215C%21{other}")).await.body;
         assert!(page.contains("attached to VDI-017") && !page.contains("Waiting does not help."), "{page}");

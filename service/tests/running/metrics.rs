@@ -204,8 +204,11 @@ async fn what_is_exposed_is_the_table() {
         "stackferry_volume_inflight_progress_",
         "stackferry_build_info",
     ];
+    // Hosts that other tests of this process met.
+    let hosts = "stackferry_hostkey_mismatches_total{";
     let varies = |line: &str| {
-        varying.iter().any(|name| line.starts_with(name))
+        (line.starts_with(hosts) && !line.contains("\"127.0.0.1:1\""))
+            || varying.iter().any(|name| line.starts_with(name))
             || (line.contains("appstack/Office") && line.contains("timestamp"))
     };
     let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#') && !varies(line)).collect();

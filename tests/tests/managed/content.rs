@@ -110,6 +110,10 @@ fn an_appstack_that_changes_by_no_ones_order_is_an_incident_and_one_that_was_upd
     // It stands until a new version of the disk is made.
     let round = Round::of(&lab);
     round.is(0, &[(OFFICE, "unchanged incident")]);
+    // Whoever has it copied once more has not ended it.
+    lab.ask(&["copy", OFFICE]).unwrap();
+    let again = lab.versions(OFFICE).unwrap();
+    assert!(again.len() == 3 && again[0]["incident"].is_string(), "{again:?}");
     double.change(|site| site.named(Family::AppStack, "Office").captures += 1);
     office.overwrite(10, 8 * MIB, MIB).unwrap();
     assert_eq!(&Round::of(&lab).all()[0].1[..6], "copied");

@@ -83,6 +83,7 @@ impl Found {
         for found in damage {
             files.entry(&found.file).or_default().push(found.block);
         }
+        let cut = damage.len() >= MAX_DAMAGE || files.len() > MOST_FILES;
         let affected = files.into_iter().take(MOST_FILES).map(|(file, blocks)| {
             let record = manifest.and_then(|manifest| manifest.file(file));
             let role = match record.map(|record| record.role) {
@@ -102,7 +103,8 @@ impl Found {
         let extents = extents
             .filter(|record| record.role == FileRole::Extent)
             .map(|record| Extent { name: record.name.to_string(), bytes: record.blocks.bytes() });
-        Self { affected: affected.collect(), extents: extents.collect(), cut: damage.len() >= MAX_DAMAGE }
+        // Of what is left out nothing may be concluded.
+        Self { affected: affected.collect(), extents: extents.collect(), cut }
     }
 
     pub(super) fn is_extent(&self, file: &str) -> bool {

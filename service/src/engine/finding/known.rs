@@ -100,7 +100,10 @@ impl Known {
                 let found = self.damages.get(&row.version);
                 Some(Trouble::Damaged(found.and_then(|found| serde_json::from_value::<Found>(found.clone()).ok())))
             }
-            (None, Some(test), _) if !test.ok => Some(Trouble::NoDisk { read_back: row.last_verified.is_some() }),
+            (None, Some(test), _) if !test.ok => {
+                let read_back = row.last_verified.is_some_and(|at| at >= test.at);
+                Some(Trouble::NoDisk { read_back })
+            }
             (None, _, Some(_)) => Some(Trouble::Incident),
             (None, _, None) => None,
         }
@@ -117,7 +120,7 @@ impl Known {
         let copyable = self.volume.as_ref().is_some_and(|volume| {
             let code = volume.reason.as_ref().and_then(|reason| reason.code.parse::<ReasonCode>().ok());
             let is_here = match volume.state {
-                VolumeState::Ready | VolumeState::Incident => true,
+                VolumeState::Ready => true,
                 VolumeState::Deferred => code.is_some_and(|code| ONLY_PLANNED.contains(&code)),
                 _ => false,
             };

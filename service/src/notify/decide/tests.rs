@@ -183,3 +183,32 @@ fn words_of_a_newer_program_are_forgotten() {
     assert!(bench.look(&[], &[]).is_empty());
     assert!(bench.rows.is_empty());
 }
+
+#[test]
+fn what_is_not_known_is_neither_told_nor_over_however_long() {
+    let mut bench = Bench::new("15m", "0s");
+    let a = [(Overdue, "a")];
+    assert!(bench.look(&a, &[]).is_empty());
+    bench.pass(5);
+    assert!(bench.look(&[], &a).is_empty());
+    bench.pass(15);
+    assert!(bench.look(&[], &a).is_empty(), "it is not known whether it is there");
+    assert!(bench.look(&a, &[]).is_empty(), "from here on it is counted");
+    bench.pass(15);
+    assert_eq!(bench.look(&a, &[]), ["+overdue:a"]);
+    assert!(bench.look(&[], &[]).is_empty());
+    bench.pass(2);
+    assert!(bench.look(&[], &a).is_empty());
+    bench.pass(15);
+    assert!(bench.look(&[], &a).is_empty(), "nor whether it is over");
+    assert!(bench.look(&[], &[]).is_empty());
+    bench.pass(15);
+    assert_eq!(bench.look(&[], &[]), ["-overdue:a"]);
+
+    let mut bench = Bench::new("15m", "1h");
+    assert_eq!(bench.look(&[(Incident, "a")], &[]), ["+incident:a"]);
+    assert!(bench.look(&[(Incident, "a"), (Incident, "b")], &[]).is_empty(), "too soon after the first");
+    bench.pass(60);
+    assert!(bench.look(&[(Incident, "a")], &[(Incident, "b")]).is_empty());
+    assert_eq!(bench.look(&[(Incident, "a"), (Incident, "b")], &[]), ["+incident:b"]);
+}
