@@ -97,10 +97,10 @@ async fn what_a_person_wants_is_copied_as_it_is_now_and_told_as_it_goes() {
     let verified = ends(&catalog, id).await;
     assert_eq!((verified.state, &verified.result.unwrap()["ok"]), (JobState::Done, &Value::from(3)));
     let to = bench.dir.path().join("restored");
-    let id = queue.enqueue(jobs::restore(&office, None, &to, false, Trigger::Api, "jo")).await.unwrap();
+    let id = queue.enqueue(jobs::restore(&office, None, &to, false, Trigger::Command, "jo")).await.unwrap();
     assert_eq!(ends(&catalog, id).await.state, JobState::Done);
     assert_eq!(std::fs::metadata(to.join("Office-flat.vmdk")).unwrap().len(), 4 << 20);
-    let id = queue.enqueue(jobs::restore(&office, None, &to, false, Trigger::Api, "jo")).await.unwrap();
+    let id = queue.enqueue(jobs::restore(&office, None, &to, false, Trigger::Command, "jo")).await.unwrap();
     let refused = ends(&catalog, id).await;
     assert_eq!((refused.state, refused.error.unwrap().code), (JobState::Failed, "exists".to_owned()));
     assert_eq!(refused.result.unwrap()["code"], "exists");
