@@ -250,7 +250,7 @@ fn cards(status: &StatusBody) -> Vec<Card> {
         0 => "something has to be changed".to_owned(),
         _ => {
             let others = number(counts.unprotectable.saturating_sub(backups));
-            format!("{others} need a change, {} are backups by App Volumes", number(backups))
+            format!("to be changed: {others}; App Volumes' own backups: {}", number(backups))
         }
     };
     vec![
