@@ -7,7 +7,7 @@ use stackferry_catalog::{InventoryRound, ObservedVolume, Reason, Role, VolumeSta
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Generation, VersionId};
 
-use crate::api::{Answer, ask, token, token_of};
+use crate::ask::{Answer, ask, token, token_of};
 use crate::bench::{Bench, Service, until};
 use crate::direct::Direct;
 use crate::metrics::{many, telling, version_row, versions_of_each};

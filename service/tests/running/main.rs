@@ -8,12 +8,14 @@
 )]
 
 mod api;
+mod ask;
 mod bench;
 mod console;
 mod direct;
 mod endpoint;
 mod metrics;
 mod notify;
+mod orders;
 mod package;
 mod program;
 mod prune;

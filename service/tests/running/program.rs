@@ -71,11 +71,7 @@ impl Program {
 
     /// Waits for the end, and gives the exit code and what was logged.
     pub(crate) async fn end(mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + LONG;
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "it does not end");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("it ends", async || self.child.try_wait().unwrap().is_some()).await;
         self.reading.take().unwrap().join().unwrap();
         let log = self.log.lock().unwrap().clone();
         (self.child.wait().unwrap().code(), log)
