@@ -1,6 +1,7 @@
 //! Whether a volume has to be read again. A pure function of what was seen and what was kept.
 
 use jiff::{SignedDuration, Timestamp};
+use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::reason::shown;
 use stackferry_volume::{FileStamp, Fingerprint, Location};
 
@@ -61,6 +62,10 @@ pub fn due(
             if let Some(what) = difference(&baseline.fingerprint, &location.fingerprint) {
                 return Due::Changed { what };
             }
+            if let Some(file) = location.fingerprint.without_mtime() {
+                let what = format!("{} has no time of last change: whether it changed is only known when it is read", shown(&file.name));
+                return Due::Changed { what };
+            }
             if !baseline.fingerprint.is_settled(baseline.observed) {
                 let what = "it was read so soon after a change that a later one may have gone unseen".to_owned();
                 return Due::Changed { what };
@@ -94,6 +99,7 @@ pub fn difference(before: &Fingerprint, now: &Fingerprint) -> Option<String> {
             Some(old) if old.bytes != file.bytes => {
                 return Some(format!("{name} was {} bytes long and is {} bytes long", old.bytes, file.bytes));
             }
+            Some(_) if !is_known(file.mtime) => return Some(format!("{name} has no time of last change")),
             Some(old) if old.mtime != file.mtime => {
                 return Some(format!("{name} was changed at {}", file.mtime));
             }

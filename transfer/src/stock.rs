@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use stackferry_volume::FolderError;
+use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::io::Cancel;
 use tokio::runtime::Handle;
 
@@ -420,7 +421,7 @@ pub(crate) fn whole_seconds(time: Timestamp) -> i64 {
 pub(crate) fn check_unchanged(file: &FileCopy<'_>, bytes: u64, mtime_seconds: i64) -> Result<(), TransferError> {
     let what = if bytes != file.bytes {
         format!("its length was {} bytes and is {bytes}", file.bytes)
-    } else if mtime_seconds != whole_seconds(file.mtime) {
+    } else if is_known(file.mtime) && mtime_seconds != whole_seconds(file.mtime) {
         let now =
             Timestamp::from_second(mtime_seconds).map_or_else(|_| mtime_seconds.to_string(), |now| now.to_string());
         format!("its time of last change was {} and is {now}", file.mtime)

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::io::Cancel;
 use stackferry_volume::local::LocalSource;
 use stackferry_volume::manifest::{MANIFEST_NAME, MAX_MANIFEST_BYTES};
@@ -101,8 +102,10 @@ impl Incoming {
             let path = files.child(record.name.as_str());
             let file = files.file(record.name.as_str())?;
             let file = file.ok_or_else(|| self.incomplete(format!("{} is gone", record.name)))?;
-            let times = FileTimes::new().set_modified(SystemTime::from(record.mtime));
-            file.set_times(times).map_err(|error| VaultError::system("set the time of", &path, error))?;
+            if is_known(record.mtime) {
+                let times = FileTimes::new().set_modified(SystemTime::from(record.mtime));
+                file.set_times(times).map_err(|error| VaultError::system("set the time of", &path, error))?;
+            }
             access
                 .apply(&file, access.kept())
                 .map_err(|errno| VaultError::system("set mode and group of", &path, errno))?;

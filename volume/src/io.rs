@@ -41,7 +41,7 @@ pub struct Entry {
     pub bytes: u64,
     /// The bytes that it takes on disk, where the file system tells.
     pub allocated: Option<u64>,
-    /// Its time of last change.
+    /// Its time of last change; [`UNKNOWN_MTIME`](crate::UNKNOWN_MTIME) where its system gives none.
     pub mtime: Timestamp,
     /// Its number in the file system, where that is known. On NFS, ESXi names a file's lock after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

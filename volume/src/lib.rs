@@ -15,10 +15,11 @@ pub mod local;
 pub mod location;
 pub mod manifest;
 pub mod name;
+pub mod place;
 pub mod reason;
 
 pub use block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest};
-pub use fingerprint::{FileStamp, Fingerprint};
+pub use fingerprint::{FileStamp, Fingerprint, UNKNOWN_MTIME};
 pub use ids::{Generation, Kind, ParseIdError, TransferId, VersionId, VolumeId};
 pub use io::{Entry, EntryKind, Folder, FolderError, HoleMapSource, Sink, Source};
 pub use location::{Location, SiteName};

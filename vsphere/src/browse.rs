@@ -38,9 +38,8 @@ pub(crate) async fn browse(
                     }
                 });
                 writer.text("searchCaseInsensitive", "true");
-                if let Some(pattern) = pattern {
-                    writer.text("matchPattern", pattern);
-                }
+                // Without one some servers give nothing, though the reference says that they give all.
+                writer.text("matchPattern", pattern.unwrap_or("*"));
             });
         })
         .await

@@ -137,3 +137,17 @@ fn every_difference_is_told() {
     ];
     insta::assert_snapshot!("differences", texts.join("\n"));
 }
+
+#[test]
+fn a_file_without_a_time_is_read_in_every_round() {
+    let mut own = place("nfs01");
+    own.fingerprint.files[1].mtime = stackferry_volume::UNKNOWN_MTIME;
+    let all = volume(std::slice::from_ref(&own));
+    for observed in [now(), Timestamp::MAX] {
+        let baseline = Baseline { observed, ..baseline(&own) };
+        let Due::Changed { what } = due(&all, &own, &[baseline], true, None, Some(now()), now()) else {
+            panic!("it was called unchanged")
+        };
+        assert!(what.contains("Office.vmdk has no time of last change"), "{what}");
+    }
+}

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use stackferry_config::Secret;
 use stackferry_volume::io::MAX_SMALL_READ;
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
-use stackferry_volume::{Entry, EntryKind, Folder, FolderError};
+use stackferry_volume::{Entry, EntryKind, Folder, FolderError, UNKNOWN_MTIME};
 use stackferry_vsphere::web::{Answer, Request, WebClient};
 use stackferry_vsphere::{BrowseEntry, Datastore, FolderListing, TicketMethod, Via, VsphereError, folder_path};
 
@@ -298,7 +298,7 @@ fn entry(found: &BrowseEntry) -> Entry {
         kind: if found.is_folder { EntryKind::Folder } else { EntryKind::File },
         bytes: if found.is_folder { 0 } else { found.bytes },
         allocated: None,
-        mtime: mtime.unwrap_or(Timestamp::UNIX_EPOCH),
+        mtime: mtime.unwrap_or(UNKNOWN_MTIME),
         inode: None,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stackferry_volume::FolderError;
+use stackferry_volume::place::{datastore_key, distance};
 use stackferry_vsphere::{Datastore, Host, Vsphere};
 use tokio::sync::Mutex;
 
@@ -58,17 +59,24 @@ impl Place {
         let unreachable = |why| TransferError::from(FolderError::Unreachable { datastore: self.name.clone(), why });
         let system = self.vsphere.system();
         let mut all = self.vsphere.datastores().await?;
-        let named = all.iter().filter(|datastore| datastore.name == self.name).count();
+        // The name as it is written; where there is none, one that differs in spelling only (`NFS01`, `team%2fa`).
+        let is_exact = all.iter().any(|datastore| datastore.name == self.name);
+        let wanted = datastore_key(&self.name);
+        let fits = |datastore: &Datastore| match is_exact {
+            true => datastore.name == self.name,
+            false => datastore_key(&datastore.name) == wanted,
+        };
+        let named = all.iter().filter(|datastore| fits(datastore)).count();
         if named > 1 {
             let places: Vec<&str> = all
                 .iter()
-                .filter(|datastore| datastore.name == self.name)
+                .filter(|datastore| fits(datastore))
                 .filter_map(|datastore| datastore.datacenter.as_deref())
                 .collect();
             let places = places.join(", ");
             return Err(unreachable(format!("{system} has {named} of that name, in {places}: rename all but one")));
         }
-        let Some(at) = all.iter().position(|datastore| datastore.name == self.name) else {
+        let Some(at) = all.iter().position(fits) else {
             let names: Vec<&str> = all.iter().map(|datastore| datastore.name.as_str()).collect();
             return Err(unreachable(format!(
                 "{system} knows no datastore of that name. {}",
@@ -100,23 +108,6 @@ fn others(name: &str, names: &[&str]) -> String {
     format!("{says}: {}{more}", shown.join(", "))
 }
 
-/// How many characters have to be changed, added or left out to make one of the other.
-fn distance(one: &str, two: &str) -> usize {
-    // Names are at most 80 characters long; a longer text is not worth the time.
-    let two: Vec<char> = two.chars().take(100).collect();
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (i, c) in one.chars().take(100).enumerate() {
-        let mut next = vec![i + 1];
-        for (j, d) in two.iter().enumerate() {
-            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
-            let changed = at(&row, j) + usize::from(c != *d);
-            next.push(changed.min(at(&row, j + 1) + 1).min(at(&next, j) + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 /// An address or name as it stands in a URL.
 pub(super) fn authority(address: &str) -> String {
     if address.parse::<Ipv6Addr>().is_ok() { format!("[{address}]") } else { address.to_owned() }
@@ -138,15 +129,6 @@ mod tests {
             "Was it renamed? There are: b1, b2, b3, b4, b5, …"
         );
         assert!(others("z", &[]).contains("Datastore.Browse"));
-    }
-
-    #[test]
-    fn distances() {
-        for (one, two, expected) in
-            [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("ds1", "ds1", 0)]
-        {
-            assert_eq!(distance(one, two), expected, "{one} {two}");
-        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use stackferry_volume::io::MAX_SMALL_READ;
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
-use stackferry_volume::{Entry, EntryKind, Folder, FolderError};
+use stackferry_volume::{Entry, EntryKind, Folder, FolderError, UNKNOWN_MTIME};
 use tokio::sync::Mutex;
 
 use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, SFTP_LOOK, SFTP_READ};
@@ -190,8 +190,8 @@ fn lacks_find(inner: &Inner, ended: &Ended) -> TransferError {
 
 /// The time that SFTP tells, in whole seconds.
 fn mtime(attributes: &Attributes) -> Timestamp {
-    let seconds = attributes.mtime.map_or(0, i64::from);
-    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
+    let time = attributes.mtime.and_then(|seconds| Timestamp::from_second(i64::from(seconds)).ok());
+    time.unwrap_or(UNKNOWN_MTIME)
 }
 
 fn entry(name: &[u8], attributes: &Attributes) -> Entry {

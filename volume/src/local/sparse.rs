@@ -140,11 +140,14 @@ impl SparseFile {
         self.file.sync_all()
     }
 
-    /// Sets the file's time of last change.
+    /// Sets the file's time of last change. One that is not known is not set.
     ///
     /// # Errors
     /// The system's.
     pub fn set_mtime(&self, mtime: Timestamp) -> io::Result<()> {
+        if !crate::fingerprint::is_known(mtime) {
+            return Ok(());
+        }
         let time = Timespec { tv_sec: mtime.as_second(), tv_nsec: i64::from(mtime.subsec_nanosecond()) };
         // Before 1970 the fraction counts backwards in jiff and forwards in the kernel.
         let time = if time.tv_nsec < 0 {
