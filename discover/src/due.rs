@@ -63,7 +63,10 @@ pub fn due(
                 return Due::Changed { what };
             }
             if let Some(file) = location.fingerprint.without_mtime() {
-                let what = format!("{} has no time of last change: whether it changed is only known when it is read", shown(&file.name));
+                let what = format!(
+                    "{} has no time of last change: whether it changed is only known when it is read",
+                    shown(&file.name)
+                );
                 return Due::Changed { what };
             }
             if !baseline.fingerprint.is_settled(baseline.observed) {
