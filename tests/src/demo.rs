@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+mod chaos;
 mod long;
 mod look;
 mod manager;
@@ -14,6 +15,7 @@ mod once;
 mod soak;
 mod stay;
 
+pub use chaos::chaos;
 pub use long::long;
 pub use once::once;
 pub use soak::soak;

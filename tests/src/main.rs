@@ -27,6 +27,12 @@ struct Options {
     /// Run for so many minutes, by every route, while hosts crash and networks break; needs sshd and root
     #[arg(long, value_name = "MINUTES", conflicts_with_all = ["once", "long"])]
     soak: Option<u32>,
+    /// Kill commands and let them fail for so many minutes, and check all that is promised; needs strace and root
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["once", "long", "soak"])]
+    chaos: Option<u32>,
+    /// What everything that happens derives from, with --chaos
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "chaos")]
+    seed: u64,
     /// Keep everything in this folder, which must be empty or missing
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -44,6 +50,9 @@ fn main() -> ExitCode {
     let result = result.and_then(|program| {
         listen()?;
         let keep = options.keep.as_deref();
+        if let Some(minutes) = options.chaos {
+            return demo::chaos(&program, keep, minutes, options.seed);
+        }
         match (options.once, options.long, options.soak) {
             (true, ..) => demo::once(&program, keep),
             (_, true, _) => demo::long(&program, keep),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use stackferry_catalog::{
     DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Outcome, Reason, RestoreTest, VaultVolume,
     VersionRow, VolumeState,
@@ -56,9 +56,14 @@ fn observed(id: VolumeId, name: &str, at: usize) -> ObservedVolume {
     }
 }
 
-async fn record(app: &App, volumes: Vec<ObservedVolume>) {
+/// An hour ago, in whole seconds: no volume is overdue yet, whatever the date is.
+fn an_hour_ago() -> Timestamp {
+    let now = Timestamp::now().as_second();
+    Timestamp::from_second(now - 3600).unwrap()
+}
+
+async fn record(app: &App, volumes: Vec<ObservedVolume>, at: Timestamp) {
     let key = nfs01();
-    let at: Timestamp = "2026-11-22T04:00:00Z".parse().unwrap();
     let round = InventoryRound { at, volumes, scanned: vec![key], unreachable: vec![], complete: true };
     app.catalog().record_inventory(&round).await.unwrap();
 }
@@ -73,16 +78,16 @@ pub(crate) async fn telling(bench: &Bench, more: &str) -> (App, std::net::Socket
     (app, address)
 }
 
-/// Volumes of every sort, and something of everything that is counted.
-async fn all_sorts(app: &App) -> Running {
+/// Volumes of every sort, seen at `seen`, and something of everything that is counted.
+async fn all_sorts(app: &App, seen: Timestamp) -> Running {
     let mut attached = observed(id(r"writable/CORP!5C!jd"), "CORP\\jd \"the\"\nsecond", 1);
     attached.state = VolumeState::Deferred;
     attached.reason = Some(Reason { code: "attached".into(), text: "it is attached".into() });
     let mut lost = observed(id("package/Lost"), "Lost", 2);
     lost.state = VolumeState::Unprotectable;
     lost.protectable = false;
-    record(app, vec![observed(id("appstack/Gone"), "Gone", 4), attached.clone(), lost.clone()]).await;
-    record(app, vec![observed(id("appstack/Office"), "Office", 3), attached, lost]).await;
+    record(app, vec![observed(id("appstack/Gone"), "Gone", 4), attached.clone(), lost.clone()], seen).await;
+    record(app, vec![observed(id("appstack/Office"), "Office", 3), attached, lost], seen).await;
     let attempt = app
         .catalog()
         .start_attempt(&id("appstack/Office"), "local", stackferry_catalog::Trigger::Schedule)
@@ -120,14 +125,13 @@ async fn all_sorts(app: &App) -> Running {
     metrics.pruned(2, 300);
     prune::prune(app, What { volume: None, dry_run: false, actor: "test" }).await.unwrap();
     metrics.config_reloaded(false);
-    metrics.sources().looked_at(&nfs01(), "2026-11-22T04:30:00Z".parse().unwrap(), true, false);
+    metrics.sources().looked_at(&nfs01(), seen + SignedDuration::from_mins(30), true, false);
     metrics.sources().asked("app_volumes", "avm1", true);
     // Nothing listens there: it is asked, and does not answer.
     app.ask_systems().await;
-    let made: Timestamp = "2026-11-22T04:00:00Z".parse().unwrap();
-    let version = VersionId::new(made, 1);
-    app.catalog().add_version(&version_row(id("appstack/Office"), version.clone(), made)).await.unwrap();
-    let test = RestoreTest { at: made, ok: true, found: "NTFS".into() };
+    let version = VersionId::new(seen, 1);
+    app.catalog().add_version(&version_row(id("appstack/Office"), version.clone(), seen)).await.unwrap();
+    let test = RestoreTest { at: seen, ok: true, found: "NTFS".into() };
     app.catalog().set_restore_tested(&id("appstack/Office"), &version, &test).await.unwrap();
     let debt = stackferry_catalog::Debt {
         what: stackferry_catalog::DebtKind::Account,
@@ -172,7 +176,8 @@ fn families(text: &str) -> BTreeSet<(String, String)> {
 async fn what_is_exposed_is_the_table() {
     let bench = Bench::new();
     let (app, address) = telling(&bench, NEVER_THERE).await;
-    let _running = all_sorts(&app).await;
+    let seen = an_hour_ago();
+    let _running = all_sorts(&app, seen).await;
     let (status, text) = get(address, "/metrics").await;
     assert_eq!(status, 200, "{text}");
     let table: BTreeSet<_> =
@@ -211,9 +216,22 @@ async fn what_is_exposed_is_the_table() {
             || varying.iter().any(|name| line.starts_with(name))
             || (line.contains("appstack/Office") && line.contains("timestamp"))
     };
-    let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#') && !varies(line)).collect();
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !varies(line));
+    let told: Vec<String> = lines.map(|line| since(line, seen)).collect();
     insta::assert_snapshot!("told", told.join("\n"));
     promtool(&text);
+}
+
+/// A line whose value is a time, with the seconds that passed since `seen` in its place.
+fn since(line: &str, seen: Timestamp) -> String {
+    let name = line.split(['{', ' ']).next().unwrap_or_default();
+    match line.rsplit_once(' ') {
+        Some((series, value)) if name.ends_with("_timestamp_seconds") => {
+            let passed = value.parse::<f64>().unwrap() - seen.as_second() as f64;
+            format!("{series} seen + {passed} s")
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// Prometheus' own check of names and form, where it is installed.
@@ -273,8 +291,8 @@ pub(crate) async fn many(app: &App, versions: u64) {
         }
         volume
     });
-    record(app, volumes.collect()).await;
     let now = Timestamp::now();
+    record(app, volumes.collect(), an_hour_ago()).await;
     let kept = (1..5500).map(|number| {
         let rows = (1..=versions).map(|seq| version_row(volume(number), VersionId::new(now, seq), now));
         VaultVolume {
