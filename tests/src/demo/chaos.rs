@@ -6,16 +6,17 @@
 //!  2. catalog and vault list the same versions;
 //!  3. every listed version restores to a state that the source really had, byte for byte, or `verify` reports it;
 //!     since nothing here damages files, a version that is reported is a fault too;
-//!  4. `incoming` holds nothing;
-//!  5. the audit's chain is whole.
+//!  4. the audit's chain is whole.
 //!
 //! All that happens derives from one seed, except for how far a process gets before it is killed.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 mod commands;
@@ -40,6 +41,8 @@ const COMMANDS: u64 = 10;
 const WITH_SERVICE: u64 = 4;
 /// What a healthy command may take, however busy the machine is.
 const LIMIT: Duration = Duration::from_secs(300);
+/// How many lines are kept to explain a failure.
+const LOG_LINES: usize = 200;
 
 /// Kills, fills and breaks for so many minutes.
 ///
@@ -64,10 +67,14 @@ pub fn chaos(program: &Path, keep: Option<&Path>, minutes: u32, seed: u64) -> Re
         chance: Stream::new(seed, "chaos"),
         took: BTreeMap::new(),
         tally: Tally::default(),
+        log: Vec::new(),
         lab: &lab,
     };
     let result = chaos.run(Duration::from_secs(60).saturating_mul(minutes));
     chaos.tally.report();
+    if result.is_err() && keep.is_some() {
+        chaos.keep()?;
+    }
     drop((state, vault));
     result.map_err(|error| match error {
         LabError::Stopped => LabError::Stopped,
@@ -114,6 +121,8 @@ struct Chaos<'l> {
     /// How long each kind of command took when nothing disturbed it: kills fall into that time.
     took: BTreeMap<&'static str, Duration>,
     tally: Tally,
+    /// The last commands, how each was disturbed, and how it ended.
+    log: Vec<String>,
 }
 
 impl Chaos<'_> {
@@ -155,7 +164,28 @@ impl Chaos<'_> {
 
     fn change(&mut self) -> Result<(), LabError> {
         self.tally.changes += 1;
-        self.sources.change()
+        let id = self.sources.change()?;
+        self.record(format_args!("{id} changes"));
+        Ok(())
+    }
+
+    fn record(&mut self, line: fmt::Arguments<'_>) {
+        if self.log.len() >= LOG_LINES {
+            self.log.remove(0);
+        }
+        self.log.push(format!("{} {line}", Timestamp::now()));
+    }
+
+    /// Copies state and vault, which are in memory, and the log to where the lab is kept.
+    fn keep(&self) -> Result<(), LabError> {
+        let path = self.lab.path("chaos.log");
+        fs::write(&path, self.log.join("\n")).at("write", &path)?;
+        for folder in ["state", "vault"] {
+            let mut copy = Command::new("cp");
+            copy.arg("-a").arg(self.lab.path(folder)).arg(self.lab.path(&format!("kept-{folder}")));
+            copy.status().map_err(|source| LabError::Start { tool: "cp".to_owned(), source })?;
+        }
+        Ok(())
     }
 
     fn command(&mut self) -> Result<(), LabError> {
@@ -170,7 +200,7 @@ impl Chaos<'_> {
             Some(command) => Running::start(act.name(), command)?,
             None => self.lab.spawn(act.arguments())?,
         };
-        let code = match fault {
+        let answer = match fault {
             Fault::Kill { part } => {
                 let until = usual.mul_f64(part);
                 let change = self.chance.below(4) == 0;
@@ -182,12 +212,13 @@ impl Chaos<'_> {
                     self.change()?;
                 }
                 self.tally.kills += 1;
-                running.kill()?.code
+                running.kill()?
             }
-            _ => running.wait(LIMIT)?.code,
+            _ => running.wait(LIMIT)?,
         };
+        self.record(format_args!("{} {fault:?}: {} {}{}", act.name(), answer.code, answer.stdout, answer.stderr));
         *self.tally.faults.entry(fault.name()).or_default() += 1;
-        if matches!(fault, Fault::None) && code == 0 {
+        if matches!(fault, Fault::None) && answer.code == 0 {
             self.took.insert(kind, began.elapsed());
         }
         drop(filled);
@@ -196,10 +227,10 @@ impl Chaos<'_> {
 
     /// The machine is healthy: all that is promised holds.
     fn check(&mut self) -> Result<(), LabError> {
-        let round = self.lab.run(&["run", "--once"])?.ends(0)?.json()?;
+        let round = self.lab.run(&["run", "--once"])?;
+        self.record(format_args!("healthy round: {} {}{}", round.code, round.stdout, round.stderr));
+        let round = round.ends(0)?.json()?;
         expect(number(&round, "failed") == 0, || format!("the healthy round failed: {round}"))?;
-        let left: Vec<String> = names(&self.lab.vault().join("incoming"))?;
-        expect(left.is_empty(), || format!("incoming still holds {left:?} after a healthy round"))?;
         for at in 0..self.sources.len() {
             self.check_volume(at)?;
         }
@@ -216,10 +247,11 @@ impl Chaos<'_> {
         of_catalog.sort_unstable();
         let mut of_vault = names(&self.lab.vault_volume(&id))?;
         of_vault.retain(|name| name.starts_with("20"));
+        let number = |name: &str| name.rsplit_once('-').and_then(|(_, seq)| seq.parse::<u64>().ok());
+        let newest = of_vault.iter().max_by_key(|name| number(name)).cloned().unwrap_or_default();
         expect(of_catalog == of_vault, || {
             format!("{id}: the catalog lists {of_catalog:?}, the vault holds {of_vault:?}")
         })?;
-        let newest = of_vault.last().cloned().unwrap_or_default();
         for version in &of_vault {
             // Every version was compared when it was new; later ones by turns, since a version never changes.
             if version != &newest && self.chance.below(8) != 0 {

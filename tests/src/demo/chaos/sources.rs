@@ -63,11 +63,11 @@ impl Sources {
         self.all.get(at).map(|one| one.id.clone())
     }
 
-    /// Changes some pages of one volume, far apart from each other: each page makes another state.
-    pub(super) fn change(&mut self) -> Result<(), LabError> {
+    /// Changes some pages of one volume, far apart from each other: each page makes another state. Gives its id.
+    pub(super) fn change(&mut self) -> Result<String, LabError> {
         let at = usize::try_from(self.chance.below(self.all.len() as u64)).unwrap_or(0);
-        let Some(one) = self.all.get_mut(at) else { return Ok(()) };
-        let Some(path) = one.disk.extents().into_iter().next() else { return Ok(()) };
+        let Some(one) = self.all.get_mut(at) else { return Ok(String::new()) };
+        let Some(path) = one.disk.extents().into_iter().next() else { return Ok(String::new()) };
         let file = File::options().write(true).open(&path).at("open", &path)?;
         let pages = one.disk.spec().bytes / PAGE as u64;
         for _ in 0..=self.chance.below(3) {
@@ -80,7 +80,7 @@ impl Sources {
             one.newest = next;
             file.write_all_at(&page, offset).at("write", &path)?;
         }
-        Ok(())
+        Ok(one.id.clone())
     }
 
     /// Which state of a volume lies in this folder; none for one that it never had.
