@@ -109,7 +109,7 @@ pub(super) struct Filler(PathBuf);
 
 impl Filler {
     fn write(path: PathBuf) -> Result<Self, LabError> {
-        let mut file = File::create(&path).at("create", &path)?;
+        let mut file = File::options().write(true).create_new(true).open(&path).at("create", &path)?;
         for piece in PIECES {
             let piece = vec![0x55; piece];
             while file.write_all(&piece).is_ok() {}
