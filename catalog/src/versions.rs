@@ -1,15 +1,18 @@
 //! The index of the vault's versions. A row here says that the vault holds the version; it never makes or deletes one.
 
 use jiff::Timestamp;
+use serde_json::Value;
 use sqlx::SqliteConnection;
 use stackferry_volume::manifest::VerifyMethod;
 use stackferry_volume::{Generation, VersionId, VolumeId};
 
+use crate::audit::{self, AuditAction};
 use crate::baselines;
 use crate::convert::{During, opt_stamp, stamp};
 use crate::damages;
 use crate::error::CatalogError;
 use crate::pool::{Catalog, Row, WriteTx};
+use crate::tallies;
 
 /// The incidents that stand.
 pub(crate) const INCIDENTS: &str = "SELECT r.* FROM versions r JOIN volumes o ON o.id = r.volume AND o.generation = r.generation \
@@ -268,6 +271,73 @@ impl Catalog {
             .execute(tx.conn())
             .await;
         one(&during, done, volume, version)?;
+        tx.commit(&during).await
+    }
+
+    /// Records that the vault is about to delete these versions of a volume. Those without a row are passed over. One
+    /// durable transaction.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn set_all_deleting(
+        &self,
+        volume: &VolumeId,
+        versions: &[VersionId],
+        since: Timestamp,
+    ) -> Result<(), CatalogError> {
+        let during = self.during("recording deletions", volume);
+        let mut tx = self.write(&during).await?;
+        tallies::put_off(tx.conn(), &during).await?;
+        for version in versions {
+            sqlx::query("UPDATE versions SET deleting = $3 WHERE volume = $1 AND version = $2")
+                .bind(volume.to_string())
+                .bind(version.to_string())
+                .bind(stamp(since))
+                .execute(tx.conn())
+                .await
+                .map_err(|error| during.sql(error))?;
+        }
+        // Nothing of it is counted: the tallies stay as they are.
+        tallies::skip(tx.conn(), &during).await?;
+        tx.commit(&during).await
+    }
+
+    /// Records what became of deletions that were announced: those that the vault has deleted are forgotten, with the
+    /// baselines that rest on them and an audit record of `detail` for each; the others stay. Those without a row are
+    /// passed over. One durable transaction.
+    ///
+    /// # Errors
+    /// `Json`, or `Database`.
+    pub async fn deletions_ended(
+        &self,
+        volume: &VolumeId,
+        deleted: &[(VersionId, Value)],
+        kept: &[VersionId],
+        actor: &str,
+    ) -> Result<(), CatalogError> {
+        let during = self.during("removing versions", volume);
+        let now = self.clock().now();
+        let mut tx = self.write(&during).await?;
+        tallies::put_off(tx.conn(), &during).await?;
+        for (version, detail) in deleted {
+            sqlx::query("DELETE FROM versions WHERE volume = $1 AND version = $2")
+                .bind(volume.to_string())
+                .bind(version.to_string())
+                .execute(tx.conn())
+                .await
+                .map_err(|error| during.sql(error))?;
+            let subject = format!("{volume}@{version}");
+            audit::append(tx.conn(), &during, now, AuditAction::VersionDeleted, actor, &subject, detail).await?;
+        }
+        for version in kept {
+            sqlx::query("UPDATE versions SET deleting = NULL WHERE volume = $1 AND version = $2")
+                .bind(volume.to_string())
+                .bind(version.to_string())
+                .execute(tx.conn())
+                .await
+                .map_err(|error| during.sql(error))?;
+        }
+        tallies::count(tx.conn(), &during, volume).await?;
         tx.commit(&during).await
     }
 

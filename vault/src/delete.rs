@@ -1,69 +1,228 @@
-//! Deleting a version.
+//! Deleting versions. Every deletion passes here, and here is the rule: a version goes only while another one of its
+//! generation can be read, or if it certainly can't be read itself. What a manifest or a mark says is not believed for
+//! it: the files of the version that stays are looked at ([`crate::whole`]), and read back where that leaves a doubt.
 //!
-//! 1. Take the volume's lock, then the version's alone: nobody reads it.
-//! 2. Look whether it may be deleted at all.
-//! 3. Rename it into `trash`, sync the volume's folder, then `trash`. The volume's lock is given back.
-//! 4. Remove its files.
-//! 5. Take what was noted of it out of `volume.json`.
+//! 1. Take the volume's lock, then each version's alone: nobody reads it.
+//! 2. Look whether it may be deleted at all. A version that turns out to be damaged ends it here: who plans what to
+//!    delete counted on it.
+//! 3. Rename the versions into `trash`, sync the volume's folder, then `trash`. The volume's lock is given back.
+//! 4. Remove their files.
+//! 5. Note in `volume.json` what was found damaged or whole, and take out what was noted of the deleted ones.
 //!
-//! A crash before 3 ends leaves the version whole, in its place or in `trash`; after it, it is in `trash`, where
+//! A crash before 3 ends leaves each version whole, in its place or in `trash`; after it, it is in `trash`, where
 //! [`Vault::sweep`] removes the rest. Its number is not given again: `volume.json` knows the next one. Step 5 comes
-//! last since it needs space, which a full disk has only after 4; notes of a version that is gone harm nobody.
+//! last since it needs space, which a full disk has only after 4; notes of a version that is gone harm nobody, and what
+//! was found is found again.
+//!
+//! Reading back takes long, so it is done between two passes, without the volume's lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
-use stackferry_volume::{Generation, ManifestError, VersionId, VolumeId};
+use stackferry_volume::io::Cancel;
+use stackferry_volume::{Generation, Manifest, ManifestError, VersionId, VolumeId};
 
 use crate::dir::{Dir, Moved};
-use crate::record::VolumeRecord;
+use crate::record::{DamageMark, VolumeRecord};
 use crate::version::load_manifest;
-use crate::volumes::version_ids;
-use crate::{Vault, VaultError, random_name};
+use crate::volumes::{Chain, version_ids};
+use crate::whole::{self, Looks};
+use crate::{Damage, Vault, VaultError, random_name};
+
+/// Which versions of a volume are to be deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct DeleteRequest<'a> {
+    /// The versions, those first that matter least.
+    pub versions: &'a [VersionId],
+    /// Versions that the caller knows to be damaged, beside those that are marked: none of them is counted on.
+    pub damaged: &'a BTreeSet<VersionId>,
+    /// The time now: locks are compared with it.
+    pub now: Timestamp,
+}
+
+/// What became of a request to delete versions.
+#[derive(Debug, Default)]
+pub struct DeleteOutcome {
+    /// What became of each version, in the order of the request. Versions that are not in it were not tried, since `found`
+    /// changes what is to be deleted.
+    pub versions: Vec<(VersionId, Result<(), VaultError>)>,
+    /// Versions that were found damaged, or whole though they were marked as damaged.
+    pub found: Vec<FoundVersion>,
+    /// Why what was found could not be noted in the vault.
+    pub not_noted: Option<VaultError>,
+}
+
+/// What was found of a version that was looked at before another one is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundVersion {
+    /// The version.
+    pub version: VersionId,
+    /// What is wrong with it; nothing if all of it was read back and found right.
+    pub damage: Vec<Damage>,
+}
 
 impl Vault {
     /// Deletes a version.
     ///
     /// # Errors
-    /// `Pinned`, `Locked`; `LastGood` for the last version of its generation that is good (its manifest can be read,
-    /// and it is not marked as damaged); `Busy` while somebody reads it; `NoVolume`, `NoVersion`; else the system's.
+    /// `Pinned`, `Locked`; `LastGood`, `NoneReadable` where no other version could be read; `Busy` while somebody reads
+    /// it; `NoVolume`, `NoVersion`; else the system's.
     pub fn delete(&self, volume: &VolumeId, version: &VersionId, now: Timestamp) -> Result<(), VaultError> {
+        let mut damaged = BTreeSet::new();
+        loop {
+            let request = DeleteRequest { versions: std::slice::from_ref(version), damaged: &damaged, now };
+            let outcome = self.delete_versions(volume, request, &Cancel::default())?;
+            if let Some((_, result)) = outcome.versions.into_iter().next() {
+                return result;
+            }
+            if let Some(error) = outcome.not_noted {
+                return Err(error);
+            }
+            damaged.extend(outcome.found.into_iter().filter(|one| !one.damage.is_empty()).map(|one| one.version));
+        }
+    }
+
+    /// Deletes versions of a volume, as far as each may be deleted. When another version turns out to be damaged, nothing
+    /// more is deleted: the caller plans anew.
+    ///
+    /// # Errors
+    /// `NoVolume`; `RecordDamaged`; `Cancelled` while a version is read back; else the system's. What stands against one
+    /// version is told with that version.
+    pub fn delete_versions(
+        &self,
+        volume: &VolumeId,
+        request: DeleteRequest<'_>,
+        cancel: &Cancel,
+    ) -> Result<DeleteOutcome, VaultError> {
+        let mut outcome = DeleteOutcome::default();
+        let mut read = BTreeMap::new();
+        loop {
+            let pass = self.pass(volume, request, &read, &mut outcome)?;
+            let Some(doubtful) = pass.filter(|_| outcome.found.is_empty()) else { break };
+            if cancel.is_cancelled() {
+                return Err(VaultError::Cancelled { op: "deleting versions" });
+            }
+            let damage = self.read_version(volume, &doubtful, cancel)?;
+            let is_whole = damage.as_ref().is_some_and(Vec::is_empty);
+            let is_marked =
+                request.damaged.contains(&doubtful) || self.0.record(volume)?.1.damaged.contains_key(&doubtful);
+            if let Some(damage) = damage.filter(|_| is_whole == is_marked) {
+                outcome.found.push(FoundVersion { version: doubtful.clone(), damage });
+            }
+            read.insert(doubtful, is_whole);
+            if !outcome.found.is_empty() {
+                break;
+            }
+        }
+        outcome.not_noted = self.note(volume, &outcome, request.now).err();
+        Ok(outcome)
+    }
+
+    /// One pass under the volume's lock over the versions that were not tried yet. Gives a version that must be read back
+    /// before it goes on.
+    fn pass(
+        &self,
+        volume: &VolumeId,
+        request: DeleteRequest<'_>,
+        read: &BTreeMap<VersionId, bool>,
+        outcome: &mut DeleteOutcome,
+    ) -> Result<Option<VersionId>, VaultError> {
         let op = "delete a version";
         let trash = &self.0.writable(op)?.trash;
-        let name = version.to_string();
-        let missing = || VaultError::NoVersion { volume: volume.clone(), version: version.clone() };
-        let mut noted = false;
-        let (folder, (held, trashed)) = self.0.change(volume, op, |folder, record| {
-            let dir = folder.sub(&name)?.ok_or_else(missing)?;
-            if !dir.try_lock(true)? {
-                return Err(VaultError::Busy { subject: format!("{volume}@{version}"), why: "it is being read" });
+        let mut moved: Vec<(Dir, String, usize)> = Vec::new();
+        let mut doubtful = None;
+        let (folder, ()) = self.0.change(volume, op, |folder, record| {
+            let mut others = Others::new(folder, record, request, read)?;
+            for version in request.versions.iter().skip(outcome.versions.len()) {
+                let verdict = others.may_delete(version);
+                outcome.found.append(&mut others.found);
+                let result = match verdict {
+                    // The plan that this version was to go by does not hold any more.
+                    _ if !outcome.found.is_empty() => break,
+                    Ok(Verdict::ReadFirst(other)) => {
+                        doubtful = Some(other);
+                        break;
+                    }
+                    Ok(Verdict::Delete(dir)) => to_trash(folder, trash, volume, version).map(|name| {
+                        others.left.retain(|left| left != version);
+                        moved.push((dir, name, outcome.versions.len()));
+                    }),
+                    Err(error) => Err(error),
+                };
+                outcome.versions.push((version.clone(), result));
             }
-            may_delete(folder, &dir, record, version, now)?;
-            let trashed = trash_name(&format!("{}-{version}", volume.folder()));
-            match folder.move_to(&name, trash, &trashed)? {
-                Moved::Done => {}
-                Moved::Gone => return Err(missing()),
-                Moved::Taken => {
-                    return Err(VaultError::Busy { subject: trashed, why: "there is one of that name in the trash" });
-                }
+            if !moved.is_empty() {
+                folder.sync()?;
+                trash.sync()?;
             }
-            folder.sync()?;
-            trash.sync()?;
-            noted = record.locks.contains_key(version) || record.damaged.contains_key(version);
-            Ok((false, (dir, trashed)))
+            Ok((false, ()))
         })?;
         drop(folder);
-        let removed = trash.remove(&trashed);
-        drop(held);
-        if noted {
-            let forgotten = self.0.change(volume, op, |_, record| {
-                record.locks.remove(version);
-                record.damaged.remove(version);
-                Ok((true, ()))
-            });
-            drop(forgotten);
+        for (held, name, at) in moved {
+            let removed = trash.remove(&name);
+            drop(held);
+            if let Some((_, result)) = outcome.versions.get_mut(at) {
+                *result = removed;
+            }
         }
-        removed
+        Ok(doubtful)
+    }
+
+    /// What is wrong with a version; none where it is gone.
+    fn read_version(
+        &self,
+        volume: &VolumeId,
+        version: &VersionId,
+        cancel: &Cancel,
+    ) -> Result<Option<Vec<Damage>>, VaultError> {
+        let opened = match self.version(volume, version) {
+            Ok(opened) => opened,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let damage = opened.verify(threads, &mut |_| {}, cancel)?;
+        if damage.is_empty() {
+            whole::restore_times(&opened.dir, opened.manifest());
+        }
+        Ok(Some(damage))
+    }
+
+    /// Notes what was found, and forgets what was noted of versions that are gone.
+    fn note(&self, volume: &VolumeId, outcome: &DeleteOutcome, now: Timestamp) -> Result<(), VaultError> {
+        let gone: Vec<&VersionId> =
+            outcome.versions.iter().filter(|(_, result)| result.is_ok()).map(|(version, _)| version).collect();
+        if gone.is_empty() && outcome.found.is_empty() {
+            return Ok(());
+        }
+        let noted = self.0.change(volume, "note what was found", |_, record| {
+            let mut new = false;
+            for version in gone {
+                new |= record.locks.remove(version).is_some() | record.damaged.remove(version).is_some();
+            }
+            for FoundVersion { version, damage } in &outcome.found {
+                new |= match damage.first() {
+                    None => record.damaged.remove(version).is_some(),
+                    Some(_) if record.damaged.contains_key(version) => false,
+                    Some(first) => {
+                        let mark = DamageMark { why: first.to_string(), at: now };
+                        record.damaged.insert(version.clone(), mark).is_none()
+                    }
+                };
+            }
+            Ok((new, ()))
+        });
+        noted.map(|_| ())
+    }
+}
+
+fn to_trash(folder: &Dir, trash: &Dir, volume: &VolumeId, version: &VersionId) -> Result<String, VaultError> {
+    let name = trash_name(&format!("{}-{version}", volume.folder()));
+    match folder.move_to(&version.to_string(), trash, &name)? {
+        Moved::Done => Ok(name),
+        Moved::Gone => Err(VaultError::NoVersion { volume: volume.clone(), version: version.clone() }),
+        Moved::Taken => Err(VaultError::Busy { subject: name, why: "there is one of that name in the trash" }),
     }
 }
 
@@ -77,55 +236,173 @@ pub(crate) fn trash_name(of: &str) -> String {
     format!("{}-{}", of.get(..end).unwrap_or_default(), random_name())
 }
 
-fn may_delete(
-    folder: &Dir,
-    dir: &Dir,
-    record: &VolumeRecord,
-    version: &VersionId,
-    now: Timestamp,
-) -> Result<(), VaultError> {
-    let volume = || record.id.clone();
-    if record.pins.contains_key(version) {
-        return Err(VaultError::Pinned { volume: volume(), version: version.clone() });
-    }
-    if let Some(until) = record.locks.get(version).filter(|until| **until > now) {
-        return Err(VaultError::Locked { volume: volume(), version: version.clone(), until: *until });
-    }
-    if record.damaged.contains_key(version) {
-        return Ok(());
-    }
-    let generation = match load_manifest(dir, &record.id, version) {
-        Ok(manifest) => manifest.generation,
-        // A newer program can read it: it may be good.
-        Err(error @ VaultError::ManifestDamaged { source: ManifestError::Format(_), .. }) => return Err(error),
-        Err(error) if error.is_damaged() => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if other_good(folder, record, version, generation)? {
-        return Ok(());
-    }
-    Err(VaultError::LastGood { volume: volume(), version: version.clone(), generation })
+/// What stands for or against a deletion.
+enum Verdict {
+    /// It may go. Its folder is locked.
+    Delete(Dir),
+    /// First this version, perhaps itself, must be read back.
+    ReadFirst(VersionId),
 }
 
-/// Whether another version of this generation is good.
-fn other_good(
-    folder: &Dir,
-    record: &VolumeRecord,
-    version: &VersionId,
-    generation: Generation,
-) -> Result<bool, VaultError> {
-    let bad: BTreeSet<&VersionId> = record.damaged.keys().collect();
-    // The newest first: mostly the first one answers.
-    for other in version_ids(folder)?.iter().rev() {
-        if other == version || bad.contains(other) {
-            continue;
+/// The versions of a volume that may have to stand for one that is deleted, each looked at once.
+struct Others<'a> {
+    folder: &'a Dir,
+    record: &'a VolumeRecord,
+    request: DeleteRequest<'a>,
+    read: &'a BTreeMap<VersionId, bool>,
+    /// Those that are there, oldest first.
+    left: Vec<VersionId>,
+    looks: BTreeMap<VersionId, Seen>,
+    /// What was found since this was last taken.
+    found: Vec<FoundVersion>,
+}
+
+/// A version as it was seen in one pass.
+enum Seen {
+    /// Its manifest can be read.
+    Readable(Generation, Looks),
+    /// Its manifest says nothing.
+    Damaged(VaultError),
+    /// It can't be looked at, or a newer program made it.
+    Unknown,
+}
+
+impl<'a> Others<'a> {
+    fn new(
+        folder: &'a Dir,
+        record: &'a VolumeRecord,
+        request: DeleteRequest<'a>,
+        read: &'a BTreeMap<VersionId, bool>,
+    ) -> Result<Self, VaultError> {
+        let left = version_ids(folder)?;
+        Ok(Self { folder, record, request, read, left, looks: BTreeMap::new(), found: Vec::new() })
+    }
+
+    fn may_delete(&mut self, version: &VersionId) -> Result<Verdict, VaultError> {
+        let volume = || self.record.id.clone();
+        let dir = self
+            .folder
+            .sub(&version.to_string())?
+            .ok_or_else(|| VaultError::NoVersion { volume: volume(), version: version.clone() })?;
+        if !dir.try_lock(true)? {
+            let subject = format!("{}@{version}", self.record.id);
+            return Err(VaultError::Busy { subject, why: "it is being read" });
         }
-        let Some(dir) = folder.sub(&other.to_string())? else { continue };
-        if load_manifest(&dir, &record.id, other).is_ok_and(|manifest| manifest.generation == generation) {
-            return Ok(true);
+        if self.record.pins.contains_key(version) {
+            return Err(VaultError::Pinned { volume: volume(), version: version.clone() });
+        }
+        if let Some(until) = self.record.locks.get(version).filter(|until| **until > self.request.now) {
+            return Err(VaultError::Locked { volume: volume(), version: version.clone(), until: *until });
+        }
+        // Where the volume has one life only, its manifest need not be asked for it: those of large disks are long.
+        if let [only] = self.record.generations.as_slice() {
+            let other = self.other(version, Some(only.number))?;
+            // What was found ends it, whatever the verdict.
+            if matches!(other, Other::Whole) || !self.found.is_empty() {
+                return Ok(Verdict::Delete(dir));
+            }
+        }
+        let own = match load_manifest(&dir, &self.record.id, version) {
+            Ok(manifest) => Some(manifest),
+            // A newer program can read it: it may be good.
+            Err(error @ VaultError::ManifestDamaged { source: ManifestError::Format(_), .. }) => return Err(error),
+            // Of which generation it is nobody knows.
+            Err(error) if error.is_damaged() => None,
+            Err(error) => return Err(error),
+        };
+        let generation = own.as_ref().map(|manifest| manifest.generation);
+        match self.other(version, generation)? {
+            Other::Whole => return Ok(Verdict::Delete(dir)),
+            Other::Doubtful(other) => return Ok(Verdict::ReadFirst(other)),
+            Other::None => {}
+        }
+        let Some(manifest) = own else {
+            return Err(VaultError::NoneReadable { volume: volume(), version: version.clone() });
+        };
+        self.only(version, &manifest, dir)
+    }
+
+    /// No other version of its generation can be read: this one goes only if it certainly can't be read either.
+    fn only(&self, version: &VersionId, manifest: &Manifest, dir: Dir) -> Result<Verdict, VaultError> {
+        let last = || VaultError::LastGood {
+            volume: self.record.id.clone(),
+            version: version.clone(),
+            generation: manifest.generation,
+        };
+        match self.read.get(version) {
+            Some(true) => return Err(last()),
+            Some(false) => return Ok(Verdict::Delete(dir)),
+            None => {}
+        }
+        match whole::look(&dir, manifest) {
+            Looks::Broken(_) => Ok(Verdict::Delete(dir)),
+            // It is marked, and marks may err.
+            Looks::Whole | Looks::Doubtful if self.is_marked(version) => Ok(Verdict::ReadFirst(version.clone())),
+            Looks::Whole | Looks::Doubtful => Err(last()),
+            Looks::Unknown(error) => Err(error),
         }
     }
-    Ok(false)
+
+    fn is_marked(&self, version: &VersionId) -> bool {
+        self.record.damaged.contains_key(version) || self.request.damaged.contains(version)
+    }
+
+    /// Whether another version than this can be read: one of its generation, or any where that is not known. The newest
+    /// is looked at first, so that a newest one that is damaged is noticed, and mostly it answers.
+    fn other(&mut self, version: &VersionId, generation: Option<Generation>) -> Result<Other, VaultError> {
+        let mut doubtful = None;
+        for other in self.left.iter().rev() {
+            if other == version || self.is_marked(other) {
+                continue;
+            }
+            if !self.looks.contains_key(other) {
+                let Some(seen) = self.see(other)? else { continue };
+                self.looks.insert(other.clone(), seen);
+            }
+            let Some(seen) = self.looks.get(other) else { continue };
+            let damage = match seen {
+                Seen::Readable(own, _) if generation.is_some_and(|generation| *own != generation) => continue,
+                Seen::Readable(_, Looks::Whole) => return Ok(Other::Whole),
+                Seen::Readable(_, Looks::Doubtful) => match self.read.get(other) {
+                    Some(true) => return Ok(Other::Whole),
+                    Some(false) => continue,
+                    None => {
+                        doubtful.get_or_insert_with(|| other.clone());
+                        continue;
+                    }
+                },
+                Seen::Readable(_, Looks::Broken(damage)) => damage.clone(),
+                Seen::Damaged(error) => Damage {
+                    file: stackferry_volume::manifest::MANIFEST_NAME.to_owned(),
+                    block: None,
+                    why: Chain(error).to_string(),
+                },
+                // Nobody can tell: it is not counted on, and not called damaged.
+                Seen::Readable(_, Looks::Unknown(_)) | Seen::Unknown => continue,
+            };
+            self.found.push(FoundVersion { version: other.clone(), damage: vec![damage] });
+            return Ok(Other::None);
+        }
+        Ok(doubtful.map_or(Other::None, Other::Doubtful))
+    }
+
+    /// None where it is gone.
+    fn see(&self, version: &VersionId) -> Result<Option<Seen>, VaultError> {
+        let Some(dir) = self.folder.sub(&version.to_string())? else { return Ok(None) };
+        Ok(Some(match load_manifest(&dir, &self.record.id, version) {
+            Ok(manifest) => Seen::Readable(manifest.generation, whole::look(&dir, &manifest)),
+            Err(VaultError::ManifestDamaged { source: ManifestError::Format(_), .. }) => Seen::Unknown,
+            Err(error) if error.is_damaged() => Seen::Damaged(error),
+            Err(_) => Seen::Unknown,
+        }))
+    }
+}
+
+/// Whether another version can be read.
+enum Other {
+    Whole,
+    Doubtful(VersionId),
+    None,
 }
 
 #[cfg(test)]

@@ -193,6 +193,14 @@ pub enum VaultError {
         /// The generation.
         generation: Generation,
     },
+    /// A version whose manifest can't be read is not deleted while no other version of its volume can be read.
+    #[error("no other version of {volume} can be read than {version}, whose manifest can't be read either")]
+    NoneReadable {
+        /// The volume.
+        volume: VolumeId,
+        /// The version.
+        version: VersionId,
+    },
     /// A volume is known as something else than what it is now said to be.
     #[error("{volume} is known otherwise: {why}")]
     Conflict {
@@ -279,6 +287,12 @@ impl VaultError {
         matches!(self, Self::NoVolume { .. } | Self::NoVersion { .. } | Self::NoFile { .. })
     }
 
+    /// Whether it can't be written to, for want of rights or of space, or since it was opened for reading: reading may work.
+    #[must_use]
+    pub fn is_not_writable(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::ReadOnly { .. }) || self.is_no_space()
+    }
+
     /// Whether somebody else is using it just now, so that the same call may succeed later.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -294,7 +308,7 @@ impl VaultError {
     /// Whether the vault refuses because of its own rules (pinned, locked, last good version).
     #[must_use]
     pub fn is_protected(&self) -> bool {
-        matches!(self, Self::Pinned { .. } | Self::Locked { .. } | Self::LastGood { .. })
+        matches!(self, Self::Pinned { .. } | Self::Locked { .. } | Self::LastGood { .. } | Self::NoneReadable { .. })
     }
 
     /// What a person can do about it.
@@ -328,7 +342,7 @@ impl VaultError {
             }
             Self::Busy { .. } => "try again when that has ended",
             Self::Pinned { .. } => "unpin it first",
-            Self::LastGood { .. } => {
+            Self::LastGood { .. } | Self::NoneReadable { .. } => {
                 "copy the volume once more first; the last good version of a generation is never deleted"
             }
             Self::Exists { .. } => "restore into an empty folder, or allow overwriting",

@@ -37,10 +37,12 @@ mod verify;
 mod version;
 mod volumes;
 mod walk;
+mod whole;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
+pub use delete::{DeleteOutcome, DeleteRequest, FoundVersion};
 pub use error::{Cause, VaultError};
 pub use incoming::{Incoming, IncomingSpec, VaultFile};
 pub use list::{VersionEntry, VersionSummary};

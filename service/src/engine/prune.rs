@@ -3,15 +3,17 @@
 //! The plan is made from the catalog, and from pins, locks and marks of damage as the vault notes them. The vault has the
 //! last word: it refuses what is pinned, locked, read by somebody, or the last good version of its life.
 //!
-//! One version is deleted in this order, so that a crash at any point of it neither loses a row nor raises an alarm:
-//!  1. The catalog notes that it is being deleted.
-//!  2. The vault deletes it (see `stackferry_vault`'s own order).
-//!  3. The catalog forgets it; the audit record is written.
+//! Versions are deleted in this order, some of one volume at a time, so that a crash at any point of it neither loses a row
+//! nor raises an alarm:
+//!  1. The catalog notes that they are being deleted.
+//!  2. The vault deletes them (see `stackferry_vault`'s own order). Where it finds that a version which was to stay can't be
+//!     read, that one is marked as damaged, and the plan is made anew.
+//!  3. The catalog forgets them; the audit records are written.
 //!
-//! A crash after 1 leaves a version as it was, after 2 a row whose version is gone: the note tells the next start that
+//! A crash after 1 leaves versions as they were, after 2 rows whose versions are gone: the note tells the next start that
 //! this is no loss.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,7 +21,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 use stackferry_catalog::{AuditAction, LeaseGuard, VersionRow, VolumeRow, VolumeState};
 use stackferry_config::Keep;
-use stackferry_vault::{Vault, VaultError, VolumeRecord};
+use stackferry_vault::{DeleteOutcome, DeleteRequest, Vault, VaultError, VolumeRecord};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::retention::{self, Held, Why};
@@ -64,6 +66,8 @@ pub struct Pruned {
     pub versions: Vec<Judged>,
     /// How many are kept.
     pub kept: u64,
+    /// Versions that were found damaged before others were deleted, and what was found.
+    pub damaged: Vec<(VolumeId, VersionId, String)>,
     /// Volumes of which nothing is deleted for now, and why; none where all are meant.
     pub held: Vec<(Option<VolumeId>, String)>,
 }
@@ -167,42 +171,83 @@ async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&Le
             pruned.kept += volume.versions;
             continue;
         };
-        let Some(judged) = plan(app, vault, &volume, keep).await? else {
-            pruned.kept += volume.versions;
-            pruned.held.push((Some(volume.id), INCIDENT.to_owned()));
-            continue;
-        };
-        let first = pruned.versions.len();
-        // The oldest first: if a newer one turns out to be lost, the vault keeps the next good one before it.
-        for mut one in judged.into_iter().rev() {
-            match &one.fate {
-                Fate::Kept(_) => {
-                    pruned.kept += 1;
-                    if what.volume.is_none() {
-                        continue;
-                    }
-                }
-                Fate::Doomed if !what.dry_run => {
-                    let ends = match app.jobs().prune_frozen().await? {
-                        Some(frozen) => Some(clock_is_doubted(&frozen)),
-                        None => lease.is_some_and(LeaseGuard::is_lost).then(|| TAKEN_OVER.to_owned()),
-                    };
-                    if let Some(why) = ends {
-                        pruned.held.push((None, why));
-                        return Ok(pruned);
-                    }
-                    one.fate = delete(app, vault, &one, what.actor).await?;
-                }
-                _ => {}
-            }
-            pruned.versions.push(one);
-        }
-        if let Some(own) = pruned.versions.get_mut(first..) {
-            own.reverse();
+        if let Some(why) = one(app, vault, what, lease, &volume, keep, &mut pruned).await? {
+            pruned.held.push((None, why));
+            break;
         }
     }
     Ok(pruned)
 }
+
+/// One volume. Gives why nothing more is deleted of any volume.
+async fn one(
+    app: &App,
+    vault: &Vault,
+    what: What<'_>,
+    lease: Option<&LeaseGuard>,
+    volume: &VolumeRow,
+    keep: Keep,
+    pruned: &mut Pruned,
+) -> Result<Option<String>, Problem> {
+    // What was done, newest last.
+    let mut done: Vec<Judged> = Vec::new();
+    let (mut ends, mut found) = (None, BTreeSet::new());
+    let judged = 'plan: loop {
+        let Some(Plan { mut judged, damaged }) = plan(app, vault, volume, keep).await? else {
+            pruned.kept += volume.versions;
+            pruned.held.push((Some(volume.id.clone()), INCIDENT.to_owned()));
+            break Vec::new();
+        };
+        // What was tried before stands as it is.
+        judged.retain(|one| !done.iter().any(|other| other.version == one.version));
+        if what.dry_run {
+            break judged;
+        }
+        // The oldest first: if a newer one turns out to be lost, the vault keeps the next good one before it.
+        let doomed: Vec<Judged> = judged.iter().rev().filter(|one| one.fate == Fate::Doomed).cloned().collect();
+        for batch in doomed.chunks(BATCH) {
+            ends = match app.jobs().prune_frozen().await? {
+                Some(frozen) => Some(clock_is_doubted(&frozen)),
+                None => lease.is_some_and(LeaseGuard::is_lost).then(|| TAKEN_OVER.to_owned()),
+            };
+            if ends.is_some() {
+                break 'plan judged;
+            }
+            let deleted = delete(app, vault, &volume.id, batch, &damaged, what.actor).await?;
+            done.extend(deleted.tried);
+            pruned.damaged.extend(deleted.damaged);
+            if deleted.found.is_empty() {
+                continue;
+            }
+            // Where nothing of it can be recorded, the same would be found for ever.
+            if deleted.found.into_iter().fold(false, |new, version| found.insert(version) | new) {
+                continue 'plan;
+            }
+            pruned.held.push((Some(volume.id.clone()), NOT_RECORDED.to_owned()));
+            break;
+        }
+        judged.retain(|one| one.fate != Fate::Doomed);
+        break judged;
+    };
+    done.extend(judged.into_iter().rev());
+    let first = pruned.versions.len();
+    // Of several volumes only what goes or should is told.
+    for one in done {
+        let is_kept = matches!(one.fate, Fate::Kept(_));
+        pruned.kept += u64::from(is_kept);
+        let waits = ends.is_some() && one.fate == Fate::Doomed;
+        if !waits && (!is_kept || what.volume.is_some()) {
+            pruned.versions.push(one);
+        }
+    }
+    if let Some(own) = pruned.versions.get_mut(first..) {
+        own.sort_by(|one, other| other.version.cmp(&one.version));
+    }
+    Ok(ends)
+}
+
+/// So many versions of a volume are deleted at once.
+const BATCH: usize = 100;
 
 /// Why this process stopped before the end.
 const TAKEN_OVER: &str = "another process carries retention out now; it does the rest";
@@ -211,12 +256,23 @@ fn clock_is_doubted(frozen: &PruneFrozen) -> String {
     format!("{}; look at it, then run `stackferry prune --confirm-clock`", frozen.why)
 }
 
+/// What becomes of the versions of a volume.
+struct Plan {
+    /// Each of them, newest first.
+    judged: Vec<Judged>,
+    /// Those that the catalog knows to be damaged.
+    damaged: BTreeSet<VersionId>,
+}
+
+/// Why no more of a volume is deleted.
+const NOT_RECORDED: &str = "what was found of its versions could not be recorded; see the log";
+
 /// Why nothing of a volume is deleted for now.
 const INCIDENT: &str = "an incident stands: look at it, then let the volume be copied in order again";
 
 /// What becomes of each version, newest first; none while an incident stands, since what was good before it is what
 /// somebody will want. That is told by the newest version: a volume that is gone or deferred meanwhile looks like others.
-async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result<Option<Vec<Judged>>, Problem> {
+async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result<Option<Plan>, Problem> {
     let volume = &known.id;
     let rows = app.catalog().versions(volume).await?;
     let newest = rows.iter().find(|row| row.generation == known.generation);
@@ -231,9 +287,10 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
             let why = format!("its volume.json can't be read: {}", stackferry_transfer::describe(&error));
             let stays = |row: VersionRow| judged(row, Fate::Kept(Vec::new()));
             tracing::error!(%volume, why, "nothing of it is deleted");
-            return Ok(Some(rows.into_iter().map(stays).collect()));
+            return Ok(Some(Plan { judged: rows.into_iter().map(stays).collect(), damaged: BTreeSet::new() }));
         }
     };
+    let damaged = rows.iter().filter(|row| row.damaged.is_some()).map(|row| row.version.clone()).collect();
     let versions: Vec<Held> = rows.iter().map(|row| as_held(row, &record)).collect();
     let zone: TimeZone = app.local_time().time_zone().clone();
     let mut kept: BTreeMap<_, _> = retention::decide(&versions, keep, app.local_time().timestamp(), &zone);
@@ -245,7 +302,7 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
         let fate = fate(&row, &mut kept);
         judged(row, fate)
     };
-    Ok(Some(rows.into_iter().map(judge).collect()))
+    Ok(Some(Plan { judged: rows.into_iter().map(judge).collect(), damaged }))
 }
 
 fn judged(row: VersionRow, fate: Fate) -> Judged {
@@ -263,39 +320,119 @@ fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
     }
 }
 
-async fn delete(app: &App, vault: &Vault, one: &Judged, actor: &str) -> Result<Fate, Problem> {
+/// What became of a batch.
+#[derive(Default)]
+struct Deleted {
+    tried: Vec<Judged>,
+    damaged: Vec<(VolumeId, VersionId, String)>,
+    /// Other versions of which something was found that changes what is to be deleted.
+    found: Vec<VersionId>,
+}
+
+async fn delete(
+    app: &App,
+    vault: &Vault,
+    volume: &VolumeId,
+    batch: &[Judged],
+    damaged: &BTreeSet<VersionId>,
+    actor: &str,
+) -> Result<Deleted, Problem> {
     let (catalog, now) = (app.catalog(), app.local_time().timestamp());
-    tolerate_missing_row(catalog.set_deleting(&one.volume, &one.version, Some(Timestamp::now())).await)?;
-    let done = {
-        let (vault, volume, version) = (vault.clone(), one.volume.clone(), one.version.clone());
-        blocking(move || vault.delete(&volume, &version, now)).await?
+    let versions: Vec<VersionId> = batch.iter().map(|one| one.version.clone()).collect();
+    catalog.set_all_deleting(volume, &versions, Timestamp::now()).await?;
+    let outcome = {
+        let (vault, volume, cancel, damaged) = (vault.clone(), volume.clone(), app.cancel().clone(), damaged.clone());
+        blocking(move || {
+            let request = DeleteRequest { versions: &versions, damaged: &damaged, now };
+            vault.delete_versions(&volume, request, &cancel)
+        })
+        .await?
     };
-    let name = named(&one.volume, &one.version);
-    match done {
-        Ok(()) => {}
-        // Somebody was faster, or it was lost: the row is an alarm then, and no deletion of ours.
-        Err(error @ (VaultError::NoVersion { .. } | VaultError::NoVolume { .. })) => {
-            tolerate_missing_row(catalog.set_deleting(&one.volume, &one.version, None).await)?;
-            return Ok(Fate::Stays(error.to_string()));
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        // What became of each is seen below.
+        Err(error) if !error.is_cancelled() => {
+            let why = stackferry_transfer::describe(&error);
+            tracing::error!(%volume, why, "versions of a volume could not be deleted");
+            let failed = |one: &Judged| (one.version.clone(), Err(failed(&why)));
+            DeleteOutcome { versions: batch.iter().map(failed).collect(), ..DeleteOutcome::default() }
         }
+        Err(error) => {
+            let kept: Vec<VersionId> = batch.iter().map(|one| one.version.clone()).collect();
+            catalog.deletions_ended(volume, &[], &kept, actor).await?;
+            return Err(error.into());
+        }
+    };
+    let found = outcome.found.iter().map(|found| found.version.clone()).collect();
+    let mut done = Deleted { found, ..Deleted::default() };
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    let mut results: BTreeMap<VersionId, Result<(), VaultError>> = outcome.versions.into_iter().collect();
+    for one in batch {
+        let Some(result) = results.remove(&one.version) else {
+            kept.push(one.version.clone());
+            continue;
+        };
+        let fate = fate(vault, one, result).await?;
+        match fate {
+            Fate::Deleted => {
+                let detail = json!({ "created": one.created, "stored": one.stored, "why": "retention" });
+                gone.push((one.version.clone(), detail));
+            }
+            _ => kept.push(one.version.clone()),
+        }
+        done.tried.push(Judged { fate, ..one.clone() });
+    }
+    catalog.deletions_ended(volume, &gone, &kept, actor).await?;
+    for found in outcome.found {
+        let name = named(volume, &found.version);
+        if let Some(first) = found.damage.first() {
+            let why = first.to_string();
+            tracing::error!(
+                version = name,
+                why,
+                "a version can't be read: it is marked as damaged, and a good one is kept for it"
+            );
+            let detail = json!({ "first": why, "findings": found.damage.len() });
+            catalog.audit(AuditAction::DamageFound, actor, &name, &detail).await?;
+            tolerate_missing_row(catalog.mark_damaged(volume, &found.version, &why).await)?;
+            done.damaged.push((volume.clone(), found.version, why));
+        } else {
+            tracing::info!(version = name, "a version that was marked as damaged is whole: all of it was read back");
+            tolerate_missing_row(catalog.set_verified(volume, &found.version, Timestamp::now(), true).await)?;
+        }
+    }
+    if let Some(error) = outcome.not_noted {
+        let error = stackferry_transfer::describe(&error);
+        tracing::error!(%volume, error, "what was found of versions could not be noted in the vault");
+    }
+    Ok(done)
+}
+
+fn failed(why: &str) -> VaultError {
+    VaultError::Io { op: "delete versions", path: Default::default(), source: std::io::Error::other(why.to_owned()) }
+}
+
+/// What became of one version.
+async fn fate(vault: &Vault, one: &Judged, result: Result<(), VaultError>) -> Result<Fate, Problem> {
+    let name = named(&one.volume, &one.version);
+    Ok(match result {
+        Ok(()) => Fate::Deleted,
+        // Somebody was faster, or it was lost: the row is an alarm then, and no deletion of ours.
+        Err(error @ (VaultError::NoVersion { .. } | VaultError::NoVolume { .. })) => Fate::Stays(error.to_string()),
         // It went, and only what is left of it in the trash could not be removed: that is swept later.
         Err(error) if is_gone(vault, one).await? => {
             let why = stackferry_transfer::describe(&error);
             tracing::warn!(version = name, why, "what is left of a deleted version is removed later");
+            Fate::Deleted
         }
         Err(error) => {
-            tolerate_missing_row(catalog.set_deleting(&one.volume, &one.version, None).await)?;
             let why = stackferry_transfer::describe(&error);
             if !error.is_busy() && !error.is_protected() {
                 tracing::error!(version = name, why, "a version could not be deleted");
             }
-            return Ok(Fate::Stays(why));
+            Fate::Stays(why)
         }
-    }
-    tolerate_missing_row(catalog.remove_version(&one.volume, &one.version).await)?;
-    let detail = json!({ "created": one.created, "stored": one.stored, "why": "retention" });
-    catalog.audit(AuditAction::VersionDeleted, actor, &name, &detail).await?;
-    Ok(Fate::Deleted)
+    })
 }
 
 async fn is_gone(vault: &Vault, one: &Judged) -> Result<bool, Problem> {

@@ -41,6 +41,19 @@ pub struct HeldItem {
     pub reason: String,
 }
 
+/// A version that was found damaged before others were deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct PruneDamage {
+    /// The volume.
+    #[schema(value_type = String)]
+    pub volume: VolumeId,
+    /// The version.
+    #[schema(value_type = String)]
+    pub version: VersionId,
+    /// What is wrong with it.
+    pub why: String,
+}
+
 /// What `prune` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PruneView {
@@ -56,6 +69,8 @@ pub struct PruneView {
     pub freed: u64,
     /// Versions that go; of a volume that was named, all.
     pub versions: Vec<PruneItem>,
+    /// Versions that were found damaged: they count no longer, and a good one is kept for each.
+    pub damaged: Vec<PruneDamage>,
     /// Volumes of which nothing is deleted for now.
     pub held: Vec<HeldItem>,
 }
@@ -67,6 +82,7 @@ impl PruneView {
         let (deleted, freed) = pruned.count(&Fate::Deleted);
         let (doomed, would_free) = pruned.count(&Fate::Doomed);
         let stay = pruned.versions.iter().filter(|one| matches!(one.fate, Fate::Stays(_))).count();
+        let damaged = pruned.damaged.into_iter().map(|(volume, version, why)| PruneDamage { volume, version, why });
         let held = pruned.held.into_iter().map(|(volume, reason)| HeldItem { volume, reason });
         Self {
             dry_run,
@@ -75,6 +91,7 @@ impl PruneView {
             kept: pruned.kept,
             freed: if dry_run { would_free } else { freed },
             versions: pruned.versions.into_iter().map(PruneItem::from).collect(),
+            damaged: damaged.collect(),
             held: held.collect(),
         }
     }
@@ -83,7 +100,11 @@ impl PruneView {
     #[must_use]
     pub fn exit(&self) -> Exit {
         let stays = self.versions.iter().any(|one| one.outcome == "stays");
-        if !self.dry_run && (stays || self.planned > 0) { Exit::Partly } else { Exit::Done }
+        match self.dry_run {
+            _ if !self.damaged.is_empty() => Exit::VerifyFailed,
+            false if stays || self.planned > 0 => Exit::Partly,
+            _ => Exit::Done,
+        }
     }
 }
 
@@ -124,6 +145,10 @@ impl View for PruneView {
                 ]);
             }
             text = grid.finish() + "\n";
+        }
+        for damaged in &self.damaged {
+            let PruneDamage { volume, version, why } = damaged;
+            text.push_str(&format!("{volume}@{version} is damaged: {why}\n"));
         }
         for held in &self.held {
             let volume = held.volume.as_ref().map_or_else(|| "all volumes".to_owned(), ToString::to_string);

@@ -44,7 +44,7 @@ impl From<VaultError> for Problem {
             VaultError::Locked { volume, version, .. } => problem
                 .subject(format_args!("{volume}@{version}"))
                 .hint("it can be deleted after that time; `vault.lock` says how long versions are locked"),
-            VaultError::LastGood { volume, version, .. } => problem
+            VaultError::LastGood { volume, version, .. } | VaultError::NoneReadable { volume, version } => problem
                 .subject(format_args!("{volume}@{version}"))
                 .hint("it is never deleted while there is no newer good one"),
             VaultError::Conflict { volume, .. } => problem.subject(volume).hint(
@@ -93,7 +93,10 @@ fn code(error: &VaultError) -> Code {
         VaultError::RecordDamaged { .. } => Code::RecordDamaged,
         VaultError::ManifestDamaged { .. } | VaultError::Damaged { .. } => Code::Damaged,
         VaultError::Busy { .. } => Code::Busy,
-        VaultError::Pinned { .. } | VaultError::Locked { .. } | VaultError::LastGood { .. } => Code::VersionProtected,
+        VaultError::Pinned { .. }
+        | VaultError::Locked { .. }
+        | VaultError::LastGood { .. }
+        | VaultError::NoneReadable { .. } => Code::VersionProtected,
         VaultError::Conflict { .. } => Code::VaultConflict,
         VaultError::Incomplete { .. } => Code::IncompleteCopy,
         VaultError::Fenced { .. } => Code::LeaseLost,

@@ -151,6 +151,28 @@ async fn a_newest_version_that_was_lost_takes_no_good_one_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_can_not_be_read_takes_no_good_one_along() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "[retention]\nlast = 2\n").await;
+    let rows = copies(&app, &office, 5).await;
+    // Nobody was told of it: manifest and catalog say that the newest one is good.
+    let folder = bench.dir.path().join("vault/volumes/appstack/Office").join(rows[4].version.to_string());
+    std::fs::remove_file(folder.join("Office-flat.vmdk")).unwrap();
+    let done = run(&app, false).await;
+    assert_eq!(done.count(&Fate::Deleted).0, 2);
+    let [(volume, version, why)] = &done.damaged[..] else { panic!("{done:?}") };
+    assert!(*volume == office && *version == rows[4].version && why.contains("missing"), "{why}");
+    assert_eq!(numbers(&app, &office).await, [3, 4, 5], "two good ones, and the damaged one in its time");
+    let row = app.catalog().versions(&office).await.unwrap().remove(0);
+    assert!(row.damaged.is_some() && !row.verified, "{row:?}");
+    assert!(app.vault().await.unwrap().volume(&office).unwrap().damaged.contains_key(&rows[4].version));
+    let records = app.catalog().last_audit_records(9).await.unwrap();
+    assert!(records.iter().any(|record| record.action == AuditAction::DamageFound.as_str()), "{records:?}");
+    assert!(run(&app, false).await.damaged.is_empty(), "it is known now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_was_cut_short_is_no_loss() {
     let bench = Bench::new();
     let office = bench.appstack("Office", 1 << 20);

@@ -155,7 +155,8 @@ impl World {
                 let other = self.held[volume]
                     .iter()
                     .any(|(id, held)| *id != version && held.generation == own.generation && !held.damaged);
-                let allowed = !own.pinned && (own.damaged || other);
+                // A mark alone lets none go: read back, the version is found whole, and the mark is gone.
+                let allowed = !own.pinned && other;
                 let trace = Trace::start(stop);
                 let deleted = vault.delete(&Self::id(volume), &version, now());
                 drop(trace);
@@ -165,6 +166,10 @@ impl World {
                 assert!(deleted.is_err() || gone);
                 if gone {
                     self.held[volume].remove(&version);
+                } else if own.damaged {
+                    let marked = vault.volume(&Self::id(volume)).unwrap().damaged.contains_key(&version);
+                    assert!(stop.is_some() || own.pinned || other || !marked);
+                    self.held[volume].get_mut(&version).unwrap().damaged = marked;
                 }
             }
             Op::Pin { volume, which, on } => {

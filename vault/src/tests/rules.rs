@@ -1,8 +1,87 @@
 use super::*;
-use crate::MAX_AGE;
+use crate::{DeleteRequest, MAX_AGE};
 
 fn good(vault: &Vault) -> Vec<(u64, bool)> {
     vault.versions(&volume()).unwrap().iter().map(|entry| (entry.id.seq(), entry.is_good())).collect()
+}
+
+/// Writes into a committed file.
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+#[test]
+fn the_last_version_that_can_be_read_stays() {
+    type Harm = fn(&Path);
+    // What was done to the newest version, and whether reading it is what tells.
+    let harms: [(&str, Harm); 11] = [
+        ("the extent is missing", |dir| std::fs::remove_file(dir.join(EXTENT)).unwrap()),
+        ("the descriptor is missing", |dir| std::fs::remove_file(dir.join(DESCRIPTOR)).unwrap()),
+        ("the extent is cut", |dir| cut(&dir.join(EXTENT), 1 << 20)),
+        ("the extent is too long", |dir| cut(&dir.join(EXTENT), 4 << 20)),
+        ("the descriptor has other bytes", |dir| overwrite(&dir.join(DESCRIPTOR), 3, b"X")),
+        ("the extent is a hole of its length", |dir| {
+            let (path, long) = (dir.join(EXTENT), disk(1).len() as u64);
+            let time = path.metadata().unwrap().modified().unwrap();
+            cut(&path, 0);
+            cut(&path, long);
+            std::fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }),
+        ("the extent has other bytes", |dir| overwrite(&dir.join(EXTENT), 2_500_000, b"other bytes")),
+        ("the extent is a folder", |dir| {
+            std::fs::remove_file(dir.join(EXTENT)).unwrap();
+            std::fs::create_dir(dir.join(EXTENT)).unwrap();
+        }),
+        ("the extent is a link", |dir| {
+            std::fs::rename(dir.join(EXTENT), dir.join("moved")).unwrap();
+            std::os::unix::fs::symlink("moved", dir.join(EXTENT)).unwrap();
+        }),
+        ("the manifest is missing", |dir| std::fs::remove_file(dir.join("manifest.json")).unwrap()),
+        ("the manifest has other bytes", |dir| overwrite(&dir.join("manifest.json"), 100, b"\x01")),
+    ];
+    for (what, harm) in harms {
+        let bench = bench();
+        let vault = &bench.vault;
+        let (one, two) = (put(vault, 1, 1, &disk(1)).unwrap(), put(vault, 2, 1, &disk(2)).unwrap());
+        harm(bench.version_path(&two, EXTENT).parent().unwrap());
+        let none = std::collections::BTreeSet::new();
+        let versions = [one.clone()];
+        let request = DeleteRequest { versions: &versions, damaged: &none, now: now() };
+        let outcome = vault.delete_versions(&volume(), request, &Cancel::default()).unwrap();
+        assert!(outcome.versions.is_empty(), "{what}: {outcome:?}");
+        let [found] = &outcome.found[..] else { panic!("{what}: {outcome:?}") };
+        assert!(found.version == two && !found.damage.is_empty(), "{what}: {outcome:?}");
+        assert!(vault.volume(&volume()).unwrap().damaged.contains_key(&two), "{what}: it is marked");
+        assert!(matches!(vault.delete(&volume(), &one, now()), Err(VaultError::LastGood { .. })), "{what}");
+        assert_whole(&vault.version(&volume(), &one).unwrap(), &disk(1));
+        // The damaged one may go, since the other one can be read.
+        vault.delete(&volume(), &two, now()).unwrap();
+    }
+}
+
+fn cut(path: &Path, bytes: u64) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+#[test]
+fn a_doubt_is_settled_by_reading_back_once() {
+    let bench = bench();
+    let vault = &bench.vault;
+    let versions: Vec<_> = (1..=3).map(|at| put(vault, at, 1, &disk(at as u8)).unwrap()).collect();
+    let path = bench.version_path(&versions[2], EXTENT);
+    let time = path.metadata().unwrap().modified().unwrap();
+    // As after a copy of the vault that kept no times.
+    std::fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    let none = std::collections::BTreeSet::new();
+    let request = DeleteRequest { versions: &versions[..2], damaged: &none, now: now() };
+    let outcome = vault.delete_versions(&volume(), request, &Cancel::default()).unwrap();
+    assert!(outcome.found.is_empty() && outcome.versions.iter().all(|(_, result)| result.is_ok()), "{outcome:?}");
+    assert_eq!(good(vault), [(3, true)]);
+    assert_eq!(path.metadata().unwrap().modified().unwrap(), time, "the next one finds no doubt");
 }
 
 #[test]
@@ -19,8 +98,13 @@ fn the_last_good_version_of_each_generation_stays() {
     delete(&one).unwrap();
     assert!(delete(&one).unwrap_err().is_not_found());
     assert!(matches!(delete(&two), Err(error) if error.is_protected()));
-    // One that is damaged is not good, and may go.
+    // A mark that is wrong lets none go, and is taken off.
     vault.mark_damaged(&volume(), &two, "block 3", now()).unwrap();
+    assert!(matches!(delete(&two), Err(error) if error.is_protected()));
+    assert_eq!(good(vault), [(2, true), (3, true)]);
+    // One that is damaged can't be read, and may go.
+    vault.mark_damaged(&volume(), &two, "block 3", now()).unwrap();
+    overwrite(&bench.version_path(&two, EXTENT), 10, b"other bytes");
     delete(&two).unwrap();
     assert_eq!(good(vault), [(3, true)]);
     assert!(names(&bench.path.join("trash")).is_empty());
@@ -156,6 +240,9 @@ fn what_cannot_be_read_is_told_and_not_hidden() {
     let entries = vault.versions(&volume()).unwrap();
     assert!(!entries[0].is_good() && entries[0].problem().unwrap().contains("digest does not match"));
     assert!(vault.version(&volume(), &version).unwrap_err().is_damaged());
+    // Its disk may be whole: it stays until another version can be read.
+    assert!(vault.delete(&volume(), &version, now()).unwrap_err().is_protected());
+    put(vault, 2, 1, &disk(2)).unwrap();
     vault.delete(&volume(), &version, now()).unwrap();
 }
 
