@@ -212,23 +212,6 @@ impl Catalog {
             .map_err(|error| during.sql(error))?;
         rows.iter().map(|row| attempt(&during, row)).collect()
     }
-
-    /// Forgets attempts and credentials that ended before `before`, so that the file does not grow for ever. Audit
-    /// records and volumes' summaries stay. Gives the number of rows forgotten. One durable transaction.
-    ///
-    /// # Errors
-    /// `Database`.
-    pub async fn trim_history(&self, before: Timestamp) -> Result<u64, CatalogError> {
-        let during = self.during("forgetting old attempts and credentials", "the catalog");
-        let mut tx = self.write(&during).await?;
-        let mut gone = 0;
-        for statement in ["DELETE FROM attempts WHERE ended < $1", "DELETE FROM credentials WHERE ended < $1"] {
-            let done = sqlx::query(statement).bind(stamp(before)).execute(tx.conn()).await;
-            gone += done.map_err(|error| during.sql(error))?.rows_affected();
-        }
-        tx.commit(&during).await?;
-        Ok(gone)
-    }
 }
 
 fn interrupted() -> AttemptEnd {

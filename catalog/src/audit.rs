@@ -4,6 +4,9 @@
 //! led by its length. So a record that is changed, removed or put in between breaks the chain, and the last digest,
 //! kept beside the chain, tells of records cut off at its end. Who can write the file can also make the whole chain
 //! anew: keep [`AuditCheck::head`] elsewhere to know of that too.
+//!
+//! The oldest records go when their time is over (`history`): the chain then begins with the digest of the last one that
+//! went, and a record of the cut tells of it.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,6 +16,7 @@ use stackferry_volume::Digest;
 
 use crate::convert::{During, stamp, words};
 use crate::error::CatalogError;
+use crate::history::ANCHOR;
 use crate::meta;
 use crate::pool::{Catalog, Row};
 
@@ -107,6 +111,8 @@ words! {
         PeerChanged = "peer_changed",
         /// What was changed at a peer was put back.
         PeerRestored = "peer_restored",
+        /// The oldest records of the audit were cut off: their time was over.
+        HistoryTrimmed = "history_trimmed",
         /// A message about problems could not be sent and is not tried again.
         NotificationGivenUp = "notification_given_up",
     }
@@ -136,6 +142,8 @@ pub struct AuditRecord {
 pub struct AuditCheck {
     /// How many records are in order: all, or those before the first that is not.
     pub records: u64,
+    /// How many were cut off before them, since their time was over.
+    pub cut: u64,
     /// The digest of the last of them; none if there is none.
     pub head: Option<Digest>,
     /// The first record that is not in order, and why.
@@ -221,29 +229,45 @@ impl Catalog {
     pub async fn verify_audit(&self) -> Result<AuditCheck, CatalogError> {
         let during = self.during("checking the audit records", "the catalog");
         let mut tx = self.read(&during).await?;
-        let mut check = AuditCheck { records: 0, head: None, broken: None };
+        let mut check = AuditCheck { records: 0, cut: 0, head: None, broken: None };
+        let anchor = meta::get(&mut tx, &during, ANCHOR).await?;
+        if let Some(text) = &anchor {
+            let read = text.split_once(' ').and_then(|(id, digest)| Some((id.parse().ok()?, digest.parse().ok()?)));
+            let Some((cut, digest)) = read else {
+                check.broken = Some((1, "it can't be told where the chain begins".to_owned()));
+                return Ok(check);
+            };
+            (check.cut, check.head) = (cut, Some(digest));
+        }
+        let mut last = check.cut;
+        let mut told = None;
         loop {
-            let rows = page(&mut tx, &during, check.records, PAGE).await?;
+            let rows = page(&mut tx, &during, last, PAGE).await?;
             if rows.is_empty() {
                 break;
             }
             for row in &rows {
-                match sealed(&during, row, check.records, check.head) {
+                match sealed(&during, row, last, check.head) {
                     Ok(digest) => {
+                        last += 1;
                         check.records += 1;
                         check.head = Some(digest);
+                        told = cut_of(&during, row).or(told);
                     }
                     Err(why) => {
-                        check.broken = Some((check.records.saturating_add(1), why));
+                        check.broken = Some((last.saturating_add(1), why));
                         return Ok(check);
                     }
                 }
             }
         }
         let head = meta::get(&mut tx, &during, HEAD).await?;
-        if head != check.head.map(|digest| head_text(check.records, digest)) {
+        if head != check.head.map(|digest| head_text(last, digest)) {
             let why = "records are missing at the end: the last one is not the last that was written";
-            check.broken = Some((check.records.saturating_add(1), why.into()));
+            check.broken = Some((last.saturating_add(1), why.into()));
+        } else if anchor != told {
+            let why = "records are missing before it, and no record tells that their time was over";
+            check.broken = Some((check.cut.saturating_add(1), why.into()));
         }
         Ok(check)
     }
@@ -288,6 +312,12 @@ pub(crate) async fn append(
     .map_err(|error| during.sql(error))?;
     meta::put(conn, during, HEAD, &head_text(id, digest)).await?;
     Ok(id)
+}
+
+/// What a record of a cut tells, as it is kept beside the chain; none of another record.
+fn cut_of(during: &During, row: &Row) -> Option<String> {
+    let record = record(during, row).ok().filter(|record| record.action == AuditAction::HistoryTrimmed.as_str())?;
+    Some(format!("{} {}", record.detail.get("through")?.as_u64()?, record.detail.get("digest")?.as_str()?))
 }
 
 fn head_text(id: u64, digest: Digest) -> String {

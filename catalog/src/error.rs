@@ -216,6 +216,17 @@ impl CatalogError {
         }
     }
 
+    /// Whether the catalog's folder or file lets this process not write, for want of rights or of space: then a copy of
+    /// it can still be read.
+    #[must_use]
+    pub fn is_not_writable(&self) -> bool {
+        match self {
+            Self::Create { source, .. } => source.kind() != io::ErrorKind::NotADirectory,
+            Self::Database { source, .. } => matches!(source.class, Class::Full | Class::Access | Class::Io),
+            _ => false,
+        }
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -239,7 +250,7 @@ impl CatalogError {
                 Class::Busy => "another process keeps the catalog locked: try again".into(),
                 Class::Full => "make space on the file system of `state_dir`".into(),
                 Class::Access => "check who owns `state_dir` and the files in it".into(),
-                Class::Other => return None,
+                Class::Io | Class::Other => return None,
             },
             _ => return None,
         })
@@ -257,6 +268,7 @@ enum Class {
     Busy,
     Full,
     Access,
+    Io,
     Other,
 }
 
@@ -267,6 +279,7 @@ impl DatabaseCause {
             Some(5 | 6) => Class::Busy,
             Some(13) => Class::Full,
             Some(3 | 8 | 14 | 23) => Class::Access,
+            Some(10) => Class::Io,
             _ if matches!(error, sqlx::Error::PoolTimedOut) => Class::Busy,
             _ => Class::Other,
         };

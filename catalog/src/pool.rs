@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 use sqlx::migrate::{Migrate as _, MigrateError, Migration, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _, SqliteConnection, Transaction};
+use stackferry_volume::local::give_to_owner;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
 use crate::convert::During;
 use crate::error::{CatalogError, DatabaseCause, is_corrupt};
+use crate::scratch::Scratch;
 
 pub(crate) type Row = sqlx::sqlite::SqliteRow;
 
@@ -41,6 +43,8 @@ pub struct Catalog {
     // Within one process writers queue here, in order: SQLite's own waiting is neither fair nor cheap.
     writers: Arc<Mutex<()>>,
     clock: Clock,
+    // Of a copy that nothing of lasts: its folder, removed with the last clone.
+    scratch: Option<Arc<Scratch>>,
 }
 
 impl Catalog {
@@ -96,6 +100,24 @@ impl Catalog {
         }
     }
 
+    /// Opens a copy of the catalog at `path`, in a temporary folder, for a command that only reads and may not write there.
+    /// Nothing that is written to it lasts. Where there is no catalog, or it can't be read, the copy is empty.
+    ///
+    /// # Errors
+    /// No folder for temporary files has the space for it; as [`Catalog::open`].
+    pub async fn open_copy(path: &Path) -> Result<Self, CatalogError> {
+        let scratch = Scratch::of(path).await?;
+        let mut catalog = Self::open(&scratch.file()).await?;
+        catalog.scratch = Some(Arc::new(scratch));
+        Ok(catalog)
+    }
+
+    /// Whether it is a copy, so that nothing written to it lasts.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.scratch.is_some()
+    }
+
     async fn connect(path: &Path, options: SqliteConnectOptions, clock: Clock) -> Result<Self, CatalogError> {
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -104,7 +126,7 @@ impl Catalog {
             .connect_with(options)
             .await
             .map_err(|error| at(path).sql(error))?;
-        Ok(Self { path: path.into(), pool, writers: Arc::default(), clock })
+        Ok(Self { path: path.into(), pool, writers: Arc::default(), clock, scratch: None })
     }
 
     /// Applies what is missing, all of it in one transaction under the write lock: another process that opens the file
@@ -254,7 +276,7 @@ fn at(path: &Path) -> During {
     During { path: path.into(), operation: "opening the catalog", subject: path.display().to_string() }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(false)
@@ -276,10 +298,7 @@ fn create(path: &Path) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let owner = folder.metadata()?;
-    if rustix::process::geteuid().is_root() && owner.uid() != 0 {
-        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    }
+    give_to_owner(&file, folder)?;
     file.sync_all()?;
     std::fs::File::open(folder)?.sync_all()
 }

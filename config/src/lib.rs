@@ -17,7 +17,7 @@ mod value;
 pub use error::{ConfigError, Invalid, Origin};
 pub use load::{MAX_FILE, Overrides};
 pub use model::{
-    AppVolumes, BandwidthAt, Config, Datastore, DatastoreKeys, DigestWhen, Endpoint, Esxi, EsxiAccess, Folder,
+    AppVolumes, BandwidthAt, Config, Datastore, DatastoreKeys, DigestWhen, Endpoint, Esxi, EsxiAccess, Folder, History,
     HostTrust, Http, Keep, KeepKeys, Kind, Limits, Local, Mail, MailTls, Metrics, Misfit, Notify, PerVolume, Plan,
     PlanKeys, Restore, Retention, Route, RouteKind, Schedule, Serve, Ssh, Tls, TlsTrust, Vault, VaultKind, Verify,
     Vsphere, Webhook,

@@ -20,7 +20,9 @@ pub use datastore::{
 };
 pub use kind::Kind;
 pub use notify::{DigestWhen, Mail, MailTls, Notify, Webhook};
-pub use operation::{BandwidthAt, Http, Limits, Metrics, PerVolume, Restore, Serve, Tls, Vault, VaultKind, Verify};
+pub use operation::{
+    BandwidthAt, History, Http, Limits, Metrics, PerVolume, Restore, Serve, Tls, Vault, VaultKind, Verify,
+};
 pub use retention::{Keep, KeepKeys, Retention};
 pub use schedule::{Plan, PlanKeys, Schedule};
 pub use system::{AppVolumes, TlsTrust, Vsphere};
@@ -64,6 +66,9 @@ pub struct Config {
     /// How often versions are read back.
     #[serde(default)]
     pub verify: Verify,
+    /// How long it is kept what was done.
+    #[serde(default)]
+    pub history: History,
     /// Where the API may restore to.
     #[serde(default)]
     pub restore: Restore,

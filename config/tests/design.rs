@@ -118,6 +118,7 @@ fn the_example_for_administrators_loads_and_says_the_defaults() {
     assert_eq!(config.state_dir, defaults.state_dir);
     assert_eq!(config.schedule, defaults.schedule);
     assert_eq!(config.verify, defaults.verify);
+    assert_eq!(config.history, defaults.history);
     assert_eq!(config.metrics, defaults.metrics);
     assert_eq!(config.limits, defaults.limits);
     assert_eq!(config.http, defaults.http);

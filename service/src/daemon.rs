@@ -31,6 +31,7 @@ pub use health::Health;
 pub use reconcile::{Reconciled, reconcile};
 pub use reload::Reload;
 pub(crate) use tend::PRUNE_EVERY;
+pub use upkeep::put_in_order;
 
 /// How often it is looked whether the service should end.
 const LOOK: Duration = Duration::from_millis(50);

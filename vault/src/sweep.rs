@@ -4,10 +4,13 @@
 //! like a version: it is renamed while its lock is held, so that nobody resumes it, and removed from there. A crash in
 //! between leaves it in the trash for the next sweep.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
+use stackferry_volume::{TransferId, VolumeId};
 
 use crate::delete::trash_name;
-use crate::dir::{Dir, Item};
+use crate::dir::{Dir, Item, Moved};
 use crate::incoming::{FILES, is_fresh, last_change, read_transfer};
 use crate::volumes::{Chain, Problem};
 use crate::{Vault, VaultError};
@@ -55,6 +58,52 @@ impl Vault {
             }
         }
         Ok(swept)
+    }
+}
+
+impl Vault {
+    /// The volumes of which interrupted copies are left, each once.
+    ///
+    /// # Errors
+    /// `ReadOnly`; else the system's, where `incoming` can't be listed.
+    pub fn interrupted(&self) -> Result<BTreeSet<VolumeId>, VaultError> {
+        let incoming = &self.0.writable("list interrupted copies")?.incoming;
+        let mut volumes = BTreeSet::new();
+        for item in incoming.items()? {
+            if let Ok(Some(dir)) = incoming.sub(&item.shown)
+                && let Ok(Some(record)) = read_transfer(&dir)
+            {
+                volumes.insert(record.volume);
+            }
+        }
+        Ok(volumes)
+    }
+
+    /// Removes interrupted copies of a volume that nobody will resume: all but `keep`. Whoever calls it holds the volume's
+    /// lease. Gives how many were removed.
+    ///
+    /// # Errors
+    /// `ReadOnly`; else the system's. What can't be removed now is swept later.
+    pub fn clear_interrupted(&self, volume: &VolumeId, keep: Option<TransferId>) -> Result<usize, VaultError> {
+        let parts = self.0.writable("clear interrupted copies")?;
+        let (incoming, trash) = (&parts.incoming, &parts.trash);
+        let mut cleared = 0;
+        for item in incoming.items()? {
+            let Ok(Some(dir)) = incoming.sub(&item.shown) else { continue };
+            let Ok(Some(record)) = read_transfer(&dir) else { continue };
+            let is_other = record.volume == *volume && Some(record.transfer) != keep;
+            if !is_other || !dir.try_lock(true)? || !dir.is_still(incoming, &item.shown)? {
+                continue;
+            }
+            let name = trash_name(&item.shown);
+            if incoming.move_to(&item.shown, trash, &name)? == Moved::Done {
+                trash.sync()?;
+                incoming.sync()?;
+                trash.remove(&name)?;
+                cleared += 1;
+            }
+        }
+        Ok(cleared)
     }
 }
 

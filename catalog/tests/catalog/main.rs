@@ -7,6 +7,8 @@ mod bench;
 #[cfg(test)]
 mod full;
 #[cfg(test)]
+mod growth;
+#[cfg(test)]
 mod inventory;
 #[cfg(test)]
 mod jobs;

@@ -151,6 +151,7 @@ async fn every_future_can_be_spawned() {
     let round =
         InventoryRound { at: bench.now(), volumes: vec![], scanned: vec![], unreachable: vec![], complete: true };
     let volume = vault_volume("appstack/Office", vec![], vec![]);
+    let limits = HistoryLimits { before: bench.now(), size: 0 };
     send(Catalog::open(&bench.path));
     send(Catalog::open_read_only(&bench.path));
     send(catalog.record_inventory(&round));
@@ -160,7 +161,7 @@ async fn every_future_can_be_spawned() {
     send((catalog.mark_damaged(&id, &row.version, ""), catalog.set_verified(&id, &row.version, bench.now(), true)));
     send((catalog.replace_all(std::slice::from_ref(&volume)), catalog.adopt(&volume)));
     send((catalog.start_attempt(&id, "local", Trigger::Api), catalog.close_interrupted_attempts()));
-    send((catalog.attempts(&id, 1), catalog.open_attempts(), catalog.trim_history(bench.now())));
+    send((catalog.attempts(&id, 1), catalog.open_attempts(), catalog.trim_history(&limits)));
     send((catalog.hold_lease("v", "copy", std::time::Duration::ZERO), catalog.leases()));
     send((catalog.outstanding_credentials(), catalog.credential_ended("a", CredentialEnding::Expired)));
     send((catalog.verify_audit(), catalog.audit_records(0, 1), catalog.last_audit_records(1)));

@@ -70,7 +70,9 @@ async fn what_stands_at_a_peer_is_outstanding_until_it_is_taken_away() {
     assert_eq!(outstanding(&bench).await, [""; 0]);
 
     bench.pass(1);
-    assert_eq!(catalog.trim_history(bench.now()).await.unwrap(), 2);
+    let limits = HistoryLimits { before: bench.now(), size: u64::MAX };
+    let trimmed = catalog.trim_history(&limits).await.unwrap();
+    assert_eq!(trimmed.credentials, 2);
     for error in [
         catalog.credential_used("account").await.unwrap_err(),
         catalog.credential_refused("account", "why").await.unwrap_err(),
@@ -78,7 +80,8 @@ async fn what_stands_at_a_peer_is_outstanding_until_it_is_taken_away() {
     ] {
         assert!(matches!(error, CatalogError::NoSuchCredential(_)), "{error:?}");
     }
-    assert_eq!(actions(&bench).await.len(), 5, "the audit stays, and what did not happen is not in it");
+    assert_eq!(trimmed.audit, 5, "what did not happen is not in it");
+    assert_eq!(actions(&bench).await, ["history_trimmed"]);
 }
 
 #[tokio::test]
@@ -86,7 +89,7 @@ async fn records_are_read_in_order_and_sealed() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
     let empty = catalog.verify_audit().await.unwrap();
-    assert_eq!(empty, AuditCheck { records: 0, head: None, broken: None });
+    assert_eq!(empty, AuditCheck { records: 0, cut: 0, head: None, broken: None });
     for number in 1..=5u64 {
         let detail = json!({ "to": "/srv/restore", "number": number });
         assert_eq!(catalog.audit(AuditAction::Restored, "root", "appstack/Office", &detail).await.unwrap(), number);
@@ -97,7 +100,7 @@ async fn records_are_read_in_order_and_sealed() {
     let last = catalog.last_audit_records(2).await.unwrap();
     assert_eq!(last.iter().map(|record| record.id).collect::<Vec<_>>(), [5, 4]);
     let check = catalog.verify_audit().await.unwrap();
-    assert_eq!(check, AuditCheck { records: 5, head: Some(last[0].digest), broken: None });
+    assert_eq!(check, AuditCheck { records: 5, cut: 0, head: Some(last[0].digest), broken: None });
 }
 
 #[tokio::test]
@@ -233,4 +236,52 @@ async fn a_note_is_kept_until_it_is_taken_away() {
     catalog.set_note("a", None).await.unwrap();
     assert_eq!(catalog.note("a").await.unwrap(), None);
     assert!(!catalog.install_id().await.unwrap().is_empty(), "what the catalog knows of itself is no note");
+}
+
+/// Writes so many records, each of its own minute.
+async fn fill(bench: &Bench, number: u64) {
+    for number in 0..number {
+        let detail = json!({ "number": number });
+        bench.catalog.audit(AuditAction::Copied, "schedule", "appstack/Office", &detail).await.unwrap();
+        bench.pass(60);
+    }
+}
+
+#[tokio::test]
+async fn the_audit_is_cut_by_age_and_stays_verifiable() {
+    let bench = Bench::new().await;
+    fill(&bench, 30).await;
+    let before = bench.now() - seconds(60 * 10);
+    let limits = HistoryLimits { before, size: u64::MAX };
+    assert_eq!(bench.catalog.trim_history(&limits).await.unwrap().audit, 20);
+    assert_eq!(bench.catalog.trim_history(&limits).await.unwrap().audit, 0);
+    let check = bench.catalog.verify_audit().await.unwrap();
+    assert_eq!((check.records, check.cut, &check.broken), (11, 20, &None), "ten, and the record of the cut");
+    let first = bench.catalog.audit_records(0, 1).await.unwrap().remove(0);
+    assert_eq!(first.id, 21, "numbers stay");
+    // It goes on, and is cut again.
+    fill(&bench, 5).await;
+    let again = HistoryLimits { before: bench.now() - seconds(60 * 5), size: u64::MAX };
+    assert_eq!(bench.catalog.trim_history(&again).await.unwrap().audit, 10);
+    let check = bench.catalog.verify_audit().await.unwrap();
+    assert_eq!((check.records, check.cut, &check.broken), (7, 30, &None));
+    // Nobody else deletes records, and what else is cut off is noticed.
+    for harm in [
+        "DROP TRIGGER audit_is_never_deleted; DELETE FROM audit WHERE id = (SELECT min(id) FROM audit)",
+        "UPDATE meta SET value = '3' || value WHERE key = 'audit_anchor'",
+        "DELETE FROM meta WHERE key = 'audit_anchor'",
+        // As if the time of more records had been over.
+        "UPDATE meta SET value = (SELECT id || ' ' || digest FROM audit WHERE id = 32) WHERE key = 'audit_anchor'; \
+         DELETE FROM audit WHERE id <= 32",
+    ] {
+        let bench = Bench::new().await;
+        fill(&bench, 30).await;
+        let limits = HistoryLimits { before: bench.now() - seconds(60), size: u64::MAX };
+        bench.catalog.trim_history(&limits).await.unwrap();
+        fill(&bench, 6).await;
+        assert_eq!(bench.catalog.verify_audit().await.unwrap().broken, None);
+        bench.tamper(harm).await;
+        let check = bench.catalog.verify_audit().await.unwrap();
+        assert!(check.broken.is_some(), "{harm}: {check:?}");
+    }
 }

@@ -62,6 +62,23 @@ impl Default for Verify {
     }
 }
 
+/// `[history]`: how long it is kept what was done. What is known of volumes and versions is not meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// Audit records, attempts to copy and credentials that ended are kept so long. Default 400 days. `0s`: as long as
+    /// `size` lets.
+    pub keep: Period,
+    /// They take about so much of the catalog; the oldest ones make room. Default 640 MiB.
+    pub size: Size,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { keep: Period::seconds_unchecked(400 * 86_400), size: Size::bytes_unchecked(640 << 20) }
+    }
+}
+
 /// `[restore]`: where the API may restore to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

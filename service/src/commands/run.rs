@@ -4,7 +4,7 @@ use stackferry_catalog::Trigger;
 
 use super::{Context, discover};
 use crate::app::App;
-use crate::daemon::{Daemon, reconcile};
+use crate::daemon::{Daemon, put_in_order, reconcile};
 use crate::engine::round::{self, RoundOutcome, RoundResult};
 use crate::output::{RunItem, RunOutcome, RunView};
 use crate::problem::{Code, Exit, Problem};
@@ -37,6 +37,12 @@ async fn round(context: &Context, app: &App) -> Result<RoundResult, Problem> {
     // As the service does at its start: the state folder may come from a backup that is older than the vault.
     reconcile(app, &app.vault().await?).await?;
     let result = round::run(app, Trigger::Schedule, context.reporter()).await?;
+    // As the service does between its rounds: what is of no more use goes. The round itself counts, whatever becomes of it.
+    if !result.interrupted
+        && let Err(problem) = put_in_order(app, &app.vault().await?).await
+    {
+        tracing::warn!(code = %problem.code, "what is of no more use could not be removed: {}", problem.message);
+    }
     discover::tell(&result.problems);
     for volume in &result.volumes {
         if let Some(problem) = &volume.problem {

@@ -356,6 +356,18 @@ impl Run<'_> {
         let now = Timestamp::now();
         let fingerprint = place.fingerprint.digest();
         let resumable = self.vault.resumable(&self.volume.id, &fingerprint, now)?;
+        // What is left of other copies was read from what the source was before: the lease is ours, nobody resumes it.
+        let keep = resumable.as_ref().map(Incoming::transfer);
+        match self.vault.clear_interrupted(&self.volume.id, keep) {
+            Ok(0) => {}
+            Ok(cleared) => {
+                tracing::info!(volume = %self.volume.id, cleared, "interrupted copies of an earlier source are removed")
+            }
+            Err(error) => {
+                let error = stackferry_transfer::describe(&error);
+                tracing::warn!(volume = %self.volume.id, error, "an interrupted copy of an earlier source is removed later");
+            }
+        }
         let needed: u64 = place.files.iter().map(|file| file.allocated.unwrap_or(file.bytes).min(file.bytes)).sum();
         let incoming = match resumable {
             Some(incoming) => incoming,

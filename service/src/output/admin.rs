@@ -185,6 +185,8 @@ pub struct BrokenRecord {
 pub struct AuditVerifyView {
     /// How many records are in order: all, or those before the first that is not.
     pub records: u64,
+    /// How many older ones were cut off, since their time was over.
+    pub cut: u64,
     /// Whether all are.
     pub ok: bool,
     /// The digest that seals the last of them. Kept elsewhere, it tells of a chain that was made anew.
@@ -196,7 +198,7 @@ pub struct AuditVerifyView {
 impl From<AuditCheck> for AuditVerifyView {
     fn from(check: AuditCheck) -> Self {
         let broken = check.broken.map(|(record, why)| BrokenRecord { record, why });
-        Self { records: check.records, ok: broken.is_none(), head: check.head, broken }
+        Self { records: check.records, cut: check.cut, ok: broken.is_none(), head: check.head, broken }
     }
 }
 
@@ -212,6 +214,7 @@ impl View for AuditVerifyView {
     fn table(&self, _style: &Style) -> String {
         let head = self.head.iter().map(|head| ("head", head.to_string()));
         let broken = self.broken.iter().map(|broken| ("broken", format!("record {}: {}", broken.record, broken.why)));
-        fields([("records in order", self.records.to_string())].into_iter().chain(head).chain(broken))
+        let cut = (self.cut > 0).then(|| ("cut off before", self.cut.to_string()));
+        fields([("records in order", self.records.to_string())].into_iter().chain(cut).chain(head).chain(broken))
     }
 }

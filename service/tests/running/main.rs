@@ -13,6 +13,7 @@ mod bench;
 mod console;
 mod direct;
 mod endpoint;
+mod history;
 mod metrics;
 mod notify;
 mod orders;

@@ -327,8 +327,8 @@ fn audit() {
         detail: serde_json::json!({"file": "Office-flat.vmdk"}),
         digest: Digest::of(b"x"),
     };
-    let whole = AuditVerifyView::from(AuditCheck { records: 7, head: Some(Digest::of(b"x")), broken: None });
-    let broken = AuditCheck { records: 3, head: None, broken: Some((4, "its digest is another".into())) };
+    let whole = AuditVerifyView::from(AuditCheck { records: 7, cut: 0, head: Some(Digest::of(b"x")), broken: None });
+    let broken = AuditCheck { records: 3, cut: 0, head: None, broken: Some((4, "its digest is another".into())) };
     let broken = AuditVerifyView::from(broken);
     assert_eq!((whole.exit(), broken.exit()), (Exit::Done, Exit::VerifyFailed));
     let text = [shown(&AuditView(vec![record])), shown(&whole), shown(&broken)].join("\n");

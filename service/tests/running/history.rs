@@ -1,0 +1,92 @@
+//! What does not grow for ever: leftovers of copies that nobody resumes, and what was done long ago.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use stackferry_catalog::{AuditAction, Clock, Trigger};
+use stackferry_service::app::App;
+use stackferry_service::daemon::put_in_order;
+use stackferry_service::engine::copy::{Wanted, copy};
+use stackferry_service::engine::inventory;
+use stackferry_service::progress::Reporter;
+use stackferry_vault::{IncomingSpec, Vault};
+use stackferry_volume::io::Cancel;
+use stackferry_volume::{Digest, TransferId, VolumeId};
+
+use crate::bench::Bench;
+
+async fn open(bench: &Bench, more: &str) -> App {
+    App::open_with(bench.config(0, more), Cancel::default(), Clock::system()).await.unwrap()
+}
+
+async fn copied(app: &App, volume: &VolumeId) {
+    let round = inventory::look(app).await.unwrap();
+    let found = round.inventory.volumes.into_iter().find(|one| one.id == *volume).unwrap();
+    let task = Reporter::quiet().start("copying", "it", 0);
+    let (trigger, actor, wait) = (Trigger::Command, "test".to_owned(), Duration::ZERO);
+    copy(app, &found, Wanted { if_changed: false, trigger, actor, wait, progress: task.progress() }).await.unwrap();
+}
+
+/// What a copy left that was cut off, of a source that is another now.
+fn leave(vault: &Vault, volume: &VolumeId) {
+    let spec = IncomingSpec {
+        volume: volume.clone(),
+        transfer: TransferId::new(0x5747),
+        fingerprint: Digest::of(b"what the source was"),
+        fence: 1,
+    };
+    drop(vault.begin(&spec, Timestamp::now()).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leftovers_that_nobody_resumes_are_removed() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "").await;
+    copied(&app, &office).await;
+    let vault = app.vault().await.unwrap();
+    leave(&vault, &office);
+    put_in_order(&app, &vault).await.unwrap();
+    assert_eq!(bench.incoming(), 1, "the next copy may go on with it");
+    copied(&app, &office).await;
+    assert_eq!(bench.incoming(), 0, "the source is another");
+
+    leave(&vault, &office);
+    for file in ["Office.vmdk", "Office-flat.vmdk"] {
+        std::fs::remove_file(bench.dir.path().join("nfs01/cloudvolumes/apps").join(file)).unwrap();
+    }
+    inventory::look(&app).await.unwrap();
+    let lease = app.catalog().hold_lease(&format!("volume/{office}"), "another", Duration::ZERO).await.unwrap();
+    put_in_order(&app, &vault).await.unwrap();
+    assert_eq!(bench.incoming(), 1, "the lease is not ours");
+    lease.release().await.unwrap();
+    put_in_order(&app, &vault).await.unwrap();
+    assert_eq!(bench.incoming(), 0, "the volume is gone");
+    assert!(std::fs::read_dir(bench.dir.path().join("vault/trash")).unwrap().next().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_kept_as_long_as_configured() {
+    let bench = Bench::new();
+    let office = bench.appstack("Office", 1 << 20);
+    let app = open(&bench, "[history]\nkeep = \"1d\"\n").await;
+    let vault = app.vault().await.unwrap();
+    copied(&app, &office).await;
+    let records = app.catalog().last_audit_records(100).await.unwrap().len();
+    put_in_order(&app, &vault).await.unwrap();
+    assert_eq!(app.catalog().verify_audit().await.unwrap().cut, 0, "nothing is so old");
+
+    // By a clock that is two days ahead all of that is.
+    let later = Clock::from_fn(|| Timestamp::now() + SignedDuration::from_hours(48));
+    let path = bench.dir.path().join("state/catalog.sqlite");
+    let catalog = stackferry_catalog::Catalog::open_with(&path, later).await.unwrap();
+    catalog.audit(AuditAction::Paused, "test", "all", &json!({})).await.unwrap();
+    let limits =
+        stackferry_catalog::HistoryLimits { before: Timestamp::now() + SignedDuration::from_hours(24), size: u64::MAX };
+    let trimmed = catalog.trim_history(&limits).await.unwrap();
+    assert_eq!((usize::try_from(trimmed.audit).unwrap(), trimmed.attempts), (records, 1));
+    let check = app.catalog().verify_audit().await.unwrap();
+    assert_eq!((check.records, check.broken), (2, None));
+    assert!(app.catalog().volume(&office).await.unwrap().unwrap().last_success.is_some(), "it is known all the same");
+}
