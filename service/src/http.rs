@@ -9,6 +9,7 @@ mod health;
 mod limits;
 mod server;
 mod socket;
+mod streams;
 mod tls;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use stackferry_vault::Space;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
 use crate::api;
 use crate::app::{App, Room};
@@ -32,6 +33,8 @@ pub use answer::status;
 pub use auth::{Caller, Peer};
 pub use server::Server;
 pub use socket::path as socket_path;
+pub(crate) use streams::OpenStream;
+use streams::Streams;
 
 /// The longest body of a request, in bytes: a form or a few words of JSON.
 const MAX_BODY: usize = 64 << 10;
@@ -83,7 +86,7 @@ impl Web {
     }
 
     /// Each stream of events that is open holds one of these.
-    pub(crate) fn streams(&self) -> &Arc<Semaphore> {
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
         &self.0.limits.streams
     }
 

@@ -12,13 +12,12 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde::Serialize;
 use stackferry_catalog::{JobFilter, JobId, JobState};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::jobs::{list, stored};
-use crate::http::{Caller, Web};
+use crate::http::{Caller, OpenStream, Web};
 use crate::jobs::{JobEvent, JobProgress};
 use crate::problem::{Code, Problem};
 
@@ -39,7 +38,7 @@ struct Told {
     events: Receiver<JobEvent>,
     ticks: Interval,
     ready: VecDeque<Event>,
-    _one: OwnedSemaphorePermit,
+    _one: OpenStream,
 }
 
 /// What happens to jobs, as server-sent events: `job` with the job as it stands when one changes, `progress` each second for each that runs, `missed`
@@ -52,7 +51,7 @@ pub(super) async fn events(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let one = web.streams().clone().try_acquire_owned().map_err(|_| {
+    let one = web.streams().open(&caller).ok_or_else(|| {
         Problem::new(Code::Overloaded, "as many callers watch already as may").hint("try again in a few seconds")
     })?;
     // Heard from before the list is read: what changes meanwhile is told twice rather than not at all.

@@ -12,12 +12,11 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
 use super::Web;
+use super::streams::Streams;
 use crate::problem::{Code, Problem};
 
 /// Requests that are answered at the same time. One takes a few milliseconds; the catalog has four connections.
 const REQUESTS: usize = 64;
-/// Streams of events at the same time: each is a connection that stays.
-const STREAMS: usize = 32;
 /// How long a client may take to send the body of a request.
 const BODY: Duration = Duration::from_secs(15);
 /// How long answering one request may take. What takes longer is a job, and is watched.
@@ -25,12 +24,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 pub(super) struct Limits {
     requests: Arc<Semaphore>,
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams: Arc<Streams>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests: Arc::new(Semaphore::new(REQUESTS)), streams: Arc::new(Semaphore::new(STREAMS)) }
+        Self { requests: Arc::new(Semaphore::new(REQUESTS)), streams: Arc::default() }
     }
 }
 

@@ -59,6 +59,10 @@ async fn take(path: &Path) -> io::Result<Option<Socket>> {
     let listener = UnixListener::bind(path)?;
     // Until here others could connect, where the folder lets them; who they are is asked of the kernel all the same.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if let Some((uid, gid)) = stackferry_volume::local::owner_of(folder)? {
+        rustix::fs::chownat(rustix::fs::CWD, path, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+    }
     let inode = std::fs::symlink_metadata(path)?.ino();
     Ok(Some(Socket { listener, path: path.to_owned(), inode }))
 }

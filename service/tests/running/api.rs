@@ -75,6 +75,46 @@ async fn a_token_that_was_taken_back_opens_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_events_ends_with_its_token() {
+    let bench = Bench::new();
+    let service = Service::start(&bench, "").await;
+    let (viewer, admin) = (token(&service, Role::Viewer).await, token(&service, Role::Admin).await);
+    let open = |token: &str| {
+        let mut stream = TcpStream::connect(service.address).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let bearer = format!("Bearer {token}");
+        let head = head("GET", "/api/v1/events", &[("Authorization", &bearer)], "");
+        stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (String::from_utf8_lossy(&status[9..]).into_owned(), stream)
+    };
+    let mut streams: Vec<TcpStream> = Vec::new();
+    let refused = loop {
+        match open(&viewer) {
+            (status, stream) if status == "200" => streams.push(stream),
+            (status, _) => break status,
+        }
+        assert!(streams.len() < 40, "a viewer has as many as they like");
+    };
+    assert_eq!(refused, "503");
+    let (status, of_admin) = open(&admin);
+    assert_eq!(status, "200", "who watches too much keeps nobody else from it");
+
+    service.app.catalog().revoke_token("viewer", "test").await.unwrap();
+    for mut stream in streams {
+        // Read to its end: it has one.
+        tokio::task::spawn_blocking(move || stream.read_to_end(&mut Vec::new()).unwrap()).await.unwrap();
+    }
+    of_admin.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 1 << 16];
+    let read = (&of_admin).read(&mut buffer);
+    assert!(read.is_ok_and(|bytes| bytes > 0), "the admin's goes on");
+    drop(of_admin);
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_socket_knows_root_without_a_token() {
     let bench = Bench::new();
     let service = Service::start(&bench, "").await;
