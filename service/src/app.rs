@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use stackferry_catalog::{AuditAction, Catalog, Clock};
+use stackferry_catalog::{AuditAction, Catalog, CatalogError, Clock};
 use stackferry_config::{Config, Datastore, Esxi, EsxiAccess};
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
@@ -25,6 +25,7 @@ use stackferry_transfer::esxi::{Access, EsxiClient, EsxiDatastore};
 use stackferry_transfer::remote::EndpointClient;
 use stackferry_transfer::stock::{StockClient, StockHost};
 use stackferry_vault::{Reserve, Vault, VaultOptions};
+use stackferry_volume::ids::split_version;
 use stackferry_volume::io::Cancel;
 use tokio::runtime::Handle;
 
@@ -72,6 +73,8 @@ struct Shared {
     debts: Arc<Running>,
     install: String,
     clock: Clock,
+    /// What the command that this is opened for only reads; none where it may write.
+    reading: Option<Reading>,
     /// The configuration of the last change.
     latest: RwLock<Arc<Setup>>,
 }
@@ -115,23 +118,77 @@ impl App {
         Self::open_with(config, cancel, Clock::system()).await
     }
 
+    /// Opens what a command needs that only reads: where the catalog can't be written to, or can't be had at all, a copy of
+    /// it that nothing lasts of; the vault perhaps for reading only. What would be recorded is then skipped, with one
+    /// warning.
+    ///
+    /// # Errors
+    /// The catalog's, where it can't be read for another reason.
+    pub async fn open_to_read(config: Config, cancel: Cancel, reading: Reading) -> Result<Self, Problem> {
+        let path = catalog_path(&config);
+        let why = if !reading.may_make && !path.exists() {
+            None
+        } else {
+            match Self::open_parts(config.clone(), cancel.clone(), Clock::system(), Some(reading.clone()), None).await {
+                Ok(app) => return Ok(app),
+                Err((problem, true)) => Some(problem),
+                Err((problem, false)) => return Err(problem),
+            }
+        };
+        let copy = Catalog::open_copy(&path).await?;
+        let app = Self::open_parts(config, cancel, Clock::system(), Some(reading), Some(copy)).await;
+        let app = app.map_err(|(problem, _)| problem)?;
+        if let Some(problem) = why {
+            app.warn_not_recorded("in the catalog", &path.display().to_string(), &problem.message);
+        }
+        Ok(app)
+    }
+
     /// The same, with another clock for the windows in which copies may run.
     ///
     /// # Errors
     /// The catalog's.
     pub async fn open_with(config: Config, cancel: Cancel, clock: Clock) -> Result<Self, Problem> {
+        Self::open_parts(config, cancel, clock, None, None).await.map_err(|(problem, _)| problem)
+    }
+
+    /// The parts, with the catalog that is given, else with the one in the state folder. An error tells whether that folder
+    /// could not be written to.
+    async fn open_parts(
+        config: Config,
+        cancel: Cancel,
+        clock: Clock,
+        reading: Option<Reading>,
+        copy: Option<Catalog>,
+    ) -> Result<Self, (Problem, bool)> {
+        let other = |problem| (problem, false);
         if config.catalog.is_some() {
-            return Err(Problem::new(Code::BadConfig, "a catalog in PostgreSQL is not supported by this version")
+            let problem = Problem::new(Code::BadConfig, "a catalog in PostgreSQL is not supported by this version")
                 .subject("catalog")
-                .hint("take `catalog` out of the configuration: the catalog is then a file in state_dir"));
+                .hint("take `catalog` out of the configuration: the catalog is then a file in state_dir");
+            return Err(other(problem));
         }
-        make_state_dir(&config)?;
-        grants::sweep(&config);
-        let catalog = Catalog::open(&catalog_path(&config)).await.map_err(Problem::from)?;
-        let install = catalog.install_id().await?;
-        let metrics = Metrics::new(&config)?;
+        let catalog = match copy {
+            Some(copy) => copy,
+            None => {
+                make_state_dir(&config).map_err(|problem| (problem, true))?;
+                grants::sweep(&config);
+                let failed = |error: CatalogError| {
+                    let not_writable = error.is_not_writable();
+                    (Problem::from(error), not_writable)
+                };
+                let catalog = Catalog::open(&catalog_path(&config)).await.map_err(failed)?;
+                if reading.is_some() {
+                    // Whether anything can be recorded is known before much is read.
+                    catalog.set_note(LAST_READ, Some(&clock.now().to_string())).await.map_err(failed)?;
+                }
+                catalog
+            }
+        };
+        let install = catalog.install_id().await.map_err(|error| other(error.into()))?;
+        let metrics = Metrics::new(&config).map_err(other)?;
         let throttle = Arc::new(Throttle::unlimited());
-        let setup = Setup::new(config, &catalog).await?;
+        let setup = Setup::new(config, &catalog).await.map_err(other)?;
         let shared = Shared {
             jobs: Jobs::new(catalog.clone()),
             catalog,
@@ -144,11 +201,34 @@ impl App {
             debts: Arc::default(),
             install,
             clock,
+            reading,
             latest: RwLock::new(Arc::clone(&setup)),
         };
         let app = Self { shared: Arc::new(shared), setup, cancel };
         app.set_bandwidth();
         Ok(app)
+    }
+
+    /// Says, once, that what is only read leaves no record, and why.
+    fn warn_not_recorded(&self, place: &str, subject: &str, why: &str) {
+        if let Some(reading) = &self.shared.reading
+            && !reading.warned.swap(true, Ordering::SeqCst)
+        {
+            tracing::warn!(subject, why, "nothing is recorded {place} of what this command does: it only reads");
+        }
+    }
+
+    /// What became of recording what was read: a command that only reads goes on without, and says so once.
+    ///
+    /// # Errors
+    /// The same, for others.
+    pub(crate) fn recorded<E: Into<Problem>>(&self, subject: &str, result: Result<(), E>) -> Result<(), Problem> {
+        let Err(problem) = result.map_err(Into::into) else { return Ok(()) };
+        if self.shared.reading.is_none() {
+            return Err(problem);
+        }
+        self.warn_not_recorded("for this version", subject, &problem.message);
+        Ok(())
     }
 
     /// The same parts, ended by another `cancel`: for one piece of work that can be ended by itself.
@@ -328,17 +408,41 @@ impl App {
                 .subject("vault.immutable")
                 .hint("take it out; `vault.lock` keeps versions from being deleted by stackferry itself"));
         }
+        let owner = stackferry_volume::local::owner_of(&self.config().state_dir).ok().flatten();
+        let reading = self.shared.reading.as_ref();
         let options = VaultOptions {
             expect,
-            allow_create: expect.is_none(),
+            // A copy of the catalog may know less than there is: a folder that is empty is perhaps not mounted.
+            allow_create: expect.is_none()
+                && !self.catalog().is_copy()
+                && reading.is_none_or(|reading| reading.may_make),
+            owner: owner.map(|(uid, gid)| (uid.as_raw(), gid.as_raw())),
             group: settings.group.as_ref().map(|group| group.as_str().to_owned()),
             reserve: reserve(settings.reserve),
             program: PROGRAM.to_owned(),
         };
         let path = settings.path.to_path_buf();
-        let vault = blocking(move || Vault::open(&path, &options)).await??;
-        if known.is_none() {
-            adopt::adopt(self.catalog(), &vault).await?;
+        // Opened for writing it is brought in order.
+        let makes_nothing = reading.is_some_and(|reading| !reading.may_make);
+        let vault = {
+            let path = path.clone();
+            let open = move || match makes_nothing {
+                true => Vault::open_read_only(&path, expect),
+                false => Vault::open(&path, &options),
+            };
+            blocking(open).await?
+        };
+        let vault = match vault {
+            Err(error) if reading.is_some() && error.is_not_writable() => {
+                let why = stackferry_transfer::describe(&error);
+                self.warn_not_recorded("in the vault", &path.display().to_string(), &why);
+                blocking(move || Vault::open_read_only(&path, expect)).await??
+            }
+            other => other?,
+        };
+        if known.is_none() && !makes_nothing {
+            let only = reading.filter(|_| self.catalog().is_copy()).and_then(|reading| reading.only.as_deref());
+            adopt::adopt(self.catalog(), &vault, only).await?;
         }
         Ok(self.shared.vault.get_or_init(|| vault).clone())
     }
@@ -382,6 +486,35 @@ impl App {
         Ok(client)
     }
 }
+
+/// What a command needs that only reads.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Whether the catalog and the vault are made where there are none, so that the next command finds them.
+    may_make: bool,
+    /// The volume that is meant, where it is only one.
+    only: Option<String>,
+    /// Whether it was said that nothing is recorded.
+    warned: Arc<AtomicBool>,
+}
+
+impl Reading {
+    /// For commands that look at all, or at the volume (and version) of this text.
+    #[must_use]
+    pub fn of(text: Option<&str>) -> Self {
+        let only = text.map(|text| split_version(text).0.to_owned());
+        Self { may_make: true, only, ..Self::default() }
+    }
+
+    /// For commands that make nothing at all.
+    #[must_use]
+    pub fn without_making() -> Self {
+        Self::default()
+    }
+}
+
+/// When a command last read by the catalog.
+const LAST_READ: &str = "last_read";
 
 /// Writes an audit record of what has happened already: one that can't be written undoes nothing, and is logged.
 pub(crate) async fn note(

@@ -24,7 +24,7 @@ use std::time::Duration;
 use stackferry_config::Config;
 use stackferry_volume::io::Cancel;
 
-use crate::app::App;
+use crate::app::{App, Reading};
 use crate::cli::{Cli, Command};
 use crate::daemon::Reload;
 use crate::output::{OutputFormat, View, print};
@@ -58,6 +58,12 @@ impl Context {
     /// The program's parts, with the catalog open.
     pub(crate) async fn app(&self) -> Result<App, Problem> {
         let app = App::open(self.config()?, self.cancel.clone()).await?;
+        Ok(self.opened.get_or_init(|| app).clone())
+    }
+
+    /// The program's parts for a command that only reads: about the volume (and version) of this text, or about all.
+    pub(crate) async fn app_to_read(&self, what: Option<&str>) -> Result<App, Problem> {
+        let app = App::open_to_read(self.config()?, self.cancel.clone(), Reading::of(what)).await?;
         Ok(self.opened.get_or_init(|| app).clone())
     }
 

@@ -129,6 +129,11 @@ impl Lab {
         Ok(Self { root, program, key: OnceCell::new(), config })
     }
 
+    /// Runs this program from now on: the lab's own in another place, where other users can reach it.
+    pub fn set_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// The folder that everything is in.
     #[must_use]
     pub fn root(&self) -> &Path {

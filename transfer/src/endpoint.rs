@@ -170,14 +170,15 @@ fn host_key(path: &Path) -> Result<PrivateKey, TransferError> {
         let other = PathBuf::from(other);
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&other).map_err(failed)?;
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let owned = stackferry_volume::local::give_to_owner(&file, folder);
+        let written = owned.and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all());
         let linked = written.and_then(|()| match std::fs::hard_link(&other, path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             result => result,
         });
         std::fs::remove_file(&other).map_err(failed)?;
         linked.map_err(failed)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     }
     ssh::load_key(path).map(|key| (*key).clone())

@@ -4,13 +4,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
-use rustix::fs::{Gid, Mode};
+use rustix::fs::{Gid, Mode, Uid};
 
 use crate::VaultError;
 
 /// Owner, group and modes of what the vault makes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access {
+    /// Whose what root makes becomes.
+    owner: Option<(Uid, Gid)>,
     gid: Option<Gid>,
 }
 
@@ -18,7 +20,17 @@ impl Access {
     /// For the owner only, or for this group too.
     pub(crate) fn new(group: Option<&str>) -> Result<Self, VaultError> {
         let gid = group.map(|group| look_up(group).map(Gid::from_raw)).transpose()?;
-        Ok(Self { gid })
+        Ok(Self { owner: None, gid })
+    }
+
+    /// What is made belongs to this user: none where it belongs to who makes it.
+    pub(crate) fn owned_by(self, owner: Option<(Uid, Gid)>) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// Whether what is made does not belong to who makes it.
+    pub(crate) fn has_owner(self) -> bool {
+        self.owner.is_some()
     }
 
     /// Folders: entered, and by the group read.
@@ -36,18 +48,27 @@ impl Access {
         Mode::from_raw_mode(if self.gid.is_some() { 0o440 } else { 0o400 })
     }
 
-    /// Gives an open file or folder to the group, with exactly this mode whatever the umask.
+    /// Gives an open file or folder to the owner and the group, with exactly this mode whatever the umask.
     pub(crate) fn apply(self, fd: impl AsFd, mode: Mode) -> rustix::io::Result<()> {
-        if self.gid.is_some() {
-            rustix::fs::fchown(&fd, None, self.gid)?;
-        }
+        self.own(&fd)?;
         rustix::fs::fchmod(fd, mode)
+    }
+
+    /// Gives an open file or folder to the vault's owner and group.
+    pub(crate) fn own(self, fd: impl AsFd) -> rustix::io::Result<()> {
+        let (uid, gid) = (self.owner.map(|(uid, _)| uid), self.gid.or(self.owner.map(|(_, gid)| gid)));
+        match uid.is_some() || gid.is_some() {
+            true => rustix::fs::fchown(fd, uid, gid),
+            false => Ok(()),
+        }
     }
 
     /// Whether an open file or folder has this mode and group already.
     pub(crate) fn is_applied(self, fd: impl AsFd, mode: Mode) -> rustix::io::Result<bool> {
         let stat = rustix::fs::fstat(fd)?;
-        Ok(Mode::from_raw_mode(stat.st_mode) == mode && self.gid.is_none_or(|gid| gid.as_raw() == stat.st_gid))
+        let is_owned = self.owner.is_none_or(|(uid, _)| uid.as_raw() == stat.st_uid);
+        let gid = self.gid.or(self.owner.map(|(_, gid)| gid));
+        Ok(Mode::from_raw_mode(stat.st_mode) == mode && is_owned && gid.is_none_or(|gid| gid.as_raw() == stat.st_gid))
     }
 }
 

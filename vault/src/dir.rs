@@ -173,6 +173,7 @@ impl Dir {
         let fd = self
             .open_raw(name, OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK, access.file())
             .map_err(self.fail("open", name))?;
+        access.own(&fd).map_err(self.fail("set owner and group of", name))?;
         Ok(File::from(fd))
     }
 

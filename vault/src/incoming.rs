@@ -257,7 +257,9 @@ impl Incoming {
             None => {
                 step("make", &path)?;
                 let mode = self.vault.access.file().as_raw_mode();
-                SparseFile::create_new(files, name, bytes, mode).map_err(fail("make"))?
+                let made = SparseFile::create_new(files, name, bytes, mode).map_err(fail("make"))?;
+                self.vault.access.own(made.file()).map_err(|errno| fail("set owner and group of")(errno.into()))?;
+                made
             }
         };
         let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;

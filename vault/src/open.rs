@@ -16,7 +16,8 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use rustix::fs::{Access as Ask, AtFlags, StatxFlags};
+use rustix::fs::{Access as Ask, AtFlags, Gid, StatxFlags, Uid};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -60,6 +61,8 @@ pub struct VaultOptions {
     pub allow_create: bool,
     /// The group that may read the vault, by name or number.
     pub group: Option<String>,
+    /// Whose the files of a vault become that root makes: user and group. A vault that is there keeps its own.
+    pub owner: Option<(u32, u32)>,
     /// What stays free of its file system.
     pub reserve: Reserve,
     /// The program that writes: `stackferry 0.1.0`.
@@ -82,7 +85,8 @@ impl Vault {
     /// `NotAVault`, `OtherVault`, `NewerFormat` and `RecordDamaged` for what else may be there; `TwoFileSystems`,
     /// `NoGroup`, `Denied` where it could not be written to; else the system's.
     pub fn open(path: &Path, options: &VaultOptions) -> Result<Self, VaultError> {
-        let access = Access::new(options.group.as_deref())?;
+        let owner = options.owner.map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)));
+        let mut access = Access::new(options.group.as_deref())?.owned_by(owner.filter(|_| is_root()));
         let root = match Dir::at(path)? {
             Some(root) => root,
             None => make_root(path, options, access)?,
@@ -91,6 +95,7 @@ impl Vault {
             Some(id) => id,
             None => make(&root, options, access)?,
         };
+        access = access.owned_by(owner_of(&root)?);
         let [volumes, incoming, trash] = PARTS.map(|name| part(&root, name, access));
         let (volumes, incoming, trash) = (volumes?, incoming?, trash?);
         for other in [&incoming, &trash] {
@@ -132,6 +137,36 @@ impl Vault {
             reserved: Mutex::default(),
         })))
     }
+}
+
+impl Vault {
+    /// Whether this process may write to the vault, as far as that is known without writing.
+    ///
+    /// # Errors
+    /// `Denied`; else the system's.
+    pub fn check_writable(&self) -> Result<(), VaultError> {
+        let root = &self.0.root;
+        let ask = Ask::READ_OK | Ask::WRITE_OK | Ask::EXEC_OK;
+        for name in std::iter::once(".").chain(PARTS) {
+            match rustix::fs::accessat(root, name, ask, AtFlags::EACCESS) {
+                // It is made when the vault is opened for writing.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(VaultError::system("write to", &root.child(name), errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whose the vault is, where root works on that of another user: the marker's owner. The folder itself may be a mount
+/// point.
+fn owner_of(root: &Dir) -> Result<Option<(Uid, Gid)>, VaultError> {
+    let Some(stat) = root.stat(MARKER_NAME)?.filter(|_| is_root()) else { return Ok(None) };
+    Ok((stat.st_uid != 0).then(|| (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))))
 }
 
 fn absent(path: &Path, expect: Option<VaultId>) -> VaultError {
@@ -213,6 +248,10 @@ fn make(root: &Dir, options: &VaultOptions, access: Access) -> Result<VaultId, V
     // Another process may have made it while we waited.
     if let Some(id) = find(root, None)? {
         return Ok(id);
+    }
+    // A folder that root made ready, perhaps a mount point, becomes the owner's too.
+    if access.has_owner() {
+        root.open_to(access)?;
     }
     for name in PARTS {
         root.make(name, access)?;

@@ -3,6 +3,7 @@
 //! A datastore is hostile input: every path is opened below the datastore's folder without following a symbolic link
 //! (`openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, Linux 5.6), and only regular files are read.
 
+mod owner;
 mod placing;
 mod source;
 mod sparse;
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 
 use crate::io::{Entry, EntryKind, Folder, FolderError, MAX_SMALL_READ, Source};
 
+pub use owner::{give_to_owner, owner_of};
 pub use placing::{NewFile, RESTORE_PREFIX};
 pub use source::LocalSource;
 pub use sparse::SparseFile;

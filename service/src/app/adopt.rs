@@ -52,6 +52,13 @@ pub fn vault_volumes(vault: &Vault) -> Result<(Vec<VaultVolume>, Adopted), Vault
     Ok((volumes, found))
 }
 
+/// One volume of a vault; none if it can't be told what it holds.
+fn one_volume(vault: &Vault, volume: &VolumeId) -> Option<(Vec<VaultVolume>, Adopted)> {
+    let (record, entries) = (vault.volume(volume).ok()?, vault.versions(volume).ok()?);
+    let found = Adopted { volumes: 1, versions: entries.len(), damaged: Vec::new() };
+    Some((vec![vault_volume(&record, &entries)], found))
+}
+
 /// A volume as the catalog wants it: what the vault notes of it, and its versions.
 #[must_use]
 pub fn vault_volume(record: &VolumeRecord, entries: &[VersionEntry]) -> VaultVolume {
@@ -126,10 +133,15 @@ pub fn version_row(volume: &VolumeId, entry: &VersionEntry) -> VersionRow {
     }
 }
 
-/// Takes a vault that an empty catalog does not know into it, and binds the two.
-pub(super) async fn adopt(catalog: &Catalog, vault: &Vault) -> Result<(), Problem> {
-    let reading = vault.clone();
-    let (volumes, found) = blocking(move || vault_volumes(&reading)).await??;
+/// Takes a vault that an empty catalog does not know into it, and binds the two. Of a vault that has the volume `only`
+/// nothing else is read.
+pub(super) async fn adopt(catalog: &Catalog, vault: &Vault, only: Option<&str>) -> Result<(), Problem> {
+    let (reading, only) = (vault.clone(), only.and_then(|only| only.parse::<VolumeId>().ok()));
+    let (volumes, found) = blocking(move || match only.and_then(|only| one_volume(&reading, &only)) {
+        Some(one) => Ok(one),
+        None => vault_volumes(&reading),
+    })
+    .await??;
     if found.volumes > 0 {
         tracing::info!(vault = %vault.id(), volumes = found.volumes, versions = found.versions, "a vault that the catalog did not know is adopted");
         catalog.replace_all(&volumes).await?;

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use stackferry_config::Config;
 use stackferry_transfer::stock::FileGrant;
+use stackferry_volume::local::give_to_owner;
 
 use crate::problem::Problem;
 
@@ -25,16 +26,19 @@ pub(crate) fn write(config: &Config, granted: &FileGrant) -> Result<PathBuf, Pro
     use std::os::unix::fs::DirBuilderExt;
     let folder = folder(config);
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    let made = made.and_then(|()| give_to_owner(File::open(&folder)?, &config.state_dir));
     made.map_err(|error| Problem::io("make", folder.display(), &error))?;
     let key = folder.join(&granted.name);
-    put(&folder.join(format!("{}-cert.pub", granted.name)), &granted.certificate, granted.expires)?;
-    put(&key, granted.key.expose(), granted.expires)?;
+    let certificate = folder.join(format!("{}-cert.pub", granted.name));
+    put(&certificate, &granted.certificate, granted.expires, &config.state_dir)?;
+    put(&key, granted.key.expose(), granted.expires, &config.state_dir)?;
     Ok(key)
 }
 
-fn put(path: &Path, text: &str, expires: Timestamp) -> Result<(), Problem> {
+fn put(path: &Path, text: &str, expires: Timestamp, state_dir: &Path) -> Result<(), Problem> {
     let failed = |error: std::io::Error| Problem::io("write", path.display(), &error);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    give_to_owner(&file, state_dir).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.set_times(FileTimes::new().set_modified(SystemTime::from(expires))).map_err(failed)
 }

@@ -6,7 +6,7 @@ use crate::output::{AuditVerifyView, AuditView};
 use crate::problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, what: &AuditCommand) -> Result<Exit, Problem> {
-    let app = context.app().await?;
+    let app = context.app_to_read(None).await?;
     match what {
         AuditCommand::Show { last } => {
             context.print(&AuditView(app.catalog().last_audit_records(*last).await?))?;

@@ -1,7 +1,7 @@
 //! `check`.
 
 use super::Context;
-use crate::app::App;
+use crate::app::{App, Reading};
 use crate::engine::check::{Finding, all, local};
 use crate::output::{CheckItem, CheckView};
 use crate::problem::{Exit, Problem};
@@ -12,7 +12,7 @@ pub(super) async fn run(context: &Context, config_only: bool) -> Result<Exit, Pr
         local(&config)
     } else {
         let before = local(&config);
-        match App::open(config, context.cancel().clone()).await {
+        match App::open_to_read(config, context.cancel().clone(), Reading::without_making()).await {
             Ok(app) => all(&app).await,
             // Without a catalog nothing else can be opened; what was tried before is told all the same.
             Err(problem) => {

@@ -6,7 +6,7 @@ use crate::output::DiscoverView;
 use crate::problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
-    let app = context.app().await?;
+    let app = context.app_to_read(None).await?;
     if app.config().datastores.is_empty() && app.config().app_volumes.is_empty() {
         return Err(Problem::new(Code::BadConfig, "the configuration names no datastore")
             .subject("datastore")

@@ -15,7 +15,7 @@ fn actor() -> String {
 }
 
 pub(super) async fn list(context: &Context, name: Option<&str>, all: bool, last: u32) -> Result<Exit, Problem> {
-    let app = context.app().await?;
+    let app = context.app_to_read(None).await?;
     let states = if all { Vec::new() } else { vec![JobState::Queued, JobState::Running] };
     let volume = match name {
         Some(name) => Some(find::volume(&app, name).await?.id),

@@ -7,7 +7,7 @@ use crate::output::PruneView;
 use crate::problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, name: Option<&str>, dry_run: bool) -> Result<Exit, Problem> {
-    let app = context.app().await?;
+    let app = if dry_run { context.app_to_read(name).await? } else { context.app().await? };
     prune::configured(&app)?;
     app.vault().await?;
     let volume = match name {

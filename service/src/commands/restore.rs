@@ -9,7 +9,7 @@ use crate::output::RestoreView;
 use crate::problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, target: &Target, to: &Path, overwrite: bool) -> Result<Exit, Problem> {
-    let app = context.app().await?;
+    let app = context.app_to_read(Some(&target.to_string())).await?;
     let destination = restore::destination(&app, to, overwrite)?;
     // Told before anything is written: there is still time to put it elsewhere.
     let groups = restore::storage_groups(&app, &destination).await;

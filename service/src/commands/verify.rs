@@ -7,8 +7,8 @@ use crate::output::VerifyView;
 use crate::problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, target: Option<&Target>) -> Result<Exit, Problem> {
-    let app = context.app().await?;
     let what = target.map(ToString::to_string);
+    let app = context.app_to_read(what.as_deref()).await?;
     let task = context.reporter().start("verifying", what.as_deref().unwrap_or("all versions"), 0);
     let verified = versions::verify(&app, what.as_deref(), "command", task.progress()).await;
     task.finish(if verified.is_ok() { "verified" } else { "failed" });

@@ -9,7 +9,7 @@ use crate::output::{VersionView, VersionsView, VolumesView};
 use crate::problem::{Exit, Problem};
 
 pub(super) async fn volumes(context: &Context) -> Result<Exit, Problem> {
-    let app = context.app().await?;
+    let app = context.app_to_read(None).await?;
     // Opening the vault takes one that this catalog does not know yet into it.
     if app.config().vault().is_ok() {
         app.vault().await?;
@@ -19,7 +19,7 @@ pub(super) async fn volumes(context: &Context) -> Result<Exit, Problem> {
 }
 
 pub(super) async fn versions(context: &Context, name: &str) -> Result<Exit, Problem> {
-    let app = context.app().await?;
+    let app = context.app_to_read(Some(name)).await?;
     app.vault().await?;
     let volume = find::volume(&app, name).await?.id;
     let known = app.catalog().versions(&volume).await?;

@@ -7,7 +7,7 @@ use stackferry_config::{AppVolumes, Config, Datastore, EsxiAccess, Route, Secret
 use stackferry_vault::Vault;
 use stackferry_volume::{Folder as _, Kind};
 
-use crate::app::{App, Source, blocking};
+use crate::app::{App, Source, blocking, catalog_path};
 use crate::notify;
 use crate::problem::{Code, Problem};
 
@@ -176,12 +176,40 @@ async fn try_vsphere(app: &App, name: &str) -> Result<String, Problem> {
 }
 
 async fn catalog(app: &App) -> Result<String, Problem> {
+    let path = catalog_path(app.config());
+    if app.catalog().is_copy() && !path.exists() {
+        can_be_made(&path)?;
+        return Ok(format!("there is none yet at {}: the service makes it", path.display()));
+    }
     app.catalog().quick_check().await?;
-    Ok(format!("{} is whole", app.catalog().path().display()))
+    if app.catalog().is_copy() {
+        let message = format!("{} can be read, but not written", path.display());
+        return Err(Problem::new(Code::CatalogUnusable, message)
+            .path(&path)
+            .hint("see who owns `state_dir`, whether its file system is full or mounted read-only"));
+    }
+    Ok(format!("{} is whole", path.display()))
+}
+
+/// That a file or folder which is not there yet could be made: nothing is made for it.
+fn can_be_made(path: &Path) -> Result<(), Problem> {
+    use rustix::fs::{Access, AtFlags, CWD};
+    let there = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    rustix::fs::accessat(CWD, there, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|errno| Problem::io("make something in", there.display(), &errno.into()))
 }
 
 async fn vault(app: &App) -> Result<String, Problem> {
-    let vault: Vault = app.vault().await?;
+    let vault: Vault = match app.vault().await {
+        Err(problem) if problem.code == Code::NoVault => {
+            let path = app.config().vault()?.path.to_path_buf();
+            // The folder itself may be there, and empty.
+            can_be_made(&if path.exists() { path.join("volumes") } else { path.clone() })?;
+            return Ok(format!("there is none yet at {}: the first copy makes it", path.display()));
+        }
+        other => other?,
+    };
+    vault.check_writable()?;
     let space = vault.space()?;
     vault.check_space(0)?;
     Ok(format!("{} at {}: {} of {} bytes free", vault.id(), vault.path().display(), space.free, space.total))

@@ -113,7 +113,7 @@ pub(crate) async fn verify_one(
     actor: &str,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<Damage>, Problem> {
-    let (damage, bytes, found) = {
+    let (damage, bytes, found, marked) = {
         let (vault, volume, version) = (vault.clone(), volume.clone(), version.clone());
         let (cancel, progress) = (app.cancel().clone(), Arc::clone(progress));
         blocking(move || {
@@ -124,7 +124,7 @@ pub(crate) async fn verify_one(
                     let file = stackferry_volume::manifest::MANIFEST_NAME.to_owned();
                     let damage = Damage { file, block: None, why: stackferry_transfer::describe(&error) };
                     let found = Found::new(std::slice::from_ref(&damage), None);
-                    return Ok((vec![damage], 0, found));
+                    return Ok((vec![damage], 0, found, Ok(())));
                 }
                 Err(error) => return Err(error),
             };
@@ -135,28 +135,43 @@ pub(crate) async fn verify_one(
                 before = done;
             };
             let damage = opened.verify(threads, &mut tell, &cancel)?;
-            match damage.first() {
+            let marked = match damage.first() {
                 // Marked where the truth is: a version that is known to be damaged is never taken for a good one.
-                Some(first) => vault.mark_damaged(&volume, &version, &first.to_string(), Timestamp::now())?,
-                None => vault.clear_damage(&volume, &version)?,
-            }
+                Some(first) => vault.mark_damaged(&volume, &version, &first.to_string(), Timestamp::now()),
+                None => vault.clear_damage(&volume, &version),
+            };
             let found = Found::new(&damage, Some(opened.manifest()));
-            Ok((damage, before, found))
+            Ok((damage, before, found, marked))
         })
         .await??
     };
     app.metrics().verified(damage.is_empty(), bytes);
+    let name = named(volume, version);
+    app.recorded(&name, record(app, volume, version, actor, &damage, &found).await)?;
+    app.recorded(&name, marked)?;
+    Ok(damage)
+}
+
+/// Records in the catalog what reading a version back found.
+async fn record(
+    app: &App,
+    volume: &VolumeId,
+    version: &VersionId,
+    actor: &str,
+    damage: &[Damage],
+    found: &Found,
+) -> Result<(), Problem> {
     let catalog = app.catalog();
     let name = named(volume, version);
     if let Some(first) = damage.first() {
         let detail = json!({ "first": first.to_string(), "findings": damage.len() });
         catalog.audit(AuditAction::DamageFound, actor, &name, &detail).await?;
         tolerate_missing_row(catalog.mark_damaged(volume, version, &first.to_string()).await)?;
-        catalog.keep_damage(volume, version, &serde_json::to_value(&found).unwrap_or_default()).await?;
+        catalog.keep_damage(volume, version, &serde_json::to_value(found).unwrap_or_default()).await?;
     } else {
         tolerate_missing_row(catalog.set_verified(volume, version, Timestamp::now(), true).await)?;
     }
-    Ok(damage)
+    Ok(())
 }
 
 /// Why a row is marked as damaged whose version is not there.
