@@ -140,12 +140,17 @@ impl Vault {
 }
 
 impl Vault {
-    /// Whether this process may write to the vault, as far as that is known without writing.
+    /// Whether this process could write versions into the vault, as far as that is known without writing.
     ///
     /// # Errors
-    /// `Denied`; else the system's.
+    /// `Denied`, `TwoFileSystems`; else the system's.
     pub fn check_writable(&self) -> Result<(), VaultError> {
         let root = &self.0.root;
+        for name in PARTS {
+            if let Some(part) = root.sub(name)? {
+                same_file_system(&self.0.volumes, &part)?;
+            }
+        }
         let ask = Ask::READ_OK | Ask::WRITE_OK | Ask::EXEC_OK;
         for name in std::iter::once(".").chain(PARTS) {
             match rustix::fs::accessat(root, name, ask, AtFlags::EACCESS) {
