@@ -5,18 +5,22 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stackferry_config::Secret;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::error::VsphereError;
-use crate::model::{About, AttachedDisk, Datastore, FolderListing, Host, Moid, ServiceState};
+use crate::model::{About, Datastore, FolderListing, Host, MachineDisks, Moid, ServiceState};
 use crate::session::{Login, Session};
 use crate::ticket::{ServiceTicket, TicketMethod};
 use crate::watch::Watch;
 use crate::web::{Trust, WebClient};
 use crate::{accounts, browse, inventory, services, ticket};
+
+/// For so long no session is made in the place of one that was just made, and ended before anything could be done in it.
+const NO_RENEWAL: Duration = Duration::from_secs(60);
 
 /// Speaks with one vCenter Server or ESXi host. Cheap to clone; clones share the session. It logs in when it is first asked
 /// something; [`Vsphere::logout`] ends the session, which else ends by itself after about 30 minutes.
@@ -38,6 +42,8 @@ struct State {
     refused: Option<VsphereError>,
     /// When the last login ended that failed for another reason, and why.
     failed: Option<(Instant, VsphereError)>,
+    /// The session that was made in the place of one that ended, and when.
+    renewed: Option<(Arc<Session>, Instant)>,
 }
 
 impl Vsphere {
@@ -140,11 +146,12 @@ impl Vsphere {
         self.run(inventory::hosts).await
     }
 
-    /// Every disk of every virtual machine that is seen, each base of a snapshot too.
+    /// Every disk of every virtual machine that is seen, each base of a snapshot too, and the machines whose disks vSphere
+    /// can't tell.
     ///
     /// # Errors
     /// As [`Vsphere::datastores`].
-    pub async fn attached_disks(&self) -> Result<Vec<AttachedDisk>, VsphereError> {
+    pub async fn attached_disks(&self) -> Result<MachineDisks, VsphereError> {
         self.run(inventory::attached_disks).await
     }
 
@@ -278,13 +285,35 @@ impl Vsphere {
         F: Future<Output = Result<T, VsphereError>>,
     {
         let session = self.session().await?;
-        match work(Arc::clone(&session)).await {
+        let outcome = work(Arc::clone(&session)).await;
+        match outcome {
             Err(error) if error.is_expired() => {
+                if !self.may_renew(&session).await {
+                    return Err(error);
+                }
                 self.forget(&session).await;
-                work(self.session().await?).await
+                let session = self.session().await?;
+                self.inner.state.lock().await.renewed = Some((Arc::clone(&session), Instant::now()));
+                let outcome = work(Arc::clone(&session)).await;
+                if !outcome.as_ref().is_err_and(VsphereError::is_expired) {
+                    session.worked();
+                }
+                outcome
             }
-            outcome => outcome,
+            outcome => {
+                session.worked();
+                outcome
+            }
         }
+    }
+
+    /// Whether a new session may help where this one ended. One that took the place of another and was of no use is not
+    /// replaced at once: else every operation of a round would log in anew.
+    async fn may_renew(&self, ended: &Arc<Session>) -> bool {
+        let state = self.inner.state.lock().await;
+        let is_renewal = |(renewed, _): &&(Arc<Session>, Instant)| Arc::ptr_eq(renewed, ended);
+        let renewed = state.renewed.as_ref().filter(is_renewal);
+        renewed.is_none_or(|(session, since)| session.has_worked() || since.elapsed() > NO_RENEWAL)
     }
 
     /// The session, made if there is none. Whoever comes while one is made waits for it, and shares its failure: else each

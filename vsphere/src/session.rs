@@ -4,6 +4,7 @@ mod version;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stackferry_config::{Secret, SecretRef};
@@ -56,6 +57,8 @@ pub(crate) struct Session {
     about: About,
     /// The session's key, which the authorization manager wants.
     key: String,
+    /// Whether anything was ever done in it.
+    worked: AtomicBool,
 }
 
 impl fmt::Debug for Session {
@@ -82,7 +85,7 @@ impl Login {
         });
         drop(password);
         let answer = session.post(body, Version::BASE, CALL).await?;
-        let response = soap::response(asked, answer.status(), answer.body()).map_err(|error| self.refused(error))?;
+        let response = soap::response(asked, &answer).map_err(|error| self.refused(error))?;
         session.take_cookies(&answer);
         if session.cookies.is_empty() {
             return Err(asked.bad("it gave no cookie"));
@@ -127,7 +130,7 @@ impl Login {
         let version = Version::choose(&versions, Version::BASE);
         let request = request(soap::envelope(call, &instance, |_| {}), &version, CALL);
         let answer = self.web.send(request).await?;
-        let response = soap::response(asked, answer.status(), answer.body())?;
+        let response = soap::response(asked, &answer)?;
         let content = response.get("returnval").ok_or_else(|| asked.bad("it has no content"))?;
         let object = |name: &str| content.get(name).and_then(soap::moid);
         let needed = |name: &str| object(name).ok_or_else(|| asked.bad(format!("it has no {name}")));
@@ -154,6 +157,7 @@ impl Login {
                 instance_uuid: about.text_of("instanceUuid").filter(|uuid| !uuid.is_empty()).map(str::to_owned),
             },
             key: String::new(),
+            worked: AtomicBool::new(false),
         };
         session.take_cookies(&answer);
         Ok(session)
@@ -188,6 +192,15 @@ impl Session {
         &self.key
     }
 
+    /// Something was done in it.
+    pub(crate) fn worked(&self) {
+        self.worked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_worked(&self) -> bool {
+        self.worked.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn asked(&self, call: &'static str) -> Asked<'_> {
         Asked { system: &self.system, call }
     }
@@ -219,7 +232,11 @@ impl Session {
         let body = soap::envelope(call, this, arguments);
         let answer = self.post(body, version, timeout).await?;
         tracing::trace!(system = %self.system, call, status = answer.status(), bytes = answer.body().len(), "answered");
-        soap::response(self.asked(call), answer.status(), answer.body())
+        if answer.status() == 401 {
+            // What stands before the SDK (a gateway of newer vCenter Servers) tells so that the session ended.
+            return Err(VsphereError::Expired { system: self.system.to_string() });
+        }
+        soap::response(self.asked(call), &answer)
     }
 
     pub(crate) async fn current_time(&self) -> Result<(), VsphereError> {

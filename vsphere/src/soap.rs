@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::error::VsphereError;
 use crate::model::Moid;
+use crate::web::{Answer, Disguise};
 use crate::xml::{Node, Writer};
 
 /// How much of a fault's own words is kept, in characters.
@@ -44,10 +45,8 @@ impl Asked<'_> {
     /// What a fault means. `fault` is the element with its type, `text` what it says.
     pub(crate) fn fault(self, fault: &Node, text: &str) -> VsphereError {
         let system = self.system.to_owned();
-        // Without a type, the element is named after it: `InvalidLoginFault`.
-        let name = fault.kind.as_deref().unwrap_or_else(|| fault.name.strip_suffix("Fault").unwrap_or(&fault.name));
         let text = plain(text);
-        match name {
+        match fault_name(fault) {
             "NotAuthenticated" => VsphereError::Expired { system },
             "NoPermission" => VsphereError::NoPermission {
                 system,
@@ -72,18 +71,36 @@ impl Asked<'_> {
     }
 }
 
+/// The type of a fault. Without one, the element is named after it: `InvalidLoginFault`.
+pub(crate) fn fault_name(fault: &Node) -> &str {
+    fault.kind.as_deref().unwrap_or_else(|| fault.name.strip_suffix("Fault").unwrap_or(&fault.name))
+}
+
 /// A foreign text for a message: one line, not too long.
 fn plain(text: &str) -> String {
     text.trim().chars().take(MAX_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Reads an answer: the element `…Response`, or the fault as an error.
-pub(crate) fn response(asked: Asked<'_>, status: u16, body: &Bytes) -> Result<Node, VsphereError> {
+pub(crate) fn response(asked: Asked<'_>, answer: &Answer) -> Result<Node, VsphereError> {
+    read(asked, answer.status(), answer.disguise(), answer.body())
+}
+
+fn read(asked: Asked<'_>, status: u16, disguise: Option<Disguise>, body: &Bytes) -> Result<Node, VsphereError> {
     if matches!(status, 429 | 502..=504) {
         return Err(VsphereError::NotReady { system: asked.system.to_owned(), status });
     }
     if !matches!(status, 200 | 500) {
         return Err(asked.bad(format!("HTTP {status}")));
+    }
+    match disguise {
+        Some(Disguise::WebPage) => return Err(asked.bad("it is a web page, of a portal or proxy before it")),
+        Some(Disguise::Compressed(how)) => {
+            let what = format!("it is compressed ({how}), which nobody asked for; a proxy before it may do that");
+            return Err(asked.bad(what));
+        }
+        None if body.is_empty() => return Err(asked.bad("it is empty")),
+        None => {}
     }
     let mut root = Node::parse(body).map_err(|error| asked.bad(error.to_string()))?;
     let in_body = (&*root.name == "Envelope")

@@ -15,7 +15,7 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::redirect::Policy;
 
-pub use answer::{Answer, Streaming};
+pub use answer::{Answer, Disguise, Streaming};
 pub use error::{Retry, WebError, tls_error};
 pub use request::Request;
 pub use reqwest::Method;

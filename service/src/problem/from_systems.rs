@@ -15,10 +15,10 @@ fn retry(retry: web::Retry) -> Retry {
 
 fn web_code(error: &WebError) -> Code {
     match error {
-        WebError::Certificate { .. } => Code::CertificateRefused,
+        WebError::Certificate { .. } | WebError::WeakKey { .. } => Code::CertificateRefused,
         WebError::Silent { .. } => Code::Silent,
         WebError::BadUrl { .. } | WebError::Trust { .. } => Code::BadConfig,
-        WebError::Unreachable { .. } => Code::Unreachable,
+        WebError::Unreachable { .. } | WebError::Handshake { .. } => Code::Unreachable,
         _ => Code::Protocol,
     }
 }

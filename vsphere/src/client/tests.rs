@@ -61,16 +61,73 @@ async fn hidden_disks_are_no_missing_disks() {
 }
 
 #[tokio::test]
+async fn a_machine_whose_disks_can_not_be_read_is_named() {
+    let disk = |file: &str| {
+        format!(
+            "<VirtualDevice i:type=\"VirtualDisk\"><backing><fileName>{file}</fileName><diskMode>persistent</diskMode></backing></VirtualDevice>"
+        )
+    };
+    let state = |state: &str| property("runtime.connectionState", state);
+    let fault = |path: &str, name: &str| {
+        format!("<missingSet><path>{path}</path><fault><fault i:type=\"{name}\"/></fault></missingSet>")
+    };
+    let devices = |inside: &str| property("config.hardware.device", inside);
+    let machines = [
+        ("healthy", format!("{}{}", state("connected"), devices(&disk("[ssd [fast] 01] a//b.vmdk")))),
+        ("off", format!("{}{}", property("runtime.powerState", "poweredOff"), devices(""))),
+        ("odd] name", format!("{}{}", state("connected"), devices(&disk("[odd] name] c.vmdk")))),
+        ("bare", state("connected")),
+        ("lost", format!("{}{}", state("inaccessible"), devices(""))),
+        ("away", format!("{}{}", state("disconnected"), devices(&disk("[ds] d.vmdk")))),
+        ("broken", format!("{}{}", state("connected"), fault("config.hardware.device", "SystemError"))),
+        ("half", format!("{}{}", state("connected"), fault("config", "HostNotConnected"))),
+        ("unread", format!("{}{}", state("connected"), devices(&disk("")))),
+        ("removed", fault("config.hardware.device", "ManagedObjectNotFound")),
+    ];
+    let mut objects: String = machines
+        .iter()
+        .map(|(name, inside)| object("VirtualMachine", name, &format!("{}{inside}", property("name", name))))
+        .collect();
+    for name in ["ds", "ssd [fast] 01", "odd] name"] {
+        objects.push_str(&object("Datastore", name, &property("name", name)));
+    }
+    let server = Server::start(move |called| match called.method {
+        "RetrievePropertiesEx" => page(&objects),
+        _ => None,
+    })
+    .await;
+    let disks = server.client().attached_disks().await.unwrap();
+    let attached: Vec<_> = disks.attached.iter().map(|disk| (disk.datastore.as_str(), disk.path.as_str())).collect();
+    assert_eq!(attached, [("ssd [fast] 01", "a/b.vmdk"), ("odd] name", "c.vmdk"), ("ds", "d.vmdk")]);
+    let unread: Vec<_> = disks.unread.iter().map(|machine| (machine.name.as_str(), machine.why.as_str())).collect();
+    assert_eq!(
+        unread,
+        [
+            ("bare", "it has no configuration"),
+            ("lost", "it is inaccessible"),
+            ("away", "it is disconnected"),
+            ("broken", "vSphere reports SystemError for its configuration"),
+            ("half", "vSphere reports HostNotConnected for its configuration"),
+            ("unread", "the place of one of its disks can't be read"),
+        ]
+    );
+    assert_eq!(server.count("RetrievePropertiesEx"), 1, "the names of datastores come with the machines");
+}
+
+#[tokio::test]
 async fn a_session_is_made_anew_once_for_an_operation() {
     let server = Server::start(|called| match called.method {
         "RetrievePropertiesEx" => page(&object("HostSystem", "host-1", &denied("NotAuthenticated"))),
         _ => None,
     })
     .await;
-    let error = server.client().hosts().await.unwrap_err();
-    assert!(error.is_expired(), "{error:?}");
-    assert_eq!(error.retry(), Retry::Transient);
-    assert_eq!(server.count("Login"), 2);
+    let client = server.client();
+    for _ in 0..3 {
+        let error = client.hosts().await.unwrap_err();
+        assert!(error.is_expired(), "{error:?}");
+        assert_eq!(error.retry(), Retry::Transient);
+        assert_eq!(server.count("Login"), 2, "a new session that is of no use is not replaced again and again");
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ fn fault(kind: &str, inside: &str) -> VsphereError {
         r#"<soapenv:Fault><faultcode>ServerFaultCode</faultcode><faultstring>its
         words</faultstring><detail><{kind}Fault xmlns="urn:vim25" XMLSchema-instance:type="{kind}">{inside}</{kind}Fault></detail></soapenv:Fault>"#
     ));
-    response(ASKED, 500, &body).unwrap_err()
+    read(ASKED, 500, None, &body).unwrap_err()
 }
 
 #[test]
@@ -65,20 +65,20 @@ fn a_fault_without_a_type_is_known_by_its_element() {
         "<soapenv:Fault><faultcode>a</faultcode><faultstring>b</faultstring><detail><NotAuthenticatedFault/></detail>\
          </soapenv:Fault>",
     );
-    assert!(response(ASKED, 500, &body).unwrap_err().is_expired());
+    assert!(read(ASKED, 500, None, &body).unwrap_err().is_expired());
     let unknown = enveloped(
         "<soapenv:Fault><faultcode>ClientFaultCode</faultcode>\
          <faultstring>Unable to resolve WSDL method name HasPrivilegeOnEntities</faultstring></soapenv:Fault>",
     );
-    assert!(response(ASKED, 500, &unknown).unwrap_err().is_not_supported());
+    assert!(read(ASKED, 500, None, &unknown).unwrap_err().is_not_supported());
     let bare = enveloped("<soapenv:Fault><faultcode>Server</faultcode><faultstring>no</faultstring></soapenv:Fault>");
-    let error = response(ASKED, 500, &bare).unwrap_err();
+    let error = read(ASKED, 500, None, &bare).unwrap_err();
     assert!(matches!(&error, VsphereError::Fault { name, .. } if name == "Server"), "{error:?}");
 }
 
 #[test]
 fn what_is_no_answer_is_told_as_such() {
-    let bad = |status: u16, body: &str| response(ASKED, status, &Bytes::from(body.to_owned())).unwrap_err();
+    let bad = |status: u16, body: &str| read(ASKED, status, None, &Bytes::from(body.to_owned())).unwrap_err();
     for (status, body) in [
         (200, "<!DOCTYPE html><html></html>"),
         (200, "<html><body>Welcome</body></html>"),
@@ -92,12 +92,12 @@ fn what_is_no_answer_is_told_as_such() {
         assert!(matches!(error, VsphereError::BadAnswer { .. }), "{error:?}");
         assert!(error.hint().contains("vCenter"), "{}", error.hint());
     }
-    let other = response(ASKED, 200, &enveloped("<LoginResponse/>")).unwrap_err();
+    let other = read(ASKED, 200, None, &enveloped("<LoginResponse/>")).unwrap_err();
     assert!(matches!(other, VsphereError::BadAnswer { .. }), "{other:?}");
     let busy = bad(503, "Service Unavailable");
     assert_eq!(busy.to_string(), "vSphere vc1 is not ready: HTTP 503");
     assert_eq!(busy.retry(), crate::web::Retry::Transient);
-    response(ASKED, 200, &enveloped("<SearchDatastore_TaskResponse/>")).unwrap();
+    read(ASKED, 200, None, &enveloped("<SearchDatastore_TaskResponse/>")).unwrap();
 }
 
 #[test]
@@ -107,4 +107,16 @@ fn foreign_words_are_cut() {
         panic!("another error");
     };
     assert_eq!(text.len(), MAX_WORDS);
+}
+
+#[test]
+fn what_is_no_soap_is_named_as_what_it_is() {
+    for (disguise, body, expected) in [
+        (Some(Disguise::WebPage), "<html>", "web page"),
+        (Some(Disguise::Compressed("gzip")), "\u{1f}", "compressed (gzip)"),
+        (None, "", "empty"),
+    ] {
+        let error = read(ASKED, 200, disguise, &Bytes::from(body)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }

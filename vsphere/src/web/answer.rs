@@ -50,6 +50,19 @@ impl Answer {
         self.header("content-type")
     }
 
+    /// What the body is instead of data that was asked for, where its head and its first bytes say so.
+    #[must_use]
+    pub fn disguise(&self) -> Option<Disguise> {
+        let encoding = self.header("content-encoding").map(|how| how.trim().to_ascii_lowercase()).unwrap_or_default();
+        match (encoding.as_str(), &self.body[..]) {
+            ("gzip" | "x-gzip", _) | (_, [0x1f, 0x8b, ..]) => Some(Disguise::Compressed("gzip")),
+            ("deflate", _) => Some(Disguise::Compressed("deflate")),
+            ("br", _) => Some(Disguise::Compressed("brotli")),
+            ("zstd", _) | (_, [0x28, 0xb5, 0x2f, 0xfd, ..]) => Some(Disguise::Compressed("zstd")),
+            (_, body) => is_page(body).then_some(Disguise::WebPage),
+        }
+    }
+
     /// The body.
     #[must_use]
     pub fn body(&self) -> &Bytes {
@@ -67,6 +80,22 @@ impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
     }
+}
+
+/// What an answer is instead of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disguise {
+    /// A web page: of a portal, a proxy, or a login.
+    WebPage,
+    /// Compressed by this, though nobody asked for it.
+    Compressed(&'static str),
+}
+
+/// Whether it begins as an HTML page does.
+fn is_page(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    let head = body.get(..body.len().min(64)).unwrap_or_default().to_ascii_lowercase();
+    ["<!doctype html", "<html", "<head", "<body"].iter().any(|begin| head.starts_with(begin.as_bytes()))
 }
 
 /// An answer whose body is still to come. Dropping it ends the download and its connection.

@@ -6,7 +6,7 @@ use std::io;
 use stackferry_config::Fingerprint;
 
 use super::CONNECT;
-use super::trust::Refused;
+use super::trust::{Refused, WeakKey};
 
 /// Whether what failed may succeed when it is tried again as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,22 @@ pub enum WebError {
         /// The SHA-256 of the certificate that it showed, so that a person can compare.
         shown: Option<Fingerprint>,
     },
+    /// Its certificate's key is too short to prove anything, whoever trusts the certificate.
+    #[error("the certificate of {system} has a key that is too weak: RSA with {bits} bits")]
+    WeakKey {
+        /// Whose.
+        system: String,
+        /// The length of the key.
+        bits: usize,
+    },
+    /// The two sides agreed on no encryption, or the other side speaks none.
+    #[error("the TLS handshake with {system} failed: {why}")]
+    Handshake {
+        /// With whom.
+        system: String,
+        /// What went wrong.
+        why: String,
+    },
     /// The connection broke while it was asked or answered.
     #[error("the connection to {system} broke while it was {doing}: {why}")]
     Broken {
@@ -99,6 +115,8 @@ impl WebError {
             | Self::Trust { system, .. }
             | Self::Unreachable { system, .. }
             | Self::Certificate { system, .. }
+            | Self::WeakKey { system, .. }
+            | Self::Handshake { system, .. }
             | Self::Broken { system, .. }
             | Self::Silent { system, .. }
             | Self::TooLong { system, .. } => system,
@@ -126,6 +144,15 @@ impl WebError {
             Self::Certificate { shown: None, .. } => {
                 "name the file of its authority as `ca`, or its fingerprint as `fingerprint`".to_owned()
             }
+            Self::WeakKey { .. } => {
+                "make a new certificate for it, of RSA with at least 2,048 bits or of ECDSA; naming its fingerprint does not help"
+                    .to_owned()
+            }
+            Self::Handshake { .. } => {
+                "check that its address has the port of HTTPS, and that it offers TLS 1.2 or 1.3 with AES-GCM or ChaCha20; a \
+                 proxy or firewall between may also end the handshake"
+                    .to_owned()
+            }
             Self::Broken { .. } | Self::Silent { .. } => "check whether it is overloaded or being restarted".to_owned(),
             Self::TooLong { .. } => "check that the address leads to the right system".to_owned(),
         }
@@ -135,11 +162,14 @@ impl WebError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::Silent { .. } => Retry::Transient,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::Silent { .. } | Self::Handshake { .. } => {
+                Retry::Transient
+            }
             Self::BadUrl { .. }
             | Self::BadRequest { .. }
             | Self::Trust { .. }
             | Self::Certificate { .. }
+            | Self::WeakKey { .. }
             | Self::TooLong { .. } => Retry::Permanent,
         }
     }
@@ -156,6 +186,11 @@ pub(super) fn classify(system: &str, error: reqwest::Error, doing: &'static str)
     let error = error.without_url();
     if let Some(tls) = find::<rustls::Error>(&error) {
         return of_tls(system, tls);
+    }
+    // Once TCP is connected, what ends it before the first answer is the handshake.
+    let is_cut = was_cut(&error);
+    if error.is_connect() && is_cut {
+        return WebError::Handshake { system, why: format!("the other side ended it ({})", innermost(&error)) };
     }
     if error.is_connect() {
         let why = if error.is_timeout() {
@@ -174,21 +209,52 @@ pub fn tls_error(system: &str, error: &io::Error) -> WebError {
     let system = system.to_owned();
     match find::<rustls::Error>(error) {
         Some(tls) => of_tls(system, tls),
-        None => WebError::Broken { system, doing: "asked", why: innermost(error) },
+        None => WebError::Handshake { system, why: innermost(error) },
     }
 }
 
 fn of_tls(system: String, error: &rustls::Error) -> WebError {
     let rustls::Error::InvalidCertificate(wrong) = error else {
-        return WebError::Unreachable { system, why: format!("TLS: {error}") };
+        return WebError::Handshake { system, why: handshake(error) };
     };
-    let refused = match wrong {
-        rustls::CertificateError::Other(other) => other.0.downcast_ref::<Refused>(),
+    let other = match wrong {
+        rustls::CertificateError::Other(other) => Some(&other.0),
         _ => None,
     };
+    if let Some(weak) = other.and_then(|other| other.downcast_ref::<WeakKey>()) {
+        return WebError::WeakKey { system, bits: weak.bits };
+    }
+    let refused = other.and_then(|other| other.downcast_ref::<Refused>());
     match refused {
         Some(refused) => WebError::Certificate { system, why: refused.why.clone(), shown: Some(refused.shown) },
         None => WebError::Certificate { system, why: wrong.to_string(), shown: None },
+    }
+}
+
+/// Whether the other side ended the connection, by any error of the chain.
+fn was_cut(error: &(dyn Error + 'static)) -> bool {
+    let is_cut = |kind| {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+    };
+    let mut error = Some(error);
+    while let Some(this) = error {
+        if this.downcast_ref::<io::Error>().is_some_and(|this| is_cut(this.kind())) {
+            return true;
+        }
+        error = next(this);
+    }
+    false
+}
+
+/// What a handshake failed at, where its own words are for those who know TLS.
+fn handshake(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidMessage(_) => format!("it does not answer in TLS ({error})"),
+        rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_) => {
+            format!("no encryption that both sides accept ({error})")
+        }
+        other => other.to_string(),
     }
 }
 

@@ -168,7 +168,7 @@ async fn who_does_not_hold_the_key_is_refused() {
     let identity = identity("127.0.0.1", false);
     let server = Server::with_key(&identity, KeyPair::generate().unwrap().serialize_der(), REPLY).await;
     let error = server.client(Trust::Fingerprint(fingerprint(&identity))).send(Request::get("/")).await.unwrap_err();
-    assert!(matches!(error, WebError::Certificate { .. } | WebError::Unreachable { .. }), "{error:?}");
+    assert!(matches!(error, WebError::Certificate { .. } | WebError::Handshake { .. }), "{error:?}");
     assert!(server.asked.lock().unwrap().is_empty());
 }
 
@@ -324,4 +324,71 @@ fn a_request_does_not_tell_its_secrets() {
     let shown = format!("{request:?}");
     assert!(!shown.contains("hidden"), "{shown}");
     assert!(shown.contains("vmware_soap_session"), "{shown}");
+}
+
+/// A self-signed certificate with an RSA key of 1,024 bits.
+const WEAK: &str = include_str!("tests/weak.pem");
+
+#[tokio::test]
+async fn a_key_that_is_too_weak_is_named_to_whoever_trusts_it() {
+    use rustls::pki_types::pem::PemObject;
+    let certificate = CertificateDer::from_pem_slice(WEAK.as_bytes()).unwrap();
+    let judged = trust::weak_rsa(&certificate);
+    assert_eq!(judged, Some(1024));
+    assert_eq!(trust::weak_rsa(&identity("x", false).certificate), None, "an ECDSA key");
+    for cut in 0..certificate.len() {
+        let _ = trust::weak_rsa(&CertificateDer::from(certificate[..cut].to_vec()));
+    }
+    // It is judged before the key of the other side is: that it has another one does not matter.
+    let weak = Identity { certificate, key: identity("x", false).key, authority: String::new() };
+    let server = Server::start(&weak, REPLY).await;
+    for trust in [Trust::Fingerprint(fingerprint(&weak)), Trust::Fingerprint(Fingerprint::from([7; 32]))] {
+        let error = server.client(trust).send(Request::get("/")).await.unwrap_err();
+        assert_eq!(error, WebError::WeakKey { system: "system one".to_owned(), bits: 1024 });
+        assert!(error.hint().contains("2,048"), "{}", error.hint());
+        assert_eq!(error.retry(), Retry::Permanent);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_is_named_as_one() {
+    for said in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"", b"\x15\x03\x03\x00\x02\x02\x28"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                let mut hello = [0; 1024];
+                let _ = tcp.read(&mut hello).await;
+                let _ = tcp.write_all(said).await;
+                let _ = tcp.shutdown().await;
+            }
+        });
+        let client =
+            WebClient::new("system one", &format!("https://{address}"), Trust::Thumbprints(Vec::new())).unwrap();
+        let error = client.send(Request::get("/")).await.unwrap_err();
+        assert!(matches!(error, WebError::Handshake { .. }), "{said:?}: {error:?}");
+        assert!(error.hint().contains("TLS 1.2"), "{}", error.hint());
+        task.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_comes_instead_of_data_is_recognised() {
+    for (reply, expected) in [
+        (&b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<!DOCTYPE html>"[..], Some(Disguise::WebPage)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\xef\xbb\xbf<HTML>", Some(Disguise::WebPage)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", Some(Disguise::Compressed("gzip"))),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 3\r\n\r\nabc",
+            Some(Disguise::Compressed("brotli")),
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<?xml", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", None),
+    ] {
+        let identity = identity("127.0.0.1", false);
+        let server = Server::start(&identity, reply).await;
+        let client = server.client(Trust::Fingerprint(fingerprint(&identity)));
+        let answer = client.send(Request::get("/")).await.unwrap();
+        assert_eq!(answer.disguise(), expected, "{}", String::from_utf8_lossy(reply));
+    }
 }

@@ -113,6 +113,13 @@ pub(super) struct Refused {
     pub(super) shown: Fingerprint,
 }
 
+/// A certificate's key that no handshake is accepted from; carried through rustls.
+#[derive(Debug, thiserror::Error)]
+#[error("an RSA key of {bits} bits")]
+pub(super) struct WeakKey {
+    pub(super) bits: usize,
+}
+
 /// Judges certificates, and tells in each refusal which one was shown.
 #[derive(Debug)]
 struct Judge {
@@ -135,6 +142,11 @@ impl ServerCertVerifier for Judge {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        // Nothing that a person could name would make it good: that comes before whose certificate it is.
+        if let Some(bits) = weak_rsa(end_entity) {
+            let weak = OtherError(Arc::new(WeakKey { bits }));
+            return Err(Error::InvalidCertificate(CertificateError::Other(weak)));
+        }
         let why = match &self.known {
             Known::Certificates(known) if known.iter().any(|known| known.fits(end_entity)) => {
                 return Ok(ServerCertVerified::assertion());
@@ -178,6 +190,55 @@ impl ServerCertVerifier for Judge {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// The fewest bits of an RSA key whose signatures the library accepts.
+const LEAST_RSA_BITS: usize = 2048;
+
+/// The length of a certificate's RSA key in bits, where it is too short. None for every other certificate, also for one that
+/// can't be read here: the library judges that.
+pub(super) fn weak_rsa(certificate: &CertificateDer<'_>) -> Option<usize> {
+    /// 1.2.840.113549.1.1.1, with its tag and length.
+    const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+    let (_, certificate, _) = der(certificate.as_ref())?;
+    let (_, signed, _) = der(certificate)?;
+    // Version (optional), serial, signature, issuer, validity, subject, and then the key.
+    let mut rest = signed;
+    let mut parts = 0;
+    let key = loop {
+        let (tag, value, after) = der(rest)?;
+        rest = after;
+        match (tag, parts) {
+            (0xa0, 0) => {}
+            (_, 5) => break value,
+            _ => parts += 1,
+        }
+    };
+    let (_, algorithm, key) = der(key)?;
+    if !algorithm.starts_with(RSA) {
+        return None;
+    }
+    let (_, bits, _) = der(key)?;
+    let (_, key, _) = der(bits.get(1..)?)?;
+    let (_, modulus, _) = der(key)?;
+    let modulus = modulus.iter().position(|byte| *byte != 0).and_then(|first| modulus.get(first..))?;
+    let first = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    let bits = modulus.len().checked_mul(8)?.checked_sub(first)?;
+    (bits < LEAST_RSA_BITS).then_some(bits)
+}
+
+/// The first element of DER: its tag, its value, and what follows it.
+fn der(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    let (length, mut rest) = rest.split_first()?;
+    let mut length = usize::from(*length);
+    if length >= 0x80 {
+        let (digits, after) = rest.split_at_checked(length & 0x7f).filter(|(digits, _)| digits.len() <= 4)?;
+        length = digits.iter().fold(0, |length, digit| (length << 8) | usize::from(*digit));
+        rest = after;
+    }
+    let (value, after) = rest.split_at_checked(length)?;
+    Some((*tag, value, after))
 }
 
 fn words(wrong: &CertificateError) -> String {

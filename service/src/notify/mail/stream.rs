@@ -120,7 +120,7 @@ fn not_secure(settings: &Mail, error: &io::Error) -> Problem {
     let error = web::tls_error(&system, error);
     let problem = Problem::from(error.clone()).subject(settings.address());
     match error {
-        WebError::Certificate { .. } => problem,
+        WebError::Certificate { .. } | WebError::WeakKey { .. } => problem,
         _ => problem.hint("does `tls` fit its port? 587 is for \"starttls\", 465 for \"tls\""),
     }
 }
