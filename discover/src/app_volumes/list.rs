@@ -3,6 +3,7 @@
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use stackferry_vsphere::web::{Answer, Disguise};
 
 use super::markup::plain;
 
@@ -16,6 +17,10 @@ const DEEPEST: u8 = 3;
 pub(super) enum Fault {
     /// It is a web page.
     WebPage,
+    /// It is compressed, though nobody asked for that: how.
+    Compressed(&'static str),
+    /// There is nothing in it.
+    Empty,
     /// It is no JSON, or ends too early.
     Json(serde_json::Error),
     /// It is JSON without what was asked for; with what it says instead.
@@ -29,6 +34,8 @@ pub(super) struct Listed {
     pub(super) cut: bool,
     /// How many entries were no objects.
     pub(super) odd: usize,
+    /// Whether an error stands beside the list: then it is not all of it.
+    pub(super) failed: bool,
 }
 
 /// Gives each object of the list that lies at the top, or below one or more of these keys.
@@ -37,18 +44,24 @@ pub(super) fn each(body: &[u8], keys: &[&str], give: &mut dyn FnMut(Map<String, 
 }
 
 fn each_of(body: &[u8], keys: &[&str], most: usize, give: &mut dyn FnMut(Map<String, Value>)) -> Result<Listed, Fault> {
-    not_a_page(body)?;
-    let mut state = State { keys, most, give, found: false, seen: 0, odd: 0, said: None };
+    let body = json(body)?;
+    let mut state = State { keys, most, give, found: false, seen: 0, odd: 0, said: None, failed: false };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     Level { state: &mut state, depth: 0 }.deserialize(&mut deserializer).map_err(Fault::Json)?;
     deserializer.end().map_err(Fault::Json)?;
-    if state.found { Ok(Listed { cut: state.seen > most, odd: state.odd }) } else { Err(Fault::Without(state.said)) }
+    // An error beside an empty list says that the list could not be made, not that there is nothing.
+    if !state.found || (state.failed && state.seen == 0) {
+        return Err(Fault::Without(state.said));
+    }
+    Ok(Listed { cut: state.seen > most, odd: state.odd, failed: state.failed })
 }
 
 /// The object below one of these keys, else the one at the top if it has the field `sign`.
 pub(super) fn one(body: &[u8], keys: &[&str], sign: &str) -> Result<Map<String, Value>, Fault> {
-    not_a_page(body)?;
-    let mut value: Value = serde_json::from_slice(body).map_err(Fault::Json)?;
+    let mut value: Value = serde_json::from_slice(json(body)?).map_err(Fault::Json)?;
+    if has_error(&value) {
+        return Err(Fault::Without(said(&value)));
+    }
     for key in keys {
         if let Some(Value::Object(inner)) = value.get_mut(key) {
             return Ok(std::mem::take(inner));
@@ -65,7 +78,25 @@ pub(super) fn said_in(body: &[u8]) -> Option<String> {
     /// Errors are short; longer ones are something else.
     const LONGEST: usize = 64 << 10;
     let body = body.get(..LONGEST.min(body.len()))?;
-    said(&serde_json::from_slice(body).ok()?)
+    said(&serde_json::from_slice(without_mark(body)).ok()?)
+}
+
+/// As [`said_in`], where it is an error and not only a warning.
+pub(super) fn error_in(body: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(without_mark(body)).ok()?;
+    if has_error(&value) { said(&value) } else { None }
+}
+
+/// Whether an error is told: by an error's text, or a list of some.
+fn has_error(value: &Value) -> bool {
+    let is_told = |value: &Value| match value {
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(several) => !several.is_empty(),
+        Value::Object(object) => !object.is_empty(),
+        Value::Bool(flag) => *flag,
+        _ => false,
+    };
+    ["error", "errors"].iter().any(|key| value.get(key).is_some_and(is_told))
 }
 
 fn said(value: &Value) -> Option<String> {
@@ -84,10 +115,27 @@ fn said(value: &Value) -> Option<String> {
     }
 }
 
-/// A manager that is not there answers with a page of whoever is; so does one whose address leads to its console.
-fn not_a_page(body: &[u8]) -> Result<(), Fault> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    if body.trim_ascii_start().first() == Some(&b'<') { Err(Fault::WebPage) } else { Ok(()) }
+/// What an answer is instead of JSON, by what its head and first bytes say.
+pub(super) fn disguised(answer: &Answer) -> Option<Fault> {
+    match answer.disguise()? {
+        Disguise::WebPage => Some(Fault::WebPage),
+        Disguise::Compressed(how) => Some(Fault::Compressed(how)),
+    }
+}
+
+/// The JSON of an answer. A manager that is not there answers with a page of whoever is; so does one whose address leads to its
+/// console. Some servers put a byte order mark before JSON, which is no part of it.
+fn json(body: &[u8]) -> Result<&[u8], Fault> {
+    let body = without_mark(body);
+    match body.trim_ascii_start().first() {
+        Some(b'<') => Err(Fault::WebPage),
+        None => Err(Fault::Empty),
+        _ => Ok(body),
+    }
+}
+
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 struct State<'a> {
@@ -98,6 +146,7 @@ struct State<'a> {
     seen: usize,
     odd: usize,
     said: Option<String>,
+    failed: bool,
 }
 
 /// A place in the answer where the list may be.
@@ -145,7 +194,9 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
                 map.next_value_seed(Level { state, depth: self.depth + 1 })?;
             } else if matches!(key.as_str(), "error" | "errors" | "warning") {
                 let value: Value = map.next_value()?;
-                state.said = said(&Value::Object(Map::from_iter([(key, value)]))).or(state.said.take());
+                let told = Value::Object(Map::from_iter([(key, value)]));
+                state.failed |= has_error(&told);
+                state.said = said(&told).or(state.said.take());
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -201,18 +252,19 @@ mod tests {
             r#"{"currentappstacks":{"other":[{"x":1}],"appstacks":[{"id":1},{"id":2}]},"more":3}"#,
             r#"{"data":[{"id":1},{"id":2}],"meta":{"appstacks":null}}"#,
         ] {
-            assert_eq!(ids(body).unwrap(), (vec![1, 2], Listed { cut: false, odd: 0 }), "{body}");
+            assert_eq!(ids(body).unwrap(), (vec![1, 2], Listed { cut: false, odd: 0, failed: false }), "{body}");
         }
         for empty in ["[]", r#"{"data":[]}"#, r#"{"data":null}"#] {
             assert_eq!(ids(empty).unwrap().0, [0; 0], "{empty}");
         }
-        assert_eq!(ids(r#"[{"id":1},null,7,[]]"#).unwrap(), (vec![1], Listed { cut: false, odd: 3 }));
+        assert_eq!(ids(r#"[{"id":1},null,7,[]]"#).unwrap(), (vec![1], Listed { cut: false, odd: 3, failed: false }));
     }
 
     #[test]
     fn what_is_no_list_is_told_apart() {
         assert!(matches!(ids("\u{feff} <!DOCTYPE html><html>"), Err(Fault::WebPage)));
-        for broken in ["", "[{\"id\":1},", "{\"data\":[{\"id\":1}", "[] x", "nope"] {
+        assert!(matches!(ids(""), Err(Fault::Empty)));
+        for broken in ["[{\"id\":1},", "{\"data\":[{\"id\":1}", "[] x", "nope"] {
             assert!(matches!(ids(broken), Err(Fault::Json(_))), "{broken}");
         }
         for (other, text) in [
@@ -225,6 +277,38 @@ mod tests {
             let Err(Fault::Without(said)) = ids(other) else { panic!("{other}") };
             assert_eq!(said.as_deref(), text);
         }
+    }
+
+    #[test]
+    fn an_error_beside_a_list_is_no_empty_list() {
+        for body in [
+            r#"{"error":"vCenter is away","data":[]}"#,
+            r#"{"data":[],"error":"vCenter is away"}"#,
+            r#"{"data":null,"errors":[{"title":"vCenter is away"}]}"#,
+            r#"{"currentappstacks":{"appstacks":[],"error":"vCenter is away"}}"#,
+        ] {
+            let Err(Fault::Without(said)) = ids(body) else { panic!("{body}") };
+            assert_eq!(said.as_deref(), Some("vCenter is away"), "{body}");
+        }
+        let partly = ids(r#"{"data":[{"id":1}],"error":"vCenter is away"}"#).unwrap();
+        assert_eq!(partly, (vec![1], Listed { cut: false, odd: 0, failed: true }));
+        for whole in [r#"{"data":[],"error":null,"errors":[]}"#, r#"{"data":[],"error":"","warning":"old"}"#] {
+            assert_eq!(ids(whole).unwrap(), (vec![], Listed { cut: false, odd: 0, failed: false }), "{whole}");
+        }
+        let one = one(br#"{"error":"away","data":{"id":1}}"#, &["data"], "id");
+        assert!(matches!(one, Err(Fault::Without(Some(said))) if said == "away"));
+        assert_eq!(error_in(br#"{"success":"Ok","warning":"old"}"#), None);
+        assert_eq!(
+            error_in(br#"{"error":"Invalid user name or password"}"#).as_deref(),
+            Some("Invalid user name or password")
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_json() {
+        assert_eq!(ids("\u{feff}[{\"id\":1}]").unwrap().0, [1]);
+        assert_eq!(one("\u{feff}{\"id\":3}".as_bytes(), &["data"], "id").unwrap()["id"], 3);
+        assert_eq!(said_in("\u{feff}{\"error\":\"x\"}".as_bytes()).as_deref(), Some("x"));
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl<'a> Look<'a> {
         if !whole.await? || nameless > 0 {
             self.complete = false;
             self.tell(
-                format!("{} has more entries than are read, or {nameless} and more that can't be", ask.template()),
+                format!("{} was not read whole: it is too long, {nameless} entries can't be read, or an error stands beside it", ask.template()),
                 "What is not in it may be known to App Volumes all the same; look at the list in App Volumes."
                     .to_owned(),
             );

@@ -166,8 +166,11 @@ impl Asker<'_> {
         mut give: impl FnMut(Fields<'_>),
     ) -> Result<bool, ManagerError> {
         let answer = self.session.ask(&self.run, ask).await?;
+        if let Some(fault) = list::disguised(&answer) {
+            return Err(self.fault(ask, fault));
+        }
         let listed = list::each(answer.body(), keys, &mut |entry| give(Fields(&entry)));
-        listed.map(|listed| !listed.cut && listed.odd == 0).map_err(|fault| self.fault(ask, fault))
+        listed.map(|listed| !listed.cut && listed.odd == 0 && !listed.failed).map_err(|fault| self.fault(ask, fault))
     }
 
     /// One object: the one below one of the keys, else the whole answer if it has the field `sign`.
@@ -202,17 +205,14 @@ impl Asker<'_> {
         sign: &str,
         read: impl FnOnce(Fields<'_>) -> T,
     ) -> Result<T, ManagerError> {
+        if let Some(fault) = list::disguised(answer) {
+            return Err(self.fault(ask, fault));
+        }
         let object = list::one(answer.body(), keys, sign).map_err(|fault| self.fault(ask, fault))?;
         Ok(read(Fields(&object)))
     }
 
     fn fault(&self, ask: Ask, fault: Fault) -> ManagerError {
-        let path = ask.template();
-        match fault {
-            Fault::WebPage => ManagerError::WebPage { system: self.session.system().to_owned(), path },
-            Fault::Json(error) => self.session.bad_answer(path, format!("it is no JSON, or not all of it ({error})")),
-            Fault::Without(Some(said)) => self.session.bad_answer(path, said),
-            Fault::Without(None) => self.session.bad_answer(path, "what was asked for is not in it".to_owned()),
-        }
+        self.session.fault(ask.template(), fault)
     }
 }

@@ -1,8 +1,8 @@
 //! A login at a manager, kept for as long as the manager keeps it.
 //!
-//! It ends a session by itself after some idle time and says so with HTTP 403. Then, once in a run, there is one new login
-//! and the request goes out again. A login that was refused is never tried again with the same password: five wrong ones
-//! lock an account in most directories.
+//! It ends a session by itself after some idle time and says so with HTTP 403 or 401, or sends us to its login page. Then,
+//! once in a run, there is one new login and the request goes out again. A login that was refused, by a status or by an error
+//! in an answer of success, is never tried again with the same password: five wrong ones lock an account in most directories.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use stackferry_config::Secret;
 use stackferry_vsphere::web::{Answer, Method, Request, WebClient, WebError};
 
 use super::error::ManagerError;
-use super::list::said_in;
+use super::list::{self, Fault, error_in, said_in};
 use super::paths::{Ask, SESSIONS};
 
 /// The cookie that is the session.
@@ -125,7 +125,7 @@ impl Session {
         let request = Request::new(Method::DELETE, SESSIONS).header("cookie", cookie.expose());
         let answer = self.send(run, request, SESSIONS).await?;
         // Who is not logged in any more is logged out.
-        if answer.status() == 403 { Ok(()) } else { self.good(answer, SESSIONS).map(|_| ()) }
+        if is_over(&answer) { Ok(()) } else { self.good(answer, SESSIONS).map(|_| ()) }
     }
 
     async fn call(
@@ -136,17 +136,15 @@ impl Session {
     ) -> Result<Answer, ManagerError> {
         let (mut cookie, mut login) = self.cookie(run, None).await?;
         let mut answer = self.send(run, request().header("cookie", cookie.expose()), path).await?;
-        if answer.status() == 403 {
-            let said = said_in(answer.body()).unwrap_or_else(|| "no reason was given".to_owned());
+        if is_over(&answer) {
             let again = self.cookie(run, Some(login)).await?;
-            let denied = || ManagerError::Denied { system: self.system().to_owned(), path, said };
             if again.1 == login {
-                return Err(denied());
+                return Err(self.denied(&answer, path));
             }
             (cookie, login) = again;
             answer = self.send(run, request().header("cookie", cookie.expose()), path).await?;
-            if answer.status() == 403 {
-                return Err(denied());
+            if is_over(&answer) {
+                return Err(self.denied(&answer, path));
             }
         }
         let answer = self.good(answer, path)?;
@@ -206,6 +204,8 @@ impl Session {
             401 => true,
             // Nothing there, too slow, too many: these say nothing of the password.
             404 | 408 | 429 => false,
+            // A cookie comes with an answer of success whether the login is one or not.
+            200..300 => error_in(answer.body()).is_some(),
             status => (400..500).contains(&status) && said.is_some(),
         };
         if is_refusal {
@@ -215,6 +215,9 @@ impl Session {
             return Err(error);
         }
         let answer = self.good(answer, SESSIONS)?;
+        if let Some(fault) = list::disguised(&answer) {
+            return Err(self.fault(SESSIONS, fault));
+        }
         cookies(None, &answer).ok_or_else(|| {
             let why = said.unwrap_or_else(|| format!("a login without the cookie {SESSION_COOKIE}"));
             self.bad_answer(SESSIONS, why)
@@ -231,6 +234,18 @@ impl Session {
         }
     }
 
+    /// Why something is refused in a session that was just begun.
+    fn denied(&self, answer: &Answer, path: &'static str) -> ManagerError {
+        let (system, said) = (self.system().to_owned(), said_in(answer.body()));
+        match answer.status() {
+            status @ 300..400 => ManagerError::Status { system, path, status, said: said.unwrap_or_default() },
+            _ => {
+                let said = said.unwrap_or_else(|| "no reason was given".to_owned());
+                ManagerError::Denied { system, path, said }
+            }
+        }
+    }
+
     /// An answer that is no error.
     fn good(&self, answer: Answer, path: &'static str) -> Result<Answer, ManagerError> {
         if answer.is_success() {
@@ -240,9 +255,33 @@ impl Session {
         Err(ManagerError::Status { system: self.system().to_owned(), path, status: answer.status(), said })
     }
 
+    /// As an error: an answer that can't be read.
+    pub(super) fn fault(&self, path: &'static str, fault: Fault) -> ManagerError {
+        match fault {
+            Fault::WebPage => ManagerError::WebPage { system: self.system().to_owned(), path },
+            Fault::Compressed(how) => self.bad_answer(
+                path,
+                format!("it is compressed ({how}), which nobody asked for; a proxy before it may do that"),
+            ),
+            Fault::Empty => self.bad_answer(path, "it is empty".to_owned()),
+            Fault::Json(error) if error.is_eof() => {
+                self.bad_answer(path, format!("it ends too early: the rest of its JSON is missing ({error})"))
+            }
+            Fault::Json(error) => self.bad_answer(path, format!("it is no JSON ({error})")),
+            Fault::Without(Some(said)) => self.bad_answer(path, said),
+            Fault::Without(None) => self.bad_answer(path, "what was asked for is not in it".to_owned()),
+        }
+    }
+
     pub(super) fn bad_answer(&self, path: &'static str, why: String) -> ManagerError {
         ManagerError::BadAnswer { system: self.system().to_owned(), path, why }
     }
+}
+
+/// Whether a manager does not know the session any more. A manager before which a portal stands sends us to its login page
+/// instead of saying so.
+fn is_over(answer: &Answer) -> bool {
+    matches!(answer.status(), 401 | 403 | 301 | 302 | 303 | 307 | 308)
 }
 
 /// The value of the `Cookie` header after an answer; none without the session's own cookie in it.

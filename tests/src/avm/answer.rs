@@ -95,7 +95,12 @@ fn login(world: &mut World, question: &Question<'_>) -> Reply {
     let known = |user: &super::site::User| user.name.eq_ignore_ascii_case(&name) && user.password == password;
     let Some(user) = world.site.users.iter().position(known) else {
         world.refusals += 1;
-        return json_reply(400, &world.site, json!({ "error": "Invalid user name or password" }));
+        let (status, cookie) = match world.site.refuses_with_200 {
+            true => (200, Some("_session_id=of-nobody; path=/; secure; HttpOnly".to_owned())),
+            false => (400, None),
+        };
+        let refused = json_reply(status, &world.site, json!({ "error": "Invalid user name or password" }));
+        return Reply { cookie, ..refused };
     };
     let token = format!("{:032x}", rand::rng().random::<u128>());
     world.sessions.insert(token.clone(), user);

@@ -9,6 +9,14 @@ pub enum Fault {
     ServerError,
     /// HTTP 403, as for a user without the right.
     Denied,
+    /// HTTP 401, as newer managers say that a session ended.
+    Unauthorized,
+    /// An error, and beside it an empty list: the manager's own vCenter is away.
+    ErrorBesideNothing,
+    /// The right answer, called compressed and beginning as gzip does, though nobody asked for that.
+    Gzip,
+    /// The right answer after a byte order mark.
+    ByteOrderMark,
     /// HTTP 404.
     NotFound,
     /// The page of a portal, with HTTP 200.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderName, Response};
 use futures_util::stream;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -170,6 +170,17 @@ fn spoilt(reply: Reply, fault: Option<Fault>) -> Response<Body> {
         Some(Fault::Denied) => {
             plain(403, r#"{"error":"You do not have permission to perform this action."}"#, "application/json")
         }
+        Some(Fault::Unauthorized) => plain(401, r#"{"error":"Please login."}"#, "application/json"),
+        Some(Fault::ErrorBesideNothing) => {
+            let body = r#"{"error":"Unable to reach vCenter","data":[],"datastores":{"writable_volumes":[]}}"#;
+            plain(200, body, "application/json")
+        }
+        Some(Fault::Gzip) => {
+            let mut response = whole(reply);
+            response.headers_mut().insert(CONTENT_ENCODING, axum::http::HeaderValue::from_static("gzip"));
+            response
+        }
+        Some(Fault::ByteOrderMark) => whole(Reply { body: format!("\u{feff}{}", reply.body), ..reply }),
         Some(Fault::NotFound) => plain(404, "<html><body>Not found</body></html>", "text/html"),
         Some(Fault::WebPage) => {
             plain(200, "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body></body></html>", "text/html")

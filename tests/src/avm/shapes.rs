@@ -120,7 +120,12 @@ pub(super) fn all_assignments(site: &AvmSite) -> Value {
 pub(super) fn writable(version: AvmVersion, volume: &Volume, new_style: bool) -> Value {
     let own = own(volume);
     let upn = format!("{}@corp.example", volume.name.rsplit('\\').next().unwrap_or_default());
-    let attached = if volume.attached_to.is_empty() { "Detached" } else { "Attached" };
+    let attached = match volume.attached_word.as_deref() {
+        Some("") => Value::Null,
+        Some(word) => word.into(),
+        None if volume.attached_to.is_empty() => "Detached".into(),
+        None => "Attached".into(),
+    };
     let common = json!({
         "id": volume.id, "name": volume.name, "title": volume.name, "owner_name": volume.name, "owner_type": "User", "owner_upn": upn,
         "created_at": time(version, volume.id), "created_at_human": "Aug 01 2022",

@@ -89,6 +89,8 @@ pub struct Volume {
     pub busy: bool,
     /// What (writables): `Moving`.
     pub doing: Option<String>,
+    /// What it says of its attachment instead of `Attached` and `Detached` (writables); an empty text is null.
+    pub attached_word: Option<String>,
 }
 
 impl Volume {
@@ -164,6 +166,8 @@ pub struct AvmSite {
     pub nested_version: bool,
     /// Whether a 4.x shows AppStacks, and whether its settings tell so.
     pub shows_appstacks: Option<bool>,
+    /// Whether it refuses a login with HTTP 200, a cookie and an error.
+    pub refuses_with_200: bool,
     /// Who may log in.
     pub users: Vec<User>,
     /// The volumes.
@@ -185,6 +189,7 @@ impl AvmSite {
             version,
             nested_version: false,
             shows_appstacks: Some(true),
+            refuses_with_200: false,
             users: vec![administrator],
             volumes: Vec::new(),
             storages: Vec::new(),
@@ -238,6 +243,7 @@ impl AvmSite {
             provisioning: false,
             busy: false,
             doing: None,
+            attached_word: None,
         };
         self.volumes.push(volume);
         last(&mut self.volumes)

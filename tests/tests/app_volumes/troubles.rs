@@ -42,13 +42,61 @@ fn the_session_is_kept_from_look_to_look_and_renewed_once() {
 }
 
 #[test]
+fn a_session_ends_by_401_and_by_a_redirect_as_by_403() {
+    for fault in [Fault::Denied, Fault::Unauthorized, Fault::Redirect] {
+        let double = start(AvmVersion::V4_15);
+        double.fail_times("/app_volumes/app_packages", fault, 1);
+        let report = look(&manager(&double), 0);
+        assert!(report.complete && report.problems.is_empty(), "{fault:?}: {:?}", report.problems);
+        assert_eq!(double.logins(), (2, 0), "{fault:?}");
+    }
+}
+
+#[test]
 fn a_manager_that_always_says_no_gets_one_new_login_and_an_error() {
-    let double = start(AvmVersion::V2_17);
-    double.fail("/cv_api/appstacks", Fault::Denied);
-    let error = run_look(&manager(&double), 0).unwrap_err();
-    assert!(matches!(error, ManagerError::Denied { path: "/cv_api/appstacks", .. }), "{error:?}");
-    assert_eq!((double.logins(), error.retry()), ((2, 0), Retry::Permanent));
-    assert_eq!(double.count("GET /cv_api/appstacks"), 2);
+    for fault in [Fault::Denied, Fault::Unauthorized, Fault::Redirect] {
+        let double = start(AvmVersion::V2_17);
+        double.fail("/cv_api/appstacks", fault);
+        let error = run_look(&manager(&double), 0).unwrap_err();
+        let is_right = match fault {
+            Fault::Redirect => matches!(error, ManagerError::Status { path: "/cv_api/appstacks", status: 302, .. }),
+            _ => matches!(error, ManagerError::Denied { path: "/cv_api/appstacks", .. }),
+        };
+        assert!(is_right, "{error:?}");
+        assert_eq!((double.logins(), error.retry()), ((2, 0), Retry::Permanent), "{fault:?}");
+        assert_eq!(double.count("GET /cv_api/appstacks"), 2, "{fault:?}");
+    }
+}
+
+#[test]
+fn an_error_beside_an_empty_list_is_no_empty_site() {
+    for (version, path) in [(AvmVersion::V2_17, "/cv_api/writables"), (AvmVersion::V4_15, "/app_volumes/writables")] {
+        let double = start(version);
+        double.fail(path, Fault::ErrorBesideNothing);
+        let error = run_look(&manager(&double), 0).unwrap_err();
+        assert!(error.to_string().contains("Unable to reach vCenter"), "{error}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_hides_nothing() {
+    let double = start(AvmVersion::V4_15);
+    for path in ["/cv_api/version", "/cv_api/sessions", "/app_volumes/writables"] {
+        double.fail(path, Fault::ByteOrderMark);
+    }
+    assert_eq!(look(&manager(&double), 0).volumes.len(), 5);
+}
+
+#[test]
+fn a_login_refused_with_http_200_is_tried_once() {
+    let double = start(AvmVersion::V4_15);
+    double.change(|site| site.refuses_with_200 = true);
+    let manager = manager_with(&double, "wrong", Limits::default());
+    for minutes in 0..3 {
+        let error = run_look(&manager, minutes).unwrap_err();
+        assert!(matches!(error, ManagerError::PasswordRefused { .. }), "{error:?}");
+    }
+    assert_eq!(double.logins(), (0, 1));
 }
 
 #[test]
@@ -113,9 +161,18 @@ fn a_new_login_that_fails_is_not_tried_by_each_request_again() {
 #[test]
 fn an_answer_that_is_none_is_an_error_with_a_way_out() {
     type Check = fn(&ManagerError) -> bool;
-    let bad: [(Fault, Retry, Check); 6] = [
+    let bad: [(Fault, Retry, Check); 7] = [
         (Fault::WebPage, Retry::Permanent, |error| matches!(error, ManagerError::WebPage { .. })),
-        (Fault::Truncated, Retry::Transient, |error| matches!(error, ManagerError::BadAnswer { .. })),
+        (
+            Fault::Truncated,
+            Retry::Transient,
+            |error| matches!(error, ManagerError::BadAnswer { why, .. } if why.contains("ends too early")),
+        ),
+        (
+            Fault::Gzip,
+            Retry::Transient,
+            |error| matches!(error, ManagerError::BadAnswer { why, .. } if why.contains("compressed (gzip)")),
+        ),
         (Fault::ServerError, Retry::Transient, |error| matches!(error, ManagerError::Status { status: 500, .. })),
         (Fault::Redirect, Retry::Permanent, |error| matches!(error, ManagerError::Status { status: 302, .. })),
         (Fault::Cut, Retry::Transient, |error| {
