@@ -3,6 +3,7 @@
 //! Each part is opened when it is first needed, so that a command does not fail for what it does not use.
 
 mod adopt;
+mod ending;
 pub(crate) mod grants;
 mod ledger;
 mod refusals;
@@ -58,6 +59,8 @@ pub struct App {
     shared: Arc<Shared>,
     setup: Arc<Setup>,
     cancel: Cancel,
+    /// The end of the program, where `cancel` may be that of one piece of work.
+    ending: Cancel,
 }
 
 /// What outlives a configuration.
@@ -204,7 +207,7 @@ impl App {
             reading,
             latest: RwLock::new(Arc::clone(&setup)),
         };
-        let app = Self { shared: Arc::new(shared), setup, cancel };
+        let app = Self { shared: Arc::new(shared), setup, ending: cancel.clone(), cancel };
         app.set_bandwidth();
         Ok(app)
     }
@@ -363,7 +366,8 @@ impl App {
             runtime: self.shared.runtime.clone(),
             running: Arc::clone(&self.shared.debts),
         };
-        let client = Arc::new(EsxiClient::new(place, Arc::new(ledger), self.shared.runtime.clone()));
+        let (runtime, ending) = (self.shared.runtime.clone(), self.ending.clone());
+        let client = Arc::new(EsxiClient::new(place, Arc::new(ledger), runtime, ending));
         clients.insert(name, Arc::clone(&client));
         Ok(client)
     }

@@ -33,6 +33,10 @@ use crate::progress::Reporter;
 
 /// How long ending the sessions at other systems may take.
 const LAST_GOODBYES: Duration = Duration::from_secs(3);
+/// The same where somebody waits for the end of the command.
+const HASTY_GOODBYES: Duration = Duration::from_millis(700);
+/// How long a command may take to end once that was asked for. What it was doing then is left as a crash would leave it.
+const LAST_STEPS: Duration = Duration::from_secs(8);
 
 /// What a command works with before anything is opened.
 pub(crate) struct Context {
@@ -58,7 +62,12 @@ impl Context {
     /// The program's parts, with the catalog open.
     pub(crate) async fn app(&self) -> Result<App, Problem> {
         let app = App::open(self.config()?, self.cancel.clone()).await?;
-        Ok(self.opened.get_or_init(|| app).clone())
+        Ok(self.keep(app).clone())
+    }
+
+    /// Remembers the program's parts: at the end of the command their sessions at other systems are ended.
+    pub(crate) fn keep(&self, app: App) -> &App {
+        self.opened.get_or_init(|| app)
     }
 
     /// The program's parts for a command that only reads: about the volume (and version) of this text, or about all.
@@ -92,10 +101,17 @@ impl Context {
 /// Runs the command line that was read.
 pub(crate) async fn run(cli: Cli, cancel: Cancel, reporter: Reporter) -> Result<Exit, Problem> {
     let context = Context { cli, cancel, reporter, opened: OnceLock::new() };
-    let result = perform(&context).await;
+    let result = tokio::select! {
+        result = perform(&context) => result,
+        () = overdue(&context) => Err(Problem::interrupted("the command")),
+    };
     if let Some(app) = context.opened.get() {
         // Sessions that are left end by themselves; nobody waits long for a system that does not answer.
-        let _ = tokio::time::timeout(LAST_GOODBYES, app.log_out()).await;
+        let patience = if context.cancel.is_cancelled() { HASTY_GOODBYES } else { LAST_GOODBYES };
+        // After a change of the configuration there are two sets of sessions.
+        let latest = app.latest();
+        let leaving = async { tokio::join!(app.log_out(), latest.log_out()) };
+        let _ = tokio::time::timeout(patience, leaving).await;
     }
     match result {
         // A signal makes many things fail in many ways; what happened is that somebody wanted it to end.
@@ -105,6 +121,15 @@ pub(crate) async fn run(cli: Cli, cancel: Cancel, reporter: Reporter) -> Result<
         }
         other => other,
     }
+}
+
+/// Until a command that was asked to end should have. A service ends by rules of its own.
+async fn overdue(context: &Context) {
+    let is_service = matches!(context.cli.command, Command::Run { once: false } | Command::Serve);
+    while is_service || !context.cancel.is_cancelled() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(LAST_STEPS).await;
 }
 
 async fn perform(context: &Context) -> Result<Exit, Problem> {

@@ -71,7 +71,7 @@ fn start(cli: Cli) -> Result<Exit, Problem> {
         result
     });
     // Threads that wait for a disk or a host that hangs are not waited for.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     result
 }
 

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use stackferry_volume::io::Cancel;
 use stackferry_vsphere::web::{Trust, WebClient};
 use stackferry_vsphere::{Moid, ServiceTicket, Vsphere};
 use tokio::runtime::Handle;
@@ -134,6 +135,8 @@ struct Inner {
     datastore: EsxiDatastore,
     ledger: Arc<dyn Ledger>,
     runtime: Handle,
+    /// Whether the program is ending: then nothing waits for a system any more.
+    ending: Cancel,
     place: Place,
     /// The host that served the last file.
     good: Mutex<Option<Moid>>,
@@ -144,12 +147,12 @@ struct Inner {
 }
 
 impl EsxiClient {
-    /// A client of this datastore. Nothing is connected yet.
+    /// A client of this datastore. Nothing is connected yet. Once `ending` is cancelled nothing waits for vSphere any more.
     #[must_use]
-    pub fn new(datastore: EsxiDatastore, ledger: Arc<dyn Ledger>, runtime: Handle) -> Self {
+    pub fn new(datastore: EsxiDatastore, ledger: Arc<dyn Ledger>, runtime: Handle, ending: Cancel) -> Self {
         let place = Place::new(datastore.vsphere.clone(), datastore.name.clone());
         let (good, no_sftp, clients) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { datastore, ledger, runtime, place, good, no_sftp, clients }) }
+        Self { inner: Arc::new(Inner { datastore, ledger, runtime, ending, place, good, no_sftp, clients }) }
     }
 
     /// The datastore, and how it is read.

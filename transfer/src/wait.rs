@@ -17,14 +17,37 @@ pub(crate) async fn unless_cancelled<T>(
     cancel: &Cancel,
     doing: impl Future<Output = Result<T, TransferError>>,
 ) -> Result<T, TransferError> {
-    let cancelled = async {
-        while !cancel.is_cancelled() {
-            tokio::time::sleep(LOOK).await;
-        }
+    tokio::select! {
+        biased;
+        () = cancelled(cancel) => Err(TransferError::Cancelled),
+        done = doing => done,
+    }
+}
+
+/// How long what has to be put back at another system may take once the end was asked for.
+const LAST_CHANCE: Duration = Duration::from_millis(1500);
+
+/// Waits for something that should still be done when the end was asked for, but then not for long.
+///
+/// # Errors
+/// `Cancelled`, and those of `doing`.
+pub(crate) async fn soon_once_cancelled<T, E: Into<TransferError>>(
+    cancel: &Cancel,
+    doing: impl Future<Output = Result<T, E>>,
+) -> Result<T, TransferError> {
+    let over = async {
+        cancelled(cancel).await;
+        tokio::time::sleep(LAST_CHANCE).await;
     };
     tokio::select! {
         biased;
-        () = cancelled => Err(TransferError::Cancelled),
-        done = doing => done,
+        done = doing => done.map_err(Into::into),
+        () = over => Err(TransferError::Cancelled),
+    }
+}
+
+async fn cancelled(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(LOOK).await;
     }
 }

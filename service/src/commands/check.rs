@@ -13,7 +13,8 @@ pub(super) async fn run(context: &Context, config_only: bool) -> Result<Exit, Pr
     } else {
         let before = local(&config);
         match App::open_to_read(config, context.cancel().clone(), Reading::without_making()).await {
-            Ok(app) => all(&app).await,
+            // It is known to the command, which logs out everywhere at its end.
+            Ok(app) => all(context.keep(app)).await,
             // Without a catalog nothing else can be opened; what was tried before is told all the same.
             Err(problem) => {
                 let mut findings = before;
@@ -22,6 +23,9 @@ pub(super) async fn run(context: &Context, config_only: bool) -> Result<Exit, Pr
             }
         }
     };
+    if context.cancel().is_cancelled() {
+        return Err(Problem::interrupted("the check"));
+    }
     let items = findings.into_iter().map(|finding| match &finding.result {
         Ok(text) => CheckItem::good(finding.subject, text.clone()),
         Err(problem) => CheckItem::bad(finding.subject, problem),

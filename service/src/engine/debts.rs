@@ -31,7 +31,7 @@ pub async fn pay(app: &App) -> Result<Paid, Problem> {
         let (system, subject) = (row.debt.system.clone(), row.debt.subject.clone());
         let undone = match silent.get(&system) {
             Some(problem) => Err(problem.clone()),
-            None => undo(app, &row).await,
+            None => app.unless_ended("putting back", undo(app, &row)).await.and_then(|undone| undone),
         };
         match undone {
             Ok(()) => {
@@ -45,6 +45,7 @@ pub async fn pay(app: &App) -> Result<Paid, Problem> {
                 tracing::warn!(what = %row.debt.what.as_str(), system, subject, "what an earlier copy had changed was put back");
                 done.paid += 1;
             }
+            Err(problem) if problem.code == Code::Interrupted => return Err(problem),
             Err(problem) => {
                 tracing::error!(
                     what = %row.debt.what.as_str(), system, subject, hint = problem.hint,

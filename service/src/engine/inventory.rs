@@ -46,11 +46,15 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
     }
     // First, since they tell in which folders volumes lie, and how datastores are called.
     let told = app.ask_systems().await;
+    if app.cancel().is_cancelled() {
+        return Err(Problem::interrupted("the round"));
+    }
     let renamed = renamed::follow(app, &told).await?;
     let known = known_volumes(app).await?;
     load_descriptors(app).await?;
     let (looking, telling) = (app.clone(), Arc::clone(&told));
-    let scans = blocking(move || scan_all(&looking, &telling)).await?;
+    let scanning = blocking(move || scan_all(&looking, &telling));
+    let scans = app.unless_ended("the round", scanning).await??;
     let mut problems = told.problems.clone();
     problems.extend(renamed);
     for scan in &scans {

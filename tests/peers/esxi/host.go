@@ -39,6 +39,8 @@ type account struct {
 	admin    bool
 	failures int
 	until    time.Time
+	// strange is how many logins are refused before the host knows the account.
+	strange int
 }
 
 // Login is one that was tried.
@@ -272,7 +274,7 @@ func (h *host) happen(event *Event) error {
 	defer h.m.Unlock()
 	switch event.Kind {
 	case "CreateUser", "UpdateUser":
-		h.put(event.ID, &account{password: event.Password, shell: event.Shell, admin: event.Admin})
+		h.put(event.ID, &account{password: event.Password, shell: event.Shell, admin: event.Admin, strange: h.config.KnowsAfter})
 		return h.writeAccounts()
 	case "RemoveUser":
 		h.remove(event.ID)
@@ -288,6 +290,14 @@ func (h *host) happen(event *Event) error {
 			return nil
 		}
 		if event.Kind == "StartService" {
+			if h.config.ListensAfter > 0 {
+				time.AfterFunc(time.Duration(h.config.ListensAfter)*time.Millisecond, func() {
+					h.m.Lock()
+					defer h.m.Unlock()
+					_ = h.start()
+				})
+				return nil
+			}
 			return h.start()
 		}
 		return h.stop()
@@ -328,6 +338,8 @@ func (h *host) admits(ask Ask) bool {
 		right := known.password != "" && known.password == ask.Password
 		switch {
 		case login.Locked:
+		case known.strange > 0:
+			known.strange--
 		case !right:
 			if known.failures++; known.failures >= failuresAllowed {
 				known.failures, known.until = 0, time.Now().Add(lockTime)

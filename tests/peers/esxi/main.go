@@ -99,6 +99,10 @@ type Config struct {
 	Vmkfstools string `json:"vmkfstools"`
 	// MaxSessions is how many channels a connection may have at a time; 1, as on hardened hosts, if it is 0.
 	MaxSessions int `json:"max_sessions"`
+	// ListensAfter is how many milliseconds pass between starting the SSH service and its first connection.
+	ListensAfter int `json:"listens_after_ms"`
+	// KnowsAfter is how many of its first logins a new account is refused.
+	KnowsAfter int `json:"knows_after_logins"`
 	// Without leaves these programs out of the tree.
 	Without []string `json:"without"`
 }

@@ -32,6 +32,12 @@ pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// How long it may take to give the next part of a file.
 pub(super) const STALL: Duration = Duration::from_secs(120);
 
+/// How long to wait before a service that was just started is tried again: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long to wait before each further login of an account that was just made. ESXi locks an account at the fifth failure.
+const LOGIN_PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3)];
+
 /// One copy at one host.
 pub(super) struct Visit<'a, 'f> {
     pub(super) inner: &'a Inner,
@@ -196,18 +202,59 @@ impl Visit<'_, '_> {
         }
         let throttle = self.context.throttle.as_ref();
         let memory = throttle.map_or(self.context.memory, |throttle| throttle.bound(self.context.memory));
-        let connecting = unless_cancelled(cancel, Connection::connect(self.peer, memory));
         // A host that is not who it should be, or not there, is worth no account.
-        let mut connection = self.inner.runtime.block_on(connecting)?;
+        let mut connection = self.connect(memory)?;
         let account = Account::make(self.inner, self.host, issued)?;
         let login = Login::Interactive(Secret::new(account.password.expose().to_owned()));
-        let logging_in = unless_cancelled(cancel, connection.log_in(&account.name, &login));
-        if let Err(error) = self.inner.runtime.block_on(logging_in) {
+        let mut pauses = LOGIN_PAUSES.iter();
+        while let Err(error) =
+            self.inner.runtime.block_on(unless_cancelled(cancel, connection.log_in(&account.name, &login)))
+        {
             self.inner.runtime.block_on(connection.close());
-            return Err(explain(error));
+            // A host may take a moment until it knows an account that was just made.
+            let pause = pauses.next().filter(|_| matches!(error, TransferError::LoginRefused { .. }));
+            let Some(pause) = pause else { return Err(explain(error)) };
+            tracing::debug!(host = self.host.name, "the new account is not let in yet: it is tried again");
+            self.pause(*pause)?;
+            connection = self.connect(memory)?;
         }
         self.context.logged_in(&account.name);
         work(connection)
+    }
+
+    /// A connection to the host. One whose SSH service was just started here gets time until it takes connections.
+    fn connect(&self, memory: u64) -> Result<Connection, TransferError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let connecting = unless_cancelled(&self.context.cancel, Connection::connect(self.peer, memory));
+            match self.inner.runtime.block_on(connecting) {
+                Err(error @ (TransferError::Unreachable { .. } | TransferError::Silent { .. }))
+                    if ServiceUse::is_starting(self.inner, self.host) =>
+                {
+                    let error = crate::describe(&error);
+                    tracing::debug!(
+                        host = self.host.name,
+                        error,
+                        "its SSH service was just started: it is tried again"
+                    );
+                }
+                Ok(connection) => {
+                    ServiceUse::is_up(self.inner, self.host);
+                    return Ok(connection);
+                }
+                Err(error) => return Err(error),
+            }
+            self.pause(pause)?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn pause(&self, pause: Duration) -> Result<(), TransferError> {
+        let pausing = async {
+            tokio::time::sleep(pause).await;
+            Ok(())
+        };
+        self.inner.runtime.block_on(unless_cancelled(&self.context.cancel, pausing))
     }
 
     /// The map, where the host tells one that is believed.

@@ -23,6 +23,7 @@ use super::ticket::address;
 use crate::context::FileCopy;
 use crate::error::TransferError;
 use crate::stock::{check_unchanged, whole_seconds};
+use crate::wait::unless_cancelled;
 
 /// How long a search is believed for what lies below the folder that was asked for.
 const FRESH: Duration = Duration::from_secs(60);
@@ -178,6 +179,11 @@ fn small(answer: &Answer, limit: usize) -> Result<(), Wrong> {
 }
 
 impl Inner {
+    /// Waits for a system, but not on once the program ends.
+    pub(super) fn wait<T>(&self, doing: impl Future<Output = Result<T, TransferError>>) -> Result<T, TransferError> {
+        self.runtime.block_on(unless_cancelled(&self.ending, doing))
+    }
+
     /// The same path with vSAN's own name for the top folder, where it has another one for people.
     async fn real_path(&self, datastore: &Datastore, path: &str) -> Result<String, VsphereError> {
         if !has_namespaces(datastore) {
@@ -342,7 +348,7 @@ impl Folder for EsxiFolder {
         let since = Instant::now();
         // Nobody wants all of a datastore.
         let browsing = self.inner.browse(path, !path.is_empty(), None);
-        let found = self.inner.runtime.block_on(browsing).map_err(|error| self.inner.told(path, error))?;
+        let found = self.inner.wait(browsing).map_err(|error| self.inner.told(path, error))?;
         let mut folders = sorted(path, &found)?;
         let entries = if path.is_empty() {
             folders.remove(path).unwrap_or_default()
@@ -360,7 +366,7 @@ impl Folder for EsxiFolder {
         if path.is_empty() {
             return Err(FolderError::Refused { path: String::new(), why: "it names no file" });
         }
-        self.inner.runtime.block_on(self.inner.look(path)).map_err(|error| self.inner.told(path, error))
+        self.inner.wait(self.inner.look(path)).map_err(|error| self.inner.told(path, error))
     }
 
     fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, FolderError> {
@@ -369,7 +375,7 @@ impl Folder for EsxiFolder {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        self.inner.runtime.block_on(self.read_small(path, limit)).map_err(|error| self.inner.told(path, error))
+        self.inner.wait(self.read_small(path, limit)).map_err(|error| self.inner.told(path, error))
     }
 }
 

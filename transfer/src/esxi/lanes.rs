@@ -30,6 +30,10 @@ const LEAST_BLOCKS: u64 = 8;
 /// How long one block may take. A host that sends a byte now and then is given up after this.
 const STALL: Duration = Duration::from_secs(120);
 
+/// How long to wait before each further ticket for what a host refused one for.
+const TICKET_PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1800)];
+
 /// What is still to be read.
 pub(super) struct Todo<'a> {
     done: &'a BlockMap,
@@ -86,7 +90,7 @@ impl Lane<'_, '_> {
 
     /// Reads these blocks, by as many requests as it takes.
     fn read(&self, mut blocks: Range<u64>) -> Result<(), TransferError> {
-        let mut refused = false;
+        let mut refused = 0;
         while !blocks.is_empty() {
             if self.receiver.ended() {
                 return Err(TransferError::Cancelled);
@@ -100,18 +104,32 @@ impl Lane<'_, '_> {
                 // Something came of it: it is worth the next ticket.
                 Next::Again if gained => {}
                 Next::Again => {
-                    // A ticket may have become too old on the way. A second one that is refused at once was not.
+                    // A ticket may have become too old on the way, or its host does not know of it yet. Several that are
+                    // refused one after the other were neither.
                     let ticket = matches!(error, TransferError::Download { fault: DownloadFault::TicketRefused, .. });
-                    let first = ticket && !refused;
-                    refused = first;
-                    if !first {
-                        self.stops.failed(number, ticket, error);
+                    match TICKET_PAUSES.get(refused).filter(|_| ticket) {
+                        Some(pause) => {
+                            refused += 1;
+                            self.pause(*pause)?;
+                        }
+                        None => {
+                            refused = 0;
+                            self.stops.failed(number, ticket, error);
+                        }
                     }
                 }
                 Next::Other => self.stops.failed(number, true, error),
             }
         }
         Ok(())
+    }
+
+    fn pause(&self, pause: Duration) -> Result<(), TransferError> {
+        let pausing = async {
+            tokio::time::sleep(pause).await;
+            Ok(())
+        };
+        self.inner.runtime.block_on(unless_ended(&|| self.receiver.ended(), pausing))
     }
 
     /// One request, for all of these blocks. Those that came whole are taken from the front of `blocks`.
@@ -200,7 +218,7 @@ impl Lane<'_, '_> {
         const NEEDED: [&str; 2] = [privilege::BROWSE, privilege::FILES];
         let TransferError::Download { host, file, fault: DownloadFault::Denied(known) } = error else { return error };
         let asking = self.inner.datastore.vsphere.missing_privileges(&self.datastore.id, &NEEDED);
-        let missing = self.inner.runtime.block_on(asking).unwrap_or(known);
+        let missing = self.inner.wait(async { Ok(asking.await?) }).unwrap_or(known);
         TransferError::Download { host, file, fault: DownloadFault::Denied(missing) }
     }
 }

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use stackferry_config::Secret;
@@ -23,9 +23,13 @@ use super::password::{self, LENGTH, LONGER};
 use super::undo::SSH_SERVICE;
 use super::{EsxiCredential, Inner, Owed};
 use crate::error::TransferError;
+use crate::wait::soon_once_cancelled;
 
 /// For the record: an account lives until it is removed, at the latest by the janitor.
 const ACCOUNT_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// How long an SSH service that was started may take until it takes connections.
+const STARTING: Duration = Duration::from_secs(30);
 
 /// The SSH services that this process uses, by the system's address and the host's id.
 static SERVICES: LazyLock<Mutex<Services>> = LazyLock::new(Mutex::default);
@@ -37,6 +41,8 @@ struct Service {
     users: usize,
     /// It was stopped before the first of them came: the ledger's number.
     owed: Option<u64>,
+    /// When it was last started here.
+    started: Option<Instant>,
 }
 
 /// Keeps a host's SSH service running.
@@ -52,13 +58,13 @@ impl<'a> ServiceUse<'a> {
     /// # Errors
     /// `Vsphere`, and the ledger's.
     pub(super) fn begin(inner: &'a Inner, host: &'a Host) -> Result<Self, TransferError> {
-        let key = (inner.datastore.vsphere.web().authority(), host.id.value.clone());
-        let service = Arc::clone(SERVICES.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        let service = Self::of(inner, host);
         // Whoever comes meanwhile waits until it is known to run.
         let mut state = service.lock().unwrap_or_else(PoisonError::into_inner);
         let vsphere = &inner.datastore.vsphere;
         // Also while others use it: somebody may have stopped it under them.
-        if !inner.runtime.block_on(vsphere.service_state(&host.id, SSH_SERVICE))?.running {
+        let asking = async { Ok(vsphere.service_state(&host.id, SSH_SERVICE).await?) };
+        if !inner.wait(asking)?.running {
             let number = inner.ledger.owe(&Owed::SshService {
                 system: inner.datastore.system.clone(),
                 host_id: host.id.value.clone(),
@@ -67,17 +73,36 @@ impl<'a> ServiceUse<'a> {
             if let Some(before) = state.owed.replace(number) {
                 inner.ledger.settle(before);
             }
-            if let Err(error) = inner.runtime.block_on(vsphere.start_service(&host.id, SSH_SERVICE)) {
+            let starting = async { Ok(vsphere.start_service(&host.id, SSH_SERVICE).await?) };
+            if let Err(error) = inner.wait(starting) {
                 // It may have started all the same.
                 if state.users == 0 {
                     put_back(inner, host, &mut state);
                 }
-                return Err(error.into());
+                return Err(error);
             }
+            state.started = Some(Instant::now());
         }
         state.users += 1;
         drop(state);
         Ok(Self { inner, host, service })
+    }
+
+    fn of(inner: &Inner, host: &Host) -> Arc<Mutex<Service>> {
+        let key = (inner.datastore.vsphere.web().authority(), host.id.value.clone());
+        Arc::clone(SERVICES.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+
+    /// The service takes connections.
+    pub(super) fn is_up(inner: &Inner, host: &Host) {
+        Self::of(inner, host).lock().unwrap_or_else(PoisonError::into_inner).started = None;
+    }
+
+    /// Whether this process started the service so lately that it may not take connections yet.
+    pub(super) fn is_starting(inner: &Inner, host: &Host) -> bool {
+        let service = Self::of(inner, host);
+        let started = service.lock().unwrap_or_else(PoisonError::into_inner).started;
+        started.is_some_and(|started| started.elapsed() < STARTING)
     }
 }
 
@@ -93,13 +118,16 @@ impl Drop for ServiceUse<'_> {
 
 fn put_back(inner: &Inner, host: &Host, state: &mut Service) {
     let Some(number) = state.owed else { return };
-    match inner.runtime.block_on(inner.datastore.vsphere.stop_service(&host.id, SSH_SERVICE)) {
+    state.started = None;
+    let stopping = inner.datastore.vsphere.stop_service(&host.id, SSH_SERVICE);
+    match inner.runtime.block_on(soon_once_cancelled(&inner.ending, stopping)) {
         Ok(()) => {
             inner.ledger.settle(number);
             state.owed = None;
         }
         Err(error) => {
-            tracing::warn!(host = host.name, %error, "the SSH service could not be stopped again; it is tried later");
+            let error = crate::describe(&error);
+            tracing::warn!(host = host.name, error, "the SSH service could not be stopped again; it is tried later");
             // The janitor's from now on.
             state.owed = None;
         }
@@ -139,35 +167,38 @@ impl<'a> Account<'a> {
         let mut account = Self { inner, host, number, name, password: password::fresh(LENGTH) };
         match account.create() {
             // Some hosts want longer ones, and say so in words that differ.
-            Err(VsphereError::Fault { name, .. }) if name != "AlreadyExists" => {
+            Err(TransferError::Vsphere(VsphereError::Fault { name, .. })) if name != "AlreadyExists" => {
                 account.password = password::fresh(LONGER);
                 account.create()?;
             }
             done => done?,
         }
-        let granting = inner.datastore.vsphere.grant_admin(&host.id, &account.name);
-        inner.runtime.block_on(granting)?;
+        inner.wait(async { Ok(inner.datastore.vsphere.grant_admin(&host.id, &account.name).await?) })?;
         Ok(account)
     }
 
-    fn create(&self) -> Result<(), VsphereError> {
+    fn create(&self) -> Result<(), TransferError> {
         const DESCRIPTION: &str = "one-time account of stackferry; removed after the copy";
         let vsphere = &self.inner.datastore.vsphere;
         let creating = vsphere.create_account(&self.host.id, &self.name, &self.password, DESCRIPTION);
-        self.inner.runtime.block_on(creating)
+        self.inner.wait(async { Ok(creating.await?) })
     }
 }
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
         let vsphere = &self.inner.datastore.vsphere;
-        let remove = || self.inner.runtime.block_on(vsphere.remove_account(&self.host.id, &self.name));
+        let remove = || {
+            let removing = vsphere.remove_account(&self.host.id, &self.name);
+            self.inner.runtime.block_on(soon_once_cancelled(&self.inner.ending, removing))
+        };
         // Once more where the connection just broke.
-        match remove().or_else(|_| remove()) {
+        match remove().or_else(|error| if self.inner.ending.is_cancelled() { Err(error) } else { remove() }) {
             Ok(_) => self.inner.ledger.settle(self.number),
             Err(error) => {
                 let (host, account) = (&self.host.name, &self.name);
-                tracing::warn!(host, account, %error, "a one-time account could not be removed; it is tried later");
+                let error = crate::describe(&error);
+                tracing::warn!(host, account, error, "a one-time account could not be removed; it is tried later");
             }
         }
     }

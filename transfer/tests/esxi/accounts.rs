@@ -60,6 +60,20 @@ fn accounts_live_for_one_connection_and_the_host_is_as_it_was() {
 }
 
 #[test]
+fn what_was_just_started_gets_time() {
+    let _deadline = Deadline::seconds(300);
+    let settings = json!({ "listens_after_ms": 3000, "knows_after_logins": 1, "vmkfstools": "absent" });
+    let Some(hosted) = hosted(settings) else { return };
+    let mut copying = copying(&hosted, "slow");
+    copying.run(&hosted.client(), FLAT, &context()).unwrap();
+    assert!(same(copying.sink.file(), &hosted.site.shared(FLAT)));
+    let told = hosted.shell.told();
+    let logins = told["logins"].as_array().unwrap();
+    assert!(logins.iter().any(|login| login["ok"] == false) && logins.iter().all(|login| login["locked"] == false));
+    hosted.is_as_it_was();
+}
+
+#[test]
 fn a_service_that_ran_goes_on_running() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({})) else { return };

@@ -142,7 +142,7 @@ impl Site {
             access,
             install: INSTALL.to_owned(),
         };
-        EsxiClient::new(datastore, self.book.clone(), self.runtime.handle().clone())
+        EsxiClient::new(datastore, self.book.clone(), self.runtime.handle().clone(), Cancel::default())
     }
 
     pub(crate) fn client(&self) -> EsxiClient {
