@@ -6,6 +6,7 @@
 use stackferry_volume::{Kind, Location, ReasonCode, State};
 
 use crate::app_volumes::{ManagedPlace, ManagedVolume};
+use crate::attachment::Attachment;
 use crate::volume::Held;
 
 /// What is known of a volume at one place.
@@ -34,31 +35,6 @@ pub struct Managed<'a> {
     pub volume: &'a ManagedVolume,
     /// The place.
     pub place: &'a ManagedPlace,
-}
-
-/// Whether a machine or a user has a disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attachment {
-    /// Somebody has it: who, for a person.
-    Attached(String),
-    /// Nobody has it, as one of the systems says.
-    Detached,
-    /// No system that is configured knows of it; a folder alone does not tell.
-    NotTold,
-    /// A system that would know can't be asked now: which, and why.
-    CantBeTold(String),
-}
-
-impl Attachment {
-    /// True, false, or nobody knows.
-    #[must_use]
-    pub fn is_attached(&self) -> Option<bool> {
-        match self {
-            Self::Attached(_) => Some(true),
-            Self::Detached => Some(false),
-            Self::NotTold | Self::CantBeTold(_) => None,
-        }
-    }
 }
 
 /// Why a volume may not be copied from this place now; none if it may.
@@ -139,7 +115,8 @@ fn managed(managed: &Managed<'_>) -> Option<Held> {
     None
 }
 
-/// A disk that somebody writes to is never copied: what was read would be of no single moment. AppStacks and packages
+/// A disk that somebody writes to is never copied: what was read would be of no single moment. So a writable of a site with
+/// systems is copied only if one of them says that it is detached. AppStacks and packages
 /// are attached read-only, and may be read by as many as like to.
 fn attached(facts: &Facts<'_>) -> Option<Held> {
     if facts.kind.is_replicated() {
@@ -156,12 +133,9 @@ fn attached(facts: &Facts<'_>) -> Option<Held> {
             };
             Some(Held::deferred(ReasonCode::Attached, text).remedy(remedy))
         }
-        Attachment::CantBeTold(why) if facts.kind == Kind::Writable => {
-            let text = format!("whether it is attached can't be told now: {why}");
-            Some(
-                Held::deferred(ReasonCode::Unreachable, text)
-                    .remedy("Make that system answer; `stackferry check` tells what is wrong."),
-            )
+        Attachment::Unknown { why, remedy } if facts.kind == Kind::Writable => {
+            let text = format!("no system says that it is detached: {why}");
+            Some(Held::deferred(ReasonCode::AttachmentUnknown, text).remedy(remedy.clone()))
         }
         _ => None,
     }

@@ -4,7 +4,9 @@
 //! known before, [`due`](due::due) tells whether a volume has to be read again. Only scanning touches a datastore, and it
 //! opens descriptors only; nothing here writes, and nothing here decides when something is copied.
 
+pub mod align;
 pub mod app_volumes;
+pub mod attachment;
 pub mod cache;
 pub mod decide;
 pub mod due;
@@ -18,8 +20,9 @@ pub mod volume;
 #[cfg(test)]
 mod double;
 
+pub use attachment::{Attachment, Word};
 pub use cache::DescriptorCache;
-pub use decide::{Attachment, Facts, may_copy};
+pub use decide::{Facts, may_copy};
 pub use due::{Baseline, Due, due};
 pub use merge::merge;
 pub use scan::{Observation, Scan, ScanProblem, scan};

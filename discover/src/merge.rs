@@ -19,7 +19,7 @@ use stackferry_volume::manifest::Owner;
 use stackferry_volume::name::decode;
 use stackferry_volume::{FileName, Fingerprint, Generation, Kind, Location, ReasonCode, SiteName, State, VolumeId};
 
-use crate::decide::Attachment;
+use crate::attachment::Attachment;
 use crate::seen::Seen;
 use crate::volume::{AppVolumesInfo, ContentKey, Held, Inventory, KnownVolume, Volume, VolumeLocation};
 use sight::{Sighting, by_guid, sightings};

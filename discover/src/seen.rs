@@ -1,7 +1,8 @@
 //! Everything that one round was told, by every source.
 
+use stackferry_volume::place::{datastore_key, path_key};
 use stackferry_volume::{Location, SiteName};
-use stackferry_vsphere::{AttachedDisk, Datastore, Host};
+use stackferry_vsphere::{AttachedDisk, Datastore, Host, UnreadMachine};
 
 use crate::app_volumes::Report;
 use crate::scan::Scan;
@@ -67,6 +68,8 @@ pub struct VsphereInventory {
     pub hosts: Vec<Host>,
     /// The disks of all its machines.
     pub attached: Vec<AttachedDisk>,
+    /// Machines that may have disks beside these.
+    pub unread: Vec<UnreadMachine>,
 }
 
 impl VsphereView {
@@ -81,6 +84,9 @@ impl VsphereView {
     #[must_use]
     pub fn holder(&self, location: &Location) -> Option<&AttachedDisk> {
         let inventory = self.inventory.as_ref().ok().filter(|_| self.site == location.site)?;
-        inventory.attached.iter().find(|disk| disk.datastore == location.datastore && disk.path == location.path)
+        let (datastore, path) = (datastore_key(&location.datastore), path_key(&location.path));
+        let is_here =
+            |disk: &&AttachedDisk| datastore_key(&disk.datastore) == datastore && path_key(&disk.path) == path;
+        inventory.attached.iter().find(is_here)
     }
 }

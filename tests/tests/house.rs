@@ -13,7 +13,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 const ROOMS: [(&str, u32, &[&str]); 8] = [
     ("stackferry-config", 1, &[]),
     ("stackferry-volume", 1, &[]),
-    ("stackferry-vsphere", 2, &["stackferry-config"]),
+    ("stackferry-vsphere", 2, &["stackferry-config", "stackferry-volume"]),
     ("stackferry-vault", 2, &["stackferry-volume"]),
     ("stackferry-catalog", 2, &["stackferry-config", "stackferry-volume"]),
     ("stackferry-discover", 3, &["stackferry-config", "stackferry-volume", "stackferry-vsphere"]),

@@ -76,6 +76,8 @@ impl FromStr for State {
 pub enum ReasonCode {
     /// A machine or a user has it attached.
     Attached,
+    /// No system that could know says that it is detached.
+    AttachmentUnknown,
     /// A host holds a lock on one of its files, or it can't be told whose lock it is.
     Locked,
     /// App Volumes is making it.
@@ -114,8 +116,9 @@ pub enum ReasonCode {
 
 impl ReasonCode {
     /// Every code.
-    pub const ALL: [ReasonCode; 18] = [
+    pub const ALL: [ReasonCode; 19] = [
         ReasonCode::Attached,
+        ReasonCode::AttachmentUnknown,
         ReasonCode::Locked,
         ReasonCode::Provisioning,
         ReasonCode::Moving,
@@ -140,6 +143,7 @@ impl ReasonCode {
     pub fn as_str(self) -> &'static str {
         match self {
             ReasonCode::Attached => "attached",
+            ReasonCode::AttachmentUnknown => "attachment_unknown",
             ReasonCode::Locked => "locked",
             ReasonCode::Provisioning => "provisioning",
             ReasonCode::Moving => "moving",

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use stackferry_volume::place::{clean_path, split_datastore_path};
+
 use crate::error::VsphereError;
-use crate::model::{AttachedDisk, Datastore, Host, Lockdown, Moid, Mount};
+use crate::model::{AttachedDisk, Datastore, Host, Lockdown, MachineDisks, Moid, Mount, UnreadMachine};
 use crate::properties::{self, Object, Wanted};
 use crate::session::Session;
 use crate::soap;
@@ -30,8 +32,12 @@ const HOSTS: Wanted = Wanted {
         "config.virtualNicManagerInfo.netConfig",
     ],
 };
-const MACHINES: Wanted =
-    Wanted { kind: "VirtualMachine", paths: &["name", "runtime.host", "runtime.powerState", "config.hardware.device"] };
+const DEVICES: &str = "config.hardware.device";
+const MACHINES: Wanted = Wanted {
+    kind: "VirtualMachine",
+    paths: &["name", "runtime.host", "runtime.powerState", "runtime.connectionState", DEVICES],
+};
+const NAMES: Wanted = Wanted { kind: "Datastore", paths: &["name"] };
 
 pub(crate) async fn datastores(session: Arc<Session>) -> Result<Vec<Datastore>, VsphereError> {
     let mut places = HashMap::new();
@@ -175,47 +181,102 @@ fn distinct<'a>(vnics: impl Iterator<Item = &'a Node>) -> Vec<String> {
     found
 }
 
-pub(crate) async fn attached_disks(session: Arc<Session>) -> Result<Vec<AttachedDisk>, VsphereError> {
-    let mut found = Vec::new();
-    properties::for_all(&session, &[MACHINES], |object| {
+/// The disks of all machines. The names of the datastores are asked for in the same call: a name may hold brackets, and then
+/// only those that exist tell where it ends.
+pub(crate) async fn attached_disks(session: Arc<Session>) -> Result<MachineDisks, VsphereError> {
+    let mut names = Vec::new();
+    let mut machines = Vec::new();
+    properties::for_all(&session, &[MACHINES, NAMES], |object| {
+        if object.id.kind == NAMES.kind {
+            names.extend(object.text("name").map(str::to_owned));
+            return Ok(());
+        }
         // A machine whose disks are hidden could have any disk: to say that it has none would be wrong.
         object.complete()?;
-        disks(&object, &mut found);
+        machines.extend(machine(&object));
         Ok(())
     })
     .await?;
+    let mut found = MachineDisks::default();
+    for machine in machines {
+        machine.add_to(&mut found, &names);
+    }
     Ok(found)
 }
 
-fn disks(object: &Object, found: &mut Vec<AttachedDisk>) {
-    let devices = object.get("config.hardware.device").map(|devices| devices.children.as_slice()).unwrap_or_default();
-    for device in devices.iter().filter(|device| device.kind.as_deref() == Some("VirtualDisk")) {
+/// A machine and the files of its disks, as vSphere writes them.
+struct Machine {
+    vm: Moid,
+    name: String,
+    host: Option<Moid>,
+    powered_on: bool,
+    /// Each with its disk's mode.
+    files: Vec<(String, String)>,
+    /// Why it may have other disks than these.
+    unread: Option<String>,
+}
+
+/// None for one that was removed while vSphere told of it.
+fn machine(object: &Object) -> Option<Machine> {
+    let fault = object.fault(DEVICES);
+    if fault == Some("ManagedObjectNotFound") {
+        return None;
+    }
+    let mut files = Vec::new();
+    let devices = object.get(DEVICES);
+    let children = devices.map(|devices| devices.children.as_slice()).unwrap_or_default();
+    for device in children.iter().filter(|device| device.kind.as_deref() == Some("VirtualDisk")) {
         let mut backing = device.get("backing");
         let mode = backing.and_then(|backing| backing.text_of("diskMode")).unwrap_or_default();
         for _ in 0..MAX_CHAIN {
             let Some(this) = backing else { break };
-            if let Some((datastore, path)) = this.text_of("fileName").and_then(split) {
-                found.push(AttachedDisk {
-                    vm: object.id.clone(),
-                    vm_name: object.text("name").unwrap_or_default().to_owned(),
-                    host: object.moid("runtime.host"),
-                    // A suspended machine holds its disks as a running one does.
-                    powered_on: object.text("runtime.powerState").is_some_and(|state| state != "poweredOff"),
-                    datastore: datastore.to_owned(),
-                    path: path.to_owned(),
-                    mode: mode.to_owned(),
-                });
-            }
+            files.extend(this.text_of("fileName").map(|file| (file.to_owned(), mode.to_owned())));
             backing = this.get("parent");
         }
     }
+    // vCenter shows what it last knew of a machine that it has no connection to.
+    let state = object.text("runtime.connectionState").filter(|state| !matches!(*state, "" | "connected"));
+    let unread = match (state, fault, devices) {
+        (Some(state), _, _) => Some(format!("it is {state}")),
+        (None, Some(fault), _) => Some(format!("vSphere reports {fault} for its configuration")),
+        (None, None, None) => Some("it has no configuration".to_owned()),
+        (None, None, Some(_)) => None,
+    };
+    Some(Machine {
+        vm: object.id.clone(),
+        name: object.text("name").unwrap_or(&object.id.value).to_owned(),
+        host: object.moid("runtime.host"),
+        // A suspended machine holds its disks as a running one does.
+        powered_on: object.text("runtime.powerState").is_some_and(|state| state != "poweredOff"),
+        files,
+        unread,
+    })
 }
 
-/// Splits `[datastore] folder/file.vmdk`. A datastore's name may hold brackets itself, but no `] `.
-pub(crate) fn split(text: &str) -> Option<(&str, &str)> {
-    let rest = text.strip_prefix('[')?;
-    let (datastore, path) = rest.split_once("] ").or_else(|| rest.strip_suffix(']').map(|name| (name, "")))?;
-    Some((datastore, path.trim_start_matches('/')))
+impl Machine {
+    fn add_to(self, found: &mut MachineDisks, datastores: &[String]) {
+        let mut unread = self.unread;
+        for (file, mode) in self.files {
+            let place = split_datastore_path(&file, datastores);
+            let Some((datastore, path)) = place.and_then(|(datastore, path)| Some((datastore, clean_path(path)?)))
+            else {
+                unread.get_or_insert_with(|| "the place of one of its disks can't be read".to_owned());
+                continue;
+            };
+            found.attached.push(AttachedDisk {
+                vm: self.vm.clone(),
+                vm_name: self.name.clone(),
+                host: self.host.clone(),
+                powered_on: self.powered_on,
+                datastore: datastore.to_owned(),
+                path,
+                mode,
+            });
+        }
+        if let Some(why) = unread {
+            found.unread.push(UnreadMachine { vm: self.vm, name: self.name, host: self.host, why });
+        }
+    }
 }
 
 #[cfg(test)]

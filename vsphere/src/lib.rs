@@ -28,7 +28,8 @@ mod xml;
 pub use client::Vsphere;
 pub use error::VsphereError;
 pub use model::{
-    About, AttachedDisk, BrowseEntry, Datastore, FolderListing, Host, Lockdown, Moid, Mount, ServiceState,
+    About, AttachedDisk, BrowseEntry, Datastore, FolderListing, Host, Lockdown, MachineDisks, Moid, Mount,
+    ServiceState, UnreadMachine,
 };
 pub use ticket::{ServiceTicket, TicketMethod, Via, folder_path};
 pub use watch::{Change, Watch};

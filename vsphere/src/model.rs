@@ -112,6 +112,28 @@ pub enum Lockdown {
     Strict,
 }
 
+/// What vSphere tells of the disks of all machines that it shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MachineDisks {
+    /// Every disk, each base of a snapshot too.
+    pub attached: Vec<AttachedDisk>,
+    /// Machines that may have disks beside these.
+    pub unread: Vec<UnreadMachine>,
+}
+
+/// A machine of which vSphere can't tell the disks now: it is disconnected, inaccessible, orphaned or broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadMachine {
+    /// The machine.
+    pub vm: Moid,
+    /// Its name; its id where it has none.
+    pub name: String,
+    /// The host that it was last known on.
+    pub host: Option<Moid>,
+    /// Why, for a person: `it is inaccessible`.
+    pub why: String,
+}
+
 /// A disk that a virtual machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachedDisk {
@@ -125,7 +147,7 @@ pub struct AttachedDisk {
     pub powered_on: bool,
     /// The datastore's name.
     pub datastore: String,
-    /// The descriptor's path on it.
+    /// The descriptor's path on it, with one `/` between its parts.
     pub path: String,
     /// `backing.diskMode`: `persistent`, `independent_nonpersistent`, …
     pub mode: String,

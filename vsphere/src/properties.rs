@@ -25,6 +25,8 @@ pub(crate) struct Object {
     properties: Vec<(String, Node)>,
     /// Why one was not told, where that was a denial.
     denied: Option<VsphereError>,
+    /// Which others are missing, each with the fault's name.
+    missing: Vec<(String, String)>,
 }
 
 impl Object {
@@ -42,6 +44,13 @@ impl Object {
 
     pub(crate) fn take(&mut self, path: &str) -> Option<Node> {
         self.properties.iter_mut().find(|(name, _)| name == path).map(|(_, value)| std::mem::take(value))
+    }
+
+    /// The name of the fault that a property is missing for, whether it is named itself or what it is part of.
+    pub(crate) fn fault(&self, path: &str) -> Option<&str> {
+        let is_of =
+            |missing: &str| path.strip_prefix(missing).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.missing.iter().find(|(missing, _)| is_of(missing)).map(|(_, fault)| fault.as_str())
     }
 
     /// An error where something of it was denied: for answers that would be wrong without it.
@@ -159,9 +168,12 @@ fn read(session: &Session, call: &'static str, object: Node) -> Result<Object, V
     let asked = session.asked(call);
     let id = object.get("obj").and_then(soap::moid).ok_or_else(|| asked.bad("an object has no id"))?;
     let mut denied = None;
+    let mut faults = Vec::new();
     for missing in object.all("missingSet") {
         let Some(fault) = missing.at(&["fault", "fault"]) else { continue };
         let text = missing.get("fault").and_then(|fault| fault.text_of("localizedMessage")).unwrap_or_default();
+        let path = missing.text_of("path").unwrap_or_default().to_owned();
+        faults.push((path, soap::fault_name(fault).to_owned()));
         match asked.fault(fault, text) {
             error if error.is_expired() => return Err(error),
             VsphereError::NoPermission { system, call, privilege, object } => {
@@ -179,5 +191,5 @@ fn read(session: &Session, call: &'static str, object: Node) -> Result<Object, V
             properties.push((name, std::mem::take(value)));
         }
     }
-    Ok(Object { id, properties, denied })
+    Ok(Object { id, properties, denied, missing: faults })
 }

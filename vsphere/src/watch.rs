@@ -215,6 +215,7 @@ async fn look(vsphere: &Vsphere) -> Result<u64, VsphereError> {
     let mut disks: Vec<_> = vsphere
         .attached_disks()
         .await?
+        .attached
         .into_iter()
         .map(|disk| (disk.vm, disk.powered_on, disk.datastore, disk.path, disk.mode))
         .collect();

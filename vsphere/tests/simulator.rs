@@ -125,7 +125,7 @@ async fn a_vcenter_tells_what_it_has() {
     assert!(vmfs.mounts[0].read_write && vmfs.mounts[0].path.as_deref().unwrap().starts_with("/vmfs/volumes/"));
     assert_eq!(vmfs.datacenter.as_deref(), Some("EU/Berlin 1"));
 
-    let disks = vsphere.attached_disks().await.unwrap();
+    let disks = vsphere.attached_disks().await.unwrap().attached;
     let disk = disks.iter().find(|disk| disk.path == APP).unwrap();
     assert_eq!((disk.datastore.as_str(), disk.mode.as_str()), ("vmfs 01", "independent_nonpersistent"));
     assert_eq!((disk.vm_name.as_str(), disk.powered_on), ("vdi 1", true));
@@ -202,7 +202,7 @@ async fn a_session_that_ended_is_made_anew() {
     let before = vsphere.session_cookie().await.unwrap();
     peer.obey(json!({ "do": "expire_sessions" }));
     let (stores, disks) = tokio::join!(vsphere.datastores(), vsphere.attached_disks());
-    assert_eq!((stores.unwrap().len(), disks.unwrap().len()), (2, 2));
+    assert_eq!((stores.unwrap().len(), disks.unwrap().attached.len()), (2, 2));
     assert_eq!(peer.logins(), 2, "who meets the same end at the same time shares the new session");
     let after = vsphere.session_cookie().await.unwrap();
     assert_ne!(before.expose(), after.expose());
@@ -366,7 +366,7 @@ async fn a_bare_host_does_the_same() {
     assert_eq!(vmfs.datacenter, None);
     assert_eq!(vmfs.mounts.len(), 1);
     assert_eq!(vsphere.browse(&vmfs, "cloudvolumes", true, None).await.unwrap().len(), 3);
-    assert!(vsphere.attached_disks().await.unwrap().iter().any(|disk| disk.path == APP));
+    assert!(vsphere.attached_disks().await.unwrap().attached.iter().any(|disk| disk.path == APP));
     let cookie = vsphere.session_cookie().await.unwrap();
     let request = Request::get(folder_path(&vmfs, APP, Via::Host)).header("cookie", cookie.expose());
     assert_eq!(vsphere.web().send(request).await.unwrap().status(), 200);

@@ -1,4 +1,7 @@
-//! Where a manager says that volumes lie. Names of datastores, folders and files are kept verbatim: they are paths.
+//! Where a manager says that volumes lie. Names of datastores, folders and files are kept as they are written, but for
+//! separators: they are paths.
+
+use stackferry_volume::place::{clean_path, datastore_key, split_datastore_path};
 
 use super::report::ManagedPlace;
 use super::value::Fields;
@@ -30,15 +33,25 @@ pub(super) fn row_place(row: Fields<'_>, own_file: Option<&str>) -> Option<Manag
 }
 
 fn place(datastore: String, folder: &str, file: &str, fields: Fields<'_>) -> Option<ManagedPlace> {
-    let bare = datastore.trim().strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).map(str::to_owned);
-    let file = file.trim_start_matches('/');
-    // A name of one file has no folder in it; such a path could not be compared with what lies on the datastore.
-    if file.is_empty() || file.contains('/') {
+    let bare = datastore.trim();
+    let bare = bare.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(bare);
+    // Some entries give the whole place as the file's name, or its folder a second time.
+    let whole = split_datastore_path(file, &[bare.to_owned()]);
+    let file = match whole.filter(|(datastore, _)| datastore_key(datastore) == datastore_key(bare)) {
+        Some((_, path)) => clean_path(path)?,
+        None => {
+            let (folder, file) = (clean_path(folder)?, clean_path(file)?);
+            let is_within = file.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
+            if is_within || folder.is_empty() { file } else { clean_path(&format!("{folder}/{file}"))? }
+        }
+    };
+    let (folder, file) = file.rsplit_once('/').unwrap_or(("", file.as_str()));
+    if file.is_empty() || bare.is_empty() {
         return None;
     }
     Some(ManagedPlace {
-        datastore: bare.unwrap_or(datastore),
-        folder: folder.trim_matches('/').to_owned(),
+        datastore: bare.to_owned(),
+        folder: folder.to_owned(),
         file: file.to_owned(),
         reachable: None,
         missing: None,
@@ -48,10 +61,10 @@ fn place(datastore: String, folder: &str, file: &str, fields: Fields<'_>) -> Opt
 
 /// `[datastore] folder/file.vmdk` in its three parts.
 fn from_location(text: &str) -> Option<(String, String, String)> {
-    let (datastore, path) = text.trim().strip_prefix('[')?.split_once(']')?;
-    let path = path.trim_start();
-    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-    (!datastore.is_empty() && !file.is_empty()).then(|| (datastore.to_owned(), folder.to_owned(), file.to_owned()))
+    let (datastore, path) = split_datastore_path(text, &[])?;
+    let path = clean_path(path)?;
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path.as_str()));
+    (!file.is_empty()).then(|| (datastore.to_owned(), folder.to_owned(), file.to_owned()))
 }
 
 #[cfg(test)]
@@ -86,6 +99,24 @@ mod tests {
             assert_eq!(own(&none), "", "{none}");
         }
         assert_eq!(own(&json!({ "datastore_name": "a", "filename": "../b.vmdk" })), "");
+    }
+
+    #[test]
+    fn one_place_is_told_in_many_ways() {
+        let expected = "[ssd [fast] 01] cloudvolumes/writable|a.vmdk None None None";
+        for (datastore, folder, file) in [
+            ("ssd [fast] 01", "cloudvolumes/writable", "a.vmdk"),
+            ("[ssd [fast] 01]", "/cloudvolumes//writable/", "/a.vmdk"),
+            ("ssd [fast] 01", r"cloudvolumes\writable", "a.vmdk"),
+            ("ssd [fast] 01", "cloudvolumes/writable", "cloudvolumes/writable/a.vmdk"),
+            ("ssd [fast] 01", "", "cloudvolumes/writable/a.vmdk"),
+            ("ssd [fast] 01", "cloudvolumes", "writable/a.vmdk"),
+            ("ssd [fast] 01", "cloudvolumes/writable", "[ssd [fast] 01] cloudvolumes/writable/a.vmdk"),
+        ] {
+            let told = json!({ "datastore_name": datastore, "path": folder, "filename": file });
+            assert_eq!(own(&told), expected, "{told}");
+        }
+        assert_eq!(own(&json!({ "file_location": "[ssd [fast] 01] cloudvolumes//writable/a.vmdk" })), expected);
     }
 
     #[test]

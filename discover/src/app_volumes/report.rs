@@ -68,6 +68,8 @@ pub struct ManagedVolume {
     pub status: Status,
     /// Whether it is attached to a machine or a user now.
     pub attached: Option<bool>,
+    /// The manager's own word for that, where it gives one.
+    pub attached_word: Option<String>,
     /// To what, where it is told.
     pub attached_to: Option<String>,
     /// Whose it is (writables).

@@ -58,12 +58,14 @@ pub(super) fn indexed(family: VolumeFamily, entry: Fields<'_>) -> Option<Indexed
         .or_else(|| owner.as_ref().map(|owner| owner.name.clone()))
         .or_else(|| place.as_ref().map(|place| place.file.clone()))
         .unwrap_or_else(|| format!("{kind} {id}"));
+    let (attached, attached_word) = attached(family, entry);
     let volume = ManagedVolume {
         at: VolumeRef { family, id },
         kind,
         name,
         status: status(family, entry),
-        attached: attached(family, entry),
+        attached,
+        attached_word,
         attached_to: entry.text("mounted_on"),
         owner_type: (family == VolumeFamily::Writable).then(|| entry.text("owner_type")).flatten(),
         owner,
@@ -129,19 +131,36 @@ fn status(family: VolumeFamily, entry: Fields<'_>) -> Status {
     }
 }
 
-fn attached(family: VolumeFamily, entry: Fields<'_>) -> Option<bool> {
+/// Whether it is attached, and the manager's own word where that is of one: `Attaching`, `Attached (VDI-1)`.
+///
+/// AppStacks and packages are counted. Of a writable only a word that is known to mean so makes it detached: another language,
+/// or a state that a later version has, says nothing.
+fn attached(family: VolumeFamily, entry: Fields<'_>) -> (Option<bool>, Option<String>) {
     let count = match family {
         VolumeFamily::AppStack => entry.number("attachments_total"),
         VolumeFamily::Package => entry.number("attachment_count"),
         VolumeFamily::Writable => None,
     };
     if let Some(count) = count {
-        return Some(count > 0);
+        return (Some(count > 0), None);
     }
-    match entry.text("attached").map(|word| word.to_lowercase()).as_deref() {
-        Some("attached") => Some(true),
-        Some("detached") => Some(false),
-        _ => entry.flag("attached").or_else(|| entry.text("mounted_on").map(|_| true)),
+    let Some(word) = entry.text("attached") else {
+        return (entry.text("mounted_on").map(|_| true), None);
+    };
+    (attachment(&word), Some(word))
+}
+
+/// What a manager's word for an attachment means; none where that is not known.
+fn attachment(word: &str) -> Option<bool> {
+    const ATTACHED: [&str; 5] = ["attach", "detaching", "mount", "in use", "unmounting"];
+    let word = word.trim().to_lowercase();
+    match word.as_str() {
+        "detached" | "not attached" | "unattached" | "false" | "no" | "0" => Some(false),
+        "true" | "yes" => Some(true),
+        number if number.parse::<u64>().is_ok() => Some(true),
+        // `Attached (VDI-1)`; whoever is attaching or detaching it has it.
+        word if ATTACHED.iter().any(|begin| word.starts_with(begin)) => Some(true),
+        _ => None,
     }
 }
 

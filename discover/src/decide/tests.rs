@@ -22,6 +22,7 @@ fn volume(kind: Kind, status: Status) -> ManagedVolume {
         guid: None,
         status,
         attached: Some(false),
+        attached_word: None,
         attached_to: None,
         owner: None,
         owner_type: None,
@@ -98,7 +99,10 @@ fn every_word_of_app_volumes_has_its_reason() {
 #[test]
 fn only_disks_that_are_written_to_wait_for_their_detach() {
     let attached = || Attachment::Attached("machine VDI-042 has it".to_owned());
-    let away = || Attachment::CantBeTold("vSphere vc1: it can't be reached".to_owned());
+    let away = || Attachment::Unknown {
+        why: "vSphere vc1: it can't be reached".to_owned(),
+        remedy: "Make it answer.".to_owned(),
+    };
     let code = |kind, attachment| verdict(kind, word("enabled"), attachment, None).map(|held| held.reason.code);
     for kind in [Kind::Appstack, Kind::Package] {
         assert_eq!(code(kind, attached()), None, "{kind} is read-only");
@@ -108,7 +112,7 @@ fn only_disks_that_are_written_to_wait_for_their_detach() {
         assert_eq!(code(kind, attached()), Some(ReasonCode::Attached), "{kind}");
         assert_eq!(code(kind, Attachment::NotTold), None, "a folder does not tell");
     }
-    assert_eq!(code(Kind::Writable, away()), Some(ReasonCode::Unreachable));
+    assert_eq!(code(Kind::Writable, away()), Some(ReasonCode::AttachmentUnknown));
     let held = verdict(Kind::Writable, word("enabled"), attached(), None).unwrap();
     assert!(held.reason.text.contains("VDI-042"), "{}", held.reason.text);
 }

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
 
+use stackferry_volume::place::PlaceKey;
 use stackferry_volume::reason::shown;
 use stackferry_volume::{FileName, Fingerprint, Kind, Location, SiteName, State};
 use stackferry_vsphere::AttachedDisk;
 
 use crate::app_volumes::{ManagedPlace, Report};
-use crate::decide::{Attachment, Facts, Managed, Unseen, may_copy, not_seen};
+use crate::attachment::{Attachment, Word};
+use crate::decide::{Facts, Managed, Unseen, may_copy, not_seen};
 use crate::scan::{Observation, Scan};
 use crate::seen::Seen;
 use crate::volume::VolumeLocation;
@@ -38,11 +40,13 @@ impl Sighting<'_> {
     }
 }
 
-/// What managers and vSphere told, by place.
+/// What managers and vSphere told, by place. Both may write a path in another case than the datastore does.
 struct Told<'a> {
     seen: &'a Seen<'a>,
-    managed: HashMap<Location, Managed<'a>>,
-    holders: HashMap<Location, &'a AttachedDisk>,
+    managed: HashMap<PlaceKey, Vec<(Location, Managed<'a>)>>,
+    holders: HashMap<PlaceKey, &'a AttachedDisk>,
+    /// Every place where a scan saw a volume.
+    observed: HashSet<&'a Location>,
     scans: HashMap<(&'a SiteName, &'a str), &'a Scan>,
     /// Ids that a site's managers give to several writables. A disk that was copied by hand for somebody else keeps its id.
     shared: HashSet<(&'a SiteName, &'a str)>,
@@ -54,18 +58,24 @@ pub(super) fn sightings<'a>(seen: &'a Seen<'a>) -> Vec<Sighting<'a>> {
     let told = Told::new(seen);
     let mut all: Vec<(usize, Sighting<'a>)> = Vec::new();
     let mut locations = BTreeSet::new();
+    let mut matched: HashSet<&Location> = HashSet::new();
     for scan in seen.scans {
         for observation in &scan.observations {
-            if locations.insert(observation.at.location.clone()) {
+            if locations.insert(&observation.at.location) {
+                matched.extend(told.managed_at(&observation.at.location).map(|(at, _)| at));
                 all.push((scan.rank, told.seen_there(scan, observation)));
             }
         }
     }
-    for (location, managed) in &told.managed {
-        if !locations.contains(location) {
-            let rank = told.scan(location).map_or(usize::MAX, |scan| scan.rank);
-            all.push((rank, told.only_told(location, *managed)));
+    let mut only_told: BTreeMap<&Location, Managed<'a>> = BTreeMap::new();
+    for (location, managed) in told.managed.values().flatten() {
+        if !matched.contains(location) {
+            only_told.entry(location).or_insert(*managed);
         }
+    }
+    for (location, managed) in only_told {
+        let rank = told.scan(location).map_or(usize::MAX, |scan| scan.rank);
+        all.push((rank, told.only_told(location, managed)));
     }
     all.sort_by_cached_key(|(rank, seen)| {
         let unsafe_name = seen.stem.is_none() || seen.is_backup;
@@ -78,36 +88,43 @@ pub(super) fn sightings<'a>(seen: &'a Seen<'a>) -> Vec<Sighting<'a>> {
 
 impl<'a> Told<'a> {
     fn new(seen: &'a Seen<'a>) -> Self {
-        let mut managed = HashMap::new();
-        // Several managers of one site share one database: the first by name speaks for all.
+        let mut managed: HashMap<PlaceKey, Vec<(Location, Managed<'_>)>> = HashMap::new();
+        // Several managers of one site share one database: the first by name speaks for all, but each says what is attached.
         let mut reports: Vec<&Report> = seen.managers.iter().filter_map(|view| view.report.as_ref().ok()).collect();
         reports.sort_by(|one, two| one.manager.cmp(&two.manager));
         for report in reports {
             for volume in &report.volumes {
                 for place in &volume.places {
-                    managed.entry(location(&report.site, place)).or_insert(Managed {
-                        manager: &report.manager,
-                        volume,
-                        place,
-                    });
+                    let location = location(&report.site, place);
+                    let told = Managed { manager: &report.manager, volume, place };
+                    managed.entry(PlaceKey::from(&location)).or_default().push((location, told));
                 }
             }
         }
-        let mut holders: HashMap<Location, &AttachedDisk> = HashMap::new();
+        let mut holders: HashMap<PlaceKey, &AttachedDisk> = HashMap::new();
         for view in seen.vspheres {
             for disk in view.inventory.iter().flat_map(|inventory| &inventory.attached) {
-                let location =
-                    Location { site: view.site.clone(), datastore: disk.datastore.clone(), path: disk.path.clone() };
                 // Of several machines the one with the first name is told, whatever order they came in.
-                let holder = holders.entry(location).or_insert(disk);
+                let key = PlaceKey::new(&view.site, &disk.datastore, &disk.path);
+                let holder = holders.entry(key).or_insert(disk);
                 if disk.vm_name < holder.vm_name {
                     *holder = disk;
                 }
             }
         }
         let scans = seen.scans.iter().map(|scan| ((&scan.site, scan.datastore.as_str()), scan)).collect();
+        let observed = seen.scans.iter().flat_map(|scan| &scan.observations).map(|one| &one.at.location).collect();
         let shared = shared(seen);
-        Self { seen, managed, holders, scans, shared }
+        Self { seen, managed, holders, observed, scans, shared }
+    }
+
+    /// What managers list at a place: what is spelt the same, else what differs in case only and is seen under no name of its
+    /// own.
+    fn managed_at(&self, location: &Location) -> impl Iterator<Item = &(Location, Managed<'a>)> {
+        let told = self.managed.get(&PlaceKey::from(location)).map(Vec::as_slice).unwrap_or_default();
+        let is_exact = told.iter().any(|(at, _)| at == location);
+        let fits = move |at: &Location| if is_exact { at == location } else { !self.observed.contains(at) };
+        told.iter().filter(move |(at, _)| fits(at))
     }
 
     /// Whether the id of a volume is another one's, too, and the sentence for that.
@@ -125,11 +142,11 @@ impl<'a> Told<'a> {
     fn seen_there(&self, scan: &Scan, observation: &Observation) -> Sighting<'a> {
         let mut observation = observation.clone();
         let location = observation.at.location.clone();
-        let managed = self.managed.get(&location).copied().filter(|_| !observation.is_backup);
+        let managed = self.managed_at(&location).map(|(_, managed)| *managed).next().filter(|_| !observation.is_backup);
         if let Some(managed) = &managed {
             observation.kind = managed.volume.kind;
         }
-        let attachment = self.attachment(observation.kind, &location, managed.as_ref());
+        let attachment = self.attachment(&location);
         let from_vsphere =
             self.seen.vspheres.iter().find_map(|view| view.datastore(&location.site, &location.datastore));
         let held = may_copy(&Facts {
@@ -217,7 +234,7 @@ impl<'a> Told<'a> {
         let stem = file.strip_suffix(".vmdk").unwrap_or(file);
         let observed = scan.map_or(jiff::Timestamp::UNIX_EPOCH, |scan| scan.observed);
         Sighting {
-            attachment: self.attachment(managed.volume.kind, location, Some(&managed)),
+            attachment: self.attachment(location),
             observation: Observation {
                 kind: managed.volume.kind,
                 stem: FileName::stem(stem).ok(),
@@ -243,31 +260,18 @@ impl<'a> Told<'a> {
     }
 
     /// Whether a disk is in use, by all that would know.
-    fn attachment(&self, kind: Kind, location: &Location, managed: Option<&Managed<'_>>) -> Attachment {
-        if let Some(managed) = managed.filter(|managed| managed.volume.attached == Some(true)) {
-            let to = managed.volume.attached_to.as_deref().map(|to| format!(" ({to})")).unwrap_or_default();
-            return Attachment::Attached(format!("App Volumes Manager {} says so{to}", managed.manager));
-        }
-        if let Some(disk) = self.holders.get(location) {
-            return Attachment::Attached(format!("machine {} has it", shown(&disk.vm_name)));
-        }
-        let by_manager = managed.is_some_and(|managed| managed.volume.attached == Some(false));
-        let vspheres = || self.seen.vspheres.iter().filter(|view| view.site == location.site);
-        let by_vsphere = vspheres().any(|view| view.datastore(&location.site, &location.datastore).is_some());
-        if by_manager || by_vsphere {
-            return Attachment::Detached;
-        }
-        let managers = self.seen.managers.iter().filter(|view| view.site == location.site);
-        let away = managers
-            .filter_map(|view| Some((format!("App Volumes Manager {}", view.name), view.report.as_ref().err()?)))
-            .chain(
-                vspheres().filter_map(|view| Some((format!("vSphere {}", view.name), view.inventory.as_ref().err()?))),
-            )
-            .next();
-        match away {
-            Some((system, why)) if kind == Kind::Writable => Attachment::CantBeTold(format!("{system}: {why}")),
-            _ => Attachment::NotTold,
-        }
+    fn attachment(&self, location: &Location) -> Attachment {
+        let managers = self.seen.managers.iter().filter(|view| view.site == location.site).map(|view| {
+            let report = match &view.report {
+                Ok(report) => report,
+                Err(why) => return Word::of_absent(&format!("App Volumes Manager {}", view.name), why),
+            };
+            let mut listed = self.managed_at(location).filter(|(_, managed)| managed.manager == report.manager);
+            Word::of_manager(&view.name, listed.next().map(|(_, managed)| managed.volume), report.complete)
+        });
+        let holder = self.holders.get(&PlaceKey::from(location)).copied();
+        let vspheres = self.seen.vspheres.iter().filter(|view| view.site == location.site);
+        Attachment::of(managers.chain(vspheres.map(|view| view.word(location, holder))))
     }
 }
 

@@ -38,6 +38,7 @@ fn told(kind: Kind, id: u64, guid: &str, places: &[&str]) -> ManagedVolume {
         guid: Some(guid.to_owned()),
         status: Status { word: "enabled".to_owned(), ..Status::default() },
         attached: Some(false),
+        attached_word: None,
         attached_to: None,
         owner: None,
         owner_type: None,
@@ -104,6 +105,7 @@ fn vsphere(site: &str, datastores: &[(&str, &str)], attached: &[(&str, &str, &st
         datastores: datastores.iter().map(datastore).collect(),
         hosts: Vec::new(),
         attached: attached.iter().map(disk).collect(),
+        unread: Vec::new(),
     };
     VsphereView { name: "vc1".to_owned(), site: SiteName(site.to_owned()), inventory: Ok(inventory) }
 }
@@ -278,7 +280,7 @@ fn while_nobody_can_tell_whether_a_writable_is_attached_it_waits() {
     let scans = [writable("dc1", "nfs01", "1")];
     let inventory = look(&scans, std::slice::from_ref(&away), &[], &[]);
     let reason = inventory.volumes[0].reason.as_ref().unwrap();
-    assert_eq!(reason.code, ReasonCode::Unreachable);
+    assert_eq!(reason.code, ReasonCode::AttachmentUnknown);
     assert!(reason.text.contains("avm1"), "{}", reason.text);
     assert_eq!(
         look(&[office("dc1", "nfs01", 0, "1")], std::slice::from_ref(&away), &[], &[]).volumes[0].state,
@@ -286,6 +288,68 @@ fn while_nobody_can_tell_whether_a_writable_is_attached_it_waits() {
     );
     let other_site = ManagerView { site: SiteName("dc2".to_owned()), ..away };
     assert_eq!(look(&scans, &[other_site], &[], &[]).volumes[0].state, State::Ready);
+}
+
+#[test]
+fn a_writable_is_copied_only_if_a_system_says_that_it_is_detached() {
+    let scans = [writable("dc1", "nfs01", "1")];
+    let listed = |attached, word: Option<&str>| {
+        let mut volume = told(Kind::Writable, 1, "g1", &[&format!("nfs01:{JDOE}")]);
+        (volume.attached, volume.attached_word) = (attached, word.map(str::to_owned));
+        manager("dc1", "avm1", vec![volume])
+    };
+    let elsewhere =
+        || manager("dc1", "avm1", vec![told(Kind::Writable, 1, "g1", &["nfs01:cloudvolumes/writable/other"])]);
+    let knows = || vsphere("dc1", &[("nfs01", "NFS")], &[]);
+    let stranger = || vsphere("dc1", &[("vmfs01", "VMFS")], &[]);
+    let holds = || vsphere("dc1", &[("nfs01", "NFS")], &[("VDI-1", "nfs01", &JDOE.to_uppercase())]);
+    let unknown = Some(ReasonCode::AttachmentUnknown);
+    for (name, managers, vspheres, expected) in [
+        ("says detached", vec![listed(Some(false), Some("Detached"))], vec![], None),
+        ("an unknown word", vec![listed(None, Some("Getrennt"))], vec![], unknown),
+        ("no word", vec![listed(None, None)], vec![], unknown),
+        ("not listed", vec![elsewhere()], vec![], unknown),
+        ("another datastore", vec![], vec![stranger()], unknown),
+        ("no machine has it", vec![], vec![knows()], None),
+        ("a machine has it, in another case", vec![], vec![holds()], Some(ReasonCode::Attached)),
+        ("one says, the other can't", vec![listed(Some(false), None)], vec![stranger()], None),
+        ("one can't, the other says", vec![listed(None, Some("Getrennt"))], vec![knows()], None),
+        ("two contradict each other", vec![listed(Some(false), None)], vec![holds()], Some(ReasonCode::Attached)),
+    ] {
+        let inventory = look(&scans, &managers, &vspheres, &[]);
+        let volume = inventory.volumes.iter().find(|volume| volume.id.to_string().contains("jdoe")).unwrap();
+        assert_eq!(
+            volume.reason.as_ref().filter(|reason| reason.code != ReasonCode::Conflict).map(|reason| reason.code),
+            expected,
+            "{name}"
+        );
+        let remedy = volume.remedy.as_deref().unwrap_or_default();
+        assert!(expected != unknown || !remedy.is_empty(), "{name} says what to do");
+    }
+}
+
+#[test]
+fn a_place_in_another_spelling_is_the_same_place() {
+    let scans = [writable("dc1", "nfs01", "1")];
+    let volume = told(Kind::Writable, 1, "g1", &["nfs01:CloudVolumes/Writable/corp!5c!JDOE"]);
+    let inventory = look(&scans, &[manager("dc1", "avm1", vec![volume])], &[], &[]);
+    assert_eq!(inventory.volumes.len(), 1, "{:?}", lines(&inventory));
+    assert_eq!((inventory.volumes[0].state, inventory.volumes[0].guid.as_deref()), (State::Ready, Some("g1")));
+    assert_eq!(inventory.volumes[0].locations[0].location.path, format!("{JDOE}.vmdk"), "as the datastore has it");
+}
+
+#[test]
+fn names_that_differ_in_case_only_are_two_volumes_where_both_are_there() {
+    let other = "cloudvolumes/writable/corp!5C!JDoe";
+    let scans =
+        [with(datastore("dc1", "nfs01", 0), &[(Kind::Writable, JDOE, 4096, "1"), (Kind::Writable, other, 4096, "2")])];
+    let one = told(Kind::Writable, 1, "g1", &[&format!("nfs01:{JDOE}")]);
+    let inventory = look(&scans, &[manager("dc1", "avm1", vec![one])], &[], &[]);
+    let state = |path: &str| {
+        let path = format!("{path}.vmdk");
+        inventory.volumes.iter().find(|volume| volume.locations[0].location.path == path).unwrap().state
+    };
+    assert_eq!((state(JDOE), state(other)), (State::Ready, State::Deferred), "{:?}", lines(&inventory));
 }
 
 #[test]

@@ -33,6 +33,8 @@ macro_rules! reasons {
 reasons! {
     Attached "A machine or a user has it attached."
         "It is copied once it is detached. A user who never logs off has to be asked to.";
+    AttachmentUnknown "No system that could know says that it is detached."
+        "The reason names who could not say; once one of them says that it is detached, it is copied.";
     Locked "A host holds a lock on one of its files, or it can't be told whose lock it is."
         "It is copied when the lock is gone. A lock that stays though nothing is in use is a leftover: delete it.";
     Provisioning "App Volumes is making it."

@@ -2,17 +2,19 @@
 //!
 //! Each is asked once in a round, all at the same time; one that does not answer keeps no other from being used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use stackferry_catalog::Debt;
-use stackferry_config::AppVolumes;
+use stackferry_config::{AppVolumes, Config, Datastore};
+use stackferry_discover::align::ConfiguredNames;
 use stackferry_discover::app_volumes::{Limits, Manager, Report};
 use stackferry_discover::{ManagerView, ScanProblem, VsphereInventory, VsphereView};
 use stackferry_volume::SiteName;
-use stackferry_vsphere::Vsphere;
+use stackferry_volume::place::nearest_name;
+use stackferry_vsphere::{MachineDisks, Vsphere};
 use tokio::task::JoinSet;
 
 use super::{App, blocking, ledger};
@@ -48,15 +50,26 @@ impl Told {
         managers + self.vspheres.iter().filter(|view| view.inventory.is_err()).count()
     }
 
-    /// A system of a site that did not answer, and why.
+    /// The configured datastores that no system of their site knows, each with the nearest name that one of them has. Sites of
+    /// which no system told its datastores are left out.
     #[must_use]
-    pub fn away_at(&self, site: &SiteName) -> Option<String> {
-        let managers = self.managers.iter().filter(|view| view.site == *site);
-        let managers =
-            managers.filter_map(|view| Some(("App Volumes Manager", &view.name, view.report.as_ref().err()?)));
-        let vspheres = self.vspheres.iter().filter(|view| view.site == *site);
-        let vspheres = vspheres.filter_map(|view| Some(("vSphere", &view.name, view.inventory.as_ref().err()?)));
-        managers.chain(vspheres).next().map(|(what, name, why)| format!("{what} {name}: {why}"))
+    pub fn unknown_datastores<'a>(&'a self, config: &'a Config) -> Vec<(&'a Datastore, Option<&'a str>)> {
+        let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for report in self.managers.iter().filter_map(|view| view.report.as_ref().ok()) {
+            let places = report.volumes.iter().flat_map(|volume| &volume.places).map(|place| place.datastore.as_str());
+            let listed = report.datastores.iter().map(|datastore| datastore.name.as_str());
+            names.entry(report.site.0.as_str()).or_default().extend(places.chain(listed));
+        }
+        for view in &self.vspheres {
+            let listed = view.inventory.iter().flat_map(|inventory| &inventory.datastores);
+            names.entry(view.site.0.as_str()).or_default().extend(listed.map(|datastore| datastore.name.as_str()));
+        }
+        let of = |datastore: &'a Datastore| {
+            let known = names.get(datastore.site.as_str()).filter(|known| !known.is_empty())?;
+            let name = datastore.name.as_str();
+            (!known.contains(name)).then(|| (datastore, nearest_name(name, known.iter().copied())))
+        };
+        config.datastores.iter().filter_map(of).collect()
     }
 
     /// What a manager told.
@@ -155,7 +168,8 @@ impl App {
         }
     }
 
-    /// Asks every system for all that it knows, and keeps it as what was told last.
+    /// Asks every system for all that it knows, and keeps it as what was told last. Once the end was asked for it is not waited
+    /// for those that have not answered yet: they told nothing.
     pub async fn ask_systems(&self) -> Arc<Told> {
         let asked = Some(Instant::now());
         let mut asking: JoinSet<Answer> = JoinSet::new();
@@ -189,24 +203,34 @@ impl App {
             });
         }
         let mut problems = Vec::new();
+        let names = self.configured_names();
         let (mut managers, mut vspheres) = self.silent();
-        while let Some(answer) = asking.join_next().await {
+        let interrupted = loop {
+            let answer = match self.unless_ended("asking the systems", asking.join_next()).await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => break false,
+                Err(_) => break true,
+            };
             match answer {
-                Ok(Answer::Manager(at, name, site, report)) => {
-                    if let Ok(report) = &report {
+                Ok(Answer::Manager(at, name, site, mut report)) => {
+                    if let Ok(report) = &mut report {
+                        names.align_report(report);
                         problems.extend(report.problems.iter().cloned());
                     }
                     let report = report.map_err(|problem| away(&mut problems, "App Volumes Manager", &name, problem));
                     managers.insert(at, ManagerView { name, site, report });
                 }
-                Ok(Answer::Vsphere(at, name, site, inventory)) => {
+                Ok(Answer::Vsphere(at, name, site, mut inventory)) => {
+                    if let Ok(inventory) = &mut inventory {
+                        names.align_inventory(&site, inventory);
+                    }
                     let inventory = inventory.map_err(|problem| away(&mut problems, "vSphere", &name, problem));
                     vspheres.insert(at, VsphereView { name, site, inventory });
                 }
                 // The panic is in the log; that system did not answer.
                 Err(error) => tracing::error!(%error, "asking a system failed"),
             }
-        }
+        };
         problems.sort_by(|one, two| (&one.subject, &one.text).cmp(&(&two.subject, &two.text)));
         let told = Told {
             managers: managers.into_values().collect(),
@@ -215,8 +239,18 @@ impl App {
             asked,
         };
         let told = Arc::new(told);
+        if interrupted {
+            // What was told before stays: this is only who had answered when somebody did not want to wait any longer.
+            return told;
+        }
         *self.setup.systems.told.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&told);
         told
+    }
+
+    /// The names of the configured datastores, which those that systems tell are brought to.
+    pub(crate) fn configured_names(&self) -> ConfiguredNames {
+        let datastores = self.config().datastores.iter();
+        datastores.map(|one| (SiteName(one.site.as_str().to_owned()), one.name.to_string())).collect()
     }
 
     /// Every system of the configuration as one that told nothing: who is not heard may know of anything.
@@ -254,14 +288,21 @@ impl App {
             let vspheres = self.setup.systems.vspheres.lock().unwrap_or_else(PoisonError::into_inner);
             vspheres.values().cloned().collect()
         };
+        // All at once: one that does not answer keeps no other session open.
+        let mut leaving = JoinSet::new();
         for manager in managers {
-            if let Err(error) = manager.logout().await {
-                tracing::debug!(error = %stackferry_transfer::describe(&error), "a session ends by itself");
-            }
+            leaving.spawn(async move {
+                manager.logout().await.map_err(|error| stackferry_transfer::describe(&error).to_string())
+            });
         }
         for vsphere in vspheres {
-            if let Err(error) = vsphere.logout().await {
-                tracing::debug!(error = %stackferry_transfer::describe(&error), "a session ends by itself");
+            leaving.spawn(async move {
+                vsphere.logout().await.map_err(|error| stackferry_transfer::describe(&error).to_string())
+            });
+        }
+        while let Some(left) = leaving.join_next().await {
+            if let Ok(Err(error)) = left {
+                tracing::debug!(error, "a session ends by itself");
             }
         }
     }
@@ -284,11 +325,9 @@ enum Answer {
 }
 
 async fn inventory(vsphere: &Vsphere) -> Result<VsphereInventory, Problem> {
-    Ok(VsphereInventory {
-        datastores: vsphere.datastores().await?,
-        hosts: vsphere.hosts().await?,
-        attached: vsphere.attached_disks().await?,
-    })
+    let (datastores, hosts) = (vsphere.datastores().await?, vsphere.hosts().await?);
+    let MachineDisks { attached, unread } = vsphere.attached_disks().await?;
+    Ok(VsphereInventory { datastores, hosts, attached, unread })
 }
 
 /// Notes that a system did not answer; gives why in one line.
@@ -303,23 +342,4 @@ fn not_configured(table: &str, name: &str) -> Problem {
     Problem::new(Code::BadConfig, format!("there is no [[{table}]] named {name}"))
         .subject(name)
         .hint(format!("add a [[{table}]] with this name, or correct the name"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_did_not_answer_is_told_for_its_own_site_only() {
-        let site = |name: &str| SiteName(name.to_owned());
-        let view = |name: &str, inventory| VsphereView { name: name.to_owned(), site: site("dc1"), inventory };
-        let mut told = Told {
-            vspheres: vec![view("vc1", Ok(VsphereInventory::default())), view("vc2", Err("it is down".to_owned()))],
-            ..Told::default()
-        };
-        assert_eq!(told.away_at(&site("dc1")).as_deref(), Some("vSphere vc2: it is down"));
-        assert_eq!(told.away_at(&site("dc2")), None);
-        told.vspheres.pop();
-        assert_eq!(told.away_at(&site("dc1")), None);
-    }
 }

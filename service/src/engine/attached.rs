@@ -14,9 +14,8 @@ use serde_json::json;
 use stackferry_catalog::{Debt, DebtId, DebtKind, Reason};
 use stackferry_discover::app_volumes::VolumeFamily;
 use stackferry_discover::decide::{Facts, Managed};
-use stackferry_discover::{Attachment, Volume, VolumeLocation, may_copy};
-use stackferry_volume::Kind;
-use stackferry_vsphere::AttachedDisk;
+use stackferry_discover::{Attachment, Volume, VolumeLocation, VsphereInventory, VsphereView, Word, may_copy};
+use stackferry_vsphere::MachineDisks;
 
 use crate::app::App;
 use crate::problem::Problem;
@@ -37,58 +36,71 @@ pub(super) enum When {
 /// asked about.
 ///
 /// # Errors
-/// A system that would know can't be asked.
+/// The manager that knows it can't be asked.
 pub(super) async fn look_again(
     app: &App,
     volume: &Volume,
     place: &VolumeLocation,
     when: When,
 ) -> Result<Option<Reason>, Problem> {
+    app.unless_ended("the copy", look(app, volume, place, when)).await?
+}
+
+async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) -> Result<Option<Reason>, Problem> {
     if volume.kind.is_replicated() {
         return Ok(None);
     }
-    let mut is_told = false;
-    let reason = |code: &str, text: String| Some(Reason { code: code.to_owned(), text });
+    let location = &place.location;
+    let told = app.told();
+    let mut words = Vec::new();
+    let mut listed = None;
     if let Some(info) = &volume.app_volumes {
         let manager = app.manager_named(&info.manager).await?;
         let Some(now) = manager.writable(info.at.id).await? else {
             let text = format!("App Volumes Manager {} does not know it any more", info.manager);
-            return Ok(reason("missing", text));
+            return Ok(Some(Reason { code: "missing".to_owned(), text }));
         };
-        is_told |= now.attached == Some(false);
-        let attachment = match now.attached {
-            Some(true) => Attachment::Attached(format!("App Volumes Manager {} says so", info.manager)),
-            _ => Attachment::Detached,
-        };
-        // Its places were judged by discovery; only its state is asked about here.
-        let managed = now.places.first().map(|place| Managed { manager: &info.manager, volume: &now, place });
-        let location = &place.location;
-        let facts = Facts { kind: volume.kind, location, folder: None, managed, attachment, maintenance: None };
-        if let Some(held) = may_copy(&facts) {
-            return Ok(reason(held.reason.code.as_str(), held.reason.text));
+        words.push(Word::of_manager(&info.manager, Some(&now), true));
+        listed = Some((info.manager.as_str(), now));
+    } else {
+        for view in told.managers.iter().filter(|view| view.site == location.site) {
+            words.push(match &view.report {
+                Ok(report) => Word::of_manager(&view.name, None, report.complete),
+                Err(why) => Word::of_absent(&format!("App Volumes Manager {}", view.name), why),
+            });
         }
     }
-    let told = app.told();
-    for view in &told.vspheres {
-        if view.datastore(&place.location.site, &place.location.datastore).is_none() {
-            continue;
-        }
-        let is_recent = told.asked.is_some_and(|asked| asked.elapsed() < RECENT);
-        let holder = if when == When::Before && is_recent {
-            view.holder(&place.location).map(|disk| disk.vm_name.clone())
-        } else {
-            let here =
-                |disk: &AttachedDisk| disk.datastore == place.location.datastore && disk.path == place.location.path;
-            app.vsphere(&view.name)?.attached_disks().await?.into_iter().find(here).map(|disk| disk.vm_name)
-        };
-        is_told = true;
-        if let Some(vm) = holder {
-            return Ok(reason("attached", format!("it is attached: machine {vm} has it")));
-        }
+    let is_recent = told.asked.is_some_and(|asked| asked.elapsed() < RECENT);
+    for view in told.vspheres.iter().filter(|view| view.site == location.site) {
+        let answered = view.inventory.is_ok() && (when == When::After || !is_recent);
+        let now = if answered { Some(disks_now(app, view).await) } else { None };
+        let view = now.as_ref().unwrap_or(view);
+        words.push(view.word(location, view.holder(location)));
     }
-    // A round that came meanwhile may have found the system away that told before.
-    let away = told.away_at(&place.location.site).filter(|_| !is_told && volume.kind == Kind::Writable);
-    Ok(away.and_then(|why| reason("unreachable", format!("whether it is attached can't be told now: {why}"))))
+    // Its places were judged by discovery; only its state is asked about here.
+    let managed = listed
+        .as_ref()
+        .and_then(|(manager, volume)| volume.places.first().map(|place| Managed { manager, volume, place }));
+    let attachment = Attachment::of(words);
+    let facts = Facts { kind: volume.kind, location, folder: None, managed, attachment, maintenance: None };
+    let held = may_copy(&facts).map(|held| held.reason);
+    Ok(held.map(|reason| Reason { code: reason.code.to_string(), text: reason.text }))
+}
+
+/// What a vSphere says of the disks of machines now; of its datastores and hosts what it said in the last round.
+async fn disks_now(app: &App, view: &VsphereView) -> VsphereView {
+    let asking = async { Ok::<_, Problem>(app.vsphere(&view.name)?.attached_disks().await?) };
+    let inventory = match (asking.await, &view.inventory) {
+        (Ok(MachineDisks { attached, unread }), Ok(before)) => {
+            let (datastores, hosts) = (before.datastores.clone(), before.hosts.clone());
+            let mut inventory = VsphereInventory { datastores, hosts, attached, unread };
+            app.configured_names().align_inventory(&view.site, &mut inventory);
+            Ok(inventory)
+        }
+        (Err(problem), _) => Err(problem.message),
+        (_, Err(why)) => Err(why.clone()),
+    };
+    VsphereView { name: view.name.clone(), site: view.site.clone(), inventory }
 }
 
 /// A writable that we disabled, and owe to enable.
@@ -111,7 +123,7 @@ pub(super) async fn guard(app: &App, volume: &Volume) -> Result<Option<Guarded>,
         return Ok(None);
     }
     let manager = app.manager_named(&info.manager).await?;
-    let now = manager.writable(info.at.id).await?;
+    let now = app.unless_ended("the copy", manager.writable(info.at.id)).await??;
     if now.is_none_or(|now| now.status.word != "enabled" || now.attached == Some(true)) {
         return Ok(None);
     }
@@ -123,11 +135,15 @@ pub(super) async fn guard(app: &App, volume: &Volume) -> Result<Option<Guarded>,
     };
     let debt = app.running_debts().owe(app.catalog(), &debt).await?;
     let guarded = Guarded { debt, manager: info.manager.clone(), id: info.at.id };
-    let disabled = manager.disable(&[info.at.id]).await;
-    if let Some((_, Err(error))) = disabled.into_iter().next() {
+    let disabled = app.unless_ended("the copy", manager.disable(&[info.at.id])).await;
+    let disabled = disabled.and_then(|results| match results.into_iter().next() {
+        Some((_, Err(error))) => Err(error.into()),
+        _ => Ok(()),
+    });
+    if let Err(problem) = disabled {
         // It may have been done all the same.
         unguard(app, guarded).await;
-        return Err(error.into());
+        return Err(problem);
     }
     Ok(Some(guarded))
 }
@@ -155,7 +171,8 @@ impl Drop for Enabling<'_> {
 /// Enables it again. What fails stays owed, and is tried again in every round.
 async fn unguard(app: &App, guarded: Guarded) {
     let Guarded { debt, manager, id } = guarded;
-    if let Err(problem) = enable(app, &manager, id).await {
+    let enabling = app.soon_once_ended("enabling it", enable(app, &manager, id));
+    if let Err(problem) = enabling.await.and_then(|enabled| enabled) {
         tracing::error!(
             manager,
             id,

@@ -80,11 +80,24 @@ pub async fn all(app: &App) -> Vec<Finding> {
     }
     findings.extend(systems(app).await);
     // What they tell names folders of the datastores, too.
-    app.ask_systems().await;
+    let told = app.ask_systems().await;
+    for (datastore, near) in told.unknown_datastores(app.config()) {
+        let name = &datastore.name;
+        let message =
+            format!("no App Volumes Manager and no vSphere of site {} knows a datastore {name}", datastore.site);
+        let hint = match near {
+            Some(near) => format!("the nearest name is {near}: write name = \"{near}\" if that is meant"),
+            None => "write its `name` as vSphere shows it; a datastore of another site needs its `site`".to_owned(),
+        };
+        let hint = format!("{hint}. Writables are not copied from a datastore of which nobody says what is attached");
+        let problem = Problem::new(Code::SourceMissing, message).subject(name).hint(hint);
+        findings.push(Finding::new(format!("name of datastore {name}"), Err::<String, _>(problem)));
+    }
     for datastore in &app.config().datastores {
         let (asking, datastore) = (app.clone(), datastore.clone());
         let subject = format!("datastore {}", datastore.name);
-        let tried = blocking(move || try_datastore(&asking, &datastore)).await.and_then(|tried| tried);
+        let trying = blocking(move || try_datastore(&asking, &datastore));
+        let tried = app.unless_ended(&subject, trying).await.and_then(|tried| tried).and_then(|tried| tried);
         findings.push(Finding::new(subject, tried));
     }
     if let Ok(serve) = app.config().serve() {
@@ -105,11 +118,15 @@ pub async fn all(app: &App) -> Vec<Finding> {
 async fn systems(app: &App) -> Vec<Finding> {
     let mut findings = Vec::new();
     for settings in &app.config().app_volumes {
-        findings.push(Finding::new(format!("app_volumes {}", settings.name), try_manager(app, settings).await));
+        let subject = format!("app_volumes {}", settings.name);
+        let tried = app.unless_ended(&subject, try_manager(app, settings)).await.and_then(|tried| tried);
+        findings.push(Finding::new(subject, tried));
     }
     for settings in &app.config().vspheres {
-        let tried = try_vsphere(app, settings.name.as_str()).await;
-        findings.push(Finding::new(format!("vsphere {}", settings.name), tried));
+        let subject = format!("vsphere {}", settings.name);
+        let trying = try_vsphere(app, settings.name.as_str());
+        let tried = app.unless_ended(&subject, trying).await.and_then(|tried| tried);
+        findings.push(Finding::new(subject, tried));
     }
     if let Ok(owed) = app.catalog().owed().await {
         for row in owed.into_iter().filter(|row| row.is_abandoned) {
@@ -146,14 +163,21 @@ async fn try_vsphere(app: &App, name: &str) -> Result<String, Problem> {
     let about = vsphere.about().await?;
     let (datastores, hosts) = (vsphere.datastores().await?, vsphere.hosts().await?);
     let disks = vsphere.attached_disks().await?;
+    let unread = disks.unread.len();
     let usable = hosts.iter().filter(|host| host.is_usable()).count();
     let mut text = format!(
         "{}: {} datastores, {usable} of {} hosts usable, {} disks of machines",
         about.full_name,
         datastores.len(),
         hosts.len(),
-        disks.len()
+        disks.attached.len()
     );
+    if let Some(first) = disks.unread.first() {
+        text.push_str(&format!(
+            "; the disks of {unread} machines can't be told ({}: {}): they may have any",
+            first.name, first.why
+        ));
+    }
     let makes_accounts = app.config().datastores.iter().any(|datastore| {
         matches!(&datastore.route, Route::Esxi(esxi)
             if esxi.vsphere.as_str() == name && esxi.access == EsxiAccess::Account)

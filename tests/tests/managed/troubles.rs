@@ -1,7 +1,10 @@
 //! A manager that can't be used: named, with what to do; its writables wait, and all else goes on.
 
-use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Fault};
-use stackferry_tests::lab::Lab;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Family, Fault};
+use stackferry_tests::lab::{Lab, wait_for};
 
 use super::support::*;
 
@@ -40,7 +43,7 @@ fn troubled(spoil: impl FnOnce(&mut Lab, AppVolumesDouble) -> Option<AppVolumesD
         &[
             ("appstack/App-dc1", "copied"),
             ("appstack/App-dc2", "copied"),
-            ("writable/CORP!5C!user-dc1", "deferred unreachable"),
+            ("writable/CORP!5C!user-dc1", "deferred attachment_unknown"),
             ("writable/CORP!5C!user-dc2", "copied"),
         ],
     );
@@ -118,5 +121,64 @@ fn a_manager_that_fails_in_the_middle_of_a_list_is_not_believed_by_half() {
         });
         let (text, _) = told(&trouble, code);
         assert!(text.contains("writables"), "{text}");
+    }
+}
+
+/// A lab with one writable, which its manager knows.
+fn with_a_writable() -> (Lab, AppVolumesDouble) {
+    let mut site = AvmSite::new(AvmVersion::V4_15);
+    site.writable(r"CORP\jdoe", "nfs01", JDOE_AT, &guid(2));
+    let (_, lab, double) = place("local", site);
+    build(&lab, "nfs01", JDOE_AT, 2);
+    (lab, double)
+}
+
+#[test]
+fn a_writable_waits_unless_its_manager_says_detached() {
+    let (lab, double) = with_a_writable();
+    for (word, expected) in [
+        ("", "deferred attachment_unknown"),
+        ("Getrennt", "deferred attachment_unknown"),
+        ("Attaching", "deferred attached"),
+        ("Attached (VDI-1)", "deferred attached"),
+        ("Detached", "copied"),
+    ] {
+        double.change(|site| site.named(Family::Writable, r"CORP\jdoe").attached_word = Some(word.to_owned()));
+        let round = Round::of(&lab);
+        round.is(if expected == "copied" { 0 } else { 3 }, &[(JDOE, expected)]);
+        assert!(expected == "copied" || round.reason(JDOE).contains("avm1"), "{}", round.answer);
+    }
+}
+
+#[test]
+fn check_names_a_datastore_that_no_system_knows_and_logs_out() {
+    let (mut lab, double) = with_a_writable();
+    for _ in 0..2 {
+        let answer = lab.run(&["check"]).unwrap();
+        assert!(!answer.stdout.contains("name of datastore"), "{}", answer.stdout);
+        assert_eq!(double.sessions(), 0, "no session is left behind");
+    }
+    lab.add_local("NFS-01").unwrap();
+    let checked = checked(&lab.run(&["check"]).unwrap().ends(1).unwrap(), "name of datastore NFS-01");
+    assert!(!checked.ok && checked.hint.contains("nfs01"), "{}", checked.hint);
+}
+
+#[test]
+fn an_interrupt_ends_every_wait_for_a_system() {
+    const NEVER: Duration = Duration::from_secs(120);
+    let (lab, double) = with_a_writable();
+    let commands: [&[&str]; 4] = [&["discover"], &["check"], &["run", "--once"], &["copy", JDOE]];
+    for (signal, args) in [Signal::INT, Signal::TERM].into_iter().cycle().zip(commands) {
+        double.forget();
+        double.fail("/cv_api/storages", Fault::Slow(NEVER));
+        let mut running = lab.spawn(args).unwrap();
+        wait_for("the question", LIMIT, || Ok(double.count("GET /cv_api/storages") > 0)).unwrap();
+        let asked = Instant::now();
+        running.signal(signal).unwrap();
+        let answer = running.wait(LIMIT).unwrap();
+        assert_eq!(answer.code, 130, "{args:?}: {}", answer.stderr);
+        // It takes a second; a busy machine gets more.
+        assert!(asked.elapsed() < Duration::from_secs(20), "{args:?} took {:?}", asked.elapsed());
+        double.heal();
     }
 }

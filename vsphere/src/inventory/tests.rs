@@ -21,13 +21,3 @@ fn a_datacenter_is_found_above_a_datastore() {
     assert_eq!(datacenter(id("Folder", "nowhere"), &places), None);
     assert_eq!(datacenter(id("Folder", "circle"), &places), None);
 }
-
-#[test]
-fn a_disk_s_path_is_split() {
-    assert_eq!(split("[a b] c/d.vmdk"), Some(("a b", "c/d.vmdk")));
-    assert_eq!(split("[a[1]] /c.vmdk"), Some(("a[1]", "c.vmdk")));
-    assert_eq!(split("[a]"), Some(("a", "")));
-    for odd in ["", "a", "[a", "[]x", "a] b"] {
-        assert_eq!(split(odd), None, "{odd}");
-    }
-}

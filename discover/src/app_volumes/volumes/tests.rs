@@ -118,9 +118,19 @@ fn a_writables_list_tells_whose_it_is() {
 fn each_state_is_told() {
     let attached = |word: Value| writable(json!({ "attached": word })).attached;
     assert_eq!(
-        [json!("Attached"), json!("attached"), json!(true), json!("Detached"), json!("?"), Value::Null].map(attached),
-        [Some(true), Some(true), Some(true), Some(false), None, None]
+        ["Attached", "attached", "Attaching", "Detaching", "Attached (VDI-1)", "Attached to 2", "Mounted"]
+            .map(|word| attached(json!(word))),
+        [Some(true); 7]
     );
+    assert_eq!(["Detached", " detached ", "Not attached", "false"].map(|word| attached(json!(word))), [Some(false); 4]);
+    let unknown = ["?", "", "Getrennt", "D\u{e9}tach\u{e9}", "Detached?", "Disabled", "off"];
+    assert_eq!(unknown.map(|word| attached(json!(word))), [None; 7], "a word that is not known says nothing");
+    assert_eq!(
+        [json!(true), json!(1), json!(false), json!(0), Value::Null, json!({}), json!([])].map(attached),
+        [Some(true), Some(true), Some(false), Some(false), None, None, None]
+    );
+    let odd = writable(json!({ "attached": "Getrennt" }));
+    assert_eq!(odd.attached_word.as_deref(), Some("Getrennt"), "it is kept for a person");
     let mounted = writable(json!({ "attached": null, "mounted_on": "<a href=\"#\">CORP\\VDI-7$</a>" }));
     assert_eq!((mounted.attached, mounted.attached_to.as_deref()), (Some(true), Some(r"CORP\VDI-7$")));
     let moving = writable(json!({ "state": "Moving", "busy": true })).status;
