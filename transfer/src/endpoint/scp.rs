@@ -13,29 +13,37 @@ use super::send::open;
 /// The bytes read and sent at a time.
 const PIECE: usize = 256 << 10;
 
-/// Whether a command is the one that a client's `scp -O` sends to read this file: `scp`, options of which `-f` must be
-/// one and `-t` and `-r` none, perhaps `--`, and the path, perhaps in single quotes. No shell is involved.
-pub(super) fn is_for(command: &[u8], target: &Target) -> bool {
-    let Some(rest) = std::str::from_utf8(command).ok().and_then(|command| command.strip_prefix("scp ")) else {
-        return false;
-    };
-    let mut rest = rest.trim_start();
-    let mut reads = false;
+/// What a client asks for beside the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Options {
+    /// `-p`: its times.
+    times: bool,
+}
+
+/// The options of the command that a client's `scp -O` sends to read this file: `scp`, options of which `-f` must be
+/// one and `-t` and `-r` none, perhaps `--`, and the path, perhaps in single quotes. None for any other command. No shell
+/// is involved.
+pub(super) fn options_for(command: &[u8], target: &Target) -> Option<Options> {
+    let mut rest = std::str::from_utf8(command).ok()?.strip_prefix("scp ")?.trim_start();
+    let (mut reads, mut times) = (false, false);
     while let Some(options) = rest.strip_prefix('-') {
         let (word, after) = options.split_once(' ').unwrap_or((options, ""));
         match word {
-            "f" => reads = true,
             "-" => {
                 rest = after.trim_start();
                 break;
             }
-            _ if !word.is_empty() && word.chars().all(|option| "fpqv".contains(option)) => reads |= word.contains('f'),
-            _ => return false,
+            _ if !word.is_empty() && word.chars().all(|option| "fpqv".contains(option)) => {
+                reads |= word.contains('f');
+                times |= word.contains('p');
+            }
+            _ => return None,
         }
         rest = after.trim_start();
     }
     let path = target.shown_path();
-    reads && [path.clone(), format!("'{path}'"), quoted(&path)].iter().any(|form| form == rest)
+    let is_this = reads && [path.clone(), format!("'{path}'"), quoted(&path)].iter().any(|form| form == rest);
+    is_this.then_some(Options { times })
 }
 
 /// A path as one word of a POSIX shell: in single quotes, with each single quote taken out of them.
@@ -43,8 +51,8 @@ fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', "'\\''"))
 }
 
-pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted) {
-    let status = match send(&mut line, &shared, &granted).await {
+pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted, options: Options) {
+    let status = match send(&mut line, &shared, &granted, options).await {
         Ok(()) => 0,
         Err(Stop::Gone) => 1,
         Err(Stop::Tell(message)) => {
@@ -71,7 +79,7 @@ impl From<Gone> for Stop {
     }
 }
 
-async fn send(line: &mut Line, shared: &Arc<Shared>, granted: &Granted) -> Result<(), Stop> {
+async fn send(line: &mut Line, shared: &Arc<Shared>, granted: &Granted, options: Options) -> Result<(), Stop> {
     let target = granted.target.clone();
     let opened = tokio::task::spawn_blocking({
         let shared = Arc::clone(shared);
@@ -88,6 +96,15 @@ async fn send(line: &mut Line, shared: &Arc<Shared>, granted: &Granted) -> Resul
     // A line's end in the name would be read as the protocol's next line.
     if name.chars().any(char::is_control) {
         return Err(Stop::Tell("a file with control characters in its name can't be sent by scp; use sftp".to_owned()));
+    }
+    if options.times {
+        let stamp = source.stamp();
+        let (stamp, _) =
+            stamp.map_err(|error| Stop::Tell(format!("its time of last change can't be read: {error}")))?;
+        // Whole seconds from 1970 on, of last change and of last use, as OpenSSH sends them.
+        let seconds = stamp.mtime.as_second().max(0);
+        line.put(Bytes::from(format!("T{seconds} 0 {seconds} 0\n"))).await?;
+        acknowledged(line).await?;
     }
     line.put(Bytes::from(format!("C0400 {} {name}\n", source.bytes()))).await?;
     acknowledged(line).await?;
@@ -129,13 +146,13 @@ mod tests {
     #[test]
     fn only_reading_this_file_is_understood() {
         let target = Target { datastore: "nfs01".into(), path: "apps/it's a.vmdk".into(), identity: Some((0, 0)) };
-        for good in [
-            "scp -f /nfs01/apps/it's a.vmdk",
-            "scp -f '/nfs01/apps/it'\\''s a.vmdk'",
-            "scp -q -p -f -- /nfs01/apps/it's a.vmdk",
-            "scp -pf /nfs01/apps/it's a.vmdk",
+        for (good, times) in [
+            ("scp -f /nfs01/apps/it's a.vmdk", false),
+            ("scp -f '/nfs01/apps/it'\\''s a.vmdk'", false),
+            ("scp -q -p -f -- /nfs01/apps/it's a.vmdk", true),
+            ("scp -pf /nfs01/apps/it's a.vmdk", true),
         ] {
-            assert!(is_for(good.as_bytes(), &target), "{good}");
+            assert_eq!(options_for(good.as_bytes(), &target), Some(Options { times }), "{good}");
         }
         for bad in [
             "scp -t /nfs01/apps/it's a.vmdk",
@@ -148,7 +165,7 @@ mod tests {
             "sh -c id",
             "",
         ] {
-            assert!(!is_for(bad.as_bytes(), &target), "{bad}");
+            assert_eq!(options_for(bad.as_bytes(), &target), None, "{bad}");
         }
     }
 }

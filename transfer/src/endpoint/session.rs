@@ -92,10 +92,10 @@ impl Session {
                 tokio::spawn(sftp::serve(open, Arc::clone(&self.shared), granted));
             }
             (Some(open), Standing::Credential(granted), What::Exec(command))
-                if scp::is_for(command, &granted.target) =>
+                if let Some(options) = scp::options_for(command, &granted.target) =>
             {
                 session.channel_success(channel)?;
-                tokio::spawn(scp::serve(open, Arc::clone(&self.shared), granted));
+                tokio::spawn(scp::serve(open, Arc::clone(&self.shared), granted, options));
             }
             (open, standing, what) => {
                 let who = match standing {

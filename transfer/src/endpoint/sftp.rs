@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use russh_sftp::protocol::{Attrs, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status, StatusCode, Version};
+use russh_sftp::protocol::{
+    Attrs, ExtendedReply, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status, StatusCode, Version,
+};
 use stackferry_volume::Source;
 use stackferry_volume::local::LocalSource;
 
@@ -17,8 +19,13 @@ use super::send::open;
 
 /// The longest packet that is taken: requests to read are some hundred bytes long.
 pub(crate) const MOST_PACKET: usize = 34_000;
-/// The most bytes given for one request to read.
-pub(crate) const MOST_READ: u32 = 256 << 10;
+/// The most bytes given for one request to read, as OpenSSH's own server: with what stands before them they stay below
+/// 256 KiB, beyond which the clients of OpenSSH and Go end the session.
+pub(crate) const MOST_READ: u32 = 255 << 10;
+/// By this name a client asks for these limits.
+const LIMITS: &str = "limits@openssh.com";
+/// The most bytes of one request to write, as it is told to clients; nothing can be written.
+const MOST_WRITE: u64 = 32 << 10;
 /// What stands before the data of a DATA packet.
 const DATA_HEADER: usize = 4 + 1 + 4 + 4;
 /// The most handles at a time.
@@ -110,7 +117,11 @@ impl Server {
 
     async fn answer(&mut self, request: Packet) -> Packet {
         match request {
-            Packet::Init(_) => Packet::Version(Version::new()),
+            Packet::Init(_) => {
+                let mut version = Version::new();
+                version.extensions.insert(LIMITS.to_owned(), "1".to_owned());
+                Packet::Version(version)
+            }
             Packet::RealPath(request) => {
                 Packet::Name(Name { id: request.id, files: vec![File::dummy(normal(&request.path))] })
             }
@@ -118,8 +129,7 @@ impl Server {
             Packet::Lstat(request) => self.stat(request.id, &request.path).await,
             Packet::Fstat(request) => match self.handle(&request.handle) {
                 Some(Opened::File(source)) => {
-                    let bytes = source.bytes();
-                    Packet::Attrs(Attrs { id: request.id, attrs: file_attributes(bytes, None) })
+                    Packet::Attrs(Attrs { id: request.id, attrs: file_attributes(source.bytes(), mtime(source)) })
                 }
                 Some(Opened::Folder { .. }) => Packet::Attrs(Attrs { id: request.id, attrs: folder_attributes() }),
                 None => status(request.id, StatusCode::Failure, "no such handle"),
@@ -140,6 +150,11 @@ impl Server {
             Packet::Close(request) => {
                 self.handles.retain(|(handle, _)| *handle != request.handle);
                 status(request.id, StatusCode::Ok, "")
+            }
+            Packet::Extended(request) if request.request == LIMITS => {
+                let limits = [MOST_PACKET as u64, MOST_READ.into(), MOST_WRITE, MOST_HANDLES as u64];
+                let data = limits.iter().flat_map(|limit| limit.to_be_bytes()).collect();
+                Packet::ExtendedReply(ExtendedReply { id: request.id, data })
             }
             Packet::Extended(request) => status(request.id, StatusCode::OpUnsupported, "no extensions"),
             other => {
@@ -182,10 +197,7 @@ impl Server {
             return status(id, StatusCode::NoSuchFile, "this credential knows one file");
         }
         match self.source().await {
-            Some(source) => {
-                let mtime = source.stamp().ok().and_then(|(stamp, _)| u32::try_from(stamp.mtime.as_second()).ok());
-                Packet::Attrs(Attrs { id, attrs: file_attributes(source.bytes(), mtime) })
-            }
+            Some(source) => Packet::Attrs(Attrs { id, attrs: file_attributes(source.bytes(), mtime(&source)) }),
             None => status(id, StatusCode::Failure, "the file can't be opened"),
         }
     }
@@ -246,6 +258,11 @@ impl Server {
         };
         Packet::Name(Name { id, files: vec![File::new(name, attrs)] })
     }
+}
+
+/// The time of last change, where the protocol can tell it.
+fn mtime(source: &LocalSource) -> Option<u32> {
+    source.stamp().ok().and_then(|(stamp, _)| u32::try_from(stamp.mtime.as_second()).ok())
 }
 
 fn folder_attributes() -> FileAttributes {

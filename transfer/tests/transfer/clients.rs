@@ -96,6 +96,51 @@ fn a_large_file_and_many_requests_ahead_arrive() {
 }
 
 #[test]
+fn requests_of_any_size_stay_below_the_clients_limits() {
+    let _deadline = Deadline::seconds(120);
+    let place = Place::new();
+    sparse(&place.path("apps/a"), 4 * MIB + 1, &[0..4 * MIB + 1]);
+    let ssh = OpenSsh::new(&place);
+    // Without a size OpenSSH's client asks for the server's limits.
+    for size in [None, Some("1000"), Some("261120"), Some("261121"), Some("262144"), Some("1048576")] {
+        let out = place.home.path().join("out");
+        let remote = format!("HOST:/{DATASTORE}/apps/a");
+        let mut arguments = vec!["-vvv"];
+        arguments.extend(size.iter().flat_map(|size| ["-B", size]));
+        arguments.extend([remote.as_str(), out.to_str().unwrap()]);
+        let output = ssh.run("sftp", &arguments, &place.credential("apps/a"), None);
+        assert_eq!(output.status.code(), Some(0), "{size:?}: {}", said(&output));
+        assert!(same(&place.path("apps/a"), &out), "{size:?}");
+        if size.is_none() {
+            assert!(said(&output).contains("buffer sizes 32768 / 261120; using 32768 / 261120"), "{}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn times_are_kept_where_a_client_asks_for_them() {
+    let _deadline = Deadline::seconds(120);
+    let place = Place::new();
+    let ssh = OpenSsh::new(&place);
+    for (number, seconds) in [1_709_287_200u64, 2_208_988_800, 0].into_iter().enumerate() {
+        let name = format!("apps/{number}");
+        sparse(&place.path(&name), 5000, &[0..5000]);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let file = std::fs::File::options().write(true).open(place.path(&name)).unwrap();
+        file.set_times(std::fs::FileTimes::new().set_modified(time)).unwrap();
+        let remote = format!("HOST:/{DATASTORE}/{name}");
+        let out = place.home.path().join("out");
+        for (program, options) in [("scp", &["-p"][..]), ("scp", &["-O", "-p"]), ("sftp", &["-p"])] {
+            let arguments = [options, &[remote.as_str(), out.to_str().unwrap()]].concat();
+            let output = ssh.run(program, &arguments, &place.credential(&name), None);
+            assert_eq!(output.status.code(), Some(0), "{program} {options:?}: {}", said(&output));
+            let kept = std::fs::metadata(&out).unwrap().modified().unwrap();
+            assert_eq!(kept, time, "{program} {options:?} of {seconds}");
+        }
+    }
+}
+
+#[test]
 fn nothing_is_written_renamed_or_removed() {
     let _deadline = Deadline::seconds(300);
     let place = Place::new();
