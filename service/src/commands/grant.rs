@@ -112,7 +112,11 @@ impl Order<'_> {
             file: self.file.to_owned(),
             host: peer.host.clone(),
             port: peer.port,
-            command: format!("scp -P {} {source} .", peer.port),
+            // An agent's keys would use up the tries before the password is asked for.
+            command: format!(
+                "scp -o PubkeyAuthentication=no -o PreferredAuthentications=password -P {} {source} .",
+                peer.port
+            ),
             user: issued.user,
             password: Some(Secret::new(issued.password.expose().to_owned())),
             key_file: None,
@@ -133,7 +137,11 @@ impl Order<'_> {
             file: self.file.to_owned(),
             host: host.peer.host.clone(),
             port: host.peer.port,
-            command: format!("scp -O -i {} -P {} {source} .", shell(key_file.display()), host.peer.port),
+            command: format!(
+                "scp -O -o IdentitiesOnly=yes -o PreferredAuthentications=publickey -i {} -P {} {source} .",
+                shell(key_file.display()),
+                host.peer.port
+            ),
             user: host.user.clone(),
             password: None,
             key_file: Some(key_file),

@@ -287,7 +287,8 @@ fn grant_shows_its_secret_once_and_never_in_debug() {
         password: None,
         key_file: Some("/var/lib/stackferry/grants/sf-1a2b3c".into()),
         port: 22,
-        command: "scp -O -i /var/lib/stackferry/grants/sf-1a2b3c backup@stor2.example.com:x .".into(),
+        command: "scp -O -o IdentitiesOnly=yes -i /var/lib/stackferry/grants/sf-1a2b3c backup@stor2.example.com:x ."
+            .into(),
         ..password.clone()
     };
     let text = format!("{}\n{}", shown(&password), shown(&key));
