@@ -7,6 +7,7 @@
 
 pub mod context;
 pub mod credential;
+pub mod dial;
 pub mod endpoint;
 pub mod error;
 pub mod esxi;

@@ -14,6 +14,7 @@ use lettre::transport::smtp::client::AsyncTokioStream;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use stackferry_config::{Mail, MailTls};
+use stackferry_transfer::dial::{DialError, dial};
 use stackferry_vsphere::web::{self, WebError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -65,11 +66,12 @@ pub(super) async fn open(settings: &Mail) -> Result<Line, Problem> {
             .subject(&address)
             .hint("check its name and port, that it is up, and that a firewall lets this machine through")
     };
-    let connected = tokio::time::timeout(CONNECT, TcpStream::connect((address.host.as_str(), address.port))).await;
-    let mut tcp = match connected {
-        Ok(Ok(tcp)) => tcp,
-        Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(unreachable(format!("no connection within {} seconds", CONNECT.as_secs()))),
+    let mut tcp = match dial(&address.host, address.port, CONNECT).await {
+        Ok(tcp) => tcp,
+        Err(DialError::Failed(error)) => return Err(unreachable(error.to_string())),
+        Err(DialError::Silent(_)) => {
+            return Err(unreachable(format!("no connection within {} seconds", CONNECT.as_secs())));
+        }
     };
     let line = |inner, before| Line { inner, before, left: MOST };
     let Some(config) = config else { return Ok(line(Inner::Plain(tcp), b"")) };
