@@ -1,23 +1,26 @@
 //! Which host keys are known. There is no trust on first use: an unknown key, a changed one and a list that can't be
-//! read are three different errors, and none of them lets a connection go on.
+//! read are different errors, and none of them lets a connection go on.
 //!
-//! The list is a file in OpenSSH's format (`known_hosts`, sshd(8)): hashed names, `[host]:port`, wildcards, negations
-//! and `@revoked` are understood. `@cert-authority` lines are passed over: host certificates are not used.
+//! The list is a file in OpenSSH's format (`known_hosts`, sshd(8)): hashed names, `[host]:port`, wildcards, negations,
+//! `@revoked` and `@cert-authority` are understood. A line that can't be read is skipped with a warning, as OpenSSH does.
+
+mod lines;
+mod pattern;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
-use hmac::{Hmac, KeyInit, Mac};
-use russh::keys::PublicKey;
-use russh::keys::ssh_key::known_hosts::{HostPatterns, KnownHosts, Marker};
+use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::{Algorithm, HashAlg};
-use sha1::Sha1;
+use russh::keys::{Certificate, PublicKey};
 
 use crate::error::TransferError;
-
-/// The most of a list that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+use lines::{Line, Marker};
+pub(crate) use pattern::wildcard;
 
 /// Where a host's key is looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +49,27 @@ pub fn mismatches() -> BTreeMap<String, u64> {
 /// Checks the key that a host shows. `host` is its name or address as configured.
 ///
 /// # Errors
-/// `HostKeyUnknown`, `HostKeyChanged` or `KnownHosts`.
+/// `HostKeyUnknown`, `HostKeyChanged`, `HostKeyRevoked` or `KnownHosts`.
 pub fn check(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Result<(), TransferError> {
-    let verdict = verdict(keys, host, port, shown);
+    count(host, port, Known::of(keys, host, port).and_then(|known| known.verdict(shown)))
+}
+
+/// Checks the certificate that a host shows: signed by an authority that the list has for it, for its name, in its time.
+/// The key of one that is none of these has to be known itself.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_certificate(
+    keys: &HostKeys,
+    host: &str,
+    port: u16,
+    shown: &Certificate,
+) -> Result<(), TransferError> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    count(host, port, Known::of(keys, host, port).and_then(|known| known.verdict_on_certificate(shown, now)))
+}
+
+fn count(host: &str, port: u16, verdict: Result<(), TransferError>) -> Result<(), TransferError> {
     let changed = matches!(verdict, Err(TransferError::HostKeyChanged { .. }));
     let mut mismatches = MISMATCHES.lock().unwrap_or_else(PoisonError::into_inner);
     let host = address(host, port);
@@ -60,59 +81,199 @@ pub fn check(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Resul
     verdict
 }
 
-fn verdict(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Result<(), TransferError> {
-    let address = address(host, port);
-    match keys {
-        HostKeys::Line(line) => {
-            let place = format!("host_key of {address}");
-            let known = line.parse::<PublicKey>().map_err(|error| TransferError::KnownHosts {
-                place: place.clone(),
-                why: format!("it is no public key ({error}); it looks like: ssh-ed25519 AAAA…"),
-            })?;
-            if same_key(&known, shown) { Ok(()) } else { Err(changed(&address, &known, shown, place)) }
+/// What to ask a host for. A host may have several keys and shows one: without asking for a type that is known here,
+/// one that is as it should be would look unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct KnownTypes {
+    /// The types of its keys that are known.
+    pub(crate) keys: Vec<Algorithm>,
+    /// Whether an authority is known that signs its certificates.
+    pub(crate) has_authority: bool,
+}
+
+/// The types of key that are known of a host. A list that can't be read knows none; [`check`] says why, for it reads it
+/// again.
+pub(crate) fn known_types(keys: &HostKeys, host: &str, port: u16) -> KnownTypes {
+    let Ok(known) = Known::of(keys, host, port) else { return KnownTypes::default() };
+    let mut types = KnownTypes::default();
+    for entry in known.names.iter().flat_map(|name| &name.entries) {
+        match entry.marker {
+            Marker::None => types.keys.push(entry.key.algorithm()),
+            Marker::CertAuthority => types.has_authority = true,
+            Marker::Revoked => {}
         }
-        HostKeys::File(path) => {
-            let place = path.display().to_string();
-            let bad = |why: String| TransferError::KnownHosts { place: place.clone(), why };
-            let text = read(path).map_err(|error| bad(error.to_string()))?;
-            check_text(&text, &place, host, port, shown)
-        }
-        HostKeys::Names(path, names) => {
-            let place = path.display().to_string();
-            let bad = |why: String| TransferError::KnownHosts { place: place.clone(), why };
-            let text = read(path).map_err(|error| bad(error.to_string()))?;
-            let mut unknown = None;
-            for name in names {
-                match check_text(&text, &place, name, port, shown) {
-                    Err(error @ TransferError::HostKeyUnknown { .. }) => {
-                        unknown.get_or_insert(error);
+    }
+    types
+}
+
+/// What the list has of a host.
+struct Known {
+    /// `host:port`, for messages.
+    address: String,
+    /// What it has under each name that is looked for.
+    names: Vec<Named>,
+}
+
+/// What the list has under one name.
+struct Named {
+    /// The name in a list.
+    name: String,
+    entries: Vec<Entry>,
+    /// The first line for it that can't be read: where, and why.
+    unreadable: Option<String>,
+}
+
+struct Entry {
+    marker: Marker,
+    key: PublicKey,
+    /// Where it is: `known_hosts:12`.
+    place: String,
+}
+
+impl Known {
+    fn of(keys: &HostKeys, host: &str, port: u16) -> Result<Self, TransferError> {
+        let address = address(host, port);
+        let (path, names) = match keys {
+            HostKeys::Line(line) => {
+                let place = format!("host_key of {address}");
+                let key = line.parse::<PublicKey>().map_err(|error| TransferError::KnownHosts {
+                    place: place.clone(),
+                    why: format!("it is no public key ({error}); it looks like: ssh-ed25519 AAAA…"),
+                })?;
+                let entries = vec![Entry { marker: Marker::None, key, place }];
+                let names = vec![Named { name: listed_name(host, port), entries, unreadable: None }];
+                return Ok(Self { address, names });
+            }
+            HostKeys::File(path) => (path, vec![listed_name(host, port)]),
+            HostKeys::Names(path, names) => (path, names.iter().map(|name| listed_name(name, port)).collect()),
+        };
+        let place = path.display().to_string();
+        let lines = lines::read(path).map_err(|why| TransferError::KnownHosts { place: place.clone(), why })?;
+        Self::of_lines(&lines, &place, address, names)
+    }
+
+    fn of_lines(lines: &[Line], place: &str, address: String, names: Vec<String>) -> Result<Self, TransferError> {
+        let mut found = Vec::new();
+        for name in names {
+            let mut named = Named { name, entries: Vec::new(), unreadable: None };
+            // Authorities and revoked keys are also those of the host whatever its port, as OpenSSH has it.
+            let host = unlisted_name(&named.name);
+            let counts = |line: &&Line| line.is_for(&named.name) || (line.marker != Marker::None && line.is_for(host));
+            for line in lines.iter().filter(counts).collect::<Vec<_>>() {
+                let place = format!("{place}:{}", line.number);
+                match &line.key {
+                    Ok(Some(key)) => named.entries.push(Entry { marker: line.marker, key: key.clone(), place }),
+                    Ok(None) => {}
+                    // It may be what revokes this key: better no connection than a wrong one.
+                    Err(why) if line.marker == Marker::Revoked => {
+                        return Err(TransferError::KnownHosts { place, why: format!("it revokes a key, and {why}") });
                     }
-                    verdict => return verdict,
+                    Err(why) => {
+                        named.unreadable.get_or_insert(format!("{place} is for it, but {why}"));
+                    }
                 }
             }
-            Err(unknown.unwrap_or_else(|| bad("no name to look for".to_owned())))
+            found.push(named);
+        }
+        Ok(Self { address, names: found })
+    }
+
+    /// The first name that the list has with a key of the shown one's type counts.
+    fn verdict(&self, shown: &PublicKey) -> Result<(), TransferError> {
+        let mut unknown: Option<TransferError> = None;
+        for named in &self.names {
+            match named.verdict(&self.address, shown) {
+                Err(error @ TransferError::HostKeyUnknown { .. }) => {
+                    // What is known under one of the names says more than that nothing is under another.
+                    let says_more = matches!(&error, TransferError::HostKeyUnknown { listed: Some(_), .. });
+                    match &unknown {
+                        Some(TransferError::HostKeyUnknown { listed: None, .. }) if says_more => unknown = Some(error),
+                        Some(_) => {}
+                        None => unknown = Some(error),
+                    }
+                }
+                verdict => return verdict,
+            }
+        }
+        Err(unknown.unwrap_or_else(|| TransferError::KnownHosts {
+            place: self.address.clone(),
+            why: "no name to look for".to_owned(),
+        }))
+    }
+
+    fn verdict_on_certificate(&self, shown: &Certificate, now: u64) -> Result<(), TransferError> {
+        let key = PublicKey::from(shown.public_key().clone());
+        let authority = PublicKey::from(shown.signature_key().clone());
+        for named in &self.names {
+            // A revoked authority's certificates are worth nothing, nor is one for a revoked key.
+            named.refuse_revoked(&self.address, &key)?;
+            named.refuse_revoked(&self.address, &authority)?;
+        }
+        let is_signed_for = |named: &Named| {
+            let fingerprints: Vec<_> = named
+                .of(Marker::CertAuthority)
+                .filter(|entry| same_key(&entry.key, &authority))
+                .map(|entry| entry.key.fingerprint(HashAlg::Sha256))
+                .collect();
+            let principals = shown.valid_principals();
+            let host = unlisted_name(&named.name);
+            shown.cert_type() == CertType::Host
+                && shown.critical_options().is_empty()
+                && principals.iter().any(|principal| wildcard(principal, host))
+                && shown.validate_at(now, &fingerprints).is_ok()
+        };
+        if self.names.iter().any(is_signed_for) { Ok(()) } else { self.verdict(&key) }
+    }
+}
+
+impl Named {
+    fn of(&self, marker: Marker) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.marker == marker)
+    }
+
+    fn refuse_revoked(&self, address: &str, shown: &PublicKey) -> Result<(), TransferError> {
+        match self.of(Marker::Revoked).find(|entry| same_key(&entry.key, shown)) {
+            None => Ok(()),
+            Some(entry) => Err(TransferError::HostKeyRevoked {
+                host: address.to_owned(),
+                fingerprint: shown.fingerprint(HashAlg::Sha256).to_string(),
+                place: entry.place.clone(),
+            }),
         }
     }
-}
 
-/// The types of key that are known of a host. A host may have several keys and shows one: without asking for a type that
-/// is known here, one that is as it should be would look changed. A list that can't be read knows none; [`check`] says
-/// why, for it looks again.
-pub(crate) fn known_types(keys: &HostKeys, host: &str, port: u16) -> Vec<Algorithm> {
-    match keys {
-        HostKeys::Line(line) => line.parse::<PublicKey>().map(|key| key.algorithm()).into_iter().collect(),
-        HostKeys::File(path) => read(path).map(|text| types_in(&text, host, port)).unwrap_or_default(),
-        HostKeys::Names(path, names) => read(path)
-            .map(|text| names.iter().flat_map(|name| types_in(&text, name, port)).collect())
-            .unwrap_or_default(),
+    /// What to know where this program does not use the types of key that the list has.
+    fn unused(&self) -> &'static str {
+        let is_rsa = |entry: &Entry| matches!(entry.key.algorithm(), Algorithm::Rsa { .. });
+        let only_rsa = self.of(Marker::None).all(is_rsa);
+        if only_rsa && !cfg!(feature = "rsa") { ", which this build does not use" } else { "" }
     }
-}
 
-fn types_in(text: &str, host: &str, port: u16) -> Vec<Algorithm> {
-    let name = listed_name(host, port);
-    let entries = text.lines().filter_map(|line| KnownHosts::new(line).next()?.ok());
-    let known = entries.filter(|entry| entry.marker().is_none() && matches(entry.host_patterns(), &name));
-    known.map(|entry| entry.public_key().algorithm()).collect()
+    fn verdict(&self, address: &str, shown: &PublicKey) -> Result<(), TransferError> {
+        self.refuse_revoked(address, shown)?;
+        if self.of(Marker::None).any(|entry| same_key(&entry.key, shown)) {
+            return Ok(());
+        }
+        // Only a key of the same type is in place of the one that is known; a host has one key of each type.
+        let same_type = |entry: &&Entry| entry.key.algorithm() == shown.algorithm();
+        if let Some(known) = self.of(Marker::None).filter(same_type).last() {
+            return Err(changed(address, &known.key, shown, known.place.clone()));
+        }
+        let listed: Vec<String> =
+            self.of(Marker::None).map(|entry| format!("{} at {}", entry.key.algorithm(), entry.place)).collect();
+        let listed = match (listed.is_empty(), &self.unreadable) {
+            (false, _) => {
+                Some(format!("another type of key is known of this host: {}{}", listed.join(", "), self.unused()))
+            }
+            (true, unreadable) => unreadable.clone(),
+        };
+        Err(TransferError::HostKeyUnknown {
+            host: address.to_owned(),
+            key: format!("{} {}", self.name, shown.to_openssh().unwrap_or_default()),
+            fingerprint: shown.fingerprint(HashAlg::Sha256).to_string(),
+            listed,
+        })
+    }
 }
 
 /// How a list names a host.
@@ -120,51 +281,9 @@ fn listed_name(host: &str, port: u16) -> String {
     if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") }
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
-    let length = std::fs::metadata(path)?.len();
-    if length > MAX_FILE_BYTES {
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it is {length} bytes long")));
-    }
-    std::fs::read_to_string(path)
-}
-
-fn check_text(text: &str, place: &str, host: &str, port: u16, shown: &PublicKey) -> Result<(), TransferError> {
-    let name = listed_name(host, port);
-    let mut other = None;
-    let mut good = false;
-    for (number, line) in text.lines().enumerate() {
-        let place = format!("{place}:{}", number + 1);
-        let Some(entry) = KnownHosts::new(line).next() else { continue };
-        // A line that can't be read may be the one that revokes this key: better no connection than a wrong one. But
-        // lines for other hosts with key types that this program does not know are common.
-        let Ok(entry) = entry else {
-            if line.split_whitespace().next().is_some_and(|first| first == "@revoked" || names_match(first, &name)) {
-                return Err(TransferError::KnownHosts { place, why: "the line can't be read".to_owned() });
-            }
-            continue;
-        };
-        if !matches(entry.host_patterns(), &name) {
-            continue;
-        }
-        let same = same_key(entry.public_key(), shown);
-        match entry.marker() {
-            Some(Marker::Revoked) if same => {
-                return Err(TransferError::KnownHosts { place, why: format!("the key of {name} is revoked") });
-            }
-            Some(_) => {}
-            None if same => good = true,
-            None => other = Some((entry.public_key().clone(), place)),
-        }
-    }
-    match other {
-        _ if good => Ok(()),
-        Some((known, place)) => Err(changed(&address(host, port), &known, shown, place)),
-        None => Err(TransferError::HostKeyUnknown {
-            host: address(host, port),
-            key: format!("{name} {}", shown.to_openssh().unwrap_or_default()),
-            fingerprint: shown.fingerprint(HashAlg::Sha256).to_string(),
-        }),
-    }
+/// The host of a name in a list: certificates name no ports.
+fn unlisted_name(name: &str) -> &str {
+    name.strip_prefix('[').and_then(|rest| rest.rsplit_once("]:")).map_or(name, |(host, _)| host)
 }
 
 fn changed(host: &str, known: &PublicKey, shown: &PublicKey, place: String) -> TransferError {
@@ -184,149 +303,4 @@ fn same_key(one: &PublicKey, two: &PublicKey) -> bool {
 #[must_use]
 pub fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-fn matches(patterns: &HostPatterns, name: &str) -> bool {
-    match patterns {
-        HostPatterns::Patterns(patterns) => patterns_match(patterns.iter().map(String::as_str), name),
-        HostPatterns::HashedName { salt, hash } => Hmac::<Sha1>::new_from_slice(salt)
-            .is_ok_and(|hmac| hmac.chain_update(name.as_bytes()).verify_slice(hash).is_ok()),
-    }
-}
-
-fn names_match(field: &str, name: &str) -> bool {
-    patterns_match(field.split(','), name)
-}
-
-fn patterns_match<'a>(patterns: impl Iterator<Item = &'a str>, name: &str) -> bool {
-    let mut found = false;
-    for pattern in patterns {
-        match pattern.strip_prefix('!') {
-            Some(pattern) if wildcard(pattern, name) => return false,
-            Some(_) => {}
-            None => found |= wildcard(pattern, name),
-        }
-    }
-    found
-}
-
-/// OpenSSH's patterns: `*` for any number of characters, `?` for one, case ignored.
-pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().flat_map(char::to_lowercase).collect();
-    let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
-    // The last star and where its match began: on a mismatch the star takes one character more.
-    let (mut at, mut seen) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while seen < text.len() {
-        match pattern.get(at) {
-            Some('*') => {
-                star = Some((at, seen));
-                at += 1;
-            }
-            Some(c) if *c == '?' || Some(c) == text.get(seen) => {
-                at += 1;
-                seen += 1;
-            }
-            _ => match star {
-                Some((star_at, began)) => {
-                    star = Some((star_at, began + 1));
-                    at = star_at + 1;
-                    seen = began + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(at..).is_some_and(|rest| rest.iter().all(|c| *c == '*'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use russh::keys::ssh_key::private::{Ed25519Keypair, PrivateKey};
-
-    fn key(seed: u8) -> PublicKey {
-        PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32])).public_key().clone()
-    }
-
-    fn line(hosts: &str, seed: u8) -> String {
-        format!("{hosts} {}\n", key(seed).to_openssh().unwrap())
-    }
-
-    fn verdict(text: &str, host: &str, port: u16, seed: u8) -> &'static str {
-        match check_text(text, "known_hosts", host, port, &key(seed)) {
-            Ok(()) => "known",
-            Err(TransferError::HostKeyUnknown { .. }) => "unknown",
-            Err(TransferError::HostKeyChanged { place, .. }) => {
-                assert!(place.starts_with("known_hosts:"));
-                "changed"
-            }
-            Err(TransferError::KnownHosts { .. }) => "list",
-            Err(other) => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn known_unknown_and_changed_are_three_things() {
-        let text = line("stor1.example.com,10.0.0.1", 1) + &line("[stor2.example.com]:2222", 2);
-        assert_eq!(verdict(&text, "stor1.example.com", 22, 1), "known");
-        assert_eq!(verdict(&text, "10.0.0.1", 22, 1), "known");
-        assert_eq!(verdict(&text, "stor1.example.com", 22, 9), "changed");
-        assert_eq!(verdict(&text, "stor1.example.com", 2222, 1), "unknown");
-        assert_eq!(verdict(&text, "stor2.example.com", 2222, 2), "known");
-        assert_eq!(verdict(&text, "stor2.example.com", 22, 2), "unknown");
-    }
-
-    #[test]
-    fn changed_keys_are_counted_by_host() {
-        let known = HostKeys::Line(key(1).to_openssh().unwrap());
-        let count = || mismatches().get("counted.example.com:22").copied();
-        check(&known, "counted.example.com", 22, &key(1)).unwrap();
-        assert_eq!(count(), Some(0));
-        for expected in 1..=2 {
-            check(&known, "counted.example.com", 22, &key(2)).unwrap_err();
-            assert_eq!(count(), Some(expected));
-        }
-    }
-
-    #[test]
-    fn wildcards_negations_markers_and_comments() {
-        let text = format!("# comment\n\n{}{}", line("*.example.com,!bad.example.com", 1), line("@revoked *", 3));
-        assert_eq!(verdict(&text, "a.example.com", 22, 1), "known");
-        assert_eq!(verdict(&text, "A.EXAMPLE.com", 22, 1), "known");
-        assert_eq!(verdict(&text, "bad.example.com", 22, 1), "unknown");
-        assert_eq!(verdict(&text, "bad.example.com", 22, 3), "list");
-        assert_eq!(verdict(&line("@cert-authority *", 1), "a", 22, 1), "unknown");
-        assert_eq!(verdict("a ssh-rsa AAAAbroken\n", "a", 22, 1), "list");
-        assert_eq!(verdict("b ssh-new AAAAbroken\n", "a", 22, 1), "unknown");
-    }
-
-    #[test]
-    fn a_hashed_name_is_found() {
-        // HashKnownHosts writes |1|base64(salt)|base64(HMAC-SHA1(salt, name)).
-        use base64::Engine as _;
-        let engine = base64::engine::general_purpose::STANDARD;
-        let salt = [7u8; 20];
-        let hash = Hmac::<Sha1>::new_from_slice(&salt).unwrap().chain_update(b"stor1").finalize().into_bytes();
-        let text = line(&format!("|1|{}|{}", engine.encode(salt), engine.encode(hash)), 1);
-        assert_eq!(verdict(&text, "stor1", 22, 1), "known");
-        assert_eq!(verdict(&text, "stor1", 22, 2), "changed");
-        assert_eq!(verdict(&text, "stor2", 22, 1), "unknown");
-    }
-
-    #[test]
-    fn patterns_match_as_openssh_does() {
-        for (pattern, text, expected) in [
-            ("*", "", true),
-            ("a*c", "abbbc", true),
-            ("a*c", "abbbd", false),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("*.*.com", "a.b.com", true),
-            ("**", "x", true),
-            ("", "x", false),
-        ] {
-            assert_eq!(wildcard(pattern, text), expected, "{pattern} {text}");
-        }
-    }
 }

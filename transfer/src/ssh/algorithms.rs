@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use russh::keys::ssh_key::Algorithm;
 use russh::{Preferred, cipher, compression};
 
+use crate::known_hosts::KnownTypes;
+
 /// Algorithms, in our order: AES-GCM first, since it is as fast as memory where the CPU has AES, while russh's own
 /// order begins with ChaCha20, at half of that and less.
 pub(crate) fn preferred() -> Preferred {
@@ -25,11 +27,15 @@ pub(crate) fn preferred() -> Preferred {
     }
 }
 
-/// The same, with the types of host key first that are known of the host.
-pub(super) fn preferred_of(known: &[Algorithm]) -> Preferred {
+/// The same, with the types of host key first that are known of the host, and its certificates where their authority is
+/// known: what OpenSSH asks for.
+pub(super) fn preferred_of(known: &KnownTypes) -> Preferred {
     let mut preferred = preferred();
     let rsa = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Rsa { .. });
-    let is_known = |wanted: &Algorithm| known.iter().any(|known| known == wanted || (rsa(known) && rsa(wanted)));
+    let is_known = |wanted: &Algorithm| known.keys.iter().any(|known| known == wanted || (rsa(known) && rsa(wanted)));
     preferred.key.to_mut().sort_by_key(|algorithm| !is_known(algorithm));
+    if known.has_authority {
+        preferred.host_key_certificates = preferred.key.clone();
+    }
     preferred
 }
