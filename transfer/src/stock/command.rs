@@ -23,6 +23,8 @@ pub(super) const EXIT_NO_FILE: u32 = 82;
 pub(super) const EXIT_NOTHING: u32 = 83;
 /// Exit status of [`head`] and [`find`]: the datastore's own folder is not there.
 pub(super) const EXIT_NO_ROOT: u32 = 84;
+/// What stands after the bytes of [`head`]: without it they are not all.
+pub(super) const HEAD_END: &str = "stackferry-head-end";
 /// The first line of a hole map.
 pub(super) const MAP_GREETING: &str = "stackferry-map-1";
 
@@ -96,21 +98,23 @@ pub(super) fn hole_map(path: &str) -> String {
     format!("python3 -I -S -c {} {}", quoted(&format!("exec(\"{program}\")")), quoted(path))
 }
 
-/// Lists a folder, beginning with the folder itself, or tells of one file: `depth` 1 or 0. GNU find only.
+/// Lists a folder, beginning with the folder itself, or tells of one file: `depth` 1 or 0. GNU find only. The last record
+/// is `end` and the exit status of `find`: an empty answer proves nothing, since some shells and commands say nothing and
+/// end with 0.
 pub(super) fn find(root: &str, path: &str, depth: u32) -> String {
     format!(
-        "p={}; if [ ! -d {} ]; then exit {EXIT_NO_ROOT}; elif [ -e \"$p\" ] || [ -h \"$p\" ]; then exec env LC_ALL=C find \"$p\" -maxdepth {depth} \
-         -ignore_readdir_race -printf '%d %y %s %b %T@ %i %f\\0'; else exit {EXIT_NOTHING}; fi",
+        "p={}; if [ ! -d {} ]; then exit {EXIT_NO_ROOT}; elif [ -e \"$p\" ] || [ -h \"$p\" ]; then env LC_ALL=C find \"$p\" -maxdepth {depth} \
+         -ignore_readdir_race -printf '%d %y %s %b %T@ %i %f\\0'; s=$?; printf 'end %d\\0' \"$s\"; exit \"$s\"; else exit {EXIT_NOTHING}; fi",
         quoted(path),
         quoted_root(root)
     )
 }
 
-/// The first bytes of a regular file.
+/// The first bytes of a regular file, and [`HEAD_END`].
 pub(super) fn head(root: &str, path: &str, limit: usize) -> String {
     format!(
-        "p={}; if [ ! -d {} ]; then exit {EXIT_NO_ROOT}; elif [ -h \"$p\" ]; then exit {EXIT_LINK}; elif [ -f \"$p\" ]; then exec head -c {limit} -- \"$p\"; \
-         elif [ -e \"$p\" ]; then exit {EXIT_NO_FILE}; else exit {EXIT_NOTHING}; fi",
+        "p={}; if [ ! -d {} ]; then exit {EXIT_NO_ROOT}; elif [ -h \"$p\" ]; then exit {EXIT_LINK}; elif [ -f \"$p\" ]; then head -c {limit} -- \"$p\" \
+         && printf '%s' {HEAD_END}; elif [ -e \"$p\" ]; then exit {EXIT_NO_FILE}; else exit {EXIT_NOTHING}; fi",
         quoted(path),
         quoted_root(root)
     )

@@ -15,7 +15,7 @@ use stackferry_volume::{FolderError, HoleMapSource};
 use tokio::runtime::Handle;
 
 use super::command::{self, SFTP_READ};
-use super::map::{HoleMap, MapReader};
+use super::map::{HoleMap, MapReader, says_not_found};
 use super::run::run;
 use super::sftp::packet::{Attributes, Reply};
 use super::sftp::{OpenHandle, Sftp};
@@ -46,7 +46,7 @@ pub(super) fn copy(
 ) -> Result<FileOutcome, TransferError> {
     // What can't be copied into is not worth a credential.
     let receiver = Receiver::new(&file, context)?;
-    let asked = if file.bytes >= MAP_FROM && inner.has_python() {
+    let asked = if file.bytes >= MAP_FROM && inner.python().is_worth_it(Instant::now()) {
         ask_for_map(inner, path, &file, context, issued)?
     } else {
         Asked::default()
@@ -89,25 +89,32 @@ fn ask_for_map(
     let ended = match inner.runtime.block_on(running) {
         Ok(ended) => ended,
         Err(error @ (TransferError::Cancelled | TransferError::Unreachable { .. })) => return Err(error),
-        // A host that runs no commands can still be read. Only one that says so is not asked again.
+        // A host that runs no commands can still be read. sshd refuses one also where it can't start a process just now.
         Err(error) => {
-            let refused = matches!(error, TransferError::Refused { .. });
-            inner.no_python.fetch_or(refused, Ordering::Relaxed);
+            inner.python().has_failed(Instant::now());
             let error = crate::describe(&error);
             tracing::info!(host = inner.address(), path = file.path, error, "no hole map");
             return Ok(Asked { credentials: u64::from(reader.has_run()), ..Asked::default() });
         }
     };
     if !reader.has_run() {
-        inner.no_python.store(true, Ordering::Relaxed);
-        tracing::info!(
-            host = inner.address(),
-            status = ended.status,
-            said = ended.complaints,
-            "this host has no python3 for its user, so its files are read with their holes"
-        );
+        let (host, status, said) = (inner.address(), ended.status, &ended.complaints);
+        if says_not_found(status, said) {
+            inner.python().is_missing(Instant::now());
+            tracing::info!(host, said, "this host has no python3 for its user, so its files are read with their holes");
+        } else {
+            inner.python().has_failed(Instant::now());
+            tracing::info!(
+                host,
+                path = file.path,
+                status,
+                said,
+                "python3 did not run: this file is read with its holes"
+            );
+        }
         return Ok(Asked { map: None, credentials: 0, wire: ended.wire });
     }
+    inner.python().has_run();
     let map = reader.finish(file.bytes, whole_seconds(file.mtime));
     if let Err(why) = &map {
         tracing::info!(host = inner.address(), path, why, said = ended.complaints, "the hole map is not used");

@@ -11,13 +11,14 @@ use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind, Folder, FolderError, UNKNOWN_MTIME};
 use tokio::sync::Mutex;
 
-use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, SFTP_LOOK, SFTP_READ};
-use super::listing::{FindReader, MOST_NAMES, Wrong, once_each};
+use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, HEAD_END, SFTP_LOOK, SFTP_READ};
+use super::listing::{FindReader, Listing, MOST_NAMES, Wrong, once_each};
 use super::run::{Ended, run};
 use super::sftp::packet::{Attributes, entry_name};
 use super::sftp::{Sftp, SftpError};
 use super::{Inner, Way};
 use crate::error::TransferError;
+use crate::words::clean;
 
 /// How long a session is kept.
 const MOST_AGE: Duration = Duration::from_secs(240);
@@ -146,7 +147,7 @@ async fn with<T>(
     done
 }
 
-/// Asks `find` for a folder and what is in it, or for one file (`depth` 0).
+/// Asks `find` for a folder and what is in it, or for one file (`depth` 0). What is given is all that is there.
 pub(super) async fn ask_find(
     inner: &Inner,
     asked: &str,
@@ -158,13 +159,18 @@ pub(super) async fn ask_find(
     let connection = inner.log_in_to_look(&command::find(&inner.root, &path, depth)).await?;
     let mut reader = FindReader::default();
     let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| reader.push(data)).await?;
-    match reader.finish() {
-        Ok(found) if ended.status == Some(0) => Ok(found),
-        Ok(_) if ended.status == Some(EXIT_NOTHING) => Ok((None, Vec::new())),
-        Ok(_) if ended.status == Some(EXIT_NO_ROOT) => Err(no_root(&inner.root, &inner.address()).into()),
-        Err(Wrong::TooMany) => Err(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES }.into()),
+    let begin = reader.begin();
+    match (reader.finish(), ended.status) {
+        (Ok(Listing { itself: Some(itself), entries, end: Some(0) }), Some(0)) => Ok((Some(itself), entries)),
+        (Ok(Listing { itself: None, end: None, .. }), Some(EXIT_NOTHING)) => Ok((None, Vec::new())),
+        (Ok(Listing { itself: None, end: None, .. }), Some(EXIT_NO_ROOT)) => {
+            Err(no_root(&inner.root, &inner.address()).into())
+        }
+        (Err(Wrong::TooMany), _) => {
+            Err(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES }.into())
+        }
         // It told of the folder, and then complained.
-        Ok((Some(_), _)) if ended.status == Some(1) => {
+        (Ok(Listing { itself: Some(_), end: Some(1), .. }), Some(1)) => {
             let path = asked.to_owned();
             Err(if ended.complaints.contains("Permission denied") {
                 FolderError::Denied { path }.into()
@@ -172,19 +178,50 @@ pub(super) async fn ask_find(
                 FolderError::Io { path, source: std::io::Error::other(ended.complaints) }.into()
             })
         }
-        _ => Err(lacks_find(inner, &ended)),
+        _ => Err(lacks(inner, "find", "list", &ended, &begin)),
     }
 }
 
-fn lacks_find(inner: &Inner, ended: &Ended) -> TransferError {
+/// The host does not run the command that lists or reads: what was seen, and whose doing it seems to be.
+fn lacks(inner: &Inner, command: &str, gives: &str, ended: &Ended, begin: &str) -> TransferError {
     let status = ended.status.map_or_else(|| "no exit status".to_owned(), |status| format!("exit status {status}"));
+    let mut seen = vec![status];
+    if !ended.complaints.is_empty() {
+        seen.push(ended.complaints.clone());
+    }
+    if !begin.is_empty() {
+        seen.push(format!("it wrote: {begin}"));
+    }
+    if seen.len() == 1 {
+        seen.push("it wrote nothing".to_owned());
+    }
+    let shell = shell_behind(ended, begin).map(|shell| format!("; it looks like {shell}")).unwrap_or_default();
     TransferError::Unfit {
         host: inner.address(),
-        what: format!("it has no SFTP, and `find` gives no list ({status}: {})", ended.complaints),
+        what: format!("it has no SFTP, and `{command}` gives no {gives} ({}){shell}", seen.join(": ")),
         hint:
             "turn on SFTP there (`Subsystem sftp internal-sftp` in sshd_config), or give the user a POSIX shell that \
                prints nothing by itself and has GNU find"
                 .to_owned(),
+    }
+}
+
+/// What kind of login shell answers so, where that can be seen.
+fn shell_behind(ended: &Ended, begin: &str) -> Option<&'static str> {
+    let said = format!("{} {begin}", ended.complaints).to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if has(&["fish:"]) {
+        Some("fish, which is no POSIX shell")
+    } else if has(&["expression syntax", "command not found.", "undefined variable", "badly placed"]) {
+        Some("a C shell (csh, tcsh), which is no POSIX shell")
+    } else if has(&["restricted"]) {
+        Some("a restricted shell")
+    } else if has(&["not available", "nologin"]) {
+        Some("an account without a shell (nologin)")
+    } else if ended.status == Some(0) && said.trim().is_empty() {
+        Some("a shell or a ForceCommand that does something else (/bin/true, fish, a menu)")
+    } else {
+        None
     }
 }
 
@@ -285,19 +322,24 @@ async fn read_by_sftp(
 
 async fn read_by_head(inner: &Inner, asked: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
     let connection = inner.log_in_to_look(&command::head(&inner.root, path, limit)).await?;
+    let most = limit + HEAD_END.len();
     let mut content = Vec::new();
     let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| {
         content.extend_from_slice(data);
-        if content.len() > limit { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        if content.len() > most { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
     })
     .await?;
     let path = asked.to_owned();
     let refused = |why| TransferError::from(FolderError::Refused { path: path.clone(), why });
     match ended.status {
-        _ if content.len() > limit => {
-            Err(TransferError::protocol(&inner.address(), "it sends more than was asked for"))
-        }
-        Some(0) => Ok(content),
+        _ if content.len() > most => Err(TransferError::protocol(&inner.address(), "it sends more than was asked for")),
+        Some(0) => match content.strip_suffix(HEAD_END.as_bytes()) {
+            Some(whole) => Ok(whole.to_vec()),
+            None => {
+                let begin = clean(&String::from_utf8_lossy(content.get(..content.len().min(200)).unwrap_or_default()));
+                Err(lacks(inner, "head", "file", &ended, &begin))
+            }
+        },
         Some(EXIT_LINK) => Err(refused(LINKED)),
         Some(EXIT_NO_FILE) => Err(refused("it is no regular file")),
         Some(EXIT_NOTHING) => Err(FolderError::NotFound { path }.into()),

@@ -7,8 +7,13 @@ use jiff::Timestamp;
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind};
 
+use crate::words::clean;
+
 /// The longest record: six numbers and a name of at most 4 KiB.
 const LONGEST_RECORD: usize = 8 << 10;
+
+/// So much of an output that is no listing is shown, in bytes.
+const SHOWN: usize = 200;
 
 /// The most that the names of one folder may have together, in bytes.
 pub(super) const MOST_NAMES: usize = 32 << 20;
@@ -23,6 +28,21 @@ pub(super) struct FindReader {
     /// Bytes of all names.
     names: usize,
     wrong: Option<Wrong>,
+    /// The exit status of `find`, as the last record has it.
+    end: Option<u32>,
+    /// How the output begins.
+    begin: Vec<u8>,
+}
+
+/// A whole listing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listing {
+    /// What was asked for, none where nothing is there.
+    pub(super) itself: Option<Entry>,
+    /// What is in it.
+    pub(super) entries: Vec<Entry>,
+    /// The exit status of `find`; none where the output has no end, and may lack anything.
+    pub(super) end: Option<u32>,
 }
 
 /// Why a listing is of no use.
@@ -36,6 +56,8 @@ pub(super) enum Wrong {
 
 impl FindReader {
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> ControlFlow<()> {
+        let missing = SHOWN.saturating_sub(self.begin.len());
+        self.begin.extend(bytes.iter().take(missing));
         while let Some(end) = bytes.iter().position(|byte| *byte == 0) {
             let (piece, rest) = bytes.split_at(end);
             bytes = rest.get(1..).unwrap_or_default();
@@ -54,7 +76,20 @@ impl FindReader {
         ControlFlow::Continue(())
     }
 
+    /// How the output begins, fit to be shown.
+    pub(super) fn begin(&self) -> String {
+        clean(&String::from_utf8_lossy(&self.begin))
+    }
+
     fn take(&mut self, record: &[u8]) -> Result<(), Wrong> {
+        if self.end.is_some() {
+            return Err(Wrong::Text);
+        }
+        if let Some(status) = record.strip_prefix(b"end ") {
+            let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
+            self.end = Some(status.ok_or(Wrong::Text)?);
+            return Ok(());
+        }
         let (depth, entry) = parse(record).ok_or(Wrong::Text)?;
         match (depth, &self.itself) {
             (0, None) => self.itself = Some(entry),
@@ -71,12 +106,12 @@ impl FindReader {
         Ok(())
     }
 
-    /// What was asked for, none where nothing is there, and what is in it.
-    pub(super) fn finish(self) -> Result<(Option<Entry>, Vec<Entry>), Wrong> {
+    /// What was listed.
+    pub(super) fn finish(self) -> Result<Listing, Wrong> {
         match self.wrong {
             Some(wrong) => Err(wrong),
             None if !self.record.is_empty() => Err(Wrong::Text),
-            None => Ok((self.itself, once_each(self.entries))),
+            None => Ok(Listing { itself: self.itself, entries: once_each(self.entries), end: self.end }),
         }
     }
 }
@@ -145,7 +180,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &[u8]) -> Result<(Option<Entry>, Vec<Entry>), Wrong> {
+    fn read(text: &[u8]) -> Result<Listing, Wrong> {
         let mut reader = FindReader::default();
         let _ = reader.push(text);
         reader.finish()
@@ -154,8 +189,9 @@ mod tests {
     #[test]
     fn records_are_read() {
         let text = b"0 d 4096 8 1700000000.0 2 apps\x001 f 10737418240 24 1700000000.1234567890 77 a b!5C!\n.vmdk\x00\
-            1 l 5 0 1.0 78 link\x001 f 1 8 -5.5 79 \xff\x00";
-        let (itself, entries) = read(text).unwrap();
+            1 l 5 0 1.0 78 link\x001 f 1 8 -5.5 79 \xff\x00end 0\x00";
+        let Listing { itself, entries, end } = read(text).unwrap();
+        assert_eq!(end, Some(0));
         assert_eq!(itself.unwrap().kind, EntryKind::Folder);
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[0].name, "a b!5C!\n.vmdk");
@@ -163,7 +199,9 @@ mod tests {
         assert_eq!(entries[0].mtime.to_string(), "2023-11-14T22:13:20.123456789Z");
         assert_eq!((entries[1].kind, entries[1].bytes, entries[1].allocated), (EntryKind::Other, 0, None));
         assert!(!entries[2].utf8);
-        assert_eq!(read(b""), Ok((None, vec![])));
+        assert_eq!(read(b""), Ok(Listing { itself: None, entries: vec![], end: None }));
+        assert_eq!(read(&text[..text.len() - 6]).unwrap().end, None, "cut before its end");
+        assert_eq!(read(b"0 d 4096 8 1.0 2 apps\x00end 1\x00").unwrap().end, Some(1));
     }
 
     #[test]
@@ -180,6 +218,10 @@ mod tests {
             &format!("{folder}1 f -1 8 1.0 3 a\0"),
             &format!("{folder}1 f 1 8 1.x 3 a\0"),
             &format!("{folder}1 f 1 8 a\0"),
+            &format!("{folder}end 0\01 f 1 8 1.0 3 late\0"),
+            &format!("{folder}end 0\0end 0\0"),
+            &format!("{folder}end\0"),
+            &format!("{folder}end x\0"),
             "This account is currently not available.\n",
             &"x".repeat(LONGEST_RECORD + 1),
         ] {

@@ -6,10 +6,12 @@
 
 use std::io;
 use std::ops::{ControlFlow, Range};
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use stackferry_volume::{HoleMapSource, Source};
 
+use super::FORGET_AFTER;
 use super::command::MAP_GREETING;
 
 /// Holes shorter than this are read: it costs less than leaving them out.
@@ -28,6 +30,55 @@ const SAMPLE_BYTES: u64 = 64 << 10;
 /// what it allocates ahead.
 pub(crate) fn slack(allocated: u64) -> u64 {
     (1 << 20) + allocated / 256
+}
+
+/// After so many failures in a row that say nothing for sure …
+const MOST_FAILURES: u32 = 5;
+/// … a host is not asked for so long.
+const PAUSE: Duration = Duration::from_secs(600);
+
+/// Whether a host is asked for hole maps: each asking is a login, and costs time where it is in vain. A host that has no
+/// Python says so, and is asked again later, for it may be installed; one that could not start a process at that moment
+/// says nothing of the next.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// Until when it is not worth it.
+    pause: Option<Instant>,
+    /// Failures in a row.
+    failures: u32,
+}
+
+impl Asking {
+    pub(super) fn is_worth_it(&self, now: Instant) -> bool {
+        self.pause.is_none_or(|until| now >= until)
+    }
+
+    /// The program ran.
+    pub(super) fn has_run(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The host has no such program.
+    pub(super) fn is_missing(&mut self, now: Instant) {
+        self.pause = Some(now + FORGET_AFTER);
+    }
+
+    /// It did not run, for a reason that may pass.
+    pub(super) fn has_failed(&mut self, now: Instant) {
+        self.failures += 1;
+        if self.failures >= MOST_FAILURES {
+            *self = Self { pause: Some(now + PAUSE), failures: 0 };
+        }
+    }
+}
+
+/// Whether a shell said that there is no such program: POSIX shells by 127, the C shell by its words.
+pub(super) fn says_not_found(status: Option<u32>, complaints: &str) -> bool {
+    match status {
+        Some(127) => true,
+        Some(1) => complaints.contains("Command not found"),
+        _ => false,
+    }
 }
 
 /// The ranges of a file that may hold something else than zeros.

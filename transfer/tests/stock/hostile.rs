@@ -22,7 +22,8 @@ use crate::support::host::context;
 use crate::support::sink::TestSink;
 
 /// Long enough for a loaded machine, short enough to wait for.
-const PATIENCE: Patience = Patience { answer: Duration::from_secs(2), stall: Duration::from_secs(2) };
+const PATIENCE: Patience =
+    Patience { answer: Duration::from_secs(2), stall: Duration::from_secs(2), login: Duration::from_secs(10) };
 /// What ends a patience must end within this: several of them in a row, on a loaded machine.
 const BOUND: Duration = Duration::from_secs(30);
 

@@ -44,7 +44,7 @@ fn a_name_that_is_told_twice_counts_once() {
     let _deadline = Deadline::seconds(60);
     let entries = named([b"a", b"b", b"a", b"a", b".", b"."].map(|name| name.to_vec()).into()).unwrap();
     assert_eq!(entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    let find = "0 d 4096 8 7.0 2 apps\x001 f 5 8 7.0 3 a\x001 f 9 8 7.0 4 a\0";
+    let find = "0 d 4096 8 7.0 2 apps\x001 f 5 8 7.0 3 a\x001 f 9 8 7.0 4 a\0end 0\0";
     let script = runs(move |_, _| Some(vec![Act::Send(Bytes::from(find)), Act::Exit(Some(0))]));
     let entries = ask(script, |folder| folder.list("apps")).unwrap();
     assert_eq!((entries.len(), entries[0].bytes), (1, 5));
@@ -157,10 +157,25 @@ fn find_that_names_what_is_not_in_the_folder() {
     for bad in
         ["1 f 5 8 7.0 3 ..\0", "1 f 5 8 7.0 3 ../x\0", "2 f 5 8 7.0 3 x\0", "1 f 18446744073709551615 8 7.0 3 x\0"]
     {
-        let said = Bytes::from(format!("{folder}{bad}"));
+        let said = Bytes::from(format!("{folder}{bad}end 0\0"));
         let find = runs(move |_, _| Some(vec![Act::Send(said.clone()), Act::Exit(Some(0))]));
         unreachable(ask(find, |folder| folder.list("apps")), "`find` gives no list");
     }
+    // What ends with success, and proves nothing: no list, one without an end, an end that does not fit.
+    for (said, status) in [
+        (String::new(), 0),
+        (folder.to_owned(), 0),
+        (format!("{folder}1 f 5 8 7.0 3 a\0"), 0),
+        ("end 0\0".to_owned(), 0),
+        (format!("{folder}end 1\0"), 0),
+        (format!("{folder}end 0\0"), 1),
+    ] {
+        let acts = move || vec![Act::Send(Bytes::from(said.clone())), Act::Exit(Some(status))];
+        unreachable(ask(runs(move |_, _| Some(acts())), |folder| folder.list("apps")), "`find` gives no list");
+    }
+    let empty = || runs(|_, _| Some(vec![Act::Exit(Some(0))]));
+    unreachable(ask(empty(), |folder| folder.stat("apps/a")), "`find` gives no list");
+    unreachable(ask(empty(), |folder| folder.read("apps/a", 700)), "`head` gives no file");
     let told = wire::told(0, FOLDER);
     let binary = runs(move |_, _| Some(vec![Act::Send(told.clone()), Act::Exit(Some(0))]));
     unreachable(ask(binary, |folder| folder.list("apps")), "`find` gives no list");

@@ -1,11 +1,17 @@
 //! Hole maps that lie or do not end: the file is read as if there were none.
 
-use bytes::Bytes;
-use stackferry_volume::HoleMapSource;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{copy, file};
+use bytes::Bytes;
+use stackferry_transfer::FileCopy;
+use stackferry_volume::{BlockMap, HoleMapSource};
+
+use super::{PATIENCE, copy, file};
 use crate::support::Deadline;
-use crate::support::double::{Act, Script};
+use crate::support::double::{Act, Double, Script};
+use crate::support::host::context;
+use crate::support::sink::TestSink;
 
 /// The copy is good, and the map was not used.
 fn is_passed_over(what: &str, acts: impl Fn() -> Vec<Act> + Send + Sync + 'static, credentials: u64) {
@@ -38,6 +44,40 @@ fn maps_that_contradict_themselves_or_the_file() {
     says("two ends", format!("0 {bytes}\n{end}{end}"));
     says("no end", format!("0 {bytes}\n"));
     says("commands to a terminal", "\x1b[2J\x1b]0;owned\x07\n".to_owned());
+}
+
+#[test]
+fn one_failed_start_does_not_turn_hole_maps_off() {
+    let _deadline = Deadline::seconds(120);
+    // How often python3 is asked for over seven copies, where it fails so at first and works later.
+    for (what, fails, words, status, expected) in [
+        ("no process just now", 2, "sh: fork: retry: Resource temporarily unavailable", 254, 7),
+        ("killed", 1, "Killed", 137, 7),
+        ("not installed", 7, "sh: 1: python3: not found", 127, 1),
+        ("not installed, to a C shell", 7, "python3: Command not found.", 1, 1),
+        // Something that fails again and again is left for a while.
+        ("always", 7, "sh: fork: retry: Resource temporarily unavailable", 254, 5),
+    ] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&asked);
+        let runs = move |command: &str, _: &_| {
+            let is_map = command.starts_with("python3");
+            let fails = is_map && counting.fetch_add(1, Ordering::Relaxed) < fails;
+            fails.then(|| vec![Act::Complain(Bytes::from_static(words.as_bytes())), Act::Exit(Some(status))])
+        };
+        let home = tempfile::tempdir().unwrap();
+        let file = file();
+        let double = Double::start(home.path(), file.clone(), Script { runs: Box::new(runs), ..Script::default() });
+        let client = double.client(home.path(), double.address, PATIENCE);
+        let mtime = jiff::Timestamp::from_second(i64::from(file.mtime)).unwrap();
+        for number in 0..7 {
+            let sink = TestSink::new(home.path(), &format!("out{number}"), file.bytes());
+            let done = BlockMap::new(file.bytes());
+            let wanted = FileCopy { path: "apps/a", bytes: file.bytes(), mtime, sink: &sink, done, base: None };
+            client.copy(wanted, &context(), &mut |_| {}).expect(what);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), expected, "{what}");
+    }
 }
 
 #[test]

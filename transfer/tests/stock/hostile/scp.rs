@@ -135,12 +135,17 @@ fn a_file_that_is_another_one_after_it_was_sent() {
     let found = |acts: fn(&File) -> Vec<Act>| {
         fails(runs(move |command, file| command.contains("-maxdepth 0").then(|| acts(file))))
     };
-    is_changed(&found(|file| vec![send(File { mtime: 5, ..file.clone() }.found(0, "a")), Act::Exit(Some(0))]), "time");
+    is_changed(
+        &found(|file| vec![send(File { mtime: 5, ..file.clone() }.found(0, "a")), send("end 0\0"), Act::Exit(Some(0))]),
+        "time",
+    );
     is_changed(&found(|_| vec![Act::Exit(Some(83))]), "it is gone");
-    is_changed(&found(|_| vec![send("0 l 5 0 1.0 7 a\0"), Act::Exit(Some(0))]), "it is gone");
+    is_changed(&found(|_| vec![send("0 l 5 0 1.0 7 a\0end 0\0"), Act::Exit(Some(0))]), "it is gone");
     for acts in [
         (|_| vec![send("\x1b[2Jhello\n"), Act::Exit(Some(0))]) as fn(&File) -> Vec<Act>,
         |file| vec![send(file.found(0, "a").repeat(2)), Act::Exit(Some(0))],
+        |file| vec![send(file.found(0, "a")), Act::Exit(Some(0))],
+        |_| vec![Act::Exit(Some(0))],
         |_| vec![Act::Forever(Bytes::from(vec![b'0'; 10_000]))],
         |_| vec![Act::Complain(Bytes::from_static(b"\x1b[2Jno find")), Act::Exit(Some(127))],
     ] {
