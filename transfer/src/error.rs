@@ -83,7 +83,7 @@ pub enum TransferError {
         message: String,
     },
     /// A host's key is in no list of known ones.
-    #[error("the host key of {host} is not known: {key}")]
+    #[error("the host key of {host} is not known{}: {key}", listed.as_ref().map(|listed| format!(" ({listed})")).unwrap_or_default())]
     HostKeyUnknown {
         /// Who.
         host: String,
@@ -91,6 +91,8 @@ pub enum TransferError {
         key: String,
         /// Its key's fingerprint.
         fingerprint: String,
+        /// What the list has of this host instead, if it has something.
+        listed: Option<String>,
     },
     /// A host's key is another one than the list has.
     #[error("the host key of {host} changed: it shows {shown}, but {place} has {expected}")]
@@ -101,6 +103,16 @@ pub enum TransferError {
         shown: String,
         /// The fingerprint that is known.
         expected: String,
+        /// Where that is said (`known_hosts:12`).
+        place: String,
+    },
+    /// A list of known host keys says that a host's key must not be accepted.
+    #[error("the host key of {host} is revoked: {place} has {fingerprint}")]
+    HostKeyRevoked {
+        /// Who.
+        host: String,
+        /// The key's fingerprint.
+        fingerprint: String,
         /// Where that is said (`known_hosts:12`).
         place: String,
     },

@@ -4,8 +4,10 @@
 
 mod algorithms;
 mod explain;
+mod greeting;
 mod handler;
 mod keys;
+mod refusal;
 
 use std::io;
 use std::net::IpAddr;
@@ -15,20 +17,27 @@ use std::time::Duration;
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg};
 use russh::{Disconnect, MethodKind};
-use tokio::net::TcpStream;
 
 use crate::credential::Secret;
+use crate::dial::{DialError, dial};
 use crate::error::TransferError;
 use crate::known_hosts::{self, HostKeys};
 
 pub(crate) use algorithms::preferred;
 use algorithms::preferred_of;
 pub(crate) use explain::explain;
-use handler::Client;
+use greeting::{FirstBytes, Overheard};
+use handler::{Client, Heard};
+pub(crate) use keys::KeyType;
 pub use keys::{load_key, new_key, public_line};
+pub(crate) use refusal::Refusal;
+use refusal::method_names;
 
-/// How long a host may take to answer a connection, its greeting and key exchange, and its login, each.
+/// How long a host may take to answer a connection, with all the addresses of its name, and to open a channel, each.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take for its greeting and key exchange, and for its login, each: a name service or a directory behind
+/// it may be slow, and sshd itself gives two minutes for both (`LoginGraceTime`).
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// A host is asked for a sign of life when it was silent for so long …
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(5);
 /// … and is given up after so many unanswered questions: it is noticed within 30 seconds.
@@ -76,16 +85,14 @@ pub(crate) fn window(memory: u64) -> u32 {
     u32::try_from((memory / 12).clamp(2 << 20, 16 << 20)).unwrap_or(2 << 20)
 }
 
-/// What begins a hint that is the host's own.
-pub(crate) const ITS_WORDS: &str = "the host says: ";
-
 /// A connection that is logged in.
 pub struct Connection {
     handle: Handle<Client>,
     address: String,
     local: IpAddr,
-    refused: Arc<Mutex<Option<TransferError>>>,
-    farewell: Arc<Mutex<Option<String>>>,
+    login_timeout: Duration,
+    heard: Arc<Mutex<Heard>>,
+    refusal: Option<Refusal>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -99,8 +106,14 @@ impl Connection {
     ///
     /// # Errors
     /// `Unreachable`, `Silent`, `HostKey…`, `KnownHosts`, `LoginRefused`, `Protocol`.
-    pub async fn open(peer: &Peer, user: &str, login: &Login, memory: u64) -> Result<Self, TransferError> {
-        let mut connection = Self::connect(peer, memory).await?;
+    pub async fn open(
+        peer: &Peer,
+        user: &str,
+        login: &Login,
+        memory: u64,
+        login_timeout: Duration,
+    ) -> Result<Self, TransferError> {
+        let mut connection = Self::connect(peer, memory, login_timeout).await?;
         connection.log_in(user, login).await?;
         Ok(connection)
     }
@@ -109,15 +122,15 @@ impl Connection {
     ///
     /// # Errors
     /// `Unreachable`, `Silent`, `HostKey…`, `KnownHosts`, `Protocol`.
-    pub(crate) async fn connect(peer: &Peer, memory: u64) -> Result<Self, TransferError> {
+    pub(crate) async fn connect(peer: &Peer, memory: u64, login_timeout: Duration) -> Result<Self, TransferError> {
         let address = peer.address();
-        let silent = |doing| TransferError::Silent { host: address.clone(), doing, after: CONNECT_TIMEOUT };
+        let silent = |doing, after| TransferError::Silent { host: address.clone(), doing, after };
         let unreachable = |source| TransferError::Unreachable { host: address.clone(), source };
-        let connecting = TcpStream::connect((peer.host.as_str(), peer.port));
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-            .await
-            .map_err(|_| silent("connecting"))?
-            .map_err(unreachable)?;
+        let stream = dial(&peer.host, peer.port, CONNECT_TIMEOUT).await.map_err(|error| match error {
+            DialError::Failed(source) => unreachable(source),
+            DialError::Silent(addresses) if addresses.len() <= 1 => silent("connecting", CONNECT_TIMEOUT),
+            several => unreachable(io::Error::new(io::ErrorKind::TimedOut, several.to_string())),
+        })?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let local = stream.local_addr().map_err(unreachable)?.ip().to_canonical();
         let config = client::Config {
@@ -129,19 +142,30 @@ impl Connection {
             preferred: preferred_of(&known_hosts::known_types(&peer.host_keys, &peer.host, peer.port)),
             ..client::Config::default()
         };
-        let refused = Arc::new(Mutex::new(None));
-        let farewell = Arc::new(Mutex::new(None));
-        let handler = Client { peer: peer.clone(), refused: Arc::clone(&refused), farewell: Arc::clone(&farewell) };
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let handler = Client { peer: peer.clone(), heard: Arc::clone(&heard) };
+        let first = FirstBytes::default();
+        let stream = Overheard::new(stream, first.clone());
         let handshake = client::connect_stream(Arc::new(config), stream, handler);
-        let handle = match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
-            Err(_) => return Err(silent("agreeing on keys")),
-            Ok(Ok(handle)) => handle,
+        let failed = match tokio::time::timeout(login_timeout, handshake).await {
+            Ok(Ok(handle)) => return Ok(Self { handle, address, local, login_timeout, heard, refusal: None }),
             Ok(Err(error)) => {
-                let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
-                return Err(refused.unwrap_or_else(|| explain(&address, error)));
+                let refused = heard.lock().unwrap_or_else(PoisonError::into_inner).refused.take();
+                refused.unwrap_or_else(|| explain(&address, error))
             }
+            Err(_) => silent("agreeing on keys", login_timeout),
         };
-        Ok(Self { handle, address, local, refused, farewell })
+        Err(match (failed, first.words()) {
+            (TransferError::Unreachable { host, source }, Some(words)) => {
+                let source =
+                    io::Error::new(source.kind(), format!("{source}; before its greeting the host says: {words}"));
+                TransferError::Unreachable { host, source }
+            }
+            (TransferError::Protocol { host, what }, Some(words)) => {
+                TransferError::Protocol { host, what: format!("{what}; instead of a greeting it says: {words}") }
+            }
+            (other, _) => other,
+        })
     }
 
     /// Logs in as `user`.
@@ -149,29 +173,32 @@ impl Connection {
     /// # Errors
     /// `Unreachable`, `Silent`, `LoginRefused`, `Protocol`.
     pub(crate) async fn log_in(&mut self, user: &str, login: &Login) -> Result<(), TransferError> {
-        let result = match tokio::time::timeout(CONNECT_TIMEOUT, self.authenticate(user, login)).await {
+        let result = match tokio::time::timeout(self.login_timeout, self.authenticate(user, login)).await {
             Ok(result) => result?,
-            Err(_) => return Err(self.silent("logging in")),
+            Err(_) => return Err(self.silent("logging in", self.login_timeout)),
         };
-        match result {
-            AuthResult::Success => Ok(()),
-            // The library says this too where the connection ended before there was an answer.
-            AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && self.is_closed() => {
-                match self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    Some(words) => Err(TransferError::LoginRefused {
-                        host: self.address.clone(),
-                        user: user.to_owned(),
-                        hint: format!("{ITS_WORDS}{words}"),
-                    }),
-                    None => Err(self.broken()),
-                }
-            }
-            AuthResult::Failure { remaining_methods, .. } => Err(TransferError::LoginRefused {
-                host: self.address.clone(),
-                user: user.to_owned(),
-                hint: format!("it would take: {}", method_names(&remaining_methods)),
-            }),
+        let AuthResult::Failure { remaining_methods, partial_success } = result else { return Ok(()) };
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusal = Refusal {
+            is_partial: partial_success,
+            methods: method_names(&remaining_methods),
+            farewell: heard.farewell.take(),
+            banner: heard.banner.take(),
+            version: heard.version.clone(),
+        };
+        drop(heard);
+        // The library says this too where the connection ended before there was an answer.
+        if remaining_methods.is_empty() && self.is_closed() && refusal.farewell.is_none() {
+            return Err(self.broken());
         }
+        let hint = refusal.words().join(".\n");
+        self.refusal = Some(refusal);
+        Err(TransferError::LoginRefused { host: self.address.clone(), user: user.to_owned(), hint })
+    }
+
+    /// What the host said when it refused the login.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
     }
 
     async fn authenticate(&mut self, user: &str, login: &Login) -> Result<AuthResult, TransferError> {
@@ -231,7 +258,7 @@ impl Connection {
             self.granted(channel, || refused("there is no subsystem")).await
         };
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
-        opened.unwrap_or_else(|_| Err(self.silent("starting a subsystem")))
+        opened.unwrap_or_else(|_| Err(self.silent("starting a subsystem", CONNECT_TIMEOUT)))
     }
 
     /// Opens a session channel and runs a command on it. Where the login has a forced command, the host runs that one.
@@ -250,7 +277,7 @@ impl Connection {
             self.granted(channel, refused).await
         };
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
-        opened.unwrap_or_else(|_| Err(self.silent("starting a command")))
+        opened.unwrap_or_else(|_| Err(self.silent("starting a command", CONNECT_TIMEOUT)))
     }
 
     async fn channel(
@@ -285,8 +312,8 @@ impl Connection {
         }
     }
 
-    fn silent(&self, doing: &'static str) -> TransferError {
-        TransferError::Silent { host: self.address.clone(), doing, after: CONNECT_TIMEOUT }
+    fn silent(&self, doing: &'static str, after: Duration) -> TransferError {
+        TransferError::Silent { host: self.address.clone(), doing, after }
     }
 
     /// Our address, as the host sees it where nothing between translates it.
@@ -296,7 +323,7 @@ impl Connection {
 
     /// The error for a connection that ended by itself.
     pub(crate) fn broken(&self) -> TransferError {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let refused = self.heard.lock().unwrap_or_else(PoisonError::into_inner).refused.take();
         refused.unwrap_or_else(|| TransferError::Unreachable {
             host: self.address.clone(),
             source: io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"),
@@ -321,9 +348,4 @@ impl Connection {
         let goodbye = self.handle.disconnect(Disconnect::ByApplication, "done", "");
         let _ = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
     }
-}
-
-fn method_names(methods: &russh::MethodSet) -> String {
-    let names: Vec<String> = methods.iter().map(|method| <&'static str>::from(method).to_owned()).collect();
-    if names.is_empty() { "nothing more".to_owned() } else { names.join(", ") }
 }

@@ -23,6 +23,7 @@ pub(crate) mod command;
 pub(crate) mod fetch;
 mod folder;
 mod listing;
+mod login;
 pub(crate) mod map;
 mod put;
 mod run;
@@ -30,9 +31,7 @@ pub(crate) mod scp;
 pub(crate) mod sftp;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -46,15 +45,18 @@ use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::remote::Patience;
 use crate::restore::{FileRestore, Written};
-use crate::ssh::{Connection, ITS_WORDS, Login, Peer};
+use crate::ssh::Peer;
 use crate::wait::unless_cancelled;
-use certificate::{CLOCKS_DIFFER, CertAuthority, Issued, Order};
+use certificate::{CLOCKS_DIFFER, CertAuthority, Order};
 
 pub use folder::StockFolder;
 
 /// How long a certificate of this route is good for a login: from a minute ago, since clocks differ, for five minutes
 /// in all.
 pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(300);
+
+/// After so long a host is asked again for what it lacked: somebody may have installed it.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// A host of this route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,8 +162,9 @@ struct Inner {
     runtime: Handle,
     patience: Patience,
     way: Mutex<Option<Way>>,
-    /// The host was asked and can't run the hole map's program.
-    no_python: AtomicBool,
+    /// What became of asking for hole maps.
+    python: Mutex<map::Asking>,
+    key_types: Mutex<login::KeyTypes>,
     listing: folder::Slot,
     reading: folder::Slot,
 }
@@ -189,7 +192,8 @@ impl StockClient {
             runtime,
             patience,
             way: Mutex::new(None),
-            no_python: AtomicBool::new(false),
+            python: Mutex::default(),
+            key_types: Mutex::default(),
             listing: folder::Slot::default(),
             reading: folder::Slot::default(),
         };
@@ -219,9 +223,14 @@ impl StockClient {
     /// # Errors
     /// See [`TransferError`]; `LoginRefused` with what to look at, `Unfit` where the host has neither.
     pub fn probe(&self) -> Result<&'static str, TransferError> {
-        Ok(match self.inner.way(&Cancel::default())? {
+        let inner = &*self.inner;
+        Ok(match inner.way(&Cancel::default())? {
             Way::Sftp | Way::PlainSftp => "sftp",
-            Way::Scp => "scp",
+            Way::Scp => {
+                // Without SFTP everything hangs on the user's shell and `find`.
+                inner.runtime.block_on(folder::ask_find(inner, "", &inner.path("")?, 0))?;
+                "scp"
+            }
         })
     }
 
@@ -284,7 +293,7 @@ impl StockClient {
             now: Timestamp::now(),
             life: life.saturating_add(CLOCKS_DIFFER).min(CERTIFICATE_LIFE),
         };
-        let issued = inner.authority.issue(&order)?;
+        let issued = inner.authority.issue_for(inner.key_type(), &order)?;
         let expires = issued.expires;
         let (key, certificate) = (issued.key_text()?, issued.certificate_line()?);
         Ok(FileGrant { name: issued.name, key, certificate, path, expires })
@@ -329,86 +338,8 @@ impl Inner {
         }
     }
 
-    /// Makes a certificate for what comes over this connection.
-    fn issue(&self, connection: &Connection, command: &str) -> Result<Issued, TransferError> {
-        let local = connection.local().to_string();
-        let source_address = match &self.host.source_address {
-            SourceAddress::Connection => Some(local.as_str()),
-            SourceAddress::Given(list) => Some(list.as_str()),
-            SourceAddress::Any => None,
-        };
-        let now = Timestamp::now();
-        let order = Order { user: &self.host.user, command, source_address, now, life: CERTIFICATE_LIFE };
-        self.authority.issue(&order)
-    }
-
-    async fn log_in(&self, mut connection: Connection, issued: Issued) -> Result<Connection, TransferError> {
-        let name = issued.name.clone();
-        let login = Login::Certificate(issued.key, Box::new(issued.certificate));
-        match connection.log_in(&self.host.user, &login).await {
-            Ok(()) => Ok(connection),
-            Err(TransferError::LoginRefused { host, hint: told, .. }) => {
-                let from = match &self.host.source_address {
-                    SourceAddress::Connection => format!(
-                        ".\nThe certificate is good from {} only: where something in between translates addresses, set \
-                         `source_address` of this datastore to what the host sees",
-                        connection.local()
-                    ),
-                    SourceAddress::Given(list) => {
-                        format!(".\nThe certificate is good from {list} only (`source_address`)")
-                    }
-                    SourceAddress::Any => String::new(),
-                };
-                let user = &self.host.user;
-                let words = if told.starts_with(ITS_WORDS) { told + ".\n" } else { String::new() };
-                let hint = format!(
-                    "{words}authorized_keys of {user} there needs the line\n{}\nand the clocks must not differ by more than a \
-                     minute{from}",
-                    self.authority.authorized_keys_line(user),
-                );
-                Err(TransferError::LoginRefused { host, user: format!("{user} with certificate {name}"), hint })
-            }
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Logs in to open one file: connects, makes the certificate, tells of it, uses it. Blocks; `issued` is called on
-    /// this thread, outside of the runtime.
-    fn log_in_for(
-        &self,
-        purpose: Purpose,
-        command: &str,
-        context: &CopyContext,
-        issued: &mut dyn FnMut(&IssuedCert),
-    ) -> Result<Connection, TransferError> {
-        let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
-        let connecting = Connection::connect(&self.host.peer, memory);
-        let connection = self.runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
-        let certificate = self.issue(&connection, command)?;
-        issued(&IssuedCert {
-            name: certificate.name.clone(),
-            serial: certificate.serial,
-            purpose,
-            expires: certificate.expires,
-        });
-        let name = certificate.name.clone();
-        let logging_in = self.log_in(connection, certificate);
-        let connection = self.runtime.block_on(unless_cancelled(&context.cancel, logging_in))?;
-        context.logged_in(&name);
-        Ok(connection)
-    }
-
-    /// Logs in for discovery.
-    async fn log_in_to_look(&self, command: &str) -> Result<Connection, TransferError> {
-        /// The receive window of such a connection is the smallest.
-        const MEMORY: u64 = 4 << 20;
-        let connection = Connection::connect(&self.host.peer, MEMORY).await?;
-        let certificate = self.issue(&connection, command)?;
-        self.log_in(connection, certificate).await
-    }
-
-    fn has_python(&self) -> bool {
-        !self.no_python.load(Ordering::Relaxed)
+    fn python(&self) -> std::sync::MutexGuard<'_, map::Asking> {
+        self.python.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -268,14 +268,7 @@ pub(crate) fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, 
         }
     }
     if let Source::Ssh(client) = &source {
-        let add = || {
-            format!("the host's administrator adds to authorized_keys of the user: {}", client.authorized_keys_line())
-        };
-        client.probe().map_err(|error| {
-            let refused = matches!(error, stackferry_transfer::TransferError::LoginRefused { .. });
-            let problem = Problem::from(error);
-            if refused { problem.hint(add()) } else { problem }
-        })?;
+        client.probe()?;
     }
     let folder = source.folder();
     let mut found = Vec::new();

@@ -92,7 +92,12 @@ async fn trouble(
 fn passes_by_itself(code: Code) -> bool {
     !matches!(
         code,
-        Code::HostKeyUnknown | Code::HostKeyChanged | Code::KnownHostsUnusable | Code::LoginRefused | Code::BadKey
+        Code::HostKeyUnknown
+            | Code::HostKeyChanged
+            | Code::KnownHostsUnusable
+            | Code::LoginRefused
+            | Code::BadKey
+            | Code::HostUnfit
     )
 }
 

@@ -223,12 +223,12 @@ codes! {
         "Nothing. If it happens often, look for a machine that is suspended or whose clock jumps.";
     LoginRefused "login_refused" LoginRefused Permanent
         "A host does not let us in."
-        "Check user and key there. On an endpoint the service's public key belongs into `serve.issuers`; with route `ssh` the CA belongs into the user's `authorized_keys`.";
+        "The hint has what the host itself said, and the causes in the order in which they are met. On an endpoint the service's public key belongs into `serve.issuers`; with route `ssh` the CA belongs into the user's `authorized_keys`, the clocks agree, and no second factor is asked for.";
     CredentialSpent "credential_spent" LoginRefused Permanent
         "A one-time credential was used, has expired or was revoked."
         "Ask for a new one.";
     HostKeyUnknown "host_key_unknown" HostKey Permanent
-        "A host shows a key that is in no list of known ones. No login was tried."
+        "A host shows a key that is in no list of known ones, or that of another type than the list has. No login was tried."
         "Compare the fingerprint with the one shown at the host's own console, then add the line from the hint to `known_hosts`.";
     HostKeyChanged "host_key_changed" HostKey Permanent
         "A host shows another key than the one that is known: it was set up anew, or somebody stands in between. No login was tried."
@@ -237,7 +237,7 @@ codes! {
         "An App Volumes Manager, a vCenter or a host shows a certificate that is not trusted. No password was sent."
         "Compare the fingerprint in the message with that of the certificate on the system itself. Only if they are the same: write it as `fingerprint`, or name its authority's file as `ca`.";
     KnownHostsUnusable "known_hosts_unusable" HostKey Permanent
-        "A list of known host keys can't be read, or revokes the key that a host shows."
+        "A list of known host keys can't be read at all (UTF-16?), or revokes the key that a host shows."
         "Correct the file and line that the message names. A revoked key is never accepted.";
     Damaged "damaged" VerifyFailed Permanent
         "A version's bytes or its manifest are not what was committed."
@@ -333,7 +333,7 @@ codes! {
         "A host can't or won't do what was asked; the message has its words."
         "Look at the log of the host.";
     HostUnfit "host_unfit" Failed Permanent
-        "A host lacks what the route needs: neither SFTP nor `scp`, no `find`, no folder of the datastore."
+        "A host lacks what the route needs: neither SFTP nor `scp`, no `find`, no POSIX shell for the user, no folder of the datastore."
         "The message names it; install or correct it there, or read the datastore by another route.";
     CannotListen "cannot_listen" Failed Permanent
         "The address to listen on can't be had."

@@ -44,7 +44,7 @@ fn describe(error: TransferError) -> Problem {
                  of its SSH server says more",
         ),
         TransferError::Refused { host, code, .. } => refused(&error, host, code),
-        TransferError::HostKeyUnknown { host, key, fingerprint } => {
+        TransferError::HostKeyUnknown { host, key, fingerprint, .. } => {
             plain(Code::HostKeyUnknown).subject(host).hint(format!(
                 "at the console of the host compare its fingerprint (ssh-keygen -lf FILE.pub of its host key) with\n\
                  {fingerprint}\n\
@@ -63,6 +63,9 @@ fn describe(error: TransferError) -> Problem {
         TransferError::KnownHosts { place, .. } => plain(Code::KnownHostsUnusable)
             .subject(place)
             .hint("correct or remove that line; without a list that can be read no host is trusted"),
+        TransferError::HostKeyRevoked { host, .. } => plain(Code::KnownHostsUnusable)
+            .subject(host)
+            .hint("a revoked key is never accepted: give the host a new key, and add that to the list"),
         TransferError::Key { path, .. } => plain(Code::BadKey)
             .subject(path)
             .hint("it must be an OpenSSH private key without a passphrase (ssh-keygen -t ed25519 -N ''), mode 0600"),

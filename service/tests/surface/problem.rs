@@ -235,6 +235,18 @@ fn transfer() {
                 host: host(),
                 key: "[stor2.example.com]:2222 ssh-ed25519 AAAAC3Nza".into(),
                 fingerprint: "SHA256:abc".into(),
+                listed: None,
+            },
+            TransferError::HostKeyUnknown {
+                host: host(),
+                key: "[stor2.example.com]:2222 ssh-ed25519 AAAAC3Nza".into(),
+                fingerprint: "SHA256:abc".into(),
+                listed: Some("another type of key is known of this host: ssh-rsa at known_hosts:3".into()),
+            },
+            TransferError::HostKeyRevoked {
+                host: host(),
+                fingerprint: "SHA256:abc".into(),
+                place: "/etc/stackferry/known_hosts:12".into(),
             },
             TransferError::HostKeyChanged {
                 host: host(),

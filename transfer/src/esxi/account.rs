@@ -19,7 +19,7 @@ use crate::error::TransferError;
 use crate::known_hosts::HostKeys;
 use crate::line::Line;
 use crate::receive::Receiver;
-use crate::ssh::{Connection, Login, Peer};
+use crate::ssh::{Connection, LOGIN_TIMEOUT, Login, Peer};
 use crate::stock::command::scp;
 use crate::stock::fetch::{self, MAP_FROM, SftpHost};
 use crate::stock::map::HoleMap;
@@ -226,7 +226,7 @@ impl Visit<'_, '_> {
     fn connect(&self, memory: u64) -> Result<Connection, TransferError> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let connecting = unless_cancelled(&self.context.cancel, Connection::connect(self.peer, memory));
+            let connecting = unless_cancelled(&self.context.cancel, Connection::connect(self.peer, memory, LOGIN_TIMEOUT));
             match self.inner.runtime.block_on(connecting) {
                 Err(error @ (TransferError::Unreachable { .. } | TransferError::Silent { .. }))
                     if ServiceUse::is_starting(self.inner, self.host) =>

@@ -21,7 +21,7 @@ use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::restore::{FileRestore, Written};
-use crate::ssh::{Connection, Login, Peer, load_key};
+use crate::ssh::{Connection, LOGIN_TIMEOUT, Login, Peer, load_key};
 use crate::wait::unless_cancelled;
 use crate::wire::block::Failure;
 use crate::wire::control::{
@@ -39,12 +39,14 @@ pub struct Patience {
     /// To send the next whole frame of a file, of at most a block: one that answers signs of life but takes longer has
     /// a disk that hangs.
     pub stall: Duration,
+    /// To greet and agree on keys, and to let us in, each.
+    pub login: Duration,
 }
 
 impl Default for Patience {
-    /// 30 and 120 seconds.
+    /// 30, 120 and 60 seconds.
     fn default() -> Self {
-        Self { answer: Duration::from_secs(30), stall: Duration::from_secs(120) }
+        Self { answer: Duration::from_secs(30), stall: Duration::from_secs(120), login: LOGIN_TIMEOUT }
     }
 }
 
@@ -243,17 +245,14 @@ impl EndpointClient {
 
     async fn connect(&self) -> Result<Asking, TransferError> {
         let login = Login::Key(Arc::clone(&self.key));
-        let connection = Connection::open(&self.peer, SERVICE_USER, &login, CONTROL_MEMORY).await.map_err(|error| {
-            match error {
-            TransferError::LoginRefused { host, user, .. } => TransferError::LoginRefused {
-                host,
-                user,
-                hint: "the endpoint does not know the service's key, or not from this address: its public half belongs \
-                       into `issuers` of [serve] there"
-                    .to_owned(),
-            },
+        let opening = Connection::open(&self.peer, SERVICE_USER, &login, CONTROL_MEMORY, self.patience.login);
+        let connection = opening.await.map_err(|error| match error {
+            TransferError::LoginRefused { host, user, hint } => {
+                let cause = "the endpoint does not know the service's key, or not from this address: its public half belongs \
+                             into `issuers` of [serve] there";
+                TransferError::LoginRefused { host, user, hint: format!("{cause}; {hint}") }
+            }
             other => other,
-        }
         })?;
         let channel = connection.subsystem(CONTROL_SUBSYSTEM).await?;
         let mut asking = Asking { connection, channel, reader: FrameReader::default(), next: 0 };

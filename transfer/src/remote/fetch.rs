@@ -56,7 +56,7 @@ fn fetch(
     let runtime = endpoint.runtime();
     let login = Login::Password(credential.password.clone());
     let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
-    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, memory);
+    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, memory, endpoint.patience().login);
     let connection = runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
     context.logged_in(&credential.user);
     let result = receive(endpoint, file, context, &connection);

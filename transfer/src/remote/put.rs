@@ -76,7 +76,7 @@ fn send<'c>(
 ) -> Result<Written<'c>, TransferError> {
     let runtime = endpoint.runtime();
     let login = Login::Password(credential.password.clone());
-    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, MEMORY);
+    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, MEMORY, endpoint.patience().login);
     let connection = runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
     context.logged_in(&credential.user);
     let starting = connection.subsystem(WRITE_SUBSYSTEM);

@@ -1,8 +1,9 @@
 //! What a host may say by itself: its key, which has to be known, and goodbye. It may open no channel to us.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use russh::Names;
 use russh::client::{self, Session};
 use russh::keys::PublicKeyOrCertificate;
 
@@ -13,10 +14,26 @@ use crate::words::clean;
 
 pub(super) struct Client {
     pub(super) peer: Peer,
+    pub(super) heard: Arc<Mutex<Heard>>,
+}
+
+/// What a host said by itself.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
     /// Why the connection ended, where that is known.
-    pub(super) refused: Arc<Mutex<Option<TransferError>>>,
+    pub(super) refused: Option<TransferError>,
     /// The host's words when it ended the connection.
-    pub(super) farewell: Arc<Mutex<Option<String>>>,
+    pub(super) farewell: Option<String>,
+    /// Its words before the login.
+    pub(super) banner: Option<String>,
+    /// The version of its SSH server.
+    pub(super) version: String,
+}
+
+impl Client {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 type Opened = russh::Channel<client::Msg>;
@@ -31,15 +48,14 @@ impl client::Handler for Client {
             PublicKeyOrCertificate::PublicKey { key, .. } => {
                 known_hosts::check(&self.peer.host_keys, &self.peer.host, self.peer.port, key)
             }
-            PublicKeyOrCertificate::Certificate(_) => Err(TransferError::protocol(
-                &self.peer.address(),
-                "it shows a host certificate, which was not asked for",
-            )),
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                known_hosts::check_certificate(&self.peer.host_keys, &self.peer.host, self.peer.port, certificate)
+            }
         };
         match verdict {
             Ok(()) => Ok(true),
             Err(error) => {
-                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                self.heard().refused = Some(error);
                 Ok(false)
             }
         }
@@ -50,13 +66,28 @@ impl client::Handler for Client {
             client::DisconnectReason::ReceivedDisconnect(told) => {
                 let words = clean(&told.message);
                 let what = format!("the host ended the connection: {words}");
-                *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+                self.heard().farewell = Some(words);
                 let source = io::Error::new(io::ErrorKind::ConnectionReset, what);
                 TransferError::Unreachable { host: self.peer.address(), source }
             }
             client::DisconnectReason::Error(error) => explain(&self.peer.address(), error),
         };
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.heard().refused.get_or_insert(why);
+        Ok(())
+    }
+
+    async fn kex_done(
+        &mut self,
+        _shared_secret: Option<&[u8]>,
+        _names: &Names,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.heard().version = clean(&String::from_utf8_lossy(session.remote_sshid()));
+        Ok(())
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), russh::Error> {
+        self.heard().banner = Some(clean(banner)).filter(|words| !words.is_empty());
         Ok(())
     }
 

@@ -4,6 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use russh::keys::PrivateKey;
+use russh::keys::key::safe_rng;
+use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair};
+use russh::keys::ssh_key::{self, EcdsaCurve};
 
 use crate::error::TransferError;
 
@@ -33,12 +36,41 @@ pub fn load_key(path: &Path) -> Result<Arc<PrivateKey>, TransferError> {
 /// Makes a fresh Ed25519 key.
 #[must_use]
 pub fn new_key(comment: &str) -> PrivateKey {
-    use russh::keys::ssh_key::private::Ed25519Keypair;
     let mut seed = zeroize::Zeroizing::new([0u8; 32]);
     rand::fill(seed.as_mut_slice());
     let mut key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
     key.set_comment(comment);
     key
+}
+
+/// The type of a key that is made for one certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum KeyType {
+    /// The usual one.
+    #[default]
+    Ed25519,
+    /// For hosts in FIPS mode and for others that do not take the usual one.
+    EcdsaP256,
+}
+
+impl KeyType {
+    /// As `ssh-keygen -t` and administrators name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "Ed25519",
+            Self::EcdsaP256 => "ECDSA P-256",
+        }
+    }
+
+    /// Makes a fresh key of this type.
+    pub(crate) fn new_key(self, comment: &str) -> Result<PrivateKey, ssh_key::Error> {
+        let mut key = match self {
+            Self::Ed25519 => return Ok(new_key(comment)),
+            Self::EcdsaP256 => PrivateKey::from(EcdsaKeypair::random(&mut safe_rng(), EcdsaCurve::NistP256)?),
+        };
+        key.set_comment(comment);
+        Ok(key)
+    }
 }
 
 /// The public half of a key, as a line for `authorized_keys` or `issuers`.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
+use russh::keys::ssh_key::{Algorithm, LineEnding};
 use russh::keys::{Certificate, PrivateKey};
 
 use crate::credential::{Credential, Secret};
 use crate::error::TransferError;
-use crate::ssh::{load_key, new_key};
+use crate::ssh::{KeyType, load_key};
 
 /// How far a host's clock may be behind ours: so much of a certificate's life lies before its issue.
 pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
@@ -79,14 +79,31 @@ impl CertAuthority {
         format!("cert-authority,restrict,principals=\"{user}\" {}", key.to_openssh().unwrap_or_default())
     }
 
+    /// The type of key that a host is shown first: an administrator who made a CA of another type than Ed25519 has hosts
+    /// that take no Ed25519.
+    pub(crate) fn key_type(&self) -> KeyType {
+        match self.key.algorithm() {
+            Algorithm::Ecdsa { .. } => KeyType::EcdsaP256,
+            _ => KeyType::Ed25519,
+        }
+    }
+
     /// Makes a key and signs its certificate.
     ///
     /// # Errors
     /// `Key` where the CA's key can't sign.
     pub fn issue(&self, order: &Order<'_>) -> Result<Issued, TransferError> {
+        self.issue_for(self.key_type(), order)
+    }
+
+    /// The same for a key of this type.
+    ///
+    /// # Errors
+    /// As [`CertAuthority::issue`].
+    pub(crate) fn issue_for(&self, key_type: KeyType, order: &Order<'_>) -> Result<Issued, TransferError> {
         let bad = |why: String| TransferError::Key { path: self.path.clone(), why };
         let name = Credential::fresh().user;
-        let key = new_key(&name);
+        let key = key_type.new_key(&name).map_err(|error| bad(format!("no key can be made ({error})")))?;
         let from = order.now.checked_sub(CLOCKS_DIFFER).map_err(|error| bad(error.to_string()))?;
         let life = SignedDuration::from_secs(i64::try_from(order.life.as_secs()).unwrap_or(i64::MAX));
         let until = from.checked_add(life).map_err(|error| bad(error.to_string()))?;
@@ -104,7 +121,9 @@ impl CertAuthority {
             builder.sign(&*self.key)
         };
         let certificate = sign().map_err(|error: russh::keys::ssh_key::Error| {
-            bad(format!("it can't sign a certificate ({error}); an Ed25519 key can: ssh-keygen -t ed25519 -N '' -f …"))
+            bad(format!(
+                "it can't sign a certificate ({error}); an Ed25519 or ECDSA key can: ssh-keygen -t ed25519 -N '' -f …"
+            ))
         })?;
         let expires = Timestamp::from_second(until.as_second()).unwrap_or(until);
         Ok(Issued { name, serial, expires, key: Arc::new(key), certificate })
@@ -142,7 +161,7 @@ mod tests {
     use russh::keys::ssh_key::HashAlg;
 
     fn authority() -> CertAuthority {
-        CertAuthority { key: Arc::new(new_key("ca")), path: "user_ca".to_owned() }
+        CertAuthority { key: Arc::new(crate::ssh::new_key("ca")), path: "user_ca".to_owned() }
     }
 
     #[test]
@@ -174,6 +193,19 @@ mod tests {
         assert!(!format!("{one:?}").contains("PRIVATE"));
         let anywhere = authority.issue(&Order { source_address: None, ..order }).unwrap();
         assert_eq!(anywhere.certificate.critical_options().iter().count(), 1);
+    }
+
+    #[test]
+    fn a_ca_of_the_nist_curves_makes_keys_of_them() {
+        let key = KeyType::EcdsaP256.new_key("ca").unwrap();
+        let authority = CertAuthority { key: Arc::new(key), path: "user_ca".to_owned() };
+        let now = Timestamp::now();
+        let order = Order { user: "backup", command: "x", source_address: None, now, life: Duration::from_secs(300) };
+        let issued = authority.issue(&order).unwrap();
+        assert!(matches!(issued.key.algorithm(), Algorithm::Ecdsa { .. }));
+        issued.certificate.verify_signature().unwrap();
+        assert!(issued.key_text().unwrap().expose().contains("PRIVATE KEY"));
+        assert!(issued.certificate_line().unwrap().starts_with("ecdsa-sha2-nistp256-cert-v01@openssh.com "));
     }
 
     #[test]

@@ -168,10 +168,8 @@ fn its_limits_are_those_of_the_program() {
         ("seconds that a client may leave unread what was sent", line::UNREAD.as_secs()),
         ("seconds until Stackferry asks a silent server for a sign of life", ssh::KEEPALIVE.as_secs()),
         ("unanswered such questions until it gives the server up", ssh::KEEPALIVES as u64),
-        (
-            "seconds that Stackferry waits for a connection, its key exchange and its login, each",
-            ssh::CONNECT_TIMEOUT.as_secs(),
-        ),
+        ("seconds that Stackferry waits for a connection, and for a channel, each", ssh::CONNECT_TIMEOUT.as_secs()),
+        ("seconds that Stackferry waits for a greeting and keys, and for its login, each", patience.login.as_secs()),
         ("seconds that Stackferry waits for an answer", patience.answer.as_secs()),
         ("seconds that Stackferry waits for a whole frame", patience.stall.as_secs()),
     ];

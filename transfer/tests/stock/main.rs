@@ -6,6 +6,7 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 mod copying;
+mod host_keys;
 mod hostile;
 mod listing;
 mod refusals;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use stackferry_transfer::TransferError;
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::ssh::Peer;
 use stackferry_transfer::stock::certificate::{CertAuthority, Issued, Order};
 use stackferry_transfer::stock::{CERTIFICATE_LIFE, SourceAddress, StockHost};
+use stackferry_transfer::{FileCopy, TransferError};
 use stackferry_volume::{Folder, FolderError};
 
 use crate::support::Deadline;
@@ -239,6 +239,126 @@ fn a_host_with_neither_sftp_nor_scp_is_named_so() {
     match client.folder().list("apps").unwrap_err() {
         FolderError::Unreachable { why, .. } => assert!(why.contains("GNU find"), "{why}"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// The hint of a login that this host refuses.
+fn hint_of(host: &Host, stock: StockHost) -> String {
+    match host.client_of(stock).probe().unwrap_err() {
+        TransferError::LoginRefused { hint, .. } => hint,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_refusal_has_what_the_host_tells_and_every_cause() {
+    let _deadline = Deadline::seconds(240);
+    let banner = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(banner.path(), "authorised use only\x1b[2J\n").unwrap();
+    let banner = format!("Banner {}\n", banner.path().display());
+    let cases: [(&str, &str, &[&str]); 4] = [
+        (
+            "Match User root\nAuthenticationMethods publickey,password\nPasswordAuthentication yes\n",
+            "as it is",
+            &["second factor", "password", "AuthenticationMethods publickey"],
+        ),
+        (
+            "Match User root\nPubkeyAuthentication no\nPasswordAuthentication yes\n",
+            "as it is",
+            &["lets nobody in by key", "would take: password"],
+        ),
+        (&banner, "another address", &["authorised use only", "10.1.2.3 only (`source_address`)"]),
+        ("", "another address", &["10.1.2.3 only (`source_address`)"]),
+    ];
+    for (config, source, words) in cases {
+        let host = Host::with_config(Has::All, config);
+        let stock = host.stock_host();
+        let source_address = match source {
+            "another address" => SourceAddress::Given("10.1.2.3".to_owned()),
+            _ => stock.source_address.clone(),
+        };
+        let hint = hint_of(&host, StockHost { source_address, ..stock });
+        let always = ["authorized_keys of root", "cert-authority,restrict", "the clocks", "PubkeyAcceptedAlgorithms"];
+        let more = ["`principals`", "expired or locked", "source_address", "its SSH server: OpenSSH"];
+        for word in words.iter().chain(&always).chain(&more) {
+            let is_given = *word == "source_address" && source == "as it is";
+            assert!(hint.contains(word) || is_given, "{config}: {word} is not in {hint}");
+        }
+        assert!(!hint.contains('\x1b'), "{hint}");
+    }
+}
+
+#[test]
+fn a_host_that_takes_no_ed25519_gets_ecdsa() {
+    let _deadline = Deadline::seconds(120);
+    // As in FIPS mode.
+    let host = Host::with_config(
+        Has::All,
+        "PubkeyAcceptedAlgorithms ecdsa-sha2-nistp256,ecdsa-sha2-nistp256-cert-v01@openssh.com\n",
+    );
+    let content = noise(9, 100_000);
+    std::fs::write(host.path("apps/a"), &content).unwrap();
+    let client = host.client();
+    let sink = host.sink("a", content.len() as u64);
+    let file = host.file(&client, "apps/a", &sink);
+    host.copy(&client, file, &context()).unwrap();
+    assert_eq!(std::fs::read(host.home.path().join("a")).unwrap(), content);
+    assert_eq!(host.issued.lock().unwrap().len(), 1, "what it takes is remembered");
+    let log = host.log();
+    assert_eq!(log.matches("Accepted publickey").count(), log.matches("ECDSA-CERT SHA256").count());
+    assert!(log.contains("ECDSA-CERT SHA256"), "{log}");
+    // Its copy is the first login of this client: both tries are told of.
+    let first = host.client();
+    let sink = host.sink("b", content.len() as u64);
+    host.copy(&first, FileCopy { sink: &sink, ..host.file(&client, "apps/a", &sink) }, &context()).unwrap();
+    assert_eq!(host.issued.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_refusing_host_is_asked_twice_once() {
+    let _deadline = Deadline::seconds(120);
+    let host = Host::new(Has::All);
+    std::fs::write(host.home.path().join("keys/root"), "").unwrap();
+    let client = host.client();
+    for _ in 0..3 {
+        assert!(matches!(client.probe(), Err(TransferError::LoginRefused { .. })));
+    }
+    // Each login asks for the key without a signature, and is one line of the log: two for the first, one for each other.
+    let tries = host.log().lines().filter(|line| line.starts_with("Connection closed by authenticating user")).count();
+    assert!(tries <= 4, "{}", host.log());
+}
+
+#[test]
+fn what_a_shell_says_instead_of_a_list_is_named() {
+    let _deadline = Deadline::seconds(240);
+    for (command, seen, shell) in [
+        ("/bin/true", "exit status 0: it wrote nothing", "/bin/true, fish"),
+        ("echo welcome", "it wrote: welcome", ""),
+        ("printf 'end 0\\0'", "exit status 0", ""),
+        ("echo 'if: Expression Syntax.' >&2; exit 1", "exit status 1: if: Expression Syntax.", "a C shell"),
+        ("echo 'fish: Unknown command' >&2; exit 127", "exit status 127: fish:", "fish, which is no POSIX shell"),
+        ("echo 'rbash: restricted' >&2; exit 1", "rbash: restricted", "a restricted shell"),
+        ("echo 'This account is currently not available.'; exit 1", "it wrote: This account", "nologin"),
+    ] {
+        // It wins over the certificate's own command.
+        let host = Host::with_config(Has::NoSftp, &format!("ForceCommand {command}\n"));
+        match host.client().probe().unwrap_err() {
+            TransferError::Unfit { what, hint, .. } => {
+                assert!(what.contains("`find` gives no list") && what.contains(seen) && what.contains(shell), "{what}");
+                assert!(hint.contains("POSIX shell"), "{hint}");
+            }
+            other => panic!("{command}: {other:?}"),
+        }
+        for error in [
+            host.client().folder().list("apps").unwrap_err(),
+            host.client().folder().stat("apps/a").unwrap_err(),
+            host.client().folder().list("none").unwrap_err(),
+        ] {
+            assert!(
+                matches!(&error, FolderError::Unreachable { why, .. } if why.contains(seen)),
+                "{command}: {error:?}"
+            );
+        }
     }
 }
 

@@ -253,8 +253,15 @@ fn a_service_moves_no_file() {
     let key = load_key(&place.key).unwrap();
     for (subsystem, granted) in [("stackferry-control", true), ("stackferry-blocks", false), ("sftp", false)] {
         let result = place.runtime.block_on(async {
-            let connection =
-                Connection::open(&place.peer(), "stackferry", &Login::Key(Arc::clone(&key)), 4 << 20).await.unwrap();
+            let connection = Connection::open(
+                &place.peer(),
+                "stackferry",
+                &Login::Key(Arc::clone(&key)),
+                4 << 20,
+                Duration::from_secs(60),
+            )
+            .await
+            .unwrap();
             connection.subsystem(subsystem).await.map(|_| ())
         });
         assert_eq!(result.is_ok(), granted, "{subsystem}");

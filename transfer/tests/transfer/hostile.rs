@@ -29,7 +29,8 @@ fn file() -> File {
 }
 
 /// Long enough for a loaded machine, short enough to wait for.
-const PATIENCE: Patience = Patience { answer: Duration::from_secs(2), stall: Duration::from_secs(2) };
+const PATIENCE: Patience =
+    Patience { answer: Duration::from_secs(2), stall: Duration::from_secs(2), login: Duration::from_secs(10) };
 
 struct Copied {
     result: Result<FileOutcome, TransferError>,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use russh::client;
 use stackferry_transfer::known_hosts::HostKeys;
+use stackferry_transfer::remote::Patience;
 use stackferry_transfer::resume::resume;
 use stackferry_transfer::ssh::{Connection, Login, Peer, load_key, new_key};
 use stackferry_transfer::wire::block::{Codec, Open};
@@ -77,7 +78,9 @@ fn nobody_there_and_somebody_else_there() {
     // One that takes connections and says nothing, and one that speaks something else.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let began = Instant::now();
-    let error = place.new_client(peer(mute.local_addr().unwrap(), &place.host_key)).hello().unwrap_err();
+    let patience = Patience { login: Duration::from_secs(2), ..Patience::default() };
+    let client = place.new_client(peer(mute.local_addr().unwrap(), &place.host_key)).with_patience(patience);
+    let error = client.hello().unwrap_err();
     assert!(matches!(error, TransferError::Silent { .. }), "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -103,7 +106,10 @@ fn host_keys_that_are_unknown_changed_or_not_to_be_looked_up_are_three_errors_be
     let list = home.path().join("known_hosts");
     let open = |host_keys: HostKeys| {
         let peer = Peer { host: "127.0.0.1".into(), port: double.address.port(), host_keys };
-        double.runtime.block_on(Connection::open(&peer, "stackferry", &Login::Key(key.clone()), 4 << 20)).map(|_| ())
+        double
+            .runtime
+            .block_on(Connection::open(&peer, "stackferry", &Login::Key(key.clone()), 4 << 20, Duration::from_secs(60)))
+            .map(|_| ())
     };
     let host = format!("[127.0.0.1]:{}", double.address.port());
     let other = new_key("").public_key().to_openssh().unwrap();
@@ -129,7 +135,7 @@ fn host_keys_that_are_unknown_changed_or_not_to_be_looked_up_are_three_errors_be
         assert!(matches!(error, TransferError::KnownHosts { .. }), "{error:?}");
     }
     std::fs::write(&list, format!("{line}@revoked {host} {}\n", double.host_key)).unwrap();
-    assert!(matches!(open(HostKeys::File(list.clone())), Err(TransferError::KnownHosts { .. })));
+    assert!(matches!(open(HostKeys::File(list.clone())), Err(TransferError::HostKeyRevoked { .. })));
     assert_eq!(double.logins(), 0, "nobody tried to log in");
 
     // The line that the error tells is the one to add.
@@ -160,7 +166,10 @@ fn of_several_keys_that_a_host_has_the_known_one_is_asked_for() {
     for host_keys in [HostKeys::File(list), HostKeys::Line(ecdsa), HostKeys::Line(double.host_key.clone())] {
         let peer = Peer { host: "127.0.0.1".into(), port: double.address.port(), host_keys };
         let login = Login::Key(key.clone());
-        double.runtime.block_on(Connection::open(&peer, "stackferry", &login, 4 << 20)).unwrap();
+        double
+            .runtime
+            .block_on(Connection::open(&peer, "stackferry", &login, 4 << 20, Duration::from_secs(60)))
+            .unwrap();
     }
 }
 

@@ -148,11 +148,15 @@ impl File {
         } else if command.starts_with("python3 ") {
             format!("stackferry-map-1\n0 {0}\n-1 {0} {0} {1}\n", self.bytes(), self.mtime)
         } else if command.contains("-maxdepth 0") {
-            self.found(0, "a")
+            // The datastore's own folder, or the file.
+            let found =
+                if command.contains("p='/ds/'") { "0 d 4096 8 7.0 2 ds\0".to_owned() } else { self.found(0, "a") };
+            format!("{found}end 0\0")
         } else if command.contains("-maxdepth 1") {
-            format!("0 d 4096 8 7.0 2 apps\0{}", self.found(1, "a"))
+            format!("0 d 4096 8 7.0 2 apps\0{}end 0\0", self.found(1, "a"))
         } else if command.contains("head -c") {
-            return vec![Act::Send(Bytes::copy_from_slice(self.part(0, 65536))), Act::Exit(Some(0))];
+            let content = Bytes::from([self.part(0, 65536), b"stackferry-head-end"].concat());
+            return vec![Act::Send(content), Act::Exit(Some(0))];
         } else {
             return vec![Act::Complain(Bytes::from_static(b"not found")), Act::Exit(Some(127))];
         };

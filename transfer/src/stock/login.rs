@@ -1,0 +1,236 @@
+//! Logging in with a certificate of its own, and what it may be when the host refuses it.
+//!
+//! A host says of a refused certificate only that it is refused; the reason is in its log. So the hint has all that the
+//! protocol tells, and then the causes in the order in which they are met.
+
+use std::net::IpAddr;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::certificate::{Issued, Order};
+use super::{CERTIFICATE_LIFE, FORGET_AFTER, Inner, IssuedCert, Purpose, SourceAddress};
+use crate::context::CopyContext;
+use crate::error::TransferError;
+use crate::ssh::{Connection, KeyType, Login, Refusal};
+use crate::wait::unless_cancelled;
+
+/// The receive window of a connection of discovery is the smallest.
+const LOOKING_MEMORY: u64 = 4 << 20;
+
+/// Which types of key a host takes, as far as it is known.
+#[derive(Debug, Default)]
+pub(super) struct KeyTypes {
+    /// One that it took.
+    accepted: Option<KeyType>,
+    /// When it took neither.
+    refused: Option<Instant>,
+}
+
+/// A login that did not succeed.
+struct Failed {
+    error: TransferError,
+    /// A key of this type may do.
+    another: Option<KeyType>,
+}
+
+impl From<TransferError> for Failed {
+    fn from(error: TransferError) -> Self {
+        Self { error, another: None }
+    }
+}
+
+impl Inner {
+    /// The type of key that this host is shown first.
+    pub(super) fn key_type(&self) -> KeyType {
+        let known = self.key_types.lock().unwrap_or_else(PoisonError::into_inner).accepted;
+        known.unwrap_or_else(|| self.authority.key_type())
+    }
+
+    /// Logs in to open one file: connects, makes the certificate, tells of it, uses it. Blocks; `issued` is called on
+    /// this thread, outside of the runtime.
+    pub(super) fn log_in_for(
+        &self,
+        purpose: Purpose,
+        command: &str,
+        context: &CopyContext,
+        issued: &mut dyn FnMut(&IssuedCert),
+    ) -> Result<Connection, TransferError> {
+        let mut once = |key_type| {
+            let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
+            let connecting = Connection::connect(&self.host.peer, memory, self.patience.login);
+            let connection = self.runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
+            let certificate = self.issue(key_type, &connection, command)?;
+            issued(&IssuedCert {
+                name: certificate.name.clone(),
+                serial: certificate.serial,
+                purpose,
+                expires: certificate.expires,
+            });
+            let name = certificate.name.clone();
+            let logging_in = async { Ok(self.log_in(connection, certificate, key_type).await) };
+            let connection = self.runtime.block_on(unless_cancelled(&context.cancel, logging_in))??;
+            context.logged_in(&name);
+            Ok(connection)
+        };
+        match once(self.key_type()) {
+            Ok(connection) => Ok(connection),
+            Err(Failed { error, another: None }) => Err(error),
+            Err(Failed { error, another: Some(key_type) }) => self.judge(once(key_type), error),
+        }
+    }
+
+    /// Logs in for discovery.
+    pub(super) async fn log_in_to_look(&self, command: &str) -> Result<Connection, TransferError> {
+        let once = async |key_type| {
+            let connection = Connection::connect(&self.host.peer, LOOKING_MEMORY, self.patience.login).await?;
+            let certificate = self.issue(key_type, &connection, command)?;
+            self.log_in(connection, certificate, key_type).await
+        };
+        match once(self.key_type()).await {
+            Ok(connection) => Ok(connection),
+            Err(Failed { error, another: None }) => Err(error),
+            Err(Failed { error, another: Some(key_type) }) => self.judge(once(key_type).await, error),
+        }
+    }
+
+    /// What comes of the second try, with a key of another type; the first failed with this error.
+    fn judge(&self, second: Result<Connection, Failed>, first: TransferError) -> Result<Connection, TransferError> {
+        match second {
+            Ok(connection) => Ok(connection),
+            Err(Failed { error: TransferError::LoginRefused { .. }, .. }) => {
+                // So that not every login of the next hour is tried twice.
+                self.key_types.lock().unwrap_or_else(PoisonError::into_inner).refused = Some(Instant::now());
+                Err(first)
+            }
+            Err(Failed { error, .. }) => Err(error),
+        }
+    }
+
+    /// Makes a certificate for what comes over this connection.
+    fn issue(&self, key_type: KeyType, connection: &Connection, command: &str) -> Result<Issued, TransferError> {
+        let source_address = self.source_address(connection.local());
+        let now = Timestamp::now();
+        let source_address = source_address.as_deref();
+        let order = Order { user: &self.host.user, command, source_address, now, life: CERTIFICATE_LIFE };
+        self.authority.issue_for(key_type, &order)
+    }
+
+    /// From where a certificate may be used; none for anywhere.
+    fn source_address(&self, local: IpAddr) -> Option<String> {
+        match &self.host.source_address {
+            // sshd compares such an address together with the zone, whose name is the host's own.
+            SourceAddress::Connection if is_link_local(local) => None,
+            SourceAddress::Connection => Some(local.to_string()),
+            SourceAddress::Given(list) => Some(list.clone()),
+            SourceAddress::Any => None,
+        }
+    }
+
+    async fn log_in(
+        &self,
+        mut connection: Connection,
+        issued: Issued,
+        key_type: KeyType,
+    ) -> Result<Connection, Failed> {
+        let name = issued.name.clone();
+        let login = Login::Certificate(issued.key, Box::new(issued.certificate));
+        match connection.log_in(&self.host.user, &login).await {
+            Ok(()) => {
+                let mut types = self.key_types.lock().unwrap_or_else(PoisonError::into_inner);
+                if types.accepted != Some(key_type) {
+                    if key_type != self.authority.key_type() {
+                        let host = self.address();
+                        tracing::info!(
+                            host,
+                            key_type = key_type.name(),
+                            "the host takes certificates for this type of key"
+                        );
+                    }
+                    *types = KeyTypes { accepted: Some(key_type), refused: None };
+                }
+                drop(types);
+                Ok(connection)
+            }
+            Err(TransferError::LoginRefused { host, .. }) => {
+                let refusal = connection.refusal().cloned().unwrap_or_default();
+                let another = self.another_type(key_type, &refusal);
+                let hint = self.explain(&refusal, connection.local());
+                let user = format!("{} with certificate {name}", self.host.user);
+                Err(Failed { error: TransferError::LoginRefused { host, user, hint }, another })
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// The type of key that is worth a second login: where the host refuses the key and says nothing else, and no type is
+    /// known that it takes.
+    fn another_type(&self, key_type: KeyType, refusal: &Refusal) -> Option<KeyType> {
+        let types = self.key_types.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_about_key = refusal.methods.contains(&"publickey")
+            && !refusal.is_partial
+            && refusal.farewell.is_none()
+            && !refusal.is_dropbear();
+        let was_tried = types.refused.is_some_and(|since| since.elapsed() < FORGET_AFTER);
+        let is_worth_it = is_about_key && !was_tried && types.accepted.is_none();
+        drop(types);
+        is_worth_it.then_some(match key_type {
+            KeyType::Ed25519 => KeyType::EcdsaP256,
+            KeyType::EcdsaP256 => KeyType::Ed25519,
+        })
+    }
+
+    /// What the host said, what it needs, and what else may be the cause.
+    fn explain(&self, refusal: &Refusal, local: IpAddr) -> String {
+        let user = &self.host.user;
+        let mut hint = refusal.words();
+        if refusal.is_dropbear() {
+            hint.push(format!(
+                "its SSH server is Dropbear ({}), which takes no certificates: install OpenSSH's server, or run \
+                 `stackferry serve` there (route `endpoint`)",
+                refusal.server()
+            ));
+        }
+        if !refusal.takes_keys() {
+            hint.push("it lets nobody in by key: set `PubkeyAuthentication yes` in its sshd_config".to_owned());
+        }
+        hint.push(format!(
+            "authorized_keys of {user} there needs the line\n{}\nIf the line is there, one of these is the cause",
+            self.authority.authorized_keys_line(user)
+        ));
+        hint.push(format!(
+            "- the clocks of the two machines: they must not differ by more than a minute; it is {} here",
+            Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC")
+        ));
+        hint.push(match &self.host.source_address {
+            SourceAddress::Connection if is_link_local(local) => "- an address: the certificate is good from any".to_owned(),
+            SourceAddress::Connection => format!(
+                "- an address: the certificate is good from {local} only. Where something in between translates addresses \
+                 (NAT), set `source_address` of this datastore to what the host sees"
+            ),
+            SourceAddress::Given(list) => {
+                format!("- an address: the certificate is good from {list} only (`source_address`)")
+            }
+            SourceAddress::Any => "- an address: `source_address` is \"any\", and `from=` in authorized_keys still counts".to_owned(),
+        });
+        hint.push(format!(
+            "- sshd_config there: `PubkeyAcceptedAlgorithms` or `CASignatureAlgorithms` without the certificate's type \
+             (ssh-ed25519-cert-v01@openssh.com and ecdsa-sha2-nistp256-cert-v01@openssh.com are tried; in FIPS mode the CA \
+             has to be ECDSA, too), `AllowUsers`, or `AuthorizedKeysFile` elsewhere"
+        ));
+        hint.push(format!(
+            "- the account: {user} is expired or locked, or its home may be written by others (`StrictModes`)"
+        ));
+        hint.push("- the line: `principals` names another user, or the line is broken in two".to_owned());
+        let server = refusal.server();
+        if !server.is_empty() {
+            hint.push(format!("its SSH server: {server}"));
+        }
+        hint.join(".\n")
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
