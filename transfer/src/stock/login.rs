@@ -19,6 +19,12 @@ use crate::wait::unless_cancelled;
 /// The receive window of a connection of discovery is the smallest.
 const LOOKING_MEMORY: u64 = 4 << 20;
 
+/// What in a host's sshd_config keeps a certificate out.
+const SSHD_CONFIG: &str = "- sshd_config there: `PubkeyAcceptedAlgorithms` or `CASignatureAlgorithms` without the \
+                           certificate's type (ssh-ed25519-cert-v01@openssh.com and \
+                           ecdsa-sha2-nistp256-cert-v01@openssh.com are tried; in FIPS mode the CA has to be ECDSA, too), \
+                           `AllowUsers`, or `AuthorizedKeysFile` elsewhere";
+
 /// Which types of key a host takes, as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct KeyTypes {
@@ -214,11 +220,7 @@ impl Inner {
             }
             SourceAddress::Any => "- an address: `source_address` is \"any\", and `from=` in authorized_keys still counts".to_owned(),
         });
-        hint.push(format!(
-            "- sshd_config there: `PubkeyAcceptedAlgorithms` or `CASignatureAlgorithms` without the certificate's type \
-             (ssh-ed25519-cert-v01@openssh.com and ecdsa-sha2-nistp256-cert-v01@openssh.com are tried; in FIPS mode the CA \
-             has to be ECDSA, too), `AllowUsers`, or `AuthorizedKeysFile` elsewhere"
-        ));
+        hint.push(SSHD_CONFIG.to_owned());
         hint.push(format!(
             "- the account: {user} is expired or locked, or its home may be written by others (`StrictModes`)"
         ));
