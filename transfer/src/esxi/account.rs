@@ -226,7 +226,8 @@ impl Visit<'_, '_> {
     fn connect(&self, memory: u64) -> Result<Connection, TransferError> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let connecting = unless_cancelled(&self.context.cancel, Connection::connect(self.peer, memory, LOGIN_TIMEOUT));
+            let connecting =
+                unless_cancelled(&self.context.cancel, Connection::connect(self.peer, memory, LOGIN_TIMEOUT));
             match self.inner.runtime.block_on(connecting) {
                 Err(error @ (TransferError::Unreachable { .. } | TransferError::Silent { .. }))
                     if ServiceUse::is_starting(self.inner, self.host) =>
