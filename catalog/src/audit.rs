@@ -11,7 +11,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use stackferry_volume::Digest;
 
 use crate::convert::{During, stamp, words};
@@ -283,33 +283,58 @@ pub(crate) async fn append(
     subject: &str,
     detail: &Value,
 ) -> Result<u64, CatalogError> {
+    let entry = Entry { action, actor, subject, detail };
+    append_all(conn, during, at, std::slice::from_ref(&entry)).await
+}
+
+/// What a record is made of.
+pub(crate) struct Entry<'a> {
+    pub(crate) action: AuditAction,
+    pub(crate) actor: &'a str,
+    pub(crate) subject: &'a str,
+    pub(crate) detail: &'a Value,
+}
+
+/// Adds records, some thousand at most, within a transaction. Gives the number of the last one.
+pub(crate) async fn append_all(
+    conn: &mut SqliteConnection,
+    during: &During,
+    at: Timestamp,
+    entries: &[Entry<'_>],
+) -> Result<u64, CatalogError> {
     let last = sqlx::query("SELECT id, digest FROM audit ORDER BY id DESC LIMIT 1")
         .fetch_optional(&mut *conn)
         .await
         .map_err(|error| during.sql(error))?;
-    let (before, former) = match &last {
+    let (mut id, mut former) = match &last {
         Some(row) => {
             let row = during.row(row);
             (row.count("id")?, Some(row.parsed::<Digest>("digest")?))
         }
         None => (0, None),
     };
-    let id = before.saturating_add(1);
-    let (at, detail) = (stamp(at), during.json("detail", detail)?);
-    let digest = seal(former, id, [&at, action.as_str(), actor, subject, &detail]);
-    sqlx::query(
-        "INSERT INTO audit (id, at, action, actor, subject, detail, digest) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(during.number("id", id)?)
-    .bind(&at)
-    .bind(action.as_str())
-    .bind(actor)
-    .bind(subject)
-    .bind(&detail)
-    .bind(digest.to_string())
-    .execute(&mut *conn)
-    .await
-    .map_err(|error| during.sql(error))?;
+    let at = stamp(at);
+    let mut rows = Vec::with_capacity(entries.len());
+    for entry in entries {
+        id = id.saturating_add(1);
+        let detail = during.json("detail", entry.detail)?;
+        let digest = seal(former, id, [&at, entry.action.as_str(), entry.actor, entry.subject, &detail]);
+        rows.push((during.number("id", id)?, entry, detail, digest));
+        former = Some(digest);
+    }
+    let Some(digest) = former.filter(|_| !rows.is_empty()) else { return Ok(id) };
+    // One statement for many: each is a way to another thread and back.
+    let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO audit (id, at, action, actor, subject, detail, digest) ");
+    insert.push_values(&rows, |mut row, (id, entry, detail, digest)| {
+        row.push_bind(*id)
+            .push_bind(&at)
+            .push_bind(entry.action.as_str())
+            .push_bind(entry.actor)
+            .push_bind(entry.subject)
+            .push_bind(detail)
+            .push_bind(digest.to_string());
+    });
+    insert.build().execute(&mut *conn).await.map_err(|error| during.sql(error))?;
     meta::put(conn, during, HEAD, &head_text(id, digest)).await?;
     Ok(id)
 }

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use stackferry_volume::manifest::VerifyMethod;
 use stackferry_volume::{Generation, VersionId, VolumeId};
 
-use crate::audit::{self, AuditAction};
+use crate::audit::{self, AuditAction, Entry};
 use crate::baselines;
 use crate::convert::{During, opt_stamp, stamp};
 use crate::damages;
@@ -288,15 +288,9 @@ impl Catalog {
         let during = self.during("recording deletions", volume);
         let mut tx = self.write(&during).await?;
         tallies::put_off(tx.conn(), &during).await?;
-        for version in versions {
-            sqlx::query("UPDATE versions SET deleting = $3 WHERE volume = $1 AND version = $2")
-                .bind(volume.to_string())
-                .bind(version.to_string())
-                .bind(stamp(since))
-                .execute(tx.conn())
-                .await
-                .map_err(|error| during.sql(error))?;
-        }
+        let mut update = QueryBuilder::new("UPDATE versions SET deleting = ");
+        update.push_bind(stamp(since));
+        of_these(&mut tx, &during, update, volume, versions).await?;
         // Nothing of it is counted: the tallies stay as they are.
         tallies::skip(tx.conn(), &during).await?;
         tx.commit(&during).await
@@ -319,24 +313,15 @@ impl Catalog {
         let now = self.clock().now();
         let mut tx = self.write(&during).await?;
         tallies::put_off(tx.conn(), &during).await?;
-        for (version, detail) in deleted {
-            sqlx::query("DELETE FROM versions WHERE volume = $1 AND version = $2")
-                .bind(volume.to_string())
-                .bind(version.to_string())
-                .execute(tx.conn())
-                .await
-                .map_err(|error| during.sql(error))?;
-            let subject = format!("{volume}@{version}");
-            audit::append(tx.conn(), &during, now, AuditAction::VersionDeleted, actor, &subject, detail).await?;
-        }
-        for version in kept {
-            sqlx::query("UPDATE versions SET deleting = NULL WHERE volume = $1 AND version = $2")
-                .bind(volume.to_string())
-                .bind(version.to_string())
-                .execute(tx.conn())
-                .await
-                .map_err(|error| during.sql(error))?;
-        }
+        let gone: Vec<VersionId> = deleted.iter().map(|(version, _)| version.clone()).collect();
+        of_these(&mut tx, &during, QueryBuilder::new("DELETE FROM versions"), volume, &gone).await?;
+        let update = QueryBuilder::new("UPDATE versions SET deleting = NULL");
+        of_these(&mut tx, &during, update, volume, kept).await?;
+        let names: Vec<String> = gone.iter().map(|version| format!("{volume}@{version}")).collect();
+        let action = AuditAction::VersionDeleted;
+        let entries = names.iter().zip(deleted).map(|(subject, (_, detail))| Entry { action, actor, subject, detail });
+        let entries: Vec<Entry<'_>> = entries.collect();
+        audit::append_all(tx.conn(), &during, now, &entries).await?;
         tallies::count(tx.conn(), &during, volume).await?;
         tx.commit(&during).await
     }
@@ -383,6 +368,26 @@ impl Catalog {
         let tx = self.write(&during).await?;
         Ok((during, tx))
     }
+}
+
+/// Completes a statement to one about these versions of a volume, and carries it out.
+async fn of_these(
+    tx: &mut WriteTx,
+    during: &During,
+    mut statement: QueryBuilder<Sqlite>,
+    volume: &VolumeId,
+    versions: &[VersionId],
+) -> Result<(), CatalogError> {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    statement.push(" WHERE volume = ").push_bind(volume.to_string()).push(" AND version IN (");
+    let mut list = statement.separated(", ");
+    for version in versions {
+        list.push_bind(version.to_string());
+    }
+    list.push_unseparated(")");
+    statement.build().execute(tx.conn()).await.map(|_| ()).map_err(|error| during.sql(error))
 }
 
 fn one(
