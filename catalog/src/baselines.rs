@@ -21,7 +21,7 @@ pub struct Baseline {
     pub fingerprint: Fingerprint,
     /// The version that their content equals.
     pub version: VersionId,
-    /// Whether an equal fingerprint proves an equal content; see [`Fingerprint::is_settled`].
+    /// Whether an equal fingerprint proves an equal content; see [`stackferry_volume::FileClock::settles`].
     pub settled: bool,
 }
 

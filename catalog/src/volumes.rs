@@ -122,7 +122,7 @@ pub struct ObservedLocation {
     pub reachable: bool,
     /// What the files looked like, where they could be listed. Without one the row keeps what it had.
     pub fingerprint: Option<Fingerprint>,
-    /// Whether an equal fingerprint later on proves that nothing changed; see [`Fingerprint::is_settled`].
+    /// Whether an equal fingerprint later on proves that nothing changed; see [`stackferry_volume::FileClock::settles`].
     pub settled: bool,
 }
 

@@ -34,11 +34,11 @@ impl CachedDescriptor {
         Self { bytes, mtime, read_at, content, head }
     }
 
-    /// Whether an equal file later on is this one; see [`Fingerprint::is_settled`].
+    /// Whether an equal file later on is this one; see [`Fingerprint::is_fresh`].
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let stamp = FileStamp { name: String::new(), bytes: self.bytes, mtime: self.mtime };
-        Fingerprint::new(vec![stamp], None).is_settled(self.read_at)
+        !Fingerprint::new(vec![stamp], None).is_fresh(self.read_at)
     }
 
     /// Whether the file is still what was read. A time that was too young to be trusted then is no proof.

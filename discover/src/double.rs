@@ -78,6 +78,7 @@ impl FakeFolder {
             bytes,
             allocated: Some(bytes / 2),
             mtime: before(),
+            changed: None,
             inode: Some(inode),
         };
         state.files.insert(path.to_owned(), (entry, head.to_vec()));
@@ -146,6 +147,7 @@ impl Folder for FakeFolder {
             bytes: 0,
             allocated: None,
             mtime: before(),
+            changed: None,
             inode: None,
         });
         let files = state.files.iter().filter(|(full, _)| child(full).is_some()).map(|(_, (entry, _))| entry.clone());

@@ -96,6 +96,7 @@ mod tests {
             bytes: 1,
             allocated: None,
             mtime: Timestamp::UNIX_EPOCH,
+            changed: None,
             inode,
         }
     }

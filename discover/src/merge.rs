@@ -369,6 +369,7 @@ fn absent_at(known: &KnownVolume, place: &Location, seen: &Seen<'_>) -> VolumeLo
         files: Vec::new(),
         fingerprint: Fingerprint::new(Vec::new(), None),
         settled: false,
+        quiet: false,
         observed: scan.map_or(jiff::Timestamp::UNIX_EPOCH, |scan| scan.observed),
         descriptor: None,
         held: Some(held),

@@ -100,6 +100,8 @@ pub struct VolumeLocation {
     pub fingerprint: Fingerprint,
     /// Whether an equal fingerprint later on proves that nothing changed.
     pub settled: bool,
+    /// Whether what an interrupted copy read of it may be used by the next; see [`stackferry_volume::FileClock::is_quiet`].
+    pub quiet: bool,
     /// When it was looked at.
     pub observed: Timestamp,
     /// What its descriptor says, where it could be read.

@@ -15,6 +15,7 @@ fn entry(name: &str) -> Entry {
         bytes: 1 << 20,
         allocated: None,
         mtime: Default::default(),
+        changed: None,
         inode: None,
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::io::Errno;
 use stackferry_volume::Source;
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockState, Digest, is_zero};
 use stackferry_volume::local::{LocalFolder, LocalSource};
@@ -21,7 +22,11 @@ pub fn copy(folder: &LocalFolder, file: FileCopy<'_>, context: &CopyContext) -> 
     let source = folder.open_file(file.path)?;
     check_unchanged(&source, &file)?;
     let receiver = Receiver::new(&file, context)?;
-    let walker = Mutex::new(Walker::new(&source, &file.done));
+    let holes = source.holes();
+    if let Some(why) = holes.distrust {
+        tracing::warn!(path = file.path, why, "the file system's hole map is not used: all of the file is read");
+    }
+    let walker = Mutex::new(Walker::new(&holes.map, &file.done));
     std::thread::scope(|scope| {
         let recorder = scope.spawn(|| receiver.record());
         let work = || receiver.run(|| work(&source, file.path, &walker, &receiver, context));
@@ -30,14 +35,22 @@ pub fn copy(folder: &LocalFolder, file: FileCopy<'_>, context: &CopyContext) -> 
         receiver.close();
         join([recorder]);
     });
-    let outcome = receiver.finish(source.hole_map(), 0)?;
+    let outcome = receiver.finish(holes.source, 0)?;
     check_unchanged(&source, &file)?;
+    // Opening is when a network file system asks its server; and the name may lead to another file now.
+    let again = folder.open_file(file.path)?;
+    let read = |source| explain_read(file.path, 0, source);
+    if again.identity().map_err(read)? != source.identity().map_err(read)? {
+        let what = "another file has its name now".to_owned();
+        return Err(TransferError::SourceChanged { file: file.path.to_owned(), what });
+    }
+    check_unchanged(&again, &file)?;
     Ok(outcome)
 }
 
 /// The file that is open is what discovery saw; see also design point "check the source again".
 fn check_unchanged(source: &LocalSource, file: &FileCopy<'_>) -> Result<(), TransferError> {
-    let read = |source| TransferError::Read { file: file.path.to_owned(), offset: 0, source };
+    let read = |source| explain_read(file.path, 0, source);
     let (now, _) = source.stamp().map_err(read)?;
     let what = if now.bytes != file.bytes {
         format!("its length was {} bytes and is {}", file.bytes, now.bytes)
@@ -89,13 +102,22 @@ fn work(
 /// A file that ends early was cut while it was read: that is a change, not a broken disk.
 pub(crate) fn explain_read(path: &str, offset: u64, source: io::Error) -> TransferError {
     if source.kind() == io::ErrorKind::UnexpectedEof {
-        let what = format!("it ends before byte {offset}");
+        let what = format!("it ends at byte {offset}");
+        return TransferError::SourceChanged { file: path.to_owned(), what };
+    }
+    if is_stale(&source) {
+        let what = "its server has another file in its place, or none".to_owned();
         return TransferError::SourceChanged { file: path.to_owned(), what };
     }
     TransferError::Read { file: path.to_owned(), offset, source }
 }
 
-/// Fills a block: its data ranges from the source, zeros between them. Gives the bytes read.
+/// Whether the file that is open is there no more, as a network file system says of one that another machine replaced.
+pub(crate) fn is_stale(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::STALE.raw_os_error())
+}
+
+/// Fills a block: its data ranges from the source, zeros between them. Gives the bytes read; on failure, where it failed.
 pub(crate) fn read_block(
     source: &dyn Source,
     block: BlockIndex,
@@ -110,7 +132,7 @@ pub(crate) fn read_block(
         }
         if let Some(part) = bytes.get_mut(range.clone()) {
             let offset = block.offset() + range.start as u64;
-            source.read_at(offset, part).map_err(|error| (offset + part.len() as u64, error))?;
+            source.fill(offset, part)?;
             read += part.len() as u64;
         }
         filled = range.end;

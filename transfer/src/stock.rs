@@ -348,11 +348,19 @@ pub(crate) fn whole_seconds(time: Timestamp) -> i64 {
     time.as_nanosecond().div_euclid(1_000_000_000).try_into().unwrap_or(i64::MIN)
 }
 
+/// Whether two tools of a host tell of one time, in seconds. SFTP has 32 bits for it, so what is before 1970 or after 2106
+/// is told as another year; `scp` says 1970 for all that was before. A change is never taken for none by this: nothing is
+/// written twice at times 136 years apart.
+pub(crate) fn same_second(one: i64, other: i64) -> bool {
+    let short = |seconds: i64| seconds.rem_euclid(1 << 32);
+    short(one) == short(other) || (one == 0 && other < 0) || (one < 0 && other == 0)
+}
+
 /// The file that is open is what discovery saw.
 pub(crate) fn check_unchanged(file: &FileCopy<'_>, bytes: u64, mtime_seconds: i64) -> Result<(), TransferError> {
     let what = if bytes != file.bytes {
         format!("its length was {} bytes and is {bytes}", file.bytes)
-    } else if is_known(file.mtime) && mtime_seconds != whole_seconds(file.mtime) {
+    } else if is_known(file.mtime) && !same_second(mtime_seconds, whole_seconds(file.mtime)) {
         let now =
             Timestamp::from_second(mtime_seconds).map_or_else(|_| mtime_seconds.to_string(), |now| now.to_string());
         format!("its time of last change was {} and is {now}", file.mtime)

@@ -49,6 +49,8 @@ pub struct IncomingSpec {
     pub transfer: TransferId,
     /// The digest of the source's fingerprint, to find the interrupted copy by.
     pub fingerprint: Digest,
+    /// Whether an equal fingerprint later on proves that nothing changed: what was read may be used by a later copy.
+    pub settled: bool,
     /// The fencing number of the lease that the transfer runs under.
     pub fence: u64,
 }
@@ -59,6 +61,9 @@ pub(crate) struct TransferRecord {
     pub(crate) transfer: TransferId,
     pub(crate) volume: VolumeId,
     fingerprint: Digest,
+    /// Of one from before this was recorded it is not known.
+    #[serde(default)]
+    settled: bool,
     fence: u64,
     pub(crate) started: Timestamp,
     program: String,
@@ -122,6 +127,7 @@ impl Vault {
             transfer: spec.transfer,
             volume: spec.volume.clone(),
             fingerprint: spec.fingerprint,
+            settled: spec.settled,
             fence: spec.fence,
             started: now,
             program: vault.program.clone(),
@@ -224,6 +230,13 @@ impl Incoming {
     #[must_use]
     pub fn started(&self) -> Timestamp {
         self.record.started
+    }
+
+    /// Whether its files were such that an equal fingerprint later on proves that nothing changed. If not, what was read
+    /// may be of another state than what would be read now.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.record.settled
     }
 
     /// Whether an interrupted copy goes on.

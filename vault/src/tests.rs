@@ -84,7 +84,13 @@ pub(crate) fn spec(volume: &VolumeId, generation: u32) -> VolumeSpec {
 }
 
 pub(crate) fn incoming_spec(volume: &VolumeId, transfer: u64) -> IncomingSpec {
-    IncomingSpec { volume: volume.clone(), transfer: TransferId::new(transfer), fingerprint: fingerprint(), fence: 7 }
+    IncomingSpec {
+        volume: volume.clone(),
+        transfer: TransferId::new(transfer),
+        fingerprint: fingerprint(),
+        settled: true,
+        fence: 7,
+    }
 }
 
 pub(crate) fn fingerprint() -> Digest {

@@ -43,6 +43,10 @@ pub struct Entry {
     pub allocated: Option<u64>,
     /// Its time of last change; [`UNKNOWN_MTIME`](crate::UNKNOWN_MTIME) where its system gives none.
     pub mtime: Timestamp,
+    /// When anything of it was last changed, by the clock of the file system (ctime): nobody can set it. None where it
+    /// is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Timestamp>,
     /// Its number in the file system, where that is known. On NFS, ESXi names a file's lock after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
@@ -119,6 +123,12 @@ pub trait Folder: Send + Sync {
     /// # Errors
     /// See [`FolderError`].
     fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, FolderError>;
+
+    /// What the clock shows now that gives the files their times; none where that is not known for certain. The clock of
+    /// a file server need not be this machine's.
+    fn now(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 impl<T: Folder + ?Sized> Folder for Arc<T> {
@@ -131,18 +141,22 @@ impl<T: Folder + ?Sized> Folder for Arc<T> {
     fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, FolderError> {
         (**self).read(path, limit)
     }
+    fn now(&self) -> Option<Timestamp> {
+        (**self).now()
+    }
 }
 
 /// How it was known where a file has no data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoleMapSource {
-    /// The file system was asked (`SEEK_DATA`).
+    /// The file system was asked (`SEEK_DATA`), and what it said held against the file's length, the space that it takes
+    /// on disk and samples.
     Seek,
     /// The host's own Python asked its file system, and what it said held against the file's length, its allocated
     /// size and samples.
     Host,
-    /// It was not known: all was read.
+    /// It was not known, or what was said of it was not believed: all was read.
     None,
 }
 
@@ -163,6 +177,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// The system's; `UnexpectedEof` where the file ends before `buf` is full.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    /// The same, and names the byte where reading failed.
+    ///
+    /// # Errors
+    /// As `read_at`, with the offset of the byte that could not be read, as far as that is known.
+    fn fill(&self, offset: u64, buf: &mut [u8]) -> Result<(), (u64, io::Error)> {
+        self.read_at(offset, buf).map_err(|error| (offset, error))
+    }
 
     /// How `next_data` knows.
     fn hole_map(&self) -> HoleMapSource;

@@ -9,6 +9,7 @@ pub mod content;
 pub mod descriptor;
 pub mod fingerprint;
 pub mod group;
+pub mod holes;
 pub mod ids;
 pub mod io;
 pub mod local;
@@ -19,7 +20,7 @@ pub mod place;
 pub mod reason;
 
 pub use block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest};
-pub use fingerprint::{FileStamp, Fingerprint, UNKNOWN_MTIME};
+pub use fingerprint::{FileClock, FileStamp, Fingerprint, UNKNOWN_MTIME};
 pub use ids::{Generation, Kind, ParseIdError, TransferId, VersionId, VolumeId};
 pub use io::{Entry, EntryKind, Folder, FolderError, HoleMapSource, Sink, Source};
 pub use location::{Location, SiteName};

@@ -19,11 +19,12 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
+use crate::fingerprint::{is_known, time_of};
 use crate::io::{Entry, EntryKind, Folder, FolderError, MAX_SMALL_READ, Source};
 
 pub use owner::{give_to_owner, owner_of};
 pub use placing::{NewFile, RESTORE_PREFIX};
-pub use source::LocalSource;
+pub use source::{Holes, LocalSource};
 pub use sparse::SparseFile;
 
 /// The most entries that a folder may have to be listed: App Volumes' documented scale is some thousand volumes, with
@@ -160,6 +161,26 @@ impl Folder for LocalFolder {
         }
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        // Of statfs(2): ext2 to ext4, XFS, Btrfs, tmpfs, ZFS, overlayfs, F2FS, exFAT, FAT, NTFS. All others, network and
+        // FUSE file systems above all, may have a clock of their own.
+        const OURS: [i64; 11] = [
+            0xef53,
+            0x5846_5342,
+            0x9123_683e,
+            0x0102_1994,
+            0x2fc1_2fc1,
+            0x794c_7630,
+            0xf2f5_2010,
+            0x2011_bab0,
+            0x4d44,
+            0x5346_544e,
+            0x7366_746e,
+        ];
+        let kind = rustix::fs::fstatfs(&self.root).ok()?.f_type;
+        OURS.contains(&kind).then(Timestamp::now)
+    }
+
     fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, FolderError> {
         let source = self.open_file(path)?;
         let len = usize::try_from(source.bytes()).unwrap_or(usize::MAX).min(limit).min(MAX_SMALL_READ);
@@ -170,8 +191,7 @@ impl Folder for LocalFolder {
 }
 
 fn entry(folder: impl AsFd, name: &OsStr) -> Result<Entry, Errno> {
-    let mask = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::BLOCKS | StatxFlags::MTIME | StatxFlags::INO;
-    let stat = rustix::fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, mask)?;
+    let stat = rustix::fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC, STAMP)?;
     let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
         FileType::RegularFile => EntryKind::File,
         FileType::Directory => EntryKind::Folder,
@@ -184,18 +204,20 @@ fn entry(folder: impl AsFd, name: &OsStr) -> Result<Entry, Errno> {
         kind,
         bytes: if is_file { stat.stx_size } else { 0 },
         allocated: is_file.then(|| stat.stx_blocks.saturating_mul(512)),
-        mtime: timestamp(stat.stx_mtime.tv_sec, i64::from(stat.stx_mtime.tv_nsec)),
+        mtime: time_of(stat.stx_mtime.tv_sec, i64::from(stat.stx_mtime.tv_nsec)),
+        changed: Some(time_of(stat.stx_ctime.tv_sec, i64::from(stat.stx_ctime.tv_nsec))).filter(|time| is_known(*time)),
         inode: Some(stat.stx_ino),
     })
 }
 
-/// A file's time; one outside of the years that can be shown becomes the epoch, which is never trusted as fresh.
-fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
-    i32::try_from(nanoseconds)
-        .ok()
-        .and_then(|nanoseconds| Timestamp::new(seconds, nanoseconds).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH)
-}
+/// What is asked for each file. It is always asked with `AT_STATX_FORCE_SYNC`: a network file system answers from a cache
+/// of up to a minute otherwise, and hides that another machine wrote to the file.
+const STAMP: StatxFlags = StatxFlags::TYPE
+    .union(StatxFlags::SIZE)
+    .union(StatxFlags::BLOCKS)
+    .union(StatxFlags::MTIME)
+    .union(StatxFlags::CTIME)
+    .union(StatxFlags::INO);
 
 #[cfg(test)]
 mod tests {

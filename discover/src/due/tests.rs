@@ -19,6 +19,7 @@ fn place(datastore: &str) -> VolumeLocation {
         files: Vec::new(),
         fingerprint: Fingerprint::new(vec![file("Office.vmdk", 300), file("Office-flat.vmdk", 4096)], Some("1".into())),
         settled: true,
+        quiet: true,
         observed: now(),
         descriptor: None,
         held: None,
@@ -47,7 +48,7 @@ fn volume(locations: &[VolumeLocation]) -> Volume {
 }
 
 fn baseline(place: &VolumeLocation) -> Baseline {
-    Baseline { location: place.location.clone(), fingerprint: place.fingerprint.clone(), observed: place.observed }
+    Baseline { location: place.location.clone(), fingerprint: place.fingerprint.clone(), settled: place.settled }
 }
 
 #[test]
@@ -65,12 +66,11 @@ fn a_volume_is_due_once_and_then_when_it_changed() {
 
 #[test]
 fn a_reading_that_was_too_early_is_repeated() {
-    let mut own = place("nfs01");
+    let own = place("nfs01");
     let all = volume(std::slice::from_ref(&own));
-    own.observed = at("2026-11-20T12:00:01Z");
-    let early = baseline(&own);
+    let early = Baseline { settled: false, ..baseline(&own) };
     assert!(matches!(due(&all, &own, std::slice::from_ref(&early), true, None, None, now()), Due::Changed { .. }));
-    let late = Baseline { observed: at("2026-11-20T12:00:02Z"), ..early };
+    let late = Baseline { settled: true, ..early };
     assert_eq!(due(&all, &own, &[late], true, None, None, now()), Due::No);
 }
 
@@ -143,8 +143,8 @@ fn a_file_without_a_time_is_read_in_every_round() {
     let mut own = place("nfs01");
     own.fingerprint.files[1].mtime = stackferry_volume::UNKNOWN_MTIME;
     let all = volume(std::slice::from_ref(&own));
-    for observed in [now(), Timestamp::MAX] {
-        let baseline = Baseline { observed, ..baseline(&own) };
+    for settled in [true, false] {
+        let baseline = Baseline { settled, ..baseline(&own) };
         let Due::Changed { what } = due(&all, &own, &[baseline], true, None, Some(now()), now()) else {
             panic!("it was called unchanged")
         };

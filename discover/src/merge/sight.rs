@@ -248,6 +248,7 @@ impl<'a> Told<'a> {
                     files: Vec::new(),
                     fingerprint: Fingerprint::new(Vec::new(), None),
                     settled: false,
+                    quiet: false,
                     observed,
                     descriptor: None,
                     held: may_copy(&facts).or(Some(held)),

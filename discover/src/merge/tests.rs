@@ -42,6 +42,7 @@ fn seen(datastore: &Scan, kind: Kind, path: &str, bytes: u64, cid: &str) -> Obse
             files: vec![flat],
             fingerprint: Fingerprint::new(vec![FileStamp { name, bytes, mtime: before() }], Some(cid.to_owned())),
             settled: true,
+            quiet: true,
             observed: now(),
             descriptor: Some(Summary {
                 cid: cid.to_owned(),

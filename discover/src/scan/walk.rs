@@ -8,7 +8,7 @@ use stackferry_volume::descriptor::{Descriptor, MAX_TEXT_BYTES, Summary};
 use stackferry_volume::group::{self, Candidate, Candidates, Group, GroupFile};
 use stackferry_volume::reason::shown;
 use stackferry_volume::{
-    Entry, EntryKind, FileName, FileStamp, Fingerprint, FolderError, Kind, ReasonCode, Unprotectable,
+    Entry, EntryKind, FileClock, FileName, FileStamp, Fingerprint, FolderError, Kind, ReasonCode, Unprotectable,
 };
 
 use super::{MAX_DEPTH, MAX_DESCRIPTOR_BYTES, MAX_ENTRIES, Observation, Scan, ScanProblem, hint, subject, why};
@@ -27,6 +27,10 @@ pub(super) struct Walk<'a> {
     scan: Scan,
     entries: usize,
     text_bytes: usize,
+    /// What is known of the clock that gives the files their times.
+    clock: FileClock,
+    /// The times of each observation's files: of the last change of the content, and of any change.
+    stamps: Vec<Vec<(Timestamp, Option<Timestamp>)>>,
 }
 
 /// What is known of a candidate's descriptor.
@@ -70,7 +74,8 @@ impl<'a> Walk<'a> {
             fresh_descriptors: Default::default(),
             descriptors_seen: Default::default(),
         };
-        Self { view, specs, cache, scan, entries: 0, text_bytes: 0 }
+        let clock = FileClock::new(now, view.folder.now());
+        Self { view, specs, cache, scan, entries: 0, text_bytes: 0, clock, stamps: Vec::new() }
     }
 
     /// The datastore is away: nothing of what was seen so far is told, since it would be half of it.
@@ -92,6 +97,15 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn finish(mut self) -> Scan {
+        // Only now all is known that there is to know of the clock.
+        let mut observations = std::mem::take(&mut self.scan.observations);
+        for (observation, stamps) in observations.iter_mut().zip(&self.stamps) {
+            let at = &mut observation.at;
+            at.settled = stamps.iter().all(|(mtime, changed)| self.clock.settles(*mtime, *changed));
+            at.quiet = stamps.iter().all(|(mtime, changed)| self.clock.is_quiet(*mtime, *changed));
+            at.held = at.held.take().or_else(|| self.unsettled(&at.files));
+        }
+        self.scan.observations = observations;
         self.scan.observations.sort_by(|one, two| one.at.location.cmp(&two.at.location));
         self.scan.problems.sort_by(|one, two| (&one.subject, &one.text).cmp(&(&two.subject, &two.text)));
         self.scan
@@ -139,6 +153,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             self.entries = total;
+            entries.iter().for_each(|entry| self.clock.saw(entry.mtime, entry.changed));
             for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Folder) {
                 self.sub_folder(&path, depth, entry, &mut open);
             }
@@ -222,6 +237,7 @@ impl<'a> Walk<'a> {
         let cid = descriptor.as_ref().map(|descriptor| descriptor.cid.clone());
         let fingerprint = Fingerprint::new(files.iter().map(stamp).collect(), cid);
         let held = if place.is_backup { Some(app_volumes_backup(name).into()) } else { held };
+        self.stamps.push(files.iter().map(|file| (file.entry.mtime, file.entry.changed)).collect());
         self.scan.observations.push(Observation {
             kind: place.kind,
             stem,
@@ -232,7 +248,8 @@ impl<'a> Walk<'a> {
                 datastore_type: self.view.datastore_type.clone(),
                 reachable: true,
                 seen: true,
-                settled: fingerprint.is_settled(self.scan.observed),
+                settled: false,
+                quiet: false,
                 fingerprint,
                 observed: self.scan.observed,
                 files: files.into_iter().map(volume_file).collect(),
@@ -303,25 +320,22 @@ impl<'a> Walk<'a> {
         if let Err(error) = descriptor.check_with(|name| place.by_name.get(name).copied()) {
             return Some(error.unprotectable().into());
         }
-        if let Some(held) = place.locks.held(group.files.iter().map(|file| &file.name)) {
-            return Some(held);
-        }
-        self.unsettled(&group.files)
+        place.locks.held(group.files.iter().map(|file| &file.name))
     }
 
-    fn unsettled(&self, files: &[GroupFile]) -> Option<Held> {
-        let now = self.scan.observed;
-        let young = |file: &&GroupFile| {
-            let age = now.duration_since(file.entry.mtime);
-            age < self.view.settle && age > -FUTURE
+    fn unsettled(&self, files: &[VolumeFile]) -> Option<Held> {
+        let young = |file: &&VolumeFile| {
+            let age = self.clock.age_of(file.mtime);
+            // Without a time to wait nothing waits, also not where the clock there is ahead of ours.
+            age < self.view.settle && age > -FUTURE && !self.view.settle.is_zero()
         };
-        let file = files.iter().filter(young).max_by_key(|file| file.entry.mtime)?;
+        let file = files.iter().filter(young).max_by_key(|file| file.mtime)?;
         Some(Held::deferred(
             ReasonCode::Busy,
             format!(
                 "{} was changed at {}; it is left alone until nothing has changed for {:#}",
                 shown(file.name.as_str()),
-                file.entry.mtime,
+                file.mtime,
                 self.view.settle,
             ),
         ))

@@ -71,7 +71,7 @@ pub fn vault_volume(record: &VolumeRecord, entries: &[VersionEntry]) -> VaultVol
             location: summary.location.clone(),
             fingerprint: summary.fingerprint.clone(),
             version: entry.id.clone(),
-            settled: summary.fingerprint.is_settled(summary.started),
+            settled: !summary.fingerprint.is_fresh(summary.started),
         })
     });
     VaultVolume {

@@ -15,15 +15,16 @@ mod commit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use stackferry_catalog::{AttemptEnd, AuditAction, LastError, LeaseGuard, Outcome, Reason, Trigger};
 use stackferry_discover::{State, Volume, VolumeLocation};
-use stackferry_transfer::{CopyContext, OnUse, Progress};
+use stackferry_transfer::{CopyContext, OnUse, Progress, TransferError};
 use stackferry_vault::{GenerationRecord, Incoming, IncomingSpec, Place, Vault, VolumeSpec};
+use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::io::Cancel;
 use stackferry_volume::manifest::{ByteCounts, FileRecord, VerifyMethod};
-use stackferry_volume::{Location, TransferId, VersionId, VolumeId};
+use stackferry_volume::{Digest, Location, TransferId, VersionId, VolumeId};
 
 use super::attached::{self, When};
 use super::files::{Copied, Job};
@@ -32,6 +33,9 @@ use super::windows::{self, Watch};
 use crate::app::{self, App, PROGRAM, Source, blocking};
 use crate::metrics::{Phase, Phases};
 use crate::problem::{Code, Problem};
+
+/// How long a file has to have had its time, where times are whole seconds, for a later change to have another one.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(2);
 
 /// How a copy is wanted.
 #[derive(Clone)]
@@ -355,7 +359,7 @@ impl Run<'_> {
         }
         let now = Timestamp::now();
         let fingerprint = place.fingerprint.digest();
-        let resumable = self.vault.resumable(&self.volume.id, &fingerprint, now)?;
+        let (resumable, seen) = self.resumable(&fingerprint, now)?;
         // What is left of other copies was read from what the source was before: the lease is ours, nobody resumes it.
         let keep = resumable.as_ref().map(Incoming::transfer);
         match self.vault.clear_interrupted(&self.volume.id, keep) {
@@ -379,6 +383,7 @@ impl Run<'_> {
                         volume: self.volume.id.clone(),
                         transfer: TransferId::new(rand::random()),
                         fingerprint,
+                        settled: place.quiet || seen,
                         fence: self.lease.fence(),
                     },
                     now,
@@ -392,6 +397,10 @@ impl Run<'_> {
             }
             return Err(error.into());
         }
+        let waited = match self.wait_until_settled(place, source) {
+            Ok(waited) => waited,
+            Err(problem) => return Err(self.give_up(incoming, problem)),
+        };
         let base = self.base(source)?;
         let share = self.app.config().limits.memory.as_bytes() / u64::from(self.app.config().limits.transfers.max(1));
         let mut context = CopyContext::new(self.cancel.clone(), progress, share);
@@ -432,7 +441,7 @@ impl Run<'_> {
                 drop(copied);
                 incoming.discard()?;
                 let version = base.manifest().version.clone();
-                self.set_baselines(place, &version)?;
+                self.set_baselines(place, waited, &version)?;
                 done.outcome = Outcome::Unchanged;
                 done.version = Some(version);
                 done.verify_method = Some(VerifyMethod::Arrival);
@@ -461,7 +470,46 @@ impl Run<'_> {
             return Ok(Done { reason: Some(reason), outcome: Outcome::Deferred, ..done });
         }
         self.phases.enter(Phase::Commit);
-        self.commit(place, started, incoming, copied, done)
+        self.commit(place, waited, started, incoming, copied, done)
+    }
+
+    /// What an interrupted copy left that may be used, and whether the files were seen long enough before as they are now.
+    ///
+    /// What was read while a change could go unseen is thrown away: what would be read now may be another state of the
+    /// disk. That it was seen so before says that no change goes unseen from now on.
+    fn resumable(&self, fingerprint: &Digest, now: Timestamp) -> Result<(Option<Incoming>, bool), Problem> {
+        let mut seen = false;
+        while let Some(incoming) = self.vault.resumable(&self.volume.id, fingerprint, now)? {
+            if incoming.is_settled() {
+                return Ok((Some(incoming), true));
+            }
+            seen |= now.duration_since(incoming.started()) >= UNSEEN;
+            tracing::info!(volume = %self.volume.id, "an interrupted copy was begun so soon after a change that a later one may have gone unseen; all is read again");
+            incoming.discard()?;
+        }
+        Ok((None, seen))
+    }
+
+    /// Where a change right now could leave the files' times as they are, waits until it can't: what is read after that is
+    /// of one state, or shows another time in the end. Gives whether it waited.
+    fn wait_until_settled(&self, place: &VolumeLocation, source: &Source) -> Result<bool, Problem> {
+        // Where times are not known, no waiting helps.
+        let is_timed = place.files.iter().all(|file| is_known(file.mtime));
+        if place.settled || !is_timed {
+            return Ok(false);
+        }
+        self.check_source(place, source, &[])?;
+        let until = Instant::now() + UNSEEN.unsigned_abs();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(true);
+            }
+            if self.cancel.is_cancelled() {
+                return Err(TransferError::Cancelled.into());
+            }
+            std::thread::park_timeout(left.min(Duration::from_millis(50)));
+        }
     }
 
     /// What a source that changed left is of no use; anything else may be resumed.

@@ -149,9 +149,8 @@ pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) 
         .await?
         .into_iter()
         .map(|baseline| {
-            // The catalog keeps whether the reading could be trusted; the decision asks by when it was made.
-            let observed = if baseline.settled { Timestamp::MAX } else { Timestamp::MIN };
-            stackferry_discover::Baseline { location: baseline.location, fingerprint: baseline.fingerprint, observed }
+            let stackferry_catalog::Baseline { location, fingerprint, settled, .. } = baseline;
+            stackferry_discover::Baseline { location, fingerprint, settled }
         })
         .collect();
     let now = Timestamp::now();

@@ -34,6 +34,7 @@ fn leave(vault: &Vault, volume: &VolumeId) {
         volume: volume.clone(),
         transfer: TransferId::new(0x5747),
         fingerprint: Digest::of(b"what the source was"),
+        settled: true,
         fence: 1,
     };
     drop(vault.begin(&spec, Timestamp::now()).unwrap());

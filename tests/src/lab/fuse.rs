@@ -50,6 +50,8 @@ pub enum Times {
     True,
     /// Cut to whole seconds, as VMFS and old NFS servers do.
     WholeSeconds,
+    /// Cut to whole seconds, by a clock that is so many seconds ahead of ours.
+    WholeSecondsAhead(i64),
     /// None: every time is 0.
     Absent,
     /// The server's clock is ahead of ours by this.
@@ -96,11 +98,16 @@ struct State {
     holes: HashMap<String, Holes>,
     allocated: HashMap<String, u64>,
     unreadable: HashMap<String, Range<u64>>,
+    stalled: HashMap<String, Range<u64>>,
     hidden: Vec<String>,
 }
 
 impl State {
-    fn fault(&self, operation: Operation, path: &str) -> Option<Fault> {
+    /// What is injected for a request, of these bytes if it reads.
+    fn fault(&self, operation: Operation, path: &str, part: &Range<u64>) -> Option<Fault> {
+        if self.stalled.get(path).is_some_and(|stalled| part.start < stalled.end && stalled.start < part.end) {
+            return Some(Fault::Hang);
+        }
         let hit = self.faults.iter().rev().find(|(asked, at, _)| *asked == operation && is_below(path, at));
         hit.map(|(_, _, fault)| *fault)
     }
@@ -190,9 +197,17 @@ impl FaultyMount {
         self.shared.changed.notify_all();
     }
 
+    /// Makes reading a range of a file hang, as [`Self::hang`] does.
+    pub fn set_stalled(&self, path: &str, range: Range<u64>) {
+        self.shared.state().stalled.insert(path.to_owned(), range);
+    }
+
     /// Ends all that fails and hangs; what hangs goes on.
     pub fn heal(&self) {
-        self.shared.state().faults.clear();
+        let mut state = self.shared.state();
+        state.faults.clear();
+        state.stalled.clear();
+        drop(state);
         self.shared.changed.notify_all();
     }
 

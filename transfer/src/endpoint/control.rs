@@ -232,6 +232,7 @@ mod tests {
             bytes: u64::MAX,
             allocated: Some(u64::MAX),
             mtime: jiff::Timestamp::MIN,
+            changed: Some(jiff::Timestamp::MIN),
             inode: Some(u64::MAX),
         };
         for character in ["\u{1}", "a", "\u{fffd}"] {

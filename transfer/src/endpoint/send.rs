@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use stackferry_volume::Entry;
 use stackferry_volume::Source;
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockState, Digest, is_zero};
+use stackferry_volume::holes::HoleMap;
 use stackferry_volume::io::Cancel;
 use stackferry_volume::local::LocalSource;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::grants::{Granted, Target};
 use super::line::{Gone, Line};
-use crate::local::read_block;
+use crate::local::{is_stale, read_block};
 use crate::walk::{Step, Walker};
 use crate::wire::PROTOCOL;
 use crate::wire::block::{Codec, End, Failure, Known, Open, Opened, Packer, encode_data, run_payload};
@@ -46,8 +48,8 @@ pub(super) fn open(shared: &Shared, target: &Target) -> Result<LocalSource, Fail
 
 pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted) {
     let result = async {
-        let (source, known, zstd) = agree(&mut line, &shared, &granted.target).await?;
-        send(&line, source, known, zstd, shared.workers).await
+        let agreed = agree(&mut line, &shared, &granted.target).await?;
+        send(&line, agreed, &shared, &granted.target).await
     }
     .await;
     let status = match result {
@@ -97,7 +99,15 @@ pub(super) async fn next_frame(line: &mut Line, reader: &mut FrameReader) -> Res
     tokio::time::timeout(REQUEST_TIMEOUT, frame).await.map_err(|_| late())?
 }
 
-async fn agree(line: &mut Line, shared: &Arc<Shared>, target: &Target) -> Result<(LocalSource, Known, bool), Stop> {
+/// What is to be sent, and how.
+struct Agreed {
+    source: LocalSource,
+    map: HoleMap,
+    known: Known,
+    zstd: bool,
+}
+
+async fn agree(line: &mut Line, shared: &Arc<Shared>, target: &Target) -> Result<Agreed, Stop> {
     let mut reader = FrameReader::default();
     let first = next_frame(line, &mut reader).await?;
     let open_request: Open = match first.kind {
@@ -110,15 +120,20 @@ async fn agree(line: &mut Line, shared: &Arc<Shared>, target: &Target) -> Result
     let opened = tokio::task::spawn_blocking(move || {
         let source = open(&shared, &target)?;
         let stamp = source.stamp().map_err(|error| Failure { code: "io".into(), message: error.to_string() })?;
-        Ok::<_, Failure>((source, stamp.0))
+        let holes = source.holes();
+        if let Some(why) = holes.distrust {
+            let path = target.shown_path();
+            tracing::warn!(path, why, "the file system's hole map is not used: all of the file is read");
+        }
+        Ok::<_, Failure>((source, holes, stamp.0))
     });
-    let (source, stamp) =
+    let (source, holes, stamp) =
         opened.await.map_err(|_| tell("internal", "the endpoint failed; its log says why"))?.map_err(Stop::Tell)?;
     let answer = Opened {
         protocol: PROTOCOL.min(open_request.protocol),
         bytes: source.bytes(),
         mtime: stamp.mtime,
-        hole_map: source.hole_map(),
+        hole_map: holes.source,
     };
     line.put(encode_json(FrameKind::Opened, &answer).map_err(|_| Stop::Gone)?).await?;
     let mut known = Known::new(source.bytes());
@@ -134,21 +149,24 @@ async fn agree(line: &mut Line, shared: &Arc<Shared>, target: &Target) -> Result
             _ => return Err(tell("bad_request", "KNOWN or GO is expected")),
         }
     }
-    Ok((source, known, open_request.codecs.contains(&Codec::Zstd)))
+    Ok(Agreed { source, map: holes.map, known, zstd: open_request.codecs.contains(&Codec::Zstd) })
 }
 
 /// What the workers and the sender share.
 struct Job {
     source: LocalSource,
+    map: HoleMap,
     known: Known,
     rule: Option<Mutex<Rule>>,
     read: AtomicU64,
     cancel: Cancel,
 }
 
-async fn send(line: &Line, source: LocalSource, known: Known, zstd: bool, workers: usize) -> Result<(), Stop> {
+async fn send(line: &Line, agreed: Agreed, shared: &Arc<Shared>, target: &Target) -> Result<(), Stop> {
+    let Agreed { source, map, known, zstd } = agreed;
+    let workers = shared.workers;
     let rule = zstd.then(|| Mutex::new(Rule::new(workers)));
-    let job = Arc::new(Job { source, known, rule, read: AtomicU64::new(0), cancel: Cancel::default() });
+    let job = Arc::new(Job { source, map, known, rule, read: AtomicU64::new(0), cancel: Cancel::default() });
     let (places, queue) = mpsc::channel(QUEUE);
     let reading = tokio::task::spawn_blocking({
         let job = Arc::clone(&job);
@@ -167,9 +185,31 @@ async fn send(line: &Line, source: LocalSource, known: Known, zstd: bool, worker
         (Ok(Some(data_frames)), Ok(())) => data_frames,
         (Ok(None), Ok(())) => return Err(tell("internal", "a worker failed; the log says why")),
     };
-    let stamp = job.source.stamp().map_err(|error| tell("io", error.to_string()))?.0;
+    let (shared, target) = (Arc::clone(shared), target.clone());
+    let looking = tokio::task::spawn_blocking({
+        let job = Arc::clone(&job);
+        move || stamp_again(&job.source, &shared, &target)
+    });
+    let stamp =
+        looking.await.map_err(|_| tell("internal", "the endpoint failed; its log says why"))?.map_err(Stop::Tell)?;
     let end = End { read: job.read.load(Ordering::Relaxed), bytes: stamp.bytes, mtime: stamp.mtime, data_frames };
     Ok(line.put(encode_json(FrameKind::End, &end).map_err(|_| Stop::Gone)?).await?)
+}
+
+/// The file as it is after it was read. It is opened anew: that is when a network file system asks its server, and the
+/// name may lead to another file now.
+fn stamp_again(source: &LocalSource, shared: &Shared, target: &Target) -> Result<Entry, Failure> {
+    let failed = |error: std::io::Error| {
+        let code = if is_stale(&error) { "source_changed" } else { "io" };
+        Failure { code: code.to_owned(), message: error.to_string() }
+    };
+    let again = open(shared, target)?;
+    let (read, now) = (source.stamp().map_err(failed)?.0, again.stamp().map_err(failed)?.0);
+    if (read.bytes, read.mtime) != (now.bytes, now.mtime) {
+        let message = format!("it was changed at {}", now.mtime);
+        return Err(Failure { code: "source_changed".to_owned(), message });
+    }
+    Ok(now)
 }
 
 /// Where frames go out.
@@ -256,7 +296,7 @@ impl Runs {
 type Place = oneshot::Receiver<Bytes>;
 
 fn read_all(job: &Job, places: &mpsc::Sender<Place>, workers: usize) -> Result<(), Failure> {
-    let walker = Mutex::new(Walker::new(&job.source, &job.known.done));
+    let walker = Mutex::new(Walker::new(&job.map, &job.known.done));
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(|| work(job, &walker, places))).collect();
         let mut result = Ok(());
@@ -277,7 +317,8 @@ fn read_all(job: &Job, places: &mpsc::Sender<Place>, workers: usize) -> Result<(
 fn work(job: &Job, walker: &Mutex<Walker<'_>>, places: &mpsc::Sender<Place>) -> Result<(), Failure> {
     let failed = |(offset, error): (u64, std::io::Error)| {
         job.cancel.cancel();
-        let code = if error.kind() == std::io::ErrorKind::UnexpectedEof { "source_changed" } else { "io" };
+        let is_changed = error.kind() == std::io::ErrorKind::UnexpectedEof || is_stale(&error);
+        let code = if is_changed { "source_changed" } else { "io" };
         Failure { code: code.to_owned(), message: format!("reading at byte {offset} failed: {error}") }
     };
     let mut block_bytes = vec![0u8; usize::try_from(BLOCK_BYTES).unwrap_or(1 << 20)];

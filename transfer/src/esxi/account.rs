@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use stackferry_volume::block::{BlockIndex, BlockMap, BlockState};
+use stackferry_volume::holes::HoleMap;
 use stackferry_volume::{FolderError, HoleMapSource};
 use stackferry_vsphere::{Datastore, Host, Lockdown, VsphereError};
 
@@ -22,7 +23,6 @@ use crate::receive::Receiver;
 use crate::ssh::{Connection, LOGIN_TIMEOUT, Login, Peer};
 use crate::stock::command::scp;
 use crate::stock::fetch::{self, MAP_FROM, SftpHost};
-use crate::stock::map::HoleMap;
 use crate::stock::scp::receive;
 use crate::stock::sftp::Sftp;
 use crate::wait::unless_cancelled;

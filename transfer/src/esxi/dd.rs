@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, is_zero};
+use stackferry_volume::holes::HoleMap;
 use stackferry_volume::{HoleMapSource, Source};
 
 use super::account::{STALL, Visit};
@@ -14,7 +15,7 @@ use crate::error::TransferError;
 use crate::line::Line;
 use crate::ssh::Connection;
 use crate::stock::command::quoted;
-use crate::stock::map::HoleMap;
+use crate::stock::map::SAMPLES;
 use crate::wait::unless_cancelled;
 use crate::walk::{Step, Walker};
 use crate::writers::{Feed, Full, receive_into};
@@ -94,20 +95,20 @@ pub(super) fn samples(path: &str, units: &[u64]) -> String {
 /// `dd` counts in units of this when it samples, in bytes.
 const SAMPLE_BYTES: u64 = 4096;
 
-/// The units that are looked at, at random: each lies in a hole as a whole.
+/// The units that are looked at: each lies in a hole as a whole.
 pub(super) fn sampled(map: &HoleMap) -> Vec<u64> {
     let unit = |(offset, len): (u64, u32)| {
         let first = offset.div_ceil(SAMPLE_BYTES);
         ((first + 1) * SAMPLE_BYTES <= offset + u64::from(len)).then_some(first)
     };
-    map.samples().into_iter().filter_map(unit).collect()
+    map.samples(SAMPLES).into_iter().filter_map(unit).collect()
 }
 
 /// Whether what came of these samples is zero, and all of it came. A map with holes of which none can be sampled is not
 /// believed.
 pub(super) fn are_zero(told: &[u8], units: &[u64], map: &HoleMap) -> bool {
     let is_whole = u64::try_from(units.len()).is_ok_and(|count| told.len() as u64 == count * SAMPLE_BYTES);
-    is_whole && is_zero(told) && (!units.is_empty() || map.samples().is_empty())
+    is_whole && is_zero(told) && (!units.is_empty() || map.samples(SAMPLES).is_empty())
 }
 
 /// Exit status of a shell that does not find a command.

@@ -305,6 +305,7 @@ fn entry(found: &BrowseEntry) -> Entry {
         bytes: if found.is_folder { 0 } else { found.bytes },
         allocated: None,
         mtime: mtime.unwrap_or(UNKNOWN_MTIME),
+        changed: None,
         inode: None,
     }
 }

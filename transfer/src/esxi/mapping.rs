@@ -4,15 +4,15 @@
 
 use std::ops::Range;
 
+use stackferry_volume::holes::{HoleMap, MapBuilder, Tolerance};
+
 use crate::stock::command::quoted;
-use crate::stock::map::{HoleMap, slack};
 
 /// The longest map that is taken, in bytes.
 pub(super) const MOST_BYTES: usize = 16 << 20;
-/// The most ranges of data that are kept, 16 bytes each.
-const MOST_RANGES: usize = 1 << 18;
-/// Holes shorter than this are read: it costs less than leaving them out.
-const SHORTEST_HOLE: u64 = 64 << 10;
+/// VMFS counts in blocks of 1 MiB. More data than space is harmless: it is read, and found to be zero; blocks that are not
+/// zeroed yet count as taken.
+const TOLERANCE: Tolerance = Tolerance { slack: 1 << 20, compressed: true };
 /// What begins the line with the disk's length and what it takes.
 const SIZES: &str = "sf-sizes ";
 
@@ -31,8 +31,8 @@ pub(super) fn read(told: &[u8], bytes: u64) -> Result<HoleMap, &'static str> {
     if length(head) != Some(bytes) {
         return Err("its head is not understood, or of another length");
     }
-    let mut data: Vec<Range<u64>> = Vec::new();
-    let (mut at, mut data_bytes) = (0, 0_u64);
+    let mut data = MapBuilder::default();
+    let mut at = 0;
     let mut allocated = None;
     for line in lines {
         if allocated.is_some() {
@@ -47,26 +47,15 @@ pub(super) fn read(told: &[u8], bytes: u64) -> Result<HoleMap, &'static str> {
             return Err("it has a gap or an overlap");
         }
         at = part.end;
-        if !is_data {
-            continue;
-        }
-        data_bytes += part.end - part.start;
-        let pieces = data.len();
-        match data.last_mut() {
-            Some(last) if part.start - last.end < SHORTEST_HOLE => last.end = part.end,
-            _ if pieces >= MOST_RANGES => return Err("the disk has too many pieces"),
-            _ => data.push(part),
+        if is_data {
+            data.add(part)?;
         }
     }
     if at != bytes {
         return Err("it does not reach the end");
     }
     let allocated = allocated.ok_or("what the file takes is not told")?;
-    // More is harmless: it is read, and found to be zero. Blocks that are not zeroed yet count as taken.
-    if data_bytes.saturating_add(slack(allocated)) < allocated {
-        return Err("less is called data than the file takes on the datastore");
-    }
-    Ok(HoleMap::of(bytes, data))
+    data.finish(bytes, allocated, TOLERANCE)
 }
 
 /// The length in `Mapping for file x.vmdk (N bytes in size):`. A name may hold anything.
@@ -145,7 +134,7 @@ mod tests {
             (vec![(0, 0, "VMFS --")], MIB, "it has a gap or an overlap"),
             (vec![(0, BYTES + 1, "VMFS --")], MIB, "it has a gap or an overlap"),
             (vec![(0, BYTES, "VMFS XX")], MIB, "a line is not understood"),
-            (vec![(0, BYTES, "NOMP --")], 50 * MIB, "less is called data than the file takes on the datastore"),
+            (vec![(0, BYTES, "NOMP --")], 50 * MIB, "less is called data than the file takes on disk"),
         ] {
             assert_eq!(refusal(&told(&lines, taken)), why, "{lines:?}");
         }

@@ -11,11 +11,12 @@ use std::time::Duration;
 use std::time::Instant;
 
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, is_zero};
+use stackferry_volume::holes::HoleMap;
 use stackferry_volume::{FolderError, HoleMapSource};
 use tokio::runtime::Handle;
 
 use super::command::{self, SFTP_READ};
-use super::map::{HoleMap, MapReader, says_not_found};
+use super::map::{MapReader, SAMPLES, says_not_found};
 use super::run::run;
 use super::sftp::packet::{Attributes, Reply};
 use super::sftp::{OpenHandle, Sftp};
@@ -224,7 +225,7 @@ async fn holes_are_zero(
     sftp: &mut Sftp,
 ) -> Result<bool, TransferError> {
     let mut asked = HashMap::new();
-    for (offset, bytes) in map.samples() {
+    for (offset, bytes) in map.samples(SAMPLES) {
         asked.insert(sftp.send_read(handle, offset, bytes).await?, (offset, bytes));
     }
     let mut all_zero = true;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use stackferry_volume::fingerprint::time_of;
 use stackferry_volume::io::MAX_SMALL_READ;
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind, Folder, FolderError, UNKNOWN_MTIME};
@@ -227,8 +228,7 @@ fn shell_behind(ended: &Ended, begin: &str) -> Option<&'static str> {
 
 /// The time that SFTP tells, in whole seconds.
 fn mtime(attributes: &Attributes) -> Timestamp {
-    let time = attributes.mtime.and_then(|seconds| Timestamp::from_second(i64::from(seconds)).ok());
-    time.unwrap_or(UNKNOWN_MTIME)
+    attributes.mtime.map_or(UNKNOWN_MTIME, |seconds| time_of(i64::from(seconds), 0))
 }
 
 fn entry(name: &[u8], attributes: &Attributes) -> Entry {
@@ -244,6 +244,7 @@ fn entry(name: &[u8], attributes: &Attributes) -> Entry {
         bytes: if kind == EntryKind::File { attributes.bytes.unwrap_or(0) } else { 0 },
         allocated: None,
         mtime: mtime(attributes),
+        changed: None,
         inode: None,
     }
 }

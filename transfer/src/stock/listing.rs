@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
+use stackferry_volume::fingerprint::time_of;
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind};
 
@@ -154,13 +155,14 @@ fn parse(record: &[u8]) -> Option<(u32, Entry)> {
         bytes: if is_file { bytes } else { 0 },
         allocated: is_file.then(|| blocks.saturating_mul(512)),
         mtime,
+        changed: None,
         inode: Some(inode),
     };
     Some((depth, entry))
 }
 
-/// `1700000000.1234567890`. One outside of the years that can be shown becomes the epoch, which is never trusted as
-/// fresh.
+/// `1700000000.1234567890`. Before 1970, too, the fraction is to be added: 1.5 s before is `-2.5`. What is outside of the
+/// years that can be shown is not known.
 fn timestamp(text: &str) -> Option<Timestamp> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let seconds: i64 = seconds.parse().ok()?;
@@ -169,10 +171,7 @@ fn timestamp(text: &str) -> Option<Timestamp> {
     }
     let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
     let nanoseconds: i32 = digits.parse().ok()?;
-    Some(match Timestamp::new(seconds, if text.starts_with('-') { 0 } else { nanoseconds }) {
-        Ok(time) => time,
-        Err(_) => Timestamp::UNIX_EPOCH,
-    })
+    Some(time_of(seconds, i64::from(nanoseconds)))
 }
 
 #[cfg(test)]
@@ -189,7 +188,7 @@ mod tests {
     #[test]
     fn records_are_read() {
         let text = b"0 d 4096 8 1700000000.0 2 apps\x001 f 10737418240 24 1700000000.1234567890 77 a b!5C!\n.vmdk\x00\
-            1 l 5 0 1.0 78 link\x001 f 1 8 -5.5 79 \xff\x00end 0\x00";
+            1 l 5 0 1.0 78 link\x001 f 1 8 -6.5 79 \xff\x00end 0\x00";
         let Listing { itself, entries, end } = read(text).unwrap();
         assert_eq!(end, Some(0));
         assert_eq!(itself.unwrap().kind, EntryKind::Folder);
@@ -198,6 +197,8 @@ mod tests {
         assert_eq!((entries[0].bytes, entries[0].allocated, entries[0].inode), (10_737_418_240, Some(12288), Some(77)));
         assert_eq!(entries[0].mtime.to_string(), "2023-11-14T22:13:20.123456789Z");
         assert_eq!((entries[1].kind, entries[1].bytes, entries[1].allocated), (EntryKind::Other, 0, None));
+        // 5.5 s before 1970, as `find` writes it.
+        assert_eq!(entries[2].mtime.to_string(), "1969-12-31T23:59:54.5Z");
         assert!(!entries[2].utf8);
         assert_eq!(read(b""), Ok(Listing { itself: None, entries: vec![], end: None }));
         assert_eq!(read(&text[..text.len() - 6]).unwrap().end, None, "cut before its end");

@@ -115,7 +115,8 @@ impl Stream<'_> {
         let header = self.control_line().await?;
         let bytes = header.strip_prefix(b"C").and_then(length);
         let Some(bytes) = bytes else { return Err(self.strange(&header)) };
-        check_unchanged(self.file, bytes, i64::try_from(mtime).unwrap_or(i64::MAX))?;
+        // A host that writes a time before 1970 as it is in its memory tells one that is far too large.
+        check_unchanged(self.file, bytes, mtime.cast_signed())?;
         self.acknowledge().await
     }
 
@@ -247,7 +248,20 @@ fn length(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::same_second;
     use super::*;
+
+    #[test]
+    fn times_that_tools_write_in_their_own_ways_are_equal() {
+        // What `find` says, and what `scp` or SFTP make of it: none before 1970, 32 bits, or the bits of a negative number.
+        for (find, other) in [(-5, 0), (-5, 4_294_967_291), (-5, -5), (5_000_000_000, 705_032_704), (0, 0), (7, 7)] {
+            assert!(same_second(find, other) && same_second(other, find), "{find} {other}");
+        }
+        assert_eq!(number(b"18446744073709551611 0 0 0").map(u64::cast_signed), Some(-5));
+        for (one, other) in [(-5, -6), (7, 8), (0, 1), (-5, 5)] {
+            assert!(!same_second(one, other), "{one} {other}");
+        }
+    }
 
     #[test]
     fn control_lines_are_read() {

@@ -22,7 +22,7 @@ fn by_name(entries: Vec<Entry>) -> BTreeMap<String, Entry> {
 /// As SFTP tells it.
 fn without_details(entry: Entry) -> Entry {
     let mtime = jiff::Timestamp::from_second(entry.mtime.as_second()).unwrap();
-    Entry { allocated: None, inode: None, mtime, ..entry }
+    Entry { allocated: None, changed: None, inode: None, mtime, ..entry }
 }
 
 #[test]

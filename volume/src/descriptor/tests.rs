@@ -49,6 +49,7 @@ fn entry(name: &str, bytes: u64) -> Entry {
         bytes,
         allocated: None,
         mtime: Timestamp::UNIX_EPOCH,
+        changed: None,
         inode: None,
     }
 }

@@ -11,6 +11,7 @@ fn file(name: &str) -> Entry {
         bytes: 1 << 20,
         allocated: None,
         mtime: Timestamp::UNIX_EPOCH,
+        changed: None,
         inode: None,
     }
 }

@@ -5,54 +5,111 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{AtFlags, SeekFrom, StatxFlags};
+use rustix::fs::{AtFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::timestamp;
+use super::STAMP;
+use crate::block::is_zero;
+use crate::fingerprint::{is_known, time_of};
+use crate::holes::{HoleMap, MapBuilder, SAMPLE_BYTES, Tolerance};
 use crate::io::{Entry, EntryKind, HoleMapSource, Source};
+
+/// How many places of a file's holes are read to see whether they are zeros. A true hole costs no reading of the disk.
+const SAMPLES: usize = 64;
+/// Btrfs, as statfs(2) names it: it compresses, and no lie of its about holes is known.
+const BTRFS: i64 = 0x9123_683e;
 
 /// One regular file, opened for reading.
 #[derive(Debug)]
 pub struct LocalSource {
     file: File,
     bytes: u64,
-    hole_map: HoleMapSource,
+}
+
+/// Where a file has data, as far as that is believed.
+#[derive(Debug)]
+pub struct Holes {
+    /// The map; everything where none is known or believed.
+    pub map: HoleMap,
+    /// How it is known.
+    pub source: HoleMapSource,
+    /// Why what the file system said is not believed.
+    pub distrust: Option<&'static str>,
 }
 
 impl LocalSource {
     /// Takes a regular file that is open for reading.
     ///
     /// # Errors
-    /// The system's, when asked for the file's length and holes.
+    /// The system's, when asked for the file's length.
     pub fn new(file: File) -> io::Result<Self> {
-        let bytes = file.metadata()?.len();
-        let mut source = Self { file, bytes, hole_map: HoleMapSource::Seek };
-        source.hole_map = source.probe_holes()?;
+        let mut source = Self { file, bytes: 0 };
+        source.bytes = source.stamp()?.0.bytes;
         // Copies read from front to back: a larger read-ahead. A refusal only costs speed.
         let _ = rustix::fs::fadvise(&source.file, 0, None, rustix::fs::Advice::Sequential);
         Ok(source)
     }
 
-    /// Where a file system knows no `SEEK_HOLE`, Linux calls the whole file data. So a file that takes much less room
-    /// than its length and has no hole by that answer has holes that can't be known.
-    fn probe_holes(&self) -> io::Result<HoleMapSource> {
-        const SLACK_BYTES: u64 = 1 << 20;
-        let takes = self.stamp()?.1;
-        let whole = self.next_data(0)?.is_some_and(|data| data == (0..self.bytes));
-        Ok(if whole && takes.saturating_add(SLACK_BYTES) < self.bytes {
-            HoleMapSource::None
-        } else {
-            HoleMapSource::Seek
+    /// Asks the file system where the file has data, and holds the answer against what else is known; see
+    /// [`crate::holes`]. What is not believed does no harm: all of the file is read then.
+    #[must_use]
+    pub fn holes(&self) -> Holes {
+        let all = |distrust| Holes { map: HoleMap::all(self.bytes), source: HoleMapSource::None, distrust };
+        match self.ask_for_holes() {
+            Ok(Some(map)) => Holes { map, source: HoleMapSource::Seek, distrust: None },
+            Ok(None) => all(None),
+            Err(why) => all(Some(why)),
+        }
+    }
+
+    fn ask_for_holes(&self) -> Result<Option<HoleMap>, &'static str> {
+        const FAILED: &str = "the file system fails to say where the file has data";
+        let mut builder = MapBuilder::default();
+        let mut at = 0;
+        while at < self.bytes {
+            let start = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+                Ok(start) => start,
+                Err(Errno::NXIO) => break,
+                // It does not know the question.
+                Err(Errno::INVAL | Errno::OPNOTSUPP) if at == 0 => return Ok(None),
+                Err(_) => return Err(FAILED),
+            };
+            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).map_err(|_| FAILED)?;
+            builder.add(start..end)?;
+            at = end;
+        }
+        let allocated = self.stamp().map_err(|_| FAILED)?.1;
+        let compressed = rustix::fs::fstatfs(&self.file).is_ok_and(|stat| stat.f_type == BTRFS);
+        let tolerance = Tolerance { compressed, ..Tolerance::STRICT };
+        let told = builder.finish(self.bytes, allocated, tolerance);
+        match told {
+            Ok(map) if self.are_zero(&map) => Ok(Some(map)),
+            Ok(_) => Err("data is called a hole"),
+            // Where a file system knows no `SEEK_HOLE`, Linux calls the whole file data.
+            Err(_) if self.is_all_data() => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    fn is_all_data(&self) -> bool {
+        next_data(&self.file, self.bytes, 0).is_ok_and(|data| data == Some(0..self.bytes))
+    }
+
+    fn are_zero(&self, map: &HoleMap) -> bool {
+        let mut buffer = vec![0; usize::try_from(SAMPLE_BYTES).unwrap_or(1 << 16)];
+        map.samples(SAMPLES).into_iter().all(|(offset, bytes)| {
+            let piece = buffer.get_mut(..usize::try_from(bytes).unwrap_or(0)).unwrap_or_default();
+            self.read_at(offset, piece).is_ok() && is_zero(piece)
         })
     }
 
-    /// The file as it is now: its entry without a name, and the bytes that it takes on disk.
+    /// The file as it is now, by its server and not by this machine's cache of it: its entry without a name, and the
+    /// bytes that it takes on disk.
     ///
     /// # Errors
     /// The system's.
     pub fn stamp(&self) -> io::Result<(Entry, u64)> {
-        let mask = StatxFlags::SIZE | StatxFlags::BLOCKS | StatxFlags::MTIME | StatxFlags::INO;
-        let stat = rustix::fs::statx(&self.file, "", AtFlags::EMPTY_PATH, mask)?;
+        let stat = rustix::fs::statx(&self.file, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, STAMP)?;
         let allocated = stat.stx_blocks.saturating_mul(512);
         let entry = Entry {
             name: String::new(),
@@ -60,7 +117,9 @@ impl LocalSource {
             kind: EntryKind::File,
             bytes: stat.stx_size,
             allocated: Some(allocated),
-            mtime: timestamp(stat.stx_mtime.tv_sec, i64::from(stat.stx_mtime.tv_nsec)),
+            mtime: time_of(stat.stx_mtime.tv_sec, i64::from(stat.stx_mtime.tv_nsec)),
+            changed: Some(time_of(stat.stx_ctime.tv_sec, i64::from(stat.stx_ctime.tv_nsec)))
+                .filter(|time| is_known(*time)),
             inode: Some(stat.stx_ino),
         };
         Ok((entry, allocated))
@@ -118,7 +177,24 @@ impl Source for LocalSource {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(buf, offset)
     }
+    fn fill(&self, offset: u64, buf: &mut [u8]) -> Result<(), (u64, io::Error)> {
+        let mut at = offset;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            // The system gives what comes before a byte that can't be read, and fails at that byte when asked again.
+            match self.file.read_at(rest, at) {
+                Ok(0) => return Err((at, io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => {
+                    at += read as u64;
+                    rest = rest.get_mut(read..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err((at, error)),
+            }
+        }
+        Ok(())
+    }
     fn hole_map(&self) -> HoleMapSource {
-        self.hole_map
+        HoleMapSource::Seek
     }
 }

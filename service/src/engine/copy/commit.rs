@@ -109,6 +109,7 @@ impl Run<'_> {
     pub(super) fn commit(
         &self,
         place: &VolumeLocation,
+        waited: bool,
         started: Timestamp,
         mut incoming: Incoming,
         copied: Vec<Copied>,
@@ -181,7 +182,7 @@ impl Run<'_> {
         };
         incoming.commit(&manifest, &mut fence)?;
         self.catalog(self.app.catalog().add_version(&row))?;
-        self.set_baselines(place, &version)?;
+        self.set_baselines(place, waited, &version)?;
         let detail = json!({
             "version": version.to_string(), "route": done.route, "location": place.location.to_string(),
             "read": done.bytes.read, "wire": done.bytes.wire, "stored": done.bytes.stored,
@@ -198,8 +199,13 @@ impl Run<'_> {
     }
 
     /// From now on an equal fingerprint at any of the places where the volume was seen means that nothing changed there:
-    /// they were found to hold one disk.
-    pub(super) fn set_baselines(&self, place: &VolumeLocation, version: &VersionId) -> Result<(), Problem> {
+    /// they were found to hold one disk. Where the copy waited for that, it proves that the place it read has not changed.
+    pub(super) fn set_baselines(
+        &self,
+        place: &VolumeLocation,
+        waited: bool,
+        version: &VersionId,
+    ) -> Result<(), Problem> {
         let seen = self.volume.locations.iter().filter(|other| {
             let agree = matches!(self.volume.state, State::Ready | State::Incident);
             other.location == place.location || (other.seen && agree)
@@ -209,7 +215,8 @@ impl Run<'_> {
                 location: other.location.clone(),
                 fingerprint: other.fingerprint.clone(),
                 version: version.clone(),
-                settled: other.settled,
+                settled: other.settled
+                    || (waited && other.location == place.location && !other.fingerprint.is_fresh(other.observed)),
             })
             .collect();
         Ok(self.catalog(self.app.catalog().set_baselines(&self.volume.id, &baselines))?)

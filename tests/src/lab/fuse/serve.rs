@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,14 +48,14 @@ impl Served {
     fn admit(
         &self,
         operation: Operation,
-        path: String,
+        (path, part): (String, Range<u64>),
         request: &Request,
         then: impl FnOnce(&Inner, &str, Result<(), Errno>) + Send + 'static,
     ) {
         let fault = {
             let mut state = self.0.shared.state();
             *state.requests.entry((operation, path.clone())).or_default() += 1;
-            state.fault(operation, &path)
+            state.fault(operation, &path, &part)
         };
         match fault {
             None => then(&self.0, &path, Ok(())),
@@ -62,7 +63,7 @@ impl Served {
             Some(Fault::Hang) => {
                 let (inner, process) = (Arc::clone(&self.0), request.pid());
                 std::thread::spawn(move || {
-                    let result = inner.wait(operation, &path, process);
+                    let result = inner.wait(operation, &path, &part, process);
                     then(&inner, &path, result);
                 });
             }
@@ -71,11 +72,11 @@ impl Served {
 }
 
 impl Inner {
-    fn wait(&self, operation: Operation, path: &str, process: u32) -> Result<(), Errno> {
+    fn wait(&self, operation: Operation, path: &str, part: &Range<u64>, process: u32) -> Result<(), Errno> {
         let mut state = self.shared.state();
         state.hanging += 1;
         let result = loop {
-            match state.fault(operation, path) {
+            match state.fault(operation, path, part) {
                 _ if state.is_closed => break Err(Errno::EIO),
                 None => break Ok(()),
                 Some(Fault::Fail(errno)) => break Err(Errno::from_i32(errno.raw_os_error())),
@@ -230,18 +231,22 @@ fn told(times: Times, truth: SystemTime) -> SystemTime {
         Times::Absent => None,
         Times::Ahead(by) => truth.checked_add(by),
         Times::Behind(by) => truth.checked_sub(by),
-        Times::WholeSeconds => truth
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|since| UNIX_EPOCH.checked_add(Duration::from_secs(since.as_secs()))),
+        Times::WholeSeconds => whole(truth, 0),
+        Times::WholeSecondsAhead(by) => whole(truth, by),
     };
     told.unwrap_or(UNIX_EPOCH)
+}
+
+/// A time without its fraction, so many seconds later.
+fn whole(time: SystemTime, later: i64) -> Option<SystemTime> {
+    let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds.saturating_add_signed(later)))
 }
 
 impl Filesystem for Served {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let Some(folder) = self.0.path(parent) else { return reply.error(Errno::ESTALE) };
-        self.admit(Operation::Stat, below(&folder, name), request, |inner, path, result| {
+        self.admit(Operation::Stat, (below(&folder, name), 0..0), request, |inner, path, result| {
             let cache = inner.shared.state().cache;
             match result.and_then(|()| inner.attributes(path)) {
                 Ok(attributes) => reply.entry(&cache, &attributes, Generation(0)),
@@ -252,7 +257,7 @@ impl Filesystem for Served {
 
     fn getattr(&self, request: &Request, inode: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
         let Some(path) = self.0.path(inode) else { return reply.error(Errno::ESTALE) };
-        self.admit(Operation::Stat, path, request, move |inner, path, result| {
+        self.admit(Operation::Stat, (path, 0..0), request, move |inner, path, result| {
             let cache = inner.shared.state().cache;
             let open = handle.and_then(|handle| inner.file(handle).ok());
             let found = result.and_then(|()| match open {
@@ -270,7 +275,7 @@ impl Filesystem for Served {
 
     fn open(&self, request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let Some(path) = self.0.path(inode) else { return reply.error(Errno::ESTALE) };
-        self.admit(Operation::Open, path, request, move |inner, path, result| {
+        self.admit(Operation::Open, (path, 0..0), request, move |inner, path, result| {
             let file = result.and_then(|()| {
                 let file = File::open(inner.folder.join(path)).map_err(Errno::from)?;
                 let found = file.metadata().map_err(Errno::from)?;
@@ -299,7 +304,8 @@ impl Filesystem for Served {
         reply: ReplyData,
     ) {
         let path = self.0.path(inode).unwrap_or_default();
-        self.admit(Operation::Read, path, request, move |inner, path, result| {
+        let part = offset..offset.saturating_add(size.into());
+        self.admit(Operation::Read, (path, part), request, move |inner, path, result| {
             match result.and_then(|()| inner.read(path, handle, offset, size)) {
                 Ok(bytes) => reply.data(&bytes),
                 Err(errno) => reply.error(errno),
@@ -331,7 +337,7 @@ impl Filesystem for Served {
         reply: ReplyLseek,
     ) {
         let path = self.0.path(inode).unwrap_or_default();
-        self.admit(Operation::Seek, path, request, move |inner, path, result| {
+        self.admit(Operation::Seek, (path, 0..0), request, move |inner, path, result| {
             match result.and_then(|()| inner.seek(path, handle, offset, whence)) {
                 Ok(at) => reply.offset(at),
                 Err(errno) => reply.error(errno),
@@ -341,7 +347,7 @@ impl Filesystem for Served {
 
     fn readdir(&self, request: &Request, inode: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let Some(path) = self.0.path(inode) else { return reply.error(Errno::ESTALE) };
-        self.admit(Operation::List, path, request, move |inner, path, result| {
+        self.admit(Operation::List, (path, 0..0), request, move |inner, path, result| {
             match result.and_then(|()| inner.list(path)) {
                 Ok(entries) => {
                     for (next, (number, kind, name)) in (1..).zip(entries).skip_while(|(next, _)| *next <= offset) {
@@ -357,7 +363,7 @@ impl Filesystem for Served {
     }
 
     fn statfs(&self, request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
-        self.admit(Operation::Statfs, String::new(), request, |inner, _, result| {
+        self.admit(Operation::Statfs, (String::new(), 0..0), request, |inner, _, result| {
             let found = result.and_then(|()| {
                 rustix::fs::statvfs(&inner.folder).map_err(|errno| Errno::from_i32(errno.raw_os_error()))
             });
