@@ -40,7 +40,7 @@ impl During {
         CatalogError::Database {
             operation: self.operation,
             subject: self.subject.clone(),
-            source: DatabaseCause::of(&error),
+            source: DatabaseCause::at(&self.path, &error),
         }
     }
 

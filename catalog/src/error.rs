@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use stackferry_volume::{VersionId, VolumeId};
@@ -288,9 +288,32 @@ impl DatabaseCause {
         Self { class, text }
     }
 
+    /// The same for the database at this path. SQLite says "disk I/O error" or "unable to open database file" where the
+    /// shared memory or the journal beside the file can't grow: if there is no space left, that is the cause.
+    pub(crate) fn at(path: &Path, error: &sqlx::Error) -> Self {
+        let mut cause = Self::of(error);
+        if matches!(sqlite_code(error), Some(10 | 14)) && has_no_space(path) {
+            cause.class = Class::Full;
+        }
+        cause
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         self.class == Class::Busy
     }
+}
+
+/// Less than this free is none for a database: its shared memory grows by 32 KiB.
+const NO_SPACE: u64 = 64 << 10;
+
+/// Whether the file system of a file has no space left for this user.
+fn has_no_space(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    rustix::fs::statvfs(folder).is_ok_and(|stat| {
+        let free = if rustix::process::geteuid().is_root() { stat.f_bfree } else { stat.f_bavail };
+        // A file system without a size does not say how full it is.
+        stat.f_blocks > 0 && free.saturating_mul(stat.f_frsize) < NO_SPACE
+    })
 }
 
 /// The primary SQLite result code of an error, where it is one of SQLite's.

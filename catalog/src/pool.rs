@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate as _, MigrateError, Migration, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Row as _, SqliteConnection, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection, Transaction};
 use stackferry_volume::local::give_to_owner;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -123,6 +123,7 @@ impl Catalog {
             .max_connections(CONNECTIONS)
             .acquire_timeout(POOL_WAIT)
             .test_before_acquire(false)
+            .before_acquire(|conn, _| Box::pin(async move { Ok(is_usable(conn)) }))
             .connect_with(options)
             .await
             .map_err(|error| at(path).sql(error))?;
@@ -272,6 +273,15 @@ async fn missing_migrations(
     Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).collect())
 }
 
+/// Whether a connection of the pool has no transaction left on it; one that has is closed, and another is opened.
+///
+/// After `SQLITE_FULL`, `SQLITE_IOERR` and the like SQLite may have rolled the transaction back itself. The rollback that
+/// follows then fails, and sqlx counts the connection as being within a transaction for ever: every later write on it would
+/// be refused, long after the disk has room again.
+fn is_usable(conn: &SqliteConnection) -> bool {
+    !conn.is_in_transaction()
+}
+
 fn at(path: &Path) -> During {
     During { path: path.into(), operation: "opening the catalog", subject: path.display().to_string() }
 }
@@ -338,5 +348,26 @@ mod tests {
         drop(tx);
         assert_eq!(catalog.vault_id().await.unwrap(), None);
         catalog.bind_vault("b").await.unwrap();
+    }
+
+    /// As after `SQLITE_FULL`: SQLite has rolled back by itself, and the rollback of whoever began it fails.
+    #[tokio::test]
+    async fn a_connection_in_a_broken_transaction_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
+        let during = catalog.during("testing", "nothing");
+        for number in 0..2 * CONNECTIONS {
+            let mut tx = catalog.write(&during).await.unwrap();
+            sqlx::raw_sql("ROLLBACK").execute(tx.conn()).await.unwrap();
+            match number % 2 {
+                0 => drop(tx),
+                _ => drop(tx.commit(&during).await.unwrap_err()),
+            }
+        }
+        let mut reading = catalog.read(&during).await.unwrap();
+        sqlx::raw_sql("ROLLBACK").execute(&mut *reading).await.unwrap();
+        drop(reading);
+        catalog.bind_vault("b").await.unwrap();
+        assert_eq!(catalog.vault_id().await.unwrap().as_deref(), Some("b"));
     }
 }
