@@ -30,12 +30,19 @@ use stackferry_volume::{FileName, Manifest, VersionId};
 
 use crate::dir::Moved;
 use crate::incoming::{FILES, Incoming};
+use crate::rebuilt::load_record;
 use crate::steps::step;
-use crate::volumes::{read_record, version_ids};
+use crate::volumes::version_ids;
 use crate::walk::{Opened, walk};
 use crate::{Cause, Damage, VaultError};
 
 impl Incoming {
+    /// The version's number will be at least this: what was given to versions that the vault no longer knows of (it was
+    /// set back to an earlier state) is not given again.
+    pub fn number_from(&mut self, seq: u64) {
+        self.least_seq = self.least_seq.max(seq);
+    }
+
     /// Gives the version its id. It is for the manifest, and must be given before the commit; a transfer that is never
     /// committed leaves a gap in the numbers. `lock_until` locks the version from its first moment.
     ///
@@ -44,7 +51,8 @@ impl Incoming {
     pub fn allocate(&mut self, at: Timestamp, lock_until: Option<Timestamp>) -> Result<VersionId, VaultError> {
         let (_, version) = self.vault.change(&self.record.volume, "number a version", |folder, record| {
             let there = version_ids(folder)?;
-            let seq = there.last().map_or(1, |last| last.seq().saturating_add(1)).max(record.next_seq).max(1);
+            let seq = there.last().map_or(1, |last| last.seq().saturating_add(1));
+            let seq = seq.max(record.next_seq).max(self.least_seq).max(1);
             let version = VersionId::new(at, seq);
             record.next_seq = seq.saturating_add(1);
             // Locks of versions that never came to be end some day too.
@@ -120,7 +128,7 @@ impl Incoming {
         let unknown = || VaultError::NoVolume { volume: manifest.volume.clone() };
         let folder = vault.folder(&manifest.volume)?.ok_or_else(unknown)?;
         folder.lock(true)?;
-        let record = read_record(&folder, &manifest.volume)?.ok_or_else(unknown)?;
+        let record = load_record(&folder, &manifest.volume)?.ok_or_else(unknown)?;
         if !record.knows(manifest.generation) || record.stem != manifest.stem {
             return Err(self.incomplete(format!("{} is not known with this stem and generation", manifest.volume)));
         }

@@ -24,7 +24,7 @@ use stackferry_volume::io::Cancel;
 use stackferry_volume::{Generation, Manifest, ManifestError, VersionId, VolumeId};
 
 use crate::dir::{Dir, Moved};
-use crate::record::{DamageMark, VolumeRecord};
+use crate::record::{DamageMark, RECORD_NAME, VolumeRecord};
 use crate::version::load_manifest;
 use crate::volumes::{Chain, version_ids};
 use crate::whole::{self, Looks};
@@ -133,6 +133,11 @@ impl Vault {
         let mut moved: Vec<(Dir, String, usize)> = Vec::new();
         let mut doubtful = None;
         let (folder, ()) = self.0.change(volume, op, |folder, record| {
+            // Pins and locks may be lost with the file.
+            if let Some(why) = &record.rebuilt {
+                let why = format!("{why}; pins and locks may be lost with it");
+                return Err(VaultError::RecordDamaged { path: folder.child(RECORD_NAME), why });
+            }
             let mut others = Others::new(folder, record, request, read)?;
             for version in request.versions.iter().skip(outcome.versions.len()) {
                 let verdict = others.may_delete(version);

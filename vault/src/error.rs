@@ -335,7 +335,7 @@ impl VaultError {
             Self::ReadOnly { .. } => "use the user and the configuration of the service",
             Self::NoSpace { .. } => "free some space, prune versions, or lower `reserve` in [vault]",
             Self::RecordDamaged { .. } => {
-                "put the file back from another backup, or move it away: it is then made anew, without pins and marks"
+                "put the file back from another backup, or move it away: it is then made anew from the versions"
             }
             Self::ManifestDamaged { .. } | Self::Damaged { .. } => {
                 "use another version; the file system or the disk below it may be failing"

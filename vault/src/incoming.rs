@@ -76,6 +76,7 @@ pub struct Incoming {
     pub(crate) open: Arc<Open>,
     pub(crate) record: TransferRecord,
     pub(crate) version: Option<VersionId>,
+    pub(crate) least_seq: u64,
     resumed: bool,
 }
 
@@ -135,7 +136,7 @@ impl Vault {
         let bytes = crate::seal::to_bytes(&record, &dir.child(TRANSFER_NAME))?;
         dir.replace(TRANSFER_NAME, &bytes, vault.access)?;
         let open = Arc::new(Open { dir, files, journal });
-        Ok(Incoming { vault: vault.clone(), open, record, version: None, resumed: false })
+        Ok(Incoming { vault: vault.clone(), open, record, version: None, least_seq: 0, resumed: false })
     }
 
     /// The newest interrupted copy of this volume and fingerprint, if one is younger than [`MAX_AGE`] and nobody
@@ -170,7 +171,14 @@ impl Vault {
             let fresh = last_change(&dir).is_ok_and(|changed| is_fresh(changed.unwrap_or(record.started), now));
             if let (true, Some(files), Some(journal)) = (fresh, dir.sub(FILES)?, dir.sub(JOURNAL)?) {
                 let open = Arc::new(Open { dir, files, journal });
-                return Ok(Some(Incoming { vault: vault.clone(), open, record, version: None, resumed: true }));
+                return Ok(Some(Incoming {
+                    vault: vault.clone(),
+                    open,
+                    record,
+                    version: None,
+                    least_seq: 0,
+                    resumed: true,
+                }));
             }
         }
         Ok(None)

@@ -5,7 +5,7 @@ use stackferry_volume::manifest::{ByteCounts, Owner, VerifyMethod};
 use stackferry_volume::{Fingerprint, Generation, Location, Manifest, VersionId, VolumeId};
 
 use crate::dir::Dir;
-use crate::record::{DamageMark, Pin};
+use crate::record::{DamageMark, Pin, VolumeRecord};
 use crate::version::load_manifest;
 use crate::volumes::{Chain, version_ids};
 use crate::{Vault, VaultError};
@@ -80,6 +80,11 @@ pub struct VersionEntry {
 }
 
 impl VersionEntry {
+    pub(crate) fn new(id: VersionId, summary: Result<VersionSummary, VaultError>, record: &VolumeRecord) -> Self {
+        let (pin, damaged) = (record.pins.get(&id).cloned(), record.damaged.get(&id).cloned());
+        Self { summary, pin, locked_until: record.locks.get(&id).copied(), damaged, id }
+    }
+
     /// Whether it can be relied on: its manifest can be read, and it is not marked as damaged.
     #[must_use]
     pub fn is_good(&self) -> bool {
@@ -108,21 +113,15 @@ impl Vault {
         for id in version_ids(&folder)? {
             // It was deleted since it was listed.
             let Some(summary) = summary(&folder, volume, &id)? else { continue };
-            entries.push(VersionEntry {
-                summary,
-                pin: record.pins.get(&id).cloned(),
-                locked_until: record.locks.get(&id).copied(),
-                damaged: record.damaged.get(&id).cloned(),
-                id,
-            });
+            entries.push(VersionEntry::new(id, summary, &record));
         }
         Ok(entries)
     }
 }
 
-type Summary = Result<VersionSummary, VaultError>;
+pub(crate) type Summary = Result<VersionSummary, VaultError>;
 
-fn summary(folder: &Dir, volume: &VolumeId, id: &VersionId) -> Result<Option<Summary>, VaultError> {
+pub(crate) fn summary(folder: &Dir, volume: &VolumeId, id: &VersionId) -> Result<Option<Summary>, VaultError> {
     let name = id.to_string();
     let Some(dir) = folder.sub(&name)? else { return Ok(None) };
     match load_manifest(&dir, volume, id) {

@@ -118,6 +118,13 @@ impl Vault {
         })))
     }
 
+    /// That the folder is still a vault.
+    pub(crate) fn need_marker(&self) -> Result<(), VaultError> {
+        let gone = || VaultError::Missing { path: self.path().to_owned(), expected: self.0.id };
+        self.0.root.stat(MARKER_NAME)?.ok_or_else(gone)?;
+        self.0.root.stat("volumes")?.map(|_| ()).ok_or_else(gone)
+    }
+
     /// Opens the vault at `path` for reading only. Nothing in it is changed or made.
     ///
     /// # Errors

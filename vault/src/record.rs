@@ -99,6 +99,9 @@ pub struct VolumeRecord {
     /// Versions that were found damaged.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub damaged: BTreeMap<VersionId, DamageMark>,
+    /// Why it was made anew from the versions, as long as pins, locks and marks were not put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilt: Option<String>,
 }
 
 impl VolumeRecord {
@@ -115,6 +118,7 @@ impl VolumeRecord {
             pins: BTreeMap::new(),
             locks: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            rebuilt: None,
         }
     }
 

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use stackferry_volume::{Kind, VersionId, VolumeId};
 
 use crate::dir::Dir;
+use crate::rebuilt::{DAMAGED_NAME, keep_damaged, load_or_begin, load_record};
 use crate::record::{DamageMark, MAX_RECORD_BYTES, Pin, RECORD_NAME, VolumeRecord, VolumeSpec};
-use crate::version::load_manifest;
-use crate::{GenerationRecord, Inner, Vault, VaultError};
+use crate::{Inner, Vault, VaultError};
 
 /// Something in the vault that can't be read, or does not belong there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Inner {
     pub(crate) fn record(&self, volume: &VolumeId) -> Result<(Dir, VolumeRecord), VaultError> {
         let missing = || VaultError::NoVolume { volume: volume.clone() };
         let folder = self.folder(volume)?.ok_or_else(missing)?;
-        let record = read_record(&folder, volume)?.ok_or_else(missing)?;
+        let record = load_record(&folder, volume)?.ok_or_else(missing)?;
         Ok((folder, record))
     }
 
@@ -68,9 +68,10 @@ impl Inner {
         let folder = self.folder(volume)?.ok_or_else(|| VaultError::NoVolume { volume: volume.clone() })?;
         folder.lock(true)?;
         let mut record =
-            read_record(&folder, volume)?.ok_or_else(|| VaultError::NoVolume { volume: volume.clone() })?;
+            load_record(&folder, volume)?.ok_or_else(|| VaultError::NoVolume { volume: volume.clone() })?;
         let (changed, value) = change(&folder, &mut record)?;
         if changed {
+            keep_damaged(&folder, volume)?;
             write_record(&folder, &record, self)?;
         }
         Ok((folder, value))
@@ -110,34 +111,29 @@ pub(crate) fn version_ids(folder: &Dir) -> Result<Vec<VersionId>, VaultError> {
 impl Vault {
     /// Makes a volume known, or notes what is new of it: another generation, another place. Gives what is known then.
     ///
-    /// Where versions lie but `volume.json` is gone it is made anew from them; pins, locks and marks are lost then.
+    /// Where versions lie but `volume.json` is missing or damaged it is made anew from them: see [`VolumeRecord::rebuilt`].
     ///
     /// # Errors
-    /// `Conflict` where the volume is known with another stem, or its generation with another GUID; `RecordDamaged`;
-    /// else the system's.
+    /// `Conflict` where the volume is known with another stem, or its generation with another GUID; `RecordDamaged` where
+    /// no version says what the folder is of; else the system's.
     pub fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord, VaultError> {
         let op = "note a volume";
         self.0.writable(op)?;
         let kind = self.0.volumes.make(spec.id.kind().as_str(), self.0.access)?;
         let folder = kind.make(spec.id.folder().as_str(), self.0.access)?;
         folder.lock(true)?;
-        let (record, new) = match read_record(&folder, &spec.id)? {
-            Some(mut record) => {
-                let new = record.learn(spec)?;
-                (record, new)
+        if folder.stat(RECORD_NAME)?.is_none() {
+            // The folders may be what a crash left: made, but not yet with their mode, nor durable.
+            for dir in [&kind, &folder] {
+                dir.open_to(self.0.access)?;
             }
-            None => {
-                // The folders may be what a crash left: made, but not yet with their mode, nor durable.
-                for dir in [&kind, &folder] {
-                    dir.open_to(self.0.access)?;
-                }
-                for parent in [&self.0.volumes, &kind] {
-                    parent.sync()?;
-                }
-                (from_versions(&folder, spec)?, true)
+            for parent in [&self.0.volumes, &kind] {
+                parent.sync()?;
             }
-        };
+        }
+        let (record, new) = load_or_begin(&folder, spec)?;
         if new {
+            keep_damaged(&folder, &spec.id)?;
             write_record(&folder, &record, &self.0)?;
         }
         Ok(record)
@@ -265,36 +261,24 @@ impl Vault {
     }
 }
 
-/// What the versions in a volume's folder tell of it, where `volume.json` is gone.
-fn from_versions(folder: &Dir, spec: &VolumeSpec) -> Result<VolumeRecord, VaultError> {
-    let ids = version_ids(folder)?;
-    let next = ids.last().map_or(1, |last| last.seq().saturating_add(1));
-    let mut record = VolumeRecord::new(spec, next);
-    for version in &ids {
-        let dir = folder.need(&version.to_string())?;
-        // A version that can't be read tells of no generation.
-        let Ok(manifest) = load_manifest(&dir, &spec.id, version) else { continue };
-        if !record.knows(manifest.generation) {
-            let (number, guid) = (manifest.generation, manifest.guid);
-            record.generations.push(GenerationRecord { number, guid, began: manifest.started });
-        }
-    }
-    record.generations.sort_by_key(|known| known.number);
-    Ok(record)
-}
-
 fn one_volume(kind: &Dir, volume: &VolumeId, found: &mut Volumes) -> Result<(), VaultError> {
     let dir = kind.need(volume.folder().as_str())?;
     let items = dir.items()?;
     for item in &items {
-        let own = item.shown == RECORD_NAME || item.shown == format!("{RECORD_NAME}.tmp");
+        let own =
+            [RECORD_NAME, DAMAGED_NAME].contains(&item.shown.as_str()) || item.shown == format!("{RECORD_NAME}.tmp");
         let version = item.is_folder && item.shown.parse::<VersionId>().is_ok();
         if !own && !version {
             found.problem(dir.child(&item.shown), "this is no version");
         }
     }
-    match read_record(&dir, volume)? {
-        Some(record) => found.volumes.push(record),
+    match load_record(&dir, volume)? {
+        Some(record) => {
+            if let Some(why) = &record.rebuilt {
+                found.problem(dir.path().to_owned(), format!("{why}; it is made anew from the versions"));
+            }
+            found.volumes.push(record);
+        }
         // A crash came while the volume was first noted: there is nothing of it yet.
         None if items.iter().all(|item| item.shown == format!("{RECORD_NAME}.tmp")) => {}
         None => found.problem(dir.path().to_owned(), format!("{RECORD_NAME} is missing")),

@@ -1,5 +1,7 @@
+use jiff::SignedDuration;
+
 use super::*;
-use crate::{DeleteRequest, MAX_AGE};
+use crate::{DeleteRequest, MAX_AGE, Marks, Pin, VolumeRecord};
 
 fn good(vault: &Vault) -> Vec<(u64, bool)> {
     vault.versions(&volume()).unwrap().iter().map(|entry| (entry.id.seq(), entry.is_good())).collect()
@@ -219,7 +221,8 @@ fn what_cannot_be_read_is_told_and_not_hidden() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("\"next_seq\": 2", "\"next_seq\": 1")).unwrap();
     let found = vault.volumes().unwrap();
-    assert_eq!(found.volumes.iter().map(|volume| volume.id.to_string()).collect::<Vec<_>>(), ["appstack/Office"]);
+    let known: Vec<_> = found.volumes.iter().map(|volume| (volume.id.to_string(), volume.rebuilt.is_some())).collect();
+    assert_eq!(known, [("appstack/Office".to_owned(), false), ("writable/CORP!5C!jdoe".to_owned(), true)]);
     let mut problems: Vec<_> = found
         .problems
         .iter()
@@ -228,8 +231,10 @@ fn what_cannot_be_read_is_told_and_not_hidden() {
     problems.sort();
     let expected = ["appstack/Office/notes.txt", "appstack/Strange", "appstack/file", "disks", "writable/CORP!5C!jdoe"];
     assert_eq!(problems, expected);
-    assert!(vault.versions(&other).unwrap_err().is_damaged());
-    assert!(vault.begin(&incoming_spec(&other, 3), now()).unwrap_err().is_damaged());
+    assert_eq!(vault.versions(&other).unwrap().len(), 1);
+    let strange: VolumeId = "appstack/Strange".parse().unwrap();
+    assert!(vault.versions(&strange).unwrap_err().is_not_found());
+    assert!(vault.outline(&strange).unwrap_err().is_damaged());
 
     // A damaged manifest is listed with why, and no longer opened.
     let path = bench.version_path(&version, "manifest.json");
@@ -244,20 +249,6 @@ fn what_cannot_be_read_is_told_and_not_hidden() {
     assert!(vault.delete(&volume(), &version, now()).unwrap_err().is_protected());
     put(vault, 2, 1, &disk(2)).unwrap();
     vault.delete(&volume(), &version, now()).unwrap();
-}
-
-#[test]
-fn a_lost_record_is_made_anew_from_the_versions() {
-    let bench = bench();
-    let vault = &bench.vault;
-    put(vault, 1, 1, &disk(1)).unwrap();
-    put(vault, 2, 2, &disk(2)).unwrap();
-    std::fs::remove_file(bench.path.join("volumes/appstack/Office/volume.json")).unwrap();
-    assert!(vault.volume(&volume()).unwrap_err().is_not_found());
-    let record = vault.ensure_volume(&spec(&volume(), 3)).unwrap();
-    let numbers: Vec<_> = record.generations.iter().map(|known| known.number.0).collect();
-    assert_eq!((numbers.as_slice(), record.next_seq), ([1, 2, 3].as_slice(), 3));
-    assert_eq!(vault.versions(&volume()).unwrap().len(), 2);
 }
 
 #[test]
@@ -351,4 +342,122 @@ fn errors_read_well() {
     /srv holds other files and is no vault
       give an empty folder, or the folder that holds stackferry-vault.json
     ");
+}
+
+#[test]
+fn a_lost_record_is_made_anew_from_the_manifests() {
+    let record = |bench: &Bench| bench.path.join("volumes/appstack/Office/volume.json");
+    type Loss = (&'static str, fn(&Path));
+    let losses: [Loss; 4] = [
+        ("missing", |path| std::fs::remove_file(path).unwrap()),
+        ("{}", |path| std::fs::write(path, "{}").unwrap()),
+        ("empty", |path| std::fs::write(path, "").unwrap()),
+        ("cut", |path| {
+            let bytes = std::fs::read(path).unwrap();
+            std::fs::write(path, &bytes[..bytes.len() - 9]).unwrap();
+        }),
+    ];
+    for (what, lose) in losses {
+        let bench = bench();
+        let versions: Vec<VersionId> =
+            (1..4).map(|number| put(&bench.vault, number, 1 + u32::from(number > 2), &disk(1)).unwrap()).collect();
+        let before = bench.vault.volume(&volume()).unwrap();
+        lose(&record(&bench));
+        // Reading works at once, and writes nothing.
+        let reader = Vault::open_read_only(&bench.path, None).unwrap();
+        let read = reader.volume(&volume()).unwrap();
+        assert!(read.rebuilt.is_some(), "{what}");
+        let same = |record: &VolumeRecord| {
+            let numbers: Vec<_> = record.generations.iter().map(|known| (known.number, known.guid.clone())).collect();
+            (record.id.clone(), record.stem.clone(), numbers, record.places.clone(), record.next_seq)
+        };
+        assert_eq!(same(&read), same(&before), "{what}");
+        assert_whole(&reader.version(&volume(), &versions[2]).unwrap(), &disk(1));
+        assert_eq!(reader.volumes().unwrap().problems.len(), 1, "{what}");
+        assert!(matches!(reader.put_marks_back(&volume(), &Marks::default()), Err(VaultError::ReadOnly { .. })));
+        assert_eq!(record(&bench).exists(), what != "missing", "{what}");
+
+        // Nothing is deleted before pins and locks were put back, whoever writes the record first.
+        let refused = bench.vault.delete(&volume(), &versions[0], now()).unwrap_err();
+        assert!(refused.is_damaged(), "{what}: {refused}");
+        bench.vault.ensure_volume(&spec(&volume(), 2)).unwrap();
+        assert!(bench.vault.delete(&volume(), &versions[0], now()).is_err(), "{what}");
+        assert!(bench.vault.outline(&volume()).unwrap().unwrap().record.rebuilt.is_some(), "{what}");
+        let never = VersionId::new(now(), 77);
+        let pin = Pin { note: "kept".into(), at: now() };
+        let marks = Marks {
+            pins: [(versions[0].clone(), pin.clone()), (never, pin)].into(),
+            locks: [(versions[1].clone(), now() + MAX_AGE)].into(),
+            ..Marks::default()
+        };
+        assert!(bench.vault.put_marks_back(&volume(), &marks).unwrap().is_some(), "{what}");
+        assert_eq!(bench.vault.put_marks_back(&volume(), &marks).unwrap(), None, "{what}");
+        let after = bench.vault.volume(&volume()).unwrap();
+        assert_eq!((same(&after), after.rebuilt.as_ref()), (same(&before), None), "{what}");
+        assert_eq!((after.pins.len(), after.locks.len()), (1, 1), "{what}");
+        assert!(matches!(bench.vault.delete(&volume(), &versions[0], now()), Err(VaultError::Pinned { .. })), "{what}");
+        assert_eq!(bench.vault.volumes().unwrap().problems, [], "{what}");
+        assert_eq!(record(&bench).with_extension("json.damaged").exists(), what != "missing", "{what}");
+        assert_eq!(put(&bench.vault, 9, 2, &disk(2)).unwrap().seq(), 4, "{what}");
+    }
+}
+
+#[test]
+fn a_folder_of_another_volume_is_not_taken_over() {
+    let bench = bench();
+    let other: VolumeId = "appstack/Visio".parse().unwrap();
+    put(&bench.vault, 1, 1, &disk(1)).unwrap();
+    let (from, to) = (bench.path.join("volumes/appstack/Office"), bench.path.join("volumes/appstack/Visio"));
+    std::fs::rename(from, to).unwrap();
+    for error in [
+        bench.vault.outline(&other).map(drop).unwrap_err(),
+        bench.vault.ensure_volume(&spec(&other, 1)).map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, VaultError::RecordDamaged { .. }), "{error}");
+    }
+}
+
+#[test]
+fn numbers_go_on_after_those_that_are_known_elsewhere() {
+    let bench = bench();
+    bench.vault.ensure_volume(&spec(&volume(), 1)).unwrap();
+    let mut incoming = bench.vault.begin(&incoming_spec(&volume(), 1), now()).unwrap();
+    incoming.number_from(7);
+    assert_eq!(incoming.allocate(now(), None).unwrap().seq(), 7);
+    assert_eq!(incoming.allocate(now(), None).unwrap().seq(), 8);
+}
+
+#[test]
+fn a_folder_has_another_stamp_after_each_change() {
+    let bench = bench();
+    let one = put(&bench.vault, 1, 1, &disk(1)).unwrap();
+    put(&bench.vault, 2, 1, &disk(2)).unwrap();
+    let stamp = || bench.vault.stamps().unwrap().volumes.remove(&volume());
+    let changes: [(&str, &dyn Fn()); 4] = [
+        ("a pin", &|| bench.vault.pin(&volume(), &one, "kept", now()).unwrap()),
+        ("a version more", &|| drop(put(&bench.vault, 3, 1, &disk(3)).unwrap())),
+        ("a version less", &|| {
+            std::fs::rename(bench.version_path(&one, ""), bench.path.join("trash/lost")).unwrap();
+        }),
+        ("all gone", &|| std::fs::remove_dir_all(bench.path.join("volumes/appstack/Office")).unwrap()),
+    ];
+    for (what, change) in changes {
+        let before = stamp().unwrap();
+        assert!(!before.is_settled(now()), "{what}: it may be changed in the same moment");
+        assert!(before.is_settled(now() + SignedDuration::from_secs(60)));
+        // The kernel's clock is coarse, and a change in the same tick has the same stamp: that is why a young one is not relied on.
+        let probe = bench.path.join("trash/probe");
+        let tick = || {
+            std::fs::write(&probe, "x").unwrap();
+            std::fs::metadata(&probe).unwrap().modified().unwrap()
+        };
+        let began = tick();
+        while tick() == began {
+            std::thread::yield_now();
+        }
+        change();
+        assert_ne!(stamp(), Some(before), "{what}");
+    }
+    std::fs::remove_file(bench.path.join("stackferry-vault.json")).unwrap();
+    assert!(matches!(bench.vault.stamps(), Err(VaultError::Missing { .. })));
 }
