@@ -6,6 +6,15 @@ use crate::convert::During;
 use crate::error::CatalogError;
 use crate::pool::Catalog;
 
+/// Binds the catalog to a vault; false if it was already.
+pub(crate) async fn bind(conn: &mut SqliteConnection, during: &During, id: &str) -> Result<bool, CatalogError> {
+    match get(conn, during, VAULT_ID).await? {
+        Some(known) if known == id => Ok(false),
+        Some(known) => Err(CatalogError::OtherVault { known, told: id.to_owned() }),
+        None => put(conn, during, VAULT_ID, id).await.map(|()| true),
+    }
+}
+
 const INSTALL_ID: &str = "install_id";
 const VAULT_ID: &str = "vault_id";
 /// What the keys of notes begin with.
@@ -39,13 +48,9 @@ impl Catalog {
     pub async fn bind_vault(&self, id: &str) -> Result<(), CatalogError> {
         let during = self.during("binding the catalog to a vault", id);
         let mut tx = self.write(&during).await?;
-        match get(tx.conn(), &during, VAULT_ID).await? {
-            Some(known) if known == id => Ok(()),
-            Some(known) => Err(CatalogError::OtherVault { known, told: id.to_owned() }),
-            None => {
-                put(tx.conn(), &during, VAULT_ID, id).await?;
-                tx.commit(&during).await
-            }
+        match bind(tx.conn(), &during, id).await? {
+            true => tx.commit(&during).await,
+            false => Ok(()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Making the catalog from the vault: all of it, or what one volume lacks.
+//! Making the catalog from the vault: all of it. What one volume lacks is added by [`Catalog::reconcile`].
 //!
 //! A volume that is known from the vault only has the locations that the vault tells of, none of them reachable,
 //! `attached` unknown, and the state `deferred` with the reason `missing` ("no discovery round has looked for it yet"):
@@ -15,7 +15,8 @@ use stackferry_volume::{Fingerprint, Generation, Location, VolumeId};
 use crate::baselines::{self, Baseline};
 use crate::convert::{During, stamp};
 use crate::error::CatalogError;
-use crate::pool::Catalog;
+use crate::meta;
+use crate::pool::{Catalog, WriteTx};
 use crate::tallies;
 use crate::versions::{self, VersionRow};
 use crate::volumes::VolumeState;
@@ -64,51 +65,49 @@ impl Catalog {
     /// `Twice`, `Range`, or `Database`; then all is as it was.
     pub async fn replace_all(&self, volumes: &[VaultVolume]) -> Result<(), CatalogError> {
         let during = self.during("rebuilding the catalog", format!("{} volumes", volumes.len()));
+        let mut tx = self.write(&during).await?;
+        self.fill(&mut tx, &during, volumes).await?;
+        tx.commit(&during).await
+    }
+
+    /// Binds the catalog to a vault and takes all that is in it into the index, unless another process did so meanwhile:
+    /// then nothing is changed, and the answer is false. One durable transaction.
+    ///
+    /// # Errors
+    /// `Twice`, `Range`, `OtherVault`, or `Database`; then all is as it was.
+    pub async fn adopt_vault(&self, vault: &str, volumes: &[VaultVolume]) -> Result<bool, CatalogError> {
+        let during = self.during("adopting a vault", vault);
+        let mut tx = self.write(&during).await?;
+        if !meta::bind(tx.conn(), &during, vault).await? {
+            return Ok(false);
+        }
+        self.fill(&mut tx, &during, volumes).await?;
+        tx.commit(&during).await?;
+        Ok(true)
+    }
+
+    async fn fill(&self, tx: &mut WriteTx, during: &During, volumes: &[VaultVolume]) -> Result<(), CatalogError> {
         let mut seen = HashSet::new();
         if let Some(volume) = volumes.iter().find(|volume| !seen.insert(&volume.id)) {
             return Err(CatalogError::Twice { operation: during.operation, subject: volume.id.to_string() });
         }
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        tallies::put_off(tx.conn(), &during).await?;
+        tallies::put_off(tx.conn(), during).await?;
         // Baselines rest on versions and go with them.
         sqlx::query("DELETE FROM versions").execute(tx.conn()).await.map_err(|error| during.sql(error))?;
         for volume in volumes {
-            add_volume(tx.conn(), &during, volume, now).await?;
+            add_volume(tx.conn(), during, volume, now).await?;
             for version in &volume.versions {
-                versions::insert(tx.conn(), &during, version).await?;
+                versions::insert(tx.conn(), during, version).await?;
             }
-            add_baselines(tx.conn(), &during, volume, now).await?;
+            add_baselines(tx.conn(), during, volume, now).await?;
         }
-        tallies::count_all(tx.conn(), &during).await?;
-        tx.commit(&during).await
-    }
-
-    /// Adds what the vault knows of a volume and the catalog does not: the volume, and versions that have no row.
-    /// What is known stays as it is. Gives the number of versions added. One durable transaction.
-    ///
-    /// # Errors
-    /// `VersionExists` if another version has the number of one of these, `Range`, or `Database`.
-    pub async fn adopt(&self, volume: &VaultVolume) -> Result<u64, CatalogError> {
-        let during = self.during("adopting a volume of the vault", &volume.id);
-        let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        add_volume(tx.conn(), &during, volume, now).await?;
-        tallies::put_off(tx.conn(), &during).await?;
-        let mut added = 0;
-        for version in &volume.versions {
-            if !versions::exists(tx.conn(), &during, &volume.id, &version.version).await? {
-                versions::insert(tx.conn(), &during, version).await?;
-                added += 1;
-            }
-        }
-        tallies::count(tx.conn(), &during, &volume.id).await?;
-        tx.commit(&during).await?;
-        Ok(added)
+        tallies::count_all(tx.conn(), during).await?;
+        Ok(())
     }
 }
 
-async fn add_volume(
+pub(crate) async fn add_volume(
     conn: &mut SqliteConnection,
     during: &During,
     volume: &VaultVolume,
@@ -176,6 +175,14 @@ async fn add_baselines(
     volume: &VaultVolume,
     at: Timestamp,
 ) -> Result<(), CatalogError> {
+    for baseline in usable_baselines(volume) {
+        baselines::put(conn, during, &volume.id, baseline, at).await?;
+    }
+    Ok(())
+}
+
+/// What the vault's manifests say of locations, as far as it may be relied on; of several for one location the newest last.
+pub(crate) fn usable_baselines(volume: &VaultVolume) -> Vec<&Baseline> {
     let mut usable: Vec<&Baseline> = volume
         .baselines
         .iter()
@@ -188,8 +195,5 @@ async fn add_baselines(
         })
         .collect();
     usable.sort_by(|one, two| one.version.cmp(&two.version));
-    for baseline in usable {
-        baselines::put(conn, during, &volume.id, baseline, at).await?;
-    }
-    Ok(())
+    usable
 }

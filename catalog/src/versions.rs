@@ -467,6 +467,61 @@ pub(crate) async fn insert(
     Ok(())
 }
 
+/// Writes a known version's row anew from the vault. Where it is no longer damaged, what was found then is forgotten.
+pub(crate) async fn rewrite(
+    conn: &mut SqliteConnection,
+    during: &During,
+    version: &VersionRow,
+) -> Result<(), CatalogError> {
+    let done = sqlx::query(
+        "UPDATE versions SET generation = $3, created = $4, bytes = $5, stored = $6, verified = $7, verify_method = $8, \
+           pinned = $9, last_verified = CASE WHEN damaged IS NULL AND $10 IS NULL THEN last_verified END, damaged = $10, \
+           route = $11, incident = $12 \
+         WHERE volume = $1 AND version = $2",
+    )
+    .bind(version.volume.to_string())
+    .bind(version.version.to_string())
+    .bind(i64::from(version.generation.0))
+    .bind(stamp(version.created))
+    .bind(during.number("bytes", version.bytes)?)
+    .bind(during.number("stored", version.stored)?)
+    .bind(version.verified)
+    .bind(method_word(version.verify_method))
+    .bind(version.pinned)
+    .bind(&version.damaged)
+    .bind(&version.route)
+    .bind(&version.incident)
+    .execute(&mut *conn)
+    .await;
+    one(during, done, &version.volume, &version.version)?;
+    match version.damaged {
+        None => damages::forget(conn, during, &version.volume, &version.version).await,
+        Some(_) => Ok(()),
+    }
+}
+
+/// Writes a version's marks.
+pub(crate) async fn remark(
+    conn: &mut SqliteConnection,
+    during: &During,
+    volume: &VolumeId,
+    version: &VersionId,
+    pinned: bool,
+    damaged: Option<&str>,
+) -> Result<(), CatalogError> {
+    let done = sqlx::query(
+        "UPDATE versions SET pinned = $3, damaged = $4, verified = CASE WHEN $4 IS NULL THEN verified ELSE FALSE END \
+         WHERE volume = $1 AND version = $2",
+    )
+    .bind(volume.to_string())
+    .bind(version.to_string())
+    .bind(pinned)
+    .bind(damaged)
+    .execute(conn)
+    .await;
+    one(during, done, volume, version)
+}
+
 fn version_row(during: &During, row: &Row) -> Result<VersionRow, CatalogError> {
     let row = during.row(row);
     let method = row.text("verify_method")?;

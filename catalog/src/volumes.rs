@@ -15,6 +15,7 @@ use crate::convert::words;
 #[cfg(test)]
 pub(crate) use held::HELD;
 pub use held::HeldVolume;
+pub(crate) use inventory::forget_generation;
 #[cfg(test)]
 pub(crate) use search::{FOUND, STANDINGS};
 pub use search::{FoundVolumes, Fresh, FreshKinds, Page, Standing, StandingCount, VolumeFilter, VolumeOrder};

@@ -4,7 +4,6 @@
 
 mod health;
 mod jumps;
-mod reconcile;
 mod reload;
 mod rounds;
 mod tend;
@@ -28,7 +27,6 @@ use crate::problem::{Code, Problem};
 use crate::progress::Reporter;
 
 pub use health::Health;
-pub use reconcile::{Reconciled, reconcile};
 pub use reload::Reload;
 pub(crate) use tend::PRUNE_EVERY;
 pub use upkeep::put_in_order;

@@ -12,6 +12,7 @@ pub mod held;
 pub mod inventory;
 pub mod pins;
 pub mod prune;
+pub mod reconcile;
 pub mod restore;
 pub mod retention;
 pub mod round;

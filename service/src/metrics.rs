@@ -29,6 +29,7 @@ use stackferry_volume::manifest::ByteCounts;
 use stackferry_volume::{Kind, VolumeId};
 
 use crate::app::{App, REVISION, RUSTC};
+use crate::engine::reconcile::Reconciled;
 use crate::engine::{debts, prune};
 use crate::problem::{Code, Problem};
 use inflight::Copies;
@@ -123,6 +124,7 @@ pub struct Metrics {
     restore_failures: IntCounter,
     restore_duration: Histogram,
     restored_bytes: IntCounter,
+    reconciled: IntCounterVec,
     pruned_versions: IntCounter,
     pruned_bytes: IntCounter,
     issued: IntCounterVec,
@@ -187,6 +189,7 @@ impl Metrics {
             restore_failures: counter(&registry::RESTORE_FAILURES)?,
             restore_duration: histogram(&registry::RESTORE_DURATION)?,
             restored_bytes: counter(&registry::RESTORED_BYTES)?,
+            reconciled: counters(&registry::RECONCILED)?,
             pruned_versions: counter(&registry::PRUNED_VERSIONS)?,
             pruned_bytes: counter(&registry::PRUNED_BYTES)?,
             issued: counters(&registry::CREDENTIALS_ISSUED)?,
@@ -201,6 +204,7 @@ impl Metrics {
             registry,
         };
         metrics.config_reloaded(true);
+        metrics.reconciled(&Reconciled::default());
         for channel in Channel::ALL {
             for result in Notified::ALL {
                 add(&metrics.notified, &[channel.as_str(), result.as_str()], 0);
@@ -324,6 +328,13 @@ impl Metrics {
         self.pruned_bytes.inc_by(bytes);
     }
 
+    /// The catalog was compared with the vault, and this differed.
+    pub fn reconciled(&self, done: &Reconciled) {
+        for (difference, number) in differences(done) {
+            add(&self.reconciled, &[difference], number);
+        }
+    }
+
     /// Whether no copy runs in this process. Those that wait to be tried again later count as little as none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -427,6 +438,19 @@ impl Metrics {
         }
         Ok(())
     }
+}
+
+/// In how many places catalog and vault differed, by the word for each kind of difference.
+fn differences(done: &Reconciled) -> [(&'static str, u64); 6] {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    [
+        ("not_indexed", done.adopted),
+        ("missing", count(done.missing.len())),
+        ("deleted", count(done.forgotten.len())),
+        ("marked", done.marked),
+        ("record_lost", count(done.rebuilt.len())),
+        ("failed", count(done.failed.len())),
+    ]
 }
 
 fn add(counters: &IntCounterVec, labels: &[&str], by: u64) {

@@ -7,12 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use stackferry_tests::check::same_files;
 use stackferry_tests::disk::{Content, Disk, DiskSpec, Sidecar};
-use stackferry_tests::lab::{Lab, Tmpfs};
+use stackferry_tests::lab::{Lab, Tmpfs, wait_for};
 use stackferry_tests::tools::have;
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
@@ -270,4 +272,60 @@ fn a_vault_on_two_file_systems_is_refused() {
     let _mounted = Tmpfs::mount(&fresh.vault().join("volumes"), 64 << 20).unwrap();
     let code = fresh.refuse(&["run", "--once"], 1).unwrap()["code"].clone();
     assert!(code == "two_file_systems" || code == "not_a_vault", "{code}");
+}
+
+/// Takes all that is free of a file system.
+fn fill(path: &Path) {
+    let mut file = fs::File::create_new(path).unwrap();
+    for piece in [vec![1; 64 << 10], vec![1; 512], vec![1]] {
+        while file.write_all(&piece).is_ok() {}
+    }
+}
+
+/// The vault commits a version and the catalog can't write its row; once there is room again nothing has to be done by hand.
+#[test]
+fn a_full_state_folder_costs_no_version_and_no_copy() {
+    if !have(Tmpfs::possible(), "the right to mount a tmpfs").unwrap() {
+        return;
+    }
+    let limit = Duration::from_secs(120);
+    let mut lab = Lab::new(LAB).unwrap();
+    let _state = Tmpfs::mount(&lab.path("state"), 8 * MIB).unwrap();
+    let filling = lab.path("state/filling");
+    let spec = DiskSpec::new("Office", 32 * MIB, 1).content(Content::Plain { bytes: 12 * MIB });
+    let mut office = Disk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec).unwrap();
+    lab.add_local("nfs01").unwrap();
+    lab.config.set("schedule.every", "1s");
+    lab.config.set("limits.bandwidth", "4MB/s");
+    lab.ask(&["run", "--once"]).unwrap();
+    let committed = || -> BTreeSet<String> {
+        let names = fs::read_dir(lab.vault_volume(OFFICE)).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with('2')).collect()
+    };
+    let listed = || -> BTreeSet<String> {
+        let all = lab.versions(OFFICE).unwrap().into_iter();
+        all.map(|one| one["version"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(committed().len(), 1);
+    office.overwrite(2, MIB, MIB).unwrap();
+    let service = lab.spawn(&["run"]).unwrap();
+    let began = || Ok(fs::read_dir(lab.vault().join("incoming")).is_ok_and(|mut all| all.next().is_some()));
+    wait_for("the copy begins", limit, began).unwrap();
+    fill(&filling);
+    wait_for("the version is committed", limit, || Ok(committed().len() == 2)).unwrap();
+    fs::remove_file(&filling).unwrap();
+    wait_for("the version is listed", limit, || Ok(listed() == committed())).unwrap();
+    assert_eq!(lab.ask(&["copy", OFFICE, "--if-changed"]).unwrap()["outcome"], "unchanged");
+    assert_eq!(committed().len(), 2, "it is not copied twice");
+    same_files(&office.files(), &lab.restore(OFFICE, "office").unwrap()).unwrap();
+    service.terminate(limit).unwrap();
+
+    // A command that needs to write says what is full and what to do.
+    fill(&filling);
+    let error = lab.refuse(&["copy", OFFICE], 15).unwrap();
+    assert_eq!(error["code"], "no_space", "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("state_dir"), "{error}");
+    fs::remove_file(&filling).unwrap();
+    lab.ask(&["copy", OFFICE]).unwrap();
+    assert_eq!(listed(), committed());
 }

@@ -112,7 +112,7 @@ fn reading_needs_no_rights_to_write() {
         ("a vault that is read-only", 0, |_, vault, _| vault.read_only(true).unwrap()),
         ("a state folder that is read-only", 0, |_, _, state| state.read_only(true).unwrap()),
         ("a state folder that is full", 0, |lab, _, _| {
-            let mut file = fs::File::create(lab.path("state/filler")).unwrap();
+            let mut file = fs::File::create_new(lab.path("state/filler")).unwrap();
             while file.write_all(&[1; 4096]).is_ok() {}
             while file.write_all(&[1]).is_ok() {}
         }),

@@ -171,7 +171,11 @@ async fn known_locations(
 }
 
 /// A new generation is another disk: what its former life was equal to, and when, says nothing of it.
-async fn forget_generation(conn: &mut SqliteConnection, during: &During, id: &VolumeId) -> Result<(), CatalogError> {
+pub(crate) async fn forget_generation(
+    conn: &mut SqliteConnection,
+    during: &During,
+    id: &VolumeId,
+) -> Result<(), CatalogError> {
     sqlx::query("DELETE FROM baselines WHERE volume = $1")
         .bind(id.to_string())
         .execute(&mut *conn)

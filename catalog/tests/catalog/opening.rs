@@ -159,7 +159,8 @@ async fn every_future_can_be_spawned() {
     send((catalog.add_version(&row), catalog.versions(&id), catalog.all_versions()));
     send((catalog.remove_version(&id, &row.version), catalog.set_pinned(&id, &row.version, true)));
     send((catalog.mark_damaged(&id, &row.version, ""), catalog.set_verified(&id, &row.version, bench.now(), true)));
-    send((catalog.replace_all(std::slice::from_ref(&volume)), catalog.adopt(&volume)));
+    send((catalog.replace_all(std::slice::from_ref(&volume)), catalog.adopt_vault("v", std::slice::from_ref(&volume))));
+    send((catalog.indexed(std::slice::from_ref(&id)), catalog.indexed_volumes()));
     send((catalog.start_attempt(&id, "local", Trigger::Api), catalog.close_interrupted_attempts()));
     send((catalog.attempts(&id, 1), catalog.open_attempts(), catalog.trim_history(&limits)));
     send((catalog.hold_lease("v", "copy", std::time::Duration::ZERO), catalog.leases()));

@@ -166,21 +166,93 @@ async fn a_rebuild_replaces_versions_and_keeps_the_rest() {
     assert_eq!(catalog.volumes().await.unwrap().len(), 2, "rows of volumes are never deleted");
 }
 
-#[tokio::test]
-async fn adopting_adds_only_what_is_missing() {
-    let (bench, one, two) = with_two_versions().await;
-    let catalog = &bench.catalog;
-    catalog.set_pinned(&vol(OFFICE), &one.version, true).await.unwrap();
-    let three = version(OFFICE, 3, bench.now());
-    let office = vault_volume(OFFICE, vec![one, two, three.clone()], vec![]);
-    assert_eq!(catalog.adopt(&office).await.unwrap(), 1);
-    assert_eq!(catalog.adopt(&office).await.unwrap(), 0);
-    let versions = catalog.versions(&vol(OFFICE)).await.unwrap();
-    assert_eq!((versions.len(), &versions[0], versions[2].pinned), (3, &three, true));
+/// What adds these versions.
+fn adding(id: &str, versions: Vec<VersionRow>, baselines: Vec<Baseline>) -> IndexChange {
+    IndexChange {
+        volume: vault_volume(id, versions, baselines),
+        rewritten: vec![],
+        marked: vec![],
+        forgotten: vec![],
+        renewed: false,
+    }
+}
 
+async fn lease(catalog: &Catalog, id: &str) -> LeaseGuard {
+    catalog.hold_lease(&format!("volume/{id}"), "test", std::time::Duration::ZERO).await.unwrap()
+}
+
+#[tokio::test]
+async fn reconciling_writes_all_that_differs_at_once() {
+    let (bench, one, two) = with_two_versions().await;
+    let (catalog, volume) = (&bench.catalog, vol(OFFICE));
+    catalog.set_baselines(&volume, &[baseline(OFFICE, "nfs02", &two)]).await.unwrap();
+    catalog.mark_damaged(&volume, &one.version, "a bit fell over").await.unwrap();
+    catalog.keep_damage(&volume, &one.version, &json!({ "affected": [7] })).await.unwrap();
+    let held = lease(catalog, OFFICE).await;
+    let three = version(OFFICE, 3, bench.now());
+    // An older baseline does not replace a newer one.
+    let baselines = vec![baseline(OFFICE, "nfs01", &three), baseline(OFFICE, "nfs02", &one)];
+    let mut whole = one.clone();
+    whole.damaged = None;
+    whole.verified = true;
+    let change = IndexChange {
+        rewritten: vec![whole],
+        marked: vec![(two.version.clone(), true, Some("marked in the vault".into()))],
+        ..adding(OFFICE, vec![three.clone()], baselines)
+    };
+    assert!(catalog.reconcile(&held, &change).await.unwrap());
+    let rows = catalog.versions(&volume).await.unwrap();
+    let shown: Vec<_> = rows.iter().map(|row| (row.version.seq(), row.pinned, row.damaged.as_deref())).collect();
+    assert_eq!(shown, [(3, false, None), (2, true, Some("marked in the vault")), (1, false, None)]);
+    assert!(!rows[1].verified && rows[2].verified);
+    assert!(catalog.damages(&volume).await.unwrap().is_empty());
+    let places: Vec<_> = catalog.baselines(&volume).await.unwrap().into_iter().map(|one| one.version).collect();
+    assert_eq!(places, [three.version.clone()], "the baseline of the damaged version is gone");
+    assert_eq!(bench.volume(OFFICE).await.good_versions, 2);
+
+    // A number that was given again: the row that is in the way goes in the same transaction.
+    let again = version(OFFICE, 3, bench.now() + seconds(60));
+    let clash = adding(OFFICE, vec![again.clone()], vec![]);
+    assert!(catalog.reconcile(&held, &clash).await.is_err());
+    let change = IndexChange { forgotten: vec![three.version.clone()], ..clash };
+    assert!(catalog.reconcile(&held, &change).await.unwrap());
+    assert_eq!(catalog.versions(&volume).await.unwrap()[0].version, again.version);
+
+    // A later generation: what was known of the former one says nothing of it.
+    let mut later = adding(OFFICE, vec![], vec![]);
+    later.volume.generation = Generation(2);
+    later.volume.guid = Some("another".into());
+    later.renewed = true;
+    assert!(catalog.reconcile(&held, &later).await.unwrap());
+    let row = bench.volume(OFFICE).await;
+    assert_eq!((row.generation, row.guid.as_deref(), row.good_versions), (Generation(2), Some("another"), 0));
+}
+
+#[tokio::test]
+async fn reconciling_without_the_lease_writes_nothing() {
+    let (bench, ..) = with_two_versions().await;
+    let catalog = &bench.catalog;
+    let held = lease(catalog, OFFICE).await;
+    let before = catalog.all_versions().await.unwrap();
+    bench.pass(31);
+    let other = Process { host: "other".into(), boot_id: "other".into(), ..Process::current().unwrap() };
+    catalog.acquire_lease_as(&format!("volume/{OFFICE}"), "another", &other).await.unwrap();
+    let change = adding(OFFICE, vec![version(OFFICE, 3, bench.now())], vec![]);
+    assert!(!catalog.reconcile(&held, &change).await.unwrap());
+    assert_eq!(catalog.all_versions().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_vault_is_adopted_by_the_first_only() {
+    let bench = Bench::new().await;
     let x = vault_volume("writable/x", vec![version("writable/x", 1, bench.now())], vec![]);
-    assert_eq!(catalog.adopt(&x).await.unwrap(), 1);
+    assert!(bench.catalog.adopt_vault("a", std::slice::from_ref(&x)).await.unwrap());
     assert_eq!(bench.volume("writable/x").await.versions, 1);
+    // Another process read the vault before the first one committed a further version.
+    bench.catalog.add_version(&version("writable/x", 2, bench.now())).await.unwrap();
+    assert!(!bench.another().await.adopt_vault("a", &[x]).await.unwrap());
+    assert_eq!(bench.volume("writable/x").await.versions, 2);
+    assert!(bench.catalog.adopt_vault("b", &[]).await.is_err());
 }
 
 #[tokio::test]
@@ -359,7 +431,8 @@ async fn what_is_counted_follows_every_change_whoever_makes_it() {
 
     // Many at once, and what failed in the middle.
     let many: Vec<_> = (4..9).map(|seq| version(OFFICE, seq, bench.now())).collect();
-    assert_eq!(other.adopt(&vault_volume(OFFICE, many.clone(), vec![])).await.unwrap(), 5);
+    let held = lease(&other, OFFICE).await;
+    assert!(other.reconcile(&held, &adding(OFFICE, many.clone(), vec![])).await.unwrap());
     assert_eq!(counted().await, (7, 1, 0, 0, 1));
     let twice = vec![many[0].clone(), many[0].clone()];
     bench.catalog.replace_all(&[vault_volume(OFFICE, twice, vec![])]).await.unwrap_err();

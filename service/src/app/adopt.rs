@@ -47,7 +47,7 @@ pub fn vault_volumes(vault: &Vault) -> Result<(Vec<VaultVolume>, Adopted), Vault
                 found.damaged.push((format!("{}@{}", record.id, entry.id), why));
             }
         }
-        volumes.push(vault_volume(&record, &entries));
+        volumes.push(vault_volume(&record, &entries.iter().collect::<Vec<_>>()));
     }
     Ok((volumes, found))
 }
@@ -56,12 +56,12 @@ pub fn vault_volumes(vault: &Vault) -> Result<(Vec<VaultVolume>, Adopted), Vault
 fn one_volume(vault: &Vault, volume: &VolumeId) -> Option<(Vec<VaultVolume>, Adopted)> {
     let (record, entries) = (vault.volume(volume).ok()?, vault.versions(volume).ok()?);
     let found = Adopted { volumes: 1, versions: entries.len(), damaged: Vec::new() };
-    Some((vec![vault_volume(&record, &entries)], found))
+    Some((vec![vault_volume(&record, &entries.iter().collect::<Vec<_>>())], found))
 }
 
 /// A volume as the catalog wants it: what the vault notes of it, and its versions.
 #[must_use]
-pub fn vault_volume(record: &VolumeRecord, entries: &[VersionEntry]) -> VaultVolume {
+pub fn vault_volume(record: &VolumeRecord, entries: &[&VersionEntry]) -> VaultVolume {
     let newest = entries.iter().rev().find_map(|entry| entry.summary.as_ref().ok());
     let generation = record.generations.last().map_or(Generation::FIRST, |last| last.number);
     let guid = record.generations.last().and_then(|last| last.guid.clone());
@@ -90,7 +90,7 @@ pub fn vault_volume(record: &VolumeRecord, entries: &[VersionEntry]) -> VaultVol
 
 /// Where a volume was seen, by the vault's own note and by the manifests of all versions that can be read: there the
 /// next round knows it again. The fingerprint is that of the newest version from that place.
-fn places(record: &VolumeRecord, entries: &[VersionEntry]) -> Vec<VaultPlace> {
+fn places(record: &VolumeRecord, entries: &[&VersionEntry]) -> Vec<VaultPlace> {
     let noted = record.places.iter().map(|place| {
         let file = format!("{}.vmdk", record.stem);
         let path = if place.folder.is_empty() { file } else { format!("{}/{file}", place.folder) };
@@ -142,13 +142,15 @@ pub(super) async fn adopt(catalog: &Catalog, vault: &Vault, only: Option<&str>) 
         None => vault_volumes(&reading),
     })
     .await??;
+    // Another process may have done so meanwhile, and have committed versions since.
+    if !catalog.adopt_vault(&vault.id().to_string(), &volumes).await? {
+        return Ok(());
+    }
     if found.volumes > 0 {
         tracing::info!(vault = %vault.id(), volumes = found.volumes, versions = found.versions, "a vault that the catalog did not know is adopted");
-        catalog.replace_all(&volumes).await?;
     }
     for (subject, why) in &found.damaged {
         tracing::warn!(subject, why, "damage in the vault");
     }
-    catalog.bind_vault(&vault.id().to_string()).await?;
     Ok(())
 }

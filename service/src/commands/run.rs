@@ -4,7 +4,8 @@ use stackferry_catalog::Trigger;
 
 use super::{Context, discover};
 use crate::app::App;
-use crate::daemon::{Daemon, put_in_order, reconcile};
+use crate::daemon::{Daemon, put_in_order};
+use crate::engine::reconcile::reconcile;
 use crate::engine::round::{self, RoundOutcome, RoundResult};
 use crate::output::{RunItem, RunOutcome, RunView};
 use crate::problem::{Code, Exit, Problem};

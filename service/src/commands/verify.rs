@@ -13,7 +13,7 @@ pub(super) async fn run(context: &Context, target: Option<&Target>) -> Result<Ex
     let verified = versions::verify(&app, what.as_deref(), "command", task.progress()).await;
     task.finish(if verified.is_ok() { "verified" } else { "failed" });
     let verified = verified?;
-    let view = VerifyView::new(verified.versions, verified.findings);
+    let view = VerifyView::from(verified);
     context.print(&view)?;
     Ok(view.exit())
 }

@@ -17,7 +17,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::jumps::Jumps;
-use super::reconcile::reconcile;
 use super::reload::{self, Hangups, Reload};
 use super::tend::Tend;
 use super::upkeep::Upkeep;
@@ -27,6 +26,7 @@ use super::{Health, asked_to_end, shortest_interval};
 use crate::app::{App, config_kind};
 use crate::engine::copy::first_place;
 use crate::engine::inventory::Round;
+use crate::engine::reconcile;
 use crate::engine::round::{self, Decision, RoundOutcome};
 use crate::engine::{debts, inventory};
 use crate::jobs::run::Known;
@@ -125,7 +125,8 @@ struct Looker {
     app: App,
     health: Arc<Health>,
     upkeep: Upkeep,
-    reconciled: bool,
+    /// What was compared with the vault.
+    compared: reconcile::Watch,
     /// When volumes of each kind were last decided about.
     decided: HashMap<Kind, Instant>,
     /// What was told in the last round: the same is not told again.
@@ -138,7 +139,7 @@ impl Looker {
             app: app.clone(),
             health: Arc::clone(health),
             upkeep: Upkeep::default(),
-            reconciled: false,
+            compared: reconcile::Watch::default(),
             decided: HashMap::new(),
             told: BTreeSet::new(),
         }
@@ -169,10 +170,7 @@ impl Looker {
     async fn look(&mut self) -> Result<Round, Problem> {
         let vault = self.app.vault().await.inspect_err(|problem| self.health.vault_failed(&problem.message))?;
         self.upkeep.run(&self.app, &vault).await?;
-        if !self.reconciled {
-            reconcile(&self.app, &vault).await?;
-            self.reconciled = true;
-        }
+        self.compared.round(&self.app, &vault).await?;
         debts::pay(&self.app).await?;
         let round = inventory::look(&self.app).await?;
         match round.reachable {

@@ -12,14 +12,15 @@ use serde_json::json;
 use stackferry_catalog::{AuditAction, CatalogError, JobKind, RestoreTest, VersionRow};
 use stackferry_config::Period;
 use stackferry_transfer::Progress;
-use stackferry_vault::{Damage, VaultError, Version};
+use stackferry_vault::{Damage, Vault, VaultError, Version};
 use stackferry_volume::content;
 use stackferry_volume::descriptor::{Descriptor, MAX_TEXT_BYTES};
 use stackferry_volume::io::Source;
 use stackferry_volume::manifest::{FileRole, MANIFEST_NAME};
 use stackferry_volume::{FileName, VersionId, VolumeId};
 
-use super::versions::{MISSING, named, tolerate_missing_row, verify_one};
+use super::reconcile;
+use super::versions::{MISSING, named, verify_one};
 use crate::app::{App, PROGRAM, blocking};
 use crate::problem::{Code, Problem};
 
@@ -80,18 +81,24 @@ pub async fn read_back(
 ) -> Result<Vec<Damage>, Problem> {
     let vault = app.vault().await?;
     match verify_one(app, &vault, volume, version, PROGRAM, progress).await {
-        Err(problem) if problem.code == Code::NoSuchVersion => {
-            gone(app, volume, version).await?;
-            Ok(vec![Damage { file: MANIFEST_NAME.to_owned(), block: None, why: MISSING.to_owned() }])
+        Err(problem) if matches!(problem.code, Code::NoSuchVersion | Code::NoSuchVolume) => {
+            match is_lost(app, &vault, volume, version).await? {
+                true => Ok(vec![Damage { file: MANIFEST_NAME.to_owned(), block: None, why: MISSING.to_owned() }]),
+                false => Err(problem),
+            }
         }
         other => other,
     }
 }
 
-/// A row whose version is not there is not asked for again before its time; the next start tells of it.
-async fn gone(app: &App, volume: &VolumeId, version: &VersionId) -> Result<(), Problem> {
-    tracing::error!(version = named(volume, version), "the catalog lists a version that the vault does not have");
-    tolerate_missing_row(app.catalog().mark_damaged(volume, version, MISSING).await)
+/// Whether a version that is not in the vault is lost, after the catalog was brought in line: it may have been deleted.
+///
+/// # Errors
+/// The catalog's.
+pub(crate) async fn is_lost(app: &App, vault: &Vault, volume: &VolumeId, version: &VersionId) -> Result<bool, Problem> {
+    reconcile::volume(app, vault, volume).await;
+    let rows = app.catalog().versions(volume).await?;
+    Ok(rows.iter().any(|row| row.version == *version && row.deleting.is_none()))
 }
 
 /// Opens a version as a disk, and records what was found.
@@ -101,7 +108,7 @@ async fn gone(app: &App, volume: &VolumeId, version: &VersionId) -> Result<(), P
 pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> Result<RestoreTest, Problem> {
     let (vault, name) = (app.vault().await?, named(volume, version));
     let found = {
-        let (volume, version) = (volume.clone(), version.clone());
+        let (vault, volume, version) = (vault.clone(), volume.clone(), version.clone());
         blocking(move || match vault.version(&volume, &version) {
             Ok(opened) => Ok(look(&opened)),
             Err(error) if error.is_damaged() => Ok(Err(stackferry_transfer::describe(&error))),
@@ -110,9 +117,11 @@ pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> 
         .await?
     };
     let found = match found {
-        Err(VaultError::NoVersion { .. } | VaultError::NoVolume { .. }) => {
-            gone(app, volume, version).await?;
-            Err(MISSING.to_owned())
+        Err(error @ (VaultError::NoVersion { .. } | VaultError::NoVolume { .. })) => {
+            match is_lost(app, &vault, volume, version).await? {
+                true => Err(MISSING.to_owned()),
+                false => return Err(error.into()),
+            }
         }
         other => other?,
     };

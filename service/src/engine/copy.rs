@@ -7,8 +7,8 @@
 //!  3. Files are copied into the vault's incoming folder, with a journal; a crash leaves them there to be resumed.
 //!  4. The source is looked at again: what changed meanwhile is thrown away, journal and all.
 //!  5. The vault commits, after asking whether the lease is still ours. From here on the version exists.
-//!  6. The catalog gets its row, the locations' baselines and the attempt's end. A crash between 5 and 6 leaves a version
-//!     without a row, which the next start adds.
+//!  6. The catalog gets its row, the locations' baselines and the attempt's end. What keeps it from being written leaves
+//!     a version without a row, which the next round or the next copy of the volume adds: it begins with that ([`reconcile`]).
 
 mod commit;
 
@@ -28,6 +28,7 @@ use stackferry_volume::{Digest, Location, TransferId, VersionId, VolumeId};
 
 use super::attached::{self, When};
 use super::files::{Copied, Job};
+use super::reconcile;
 use super::round::{self, Decision, RoundOutcome, VolumeResult};
 use super::windows::{self, Watch};
 use crate::app::{self, App, PROGRAM, Source, blocking};
@@ -176,6 +177,9 @@ pub async fn copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Pr
     let vault = app.vault().await?;
     let holder = format!("{PROGRAM} ({})", wanted.trigger);
     let lease = app.catalog().hold_lease(&format!("volume/{}", volume.id), &holder, wanted.wait).await?;
+    // Whatever else is known of the volume rests on the catalog being in line with the vault: an earlier copy may have
+    // committed a version and not have got its row written.
+    reconcile::under_lease(app, &vault, &volume.id, &lease).await;
     // It may have waited for hours, and another process may have copied it meanwhile: only who holds the lease knows.
     if wanted.trigger == Trigger::Schedule
         && let Decision::Leave(left) = round::decide_again(app, volume).await?

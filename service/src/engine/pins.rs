@@ -5,6 +5,7 @@ use serde_json::json;
 use stackferry_catalog::{AuditAction, CatalogError};
 use stackferry_volume::{VersionId, VolumeId};
 
+use super::reconcile;
 use super::versions::named;
 use crate::app::{App, blocking};
 use crate::output::PinView;
@@ -29,17 +30,23 @@ pub async fn set(
         return Err(Problem::usage(format!("a note has at most {MOST_NOTE} characters, and this one has {length}")));
     }
     let vault = app.vault().await?;
-    {
-        let (volume, version, note) = (volume.clone(), version.clone(), note.map(str::to_owned));
+    let done = {
+        let (vault, volume, version, note) = (vault.clone(), volume.clone(), version.clone(), note.map(str::to_owned));
         blocking(move || match note {
             Some(note) => vault.pin(&volume, &version, &note, Timestamp::now()),
             None => vault.unpin(&volume, &version),
         })
-        .await??;
+        .await?
+    };
+    if let Err(error) = done {
+        if error.is_not_found() {
+            reconcile::volume(app, &vault, volume).await;
+        }
+        return Err(error.into());
     }
     match app.catalog().set_pinned(volume, version, note.is_some()).await {
-        // The next start gives the version its row, pin and all.
-        Err(CatalogError::NoSuchVersion { .. }) => {}
+        // It gets its row, pin and all.
+        Err(CatalogError::NoSuchVersion { .. }) => drop(reconcile::volume(app, &vault, volume).await),
         other => other?,
     }
     let action = if note.is_some() { AuditAction::Pinned } else { AuditAction::Unpinned };

@@ -24,6 +24,7 @@ use stackferry_config::Keep;
 use stackferry_vault::{DeleteOutcome, DeleteRequest, Vault, VaultError, VolumeRecord};
 use stackferry_volume::{VersionId, VolumeId};
 
+use super::reconcile;
 use super::retention::{self, Held, Why};
 use super::versions::{named, tolerate_missing_row};
 use crate::app::{App, PROGRAM, blocking, config_kind};
@@ -281,7 +282,15 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
     }
     let (reading, id) = (vault.clone(), volume.clone());
     let record = match blocking(move || reading.volume(&id)).await? {
-        Ok(record) => record,
+        Ok(record) if record.rebuilt.is_none() => record,
+        // Pins and locks may be lost with it, until it was brought in line with the catalog.
+        Ok(record) => {
+            let why = record.rebuilt.unwrap_or_default();
+            tracing::error!(%volume, why, "nothing of it is deleted: its record in the vault was lost");
+            reconcile::volume(app, vault, volume).await;
+            let stays = |row: VersionRow| judged(row, Fate::Kept(Vec::new()));
+            return Ok(Some(Plan { judged: rows.into_iter().map(stays).collect(), damaged: BTreeSet::new() }));
+        }
         // Nothing is concluded from what can't be read.
         Err(error) => {
             let why = format!("its volume.json can't be read: {}", stackferry_transfer::describe(&error));
@@ -309,7 +318,8 @@ fn judged(row: VersionRow, fate: Fate) -> Judged {
     Judged { volume: row.volume, version: row.version, created: row.created, stored: row.stored, fate }
 }
 
-fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
+/// A version as retention asks of it.
+pub(super) fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
     Held {
         version: row.version.clone(),
         generation: row.generation,
@@ -367,6 +377,8 @@ async fn delete(
     let mut done = Deleted { found, ..Deleted::default() };
     let (mut gone, mut kept) = (Vec::new(), Vec::new());
     let mut results: BTreeMap<VersionId, Result<(), VaultError>> = outcome.versions.into_iter().collect();
+    let is_lost = |error: &VaultError| matches!(error, VaultError::NoVersion { .. } | VaultError::NoVolume { .. });
+    let has_lost = results.values().any(|result| result.as_ref().is_err_and(is_lost));
     for one in batch {
         let Some(result) = results.remove(&one.version) else {
             kept.push(one.version.clone());
@@ -383,6 +395,9 @@ async fn delete(
         done.tried.push(Judged { fate, ..one.clone() });
     }
     catalog.deletions_ended(volume, &gone, &kept, actor).await?;
+    if has_lost {
+        reconcile::volume(app, vault, volume).await;
+    }
     for found in outcome.found {
         let name = named(volume, &found.version);
         if let Some(first) = found.damage.first() {

@@ -18,7 +18,7 @@ use stackferry_vault::{RestoreReport, Version};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::versions::{named, newest};
-use super::{find, steps};
+use super::{find, reconcile, steps};
 use crate::app::{self, App, Source, blocking};
 use crate::problem::{Code, Problem};
 
@@ -224,10 +224,23 @@ async fn carry_out(
         Some(version) => version,
         None => newest(app, &volume).await?,
     };
+    let opened = {
+        let (vault, volume, version) = (vault.clone(), volume.clone(), version.clone());
+        blocking(move || vault.version(&volume, &version)).await?
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            // The catalog, or whoever asks, knows it otherwise.
+            if error.is_not_found() || error.is_damaged() {
+                reconcile::volume(app, &vault, &volume).await;
+            }
+            return Err(error.into());
+        }
+    };
     let (files, put, next_steps) = {
-        let (volume, version, to, app) = (volume.clone(), version.clone(), to.clone(), app.clone());
+        let (to, app) = (to.clone(), app.clone());
         blocking(move || {
-            let opened = vault.version(&volume, &version)?;
             let put = put(&app, &opened, &to, overwrite, &progress)?;
             let files = opened.manifest().files.iter().map(|file| file.name.to_string()).collect::<Vec<_>>();
             let next_steps = steps::after_restore(opened.manifest());

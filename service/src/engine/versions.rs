@@ -1,19 +1,23 @@
 //! What is done with versions that exist: reading them back, making the catalog anew from them.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 use stackferry_catalog::AuditAction;
 use stackferry_transfer::Progress;
-use stackferry_vault::{Damage, Vault, VersionEntry};
-use stackferry_volume::{VersionId, VolumeId};
+use stackferry_vault::{Damage, Vault, VaultError, VersionEntry};
+use stackferry_volume::manifest::MANIFEST_NAME;
+use stackferry_volume::{ManifestError, VersionId, VolumeId};
 
-use super::find;
 use super::finding::{Found, VersionFinding, of_damaged};
+use super::reconcile::{self, Reconciled};
+use super::{checkup, find};
 use crate::app::{self, Adopted, App, blocking, vault_volumes};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// What reading versions back came to.
 #[derive(Debug, Default)]
@@ -22,6 +26,10 @@ pub struct Verified {
     pub versions: Vec<(VolumeId, VersionId, Vec<Damage>)>,
     /// What that means, and what to do about it.
     pub findings: Vec<VersionFinding>,
+    /// Versions that the catalog lists and the vault does not have.
+    pub missing: Vec<(VolumeId, VersionId)>,
+    /// What could not be read, or was found to be lost beside the versions themselves, and why.
+    pub unreadable: Vec<(String, String)>,
 }
 
 /// A version's name as commands take it.
@@ -64,41 +72,112 @@ pub async fn verify(
     progress: Arc<dyn Progress>,
 ) -> Result<Verified, Problem> {
     let vault = app.vault().await?;
-    let mut versions: Vec<(VolumeId, VersionId)> = Vec::new();
-    let volumes = match what {
+    let mut verified = Verified::default();
+    let mut missing = BTreeSet::new();
+    let versions = chosen(app, &vault, what, &mut verified.unreadable, &mut missing).await?;
+    for (volume, version) in versions {
+        match verify_one(app, &vault, &volume, &version, actor, &progress).await {
+            Ok(damage) => verified.versions.push((volume, version, damage)),
+            Err(problem) if matches!(problem.code, Code::NoSuchVersion | Code::NoSuchVolume) => {
+                // It was deleted since, or it is lost.
+                if checkup::is_lost(app, &vault, &volume, &version).await? {
+                    missing.insert((volume, version));
+                }
+            }
+            Err(problem) if is_of_version(problem.code) => {
+                let name = named(&volume, &version);
+                tracing::error!(version = name, code = %problem.code, "a version can't be read: {}", problem.message);
+                verified.unreadable.push((name, problem.message));
+            }
+            Err(problem) => return Err(problem),
+        }
+    }
+    verified.missing = missing.into_iter().collect();
+    let lost = verified.missing.iter().map(|(volume, version)| (volume.clone(), version.clone(), vec![lost_version()]));
+    let judged: Vec<_> = verified.versions.iter().cloned().chain(lost).collect();
+    verified.findings = of_damaged(app, &judged).await?;
+    let damaged = verified.versions.iter().filter(|(_, _, damage)| !damage.is_empty()).count();
+    let mut detail = json!({ "versions": verified.versions.len(), "damaged": damaged });
+    if !verified.missing.is_empty() || !verified.unreadable.is_empty() {
+        let (missing, unreadable) = (verified.missing.len(), verified.unreadable.len());
+        detail = json!({ "versions": verified.versions.len(), "damaged": damaged, "missing": missing, "unreadable": unreadable });
+    }
+    app::note(app.catalog(), AuditAction::Verified, actor, what.unwrap_or("all"), &detail).await;
+    Ok(verified)
+}
+
+/// What is told of a version that is not there.
+#[must_use]
+pub fn lost_version() -> Damage {
+    Damage { file: MANIFEST_NAME.to_owned(), block: None, why: MISSING.to_owned() }
+}
+
+/// Whether it is this version that can't be read, and not the vault or the catalog as a whole.
+fn is_of_version(code: Code) -> bool {
+    matches!(code, Code::PermissionDenied | Code::VaultFailed | Code::RecordDamaged | Code::NewerFormat)
+}
+
+/// The volumes whose record in the vault was lost, or that could not be compared.
+fn trouble(done: Reconciled) -> impl Iterator<Item = (String, String)> {
+    done.rebuilt.into_iter().chain(done.failed).map(|(volume, why)| (volume.to_string(), why))
+}
+
+/// The versions that are to be read back. The catalog is brought in line with the vault first: what it lists and the vault
+/// does not have is `missing`, and what was wrong with the vault's own records is told.
+async fn chosen(
+    app: &App,
+    vault: &Vault,
+    what: Option<&str>,
+    unreadable: &mut Vec<(String, String)>,
+    missing: &mut BTreeSet<(VolumeId, VersionId)>,
+) -> Result<Vec<(VolumeId, VersionId)>, Problem> {
+    let (volumes, only) = match what {
         None => {
             let reading = vault.clone();
             let all = blocking(move || reading.volumes()).await??;
-            if let Some(problem) = all.problems.first() {
-                let message = format!("{}: {}", problem.path.display(), problem.why);
-                tracing::error!(message, "a folder of the vault can't be read");
+            for problem in &all.problems {
+                tracing::warn!(path = %problem.path.display(), "the vault holds what can't be read: {}", problem.why);
             }
-            all.volumes.into_iter().map(|record| record.id).collect()
+            match reconcile::reconcile(app, vault).await {
+                Ok(done) => unreadable.extend(trouble(done)),
+                Err(problem) => {
+                    tracing::warn!(code = %problem.code, "the catalog could not be brought in line with the vault: {}", problem.message);
+                    let all = all.problems.into_iter();
+                    unreadable.extend(all.map(|problem| (problem.path.display().to_string(), problem.why)));
+                }
+            }
+            let mut volumes: BTreeSet<VolumeId> = all.volumes.into_iter().map(|record| record.id).collect();
+            volumes.extend(app.catalog().indexed_volumes().await?);
+            (volumes.into_iter().collect(), None)
         }
         Some(text) => {
             let (volume, version) = find::volume_and_version(app, text).await?;
-            match version {
-                Some(version) => {
-                    versions.push((volume, version));
-                    Vec::new()
-                }
-                None => vec![volume],
-            }
+            unreadable.extend(trouble(reconcile::volume(app, vault, &volume).await));
+            (vec![volume], version)
         }
     };
+    let mut versions = Vec::new();
     for volume in volumes {
-        versions.extend(list(app, &volume).await?.into_iter().map(|entry| (volume.clone(), entry.id)));
+        let (reading, id) = (vault.clone(), volume.clone());
+        let there = match blocking(move || reading.version_names(&id)).await? {
+            Ok(there) => there,
+            Err(error) => {
+                unreadable.push((volume.to_string(), stackferry_transfer::describe(&error)));
+                continue;
+            }
+        };
+        let rows = app.catalog().versions(&volume).await?;
+        let lost = rows.iter().filter(|row| row.deleting.is_none() && !there.contains(&row.version));
+        let is_wanted = |version: &VersionId| only.as_ref().is_none_or(|only| only == version);
+        let known = missing.len();
+        missing.extend(lost.map(|row| (volume.clone(), row.version.clone())).filter(|(_, version)| is_wanted(version)));
+        let own: Vec<_> = there.into_iter().filter(&is_wanted).collect();
+        if let (Some(only), true, true) = (&only, own.is_empty(), missing.len() == known) {
+            return Err(Problem::no_such_version(&volume, Some(only)));
+        }
+        versions.extend(own.into_iter().map(|version| (volume.clone(), version)));
     }
-    let mut verified = Verified::default();
-    for (volume, version) in versions {
-        let damage = verify_one(app, &vault, &volume, &version, actor, &progress).await?;
-        verified.versions.push((volume, version, damage));
-    }
-    verified.findings = of_damaged(app, &verified.versions).await?;
-    let damaged = verified.versions.iter().filter(|(_, _, damage)| !damage.is_empty()).count();
-    let detail = json!({ "versions": verified.versions.len(), "damaged": damaged });
-    app::note(app.catalog(), AuditAction::Verified, actor, what.unwrap_or("all"), &detail).await;
-    Ok(verified)
+    Ok(versions)
 }
 
 /// Reads one version back, and records what was found where it counts. `actor` is for the audit.
@@ -121,10 +200,18 @@ pub(crate) async fn verify_one(
                 Ok(opened) => opened,
                 // The manifest can't be believed: that is damage to the version as a whole.
                 Err(error) if error.is_damaged() => {
+                    // A newer program may read it.
+                    let is_newer =
+                        matches!(&error, VaultError::ManifestDamaged { source: ManifestError::Format(_), .. });
+                    let why = stackferry_transfer::describe(&error);
+                    let marked = match is_newer {
+                        true => Ok(()),
+                        false => vault.mark_damaged(&volume, &version, &why, Timestamp::now()),
+                    };
                     let file = stackferry_volume::manifest::MANIFEST_NAME.to_owned();
-                    let damage = Damage { file, block: None, why: stackferry_transfer::describe(&error) };
+                    let damage = Damage { file, block: None, why };
                     let found = Found::new(std::slice::from_ref(&damage), None);
-                    return Ok((vec![damage], 0, found, Ok(())));
+                    return Ok((vec![damage], 0, found, marked));
                 }
                 Err(error) => return Err(error),
             };
@@ -177,7 +264,7 @@ async fn record(
 /// Why a row is marked as damaged whose version is not there.
 pub(crate) const MISSING: &str = "the vault does not have this version";
 
-/// A version that only the vault knows is checked all the same; the next start gives it its row.
+/// A version that only the vault knows is checked all the same; it gets its row when the catalog is next brought in line.
 pub(crate) fn tolerate_missing_row(result: Result<(), stackferry_catalog::CatalogError>) -> Result<(), Problem> {
     match result {
         Err(stackferry_catalog::CatalogError::NoSuchVersion { .. }) => Ok(()),
@@ -185,15 +272,24 @@ pub(crate) fn tolerate_missing_row(result: Result<(), stackferry_catalog::Catalo
     }
 }
 
-/// Makes the catalog anew from the vault.
+/// How long a rebuild waits for somebody who works on a volume.
+const REBUILD_WAIT: Duration = Duration::from_secs(10);
+
+/// Makes the catalog anew from the vault, volume by volume, each under its lease: beside a running service nothing that it
+/// commits or deletes meanwhile is lost or comes back. Rows of versions that the vault does not have go. Gives what was found,
+/// and the volumes that were left as they were since somebody works on them.
 ///
 /// # Errors
-/// The vault's and the catalog's.
-pub async fn rebuild(app: &App) -> Result<Adopted, Problem> {
+/// The vault's and the catalog's; `interrupted`.
+pub async fn rebuild(app: &App) -> Result<(Adopted, Vec<VolumeId>), Problem> {
     let vault = app.vault().await?;
     let reading = vault.clone();
-    let (volumes, found) = blocking(move || vault_volumes(&reading)).await??;
-    app.catalog().replace_all(&volumes).await?;
-    app.catalog().bind_vault(&vault.id().to_string()).await?;
-    Ok(found)
+    let (volumes, mut found) = blocking(move || vault_volumes(&reading)).await??;
+    let mut all: BTreeSet<VolumeId> = volumes.into_iter().map(|volume| volume.id).collect();
+    all.extend(app.catalog().indexed_volumes().await?);
+    let done = reconcile::thoroughly(app, &vault, all, REBUILD_WAIT).await?;
+    found.damaged.extend(done.failed.into_iter().map(|(volume, why)| (volume.to_string(), why)));
+    let missing = done.missing.iter().map(|(volume, version)| (named(volume, version), MISSING.to_owned()));
+    found.damaged.extend(missing);
+    Ok((found, done.busy))
 }

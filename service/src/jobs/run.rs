@@ -20,7 +20,7 @@ use crate::engine::copy::{Wanted, choose_bytes, copy};
 use crate::engine::finding::{Known as KnownVersions, VersionFinding, of_damaged};
 use crate::engine::inventory::Round;
 use crate::engine::prune::{What, prune};
-use crate::engine::versions::{newest, verify};
+use crate::engine::versions::{MISSING, Verified, newest, verify};
 use crate::engine::{checkup, find, restore};
 use crate::output::{CopyView, PruneView, RestoreView, VerifyView};
 use crate::problem::{Code, Problem};
@@ -181,24 +181,31 @@ async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter)
     let verified = match (job.trigger, &job.volume, &job.version) {
         (Trigger::Schedule, Some(volume), Some(version)) => {
             let damage = checkup::read_back(app, volume, version, &progress).await;
-            damage.map(|damage| vec![(volume.clone(), version.clone(), damage)])
+            damage.map(|damage| Verified {
+                versions: vec![(volume.clone(), version.clone(), damage)],
+                ..Verified::default()
+            })
         }
-        _ => verify(app, what.as_deref(), &job.actor, progress).await.map(|verified| verified.versions),
+        _ => verify(app, what.as_deref(), &job.actor, progress).await,
     };
     task.finish(if verified.is_ok() { "verified" } else { "failed" });
-    let versions = verified?;
-    let findings = of_damaged(app, &versions).await?;
-    for finding in &findings {
-        let own = |one: &&(VolumeId, VersionId, Vec<Damage>)| one.0 == finding.volume && one.1 == finding.version;
-        let first = versions.iter().find(own).and_then(|(.., damage)| damage.first());
-        finding.log(&format!("a version is damaged: {}", first.map(ToString::to_string).unwrap_or_default()));
+    let mut verified = verified?;
+    if verified.findings.is_empty() {
+        verified.findings = of_damaged(app, &verified.versions).await?;
     }
-    let view = VerifyView::new(versions, findings);
-    let Some(first) = view.damaged.first() else { return Ok(Ended::done("ok", &view)) };
-    let error = LastError {
-        code: Code::Damaged.to_string(),
-        text: format!("{}@{}: {}: {}", first.volume, first.version, first.file, first.why),
+    for finding in &verified.findings {
+        let own = |one: &&(VolumeId, VersionId, Vec<Damage>)| one.0 == finding.volume && one.1 == finding.version;
+        let first = verified.versions.iter().find(own).and_then(|(.., damage)| damage.first());
+        let first = first.map_or_else(|| MISSING.to_owned(), ToString::to_string);
+        finding.log(&format!("a version is damaged: {first}"));
+    }
+    let view = VerifyView::from(verified);
+    let text = match (view.damaged.first(), view.unreadable.first()) {
+        (Some(first), _) => format!("{}@{}: {}: {}", first.volume, first.version, first.file, first.why),
+        (None, Some(first)) => format!("{}: {}", first.path, first.why),
+        (None, None) => return Ok(Ended::done("ok", &view)),
     };
+    let error = LastError { code: Code::Damaged.to_string(), text };
     Ok(Ended::over(JobState::Failed, "damaged", Some(error), detail::value(&view)))
 }
 

@@ -192,6 +192,8 @@ families! {
     LEASES_LOST "stackferry_leases_lost_total" Counter "" [] Process Stable
         "Copies that were given up since another process took their volume over: this one was suspended, or its clock was set.";
 
+    RECONCILED "stackferry_reconcile_differences_total" Counter "" ["difference"] Process Stable
+        "Where the catalog differed from the vault, by what: not_indexed (a version without its row), missing (a row without its version), deleted (a row of a deleted version), marked (a pin or mark of damage), record_lost (a volume.json that was lost and made anew), failed (a volume that could not be brought in line). All but failed are brought in line at once.";
     VERIFY_INTERVAL "stackferry_verify_interval_seconds" Gauge "seconds" [] Process Stable
         "In which time each version is to be read back once. Absent if none is by itself.";
     VERIFIES "stackferry_verify_attempts_total" Counter "" [] Process Stable

@@ -7,8 +7,9 @@ use stackferry_vault::{Damage, RestoreReport};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::table::{Grid, Side, fields, or_none};
-use super::{Style, View, escape, seconds, size};
+use super::{PathProblem, Style, View, escape, seconds, size};
 use crate::engine::finding::{Finding, VersionFinding};
+use crate::engine::versions::{Verified, lost_version};
 use crate::problem::Exit;
 
 /// One thing that is wrong with a version.
@@ -38,6 +39,31 @@ pub struct VerifyView {
     /// What that means for each of them, and what to do about it. Not there where all are whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<VersionFinding>,
+    /// How many of the versions in `damaged` could not be read back since the vault does not have them. Not there where it has
+    /// all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missing: u64,
+    /// What could not be read, or was lost beside the versions themselves. Not there where nothing was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<PathProblem>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde asks.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl From<Verified> for VerifyView {
+    fn from(verified: Verified) -> Self {
+        let mut view = Self::new(verified.versions, verified.findings);
+        for (volume, version) in verified.missing {
+            view.missing += 1;
+            view.damage(&volume, &version, vec![lost_version()]);
+        }
+        let unreadable = verified.unreadable.into_iter();
+        view.unreadable = unreadable.map(|(path, why)| PathProblem { path, why }).collect();
+        view
+    }
 }
 
 impl VerifyView {
@@ -57,6 +83,10 @@ impl VerifyView {
         if damage.is_empty() {
             self.ok += 1;
         }
+        self.damage(volume, version, damage);
+    }
+
+    fn damage(&mut self, volume: &VolumeId, version: &VersionId, damage: Vec<Damage>) {
         self.damaged.extend(damage.into_iter().map(|found| DamageView {
             volume: volume.clone(),
             version: version.clone(),
@@ -69,13 +99,20 @@ impl VerifyView {
     /// The exit code of `verify`.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        if self.damaged.is_empty() { Exit::Done } else { Exit::VerifyFailed }
+        if self.damaged.is_empty() && self.unreadable.is_empty() { Exit::Done } else { Exit::VerifyFailed }
     }
 }
 
 impl View for VerifyView {
     fn table(&self, _style: &Style) -> String {
-        let summary = format!("{} checked, {} ok, {} damaged\n", self.checked, self.ok, self.checked - self.ok);
+        let mut summary = format!("{} checked, {} ok, {} damaged", self.checked, self.ok, self.checked - self.ok);
+        if self.missing > 0 {
+            summary.push_str(&format!(", {} missing", self.missing));
+        }
+        summary.push('\n');
+        for problem in &self.unreadable {
+            summary.push_str(&format!("can't be read: {}: {}\n", escape(&problem.path), escape(&problem.why)));
+        }
         if self.damaged.is_empty() {
             return summary;
         }

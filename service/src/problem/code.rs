@@ -247,7 +247,7 @@ codes! {
         "It is tried again. If it comes back: failing memory or disk at the source host, or a broken network card.";
     RecordDamaged "record_damaged" Failed Permanent
         "What the vault notes of itself or of a volume can't be believed. Versions are not touched."
-        "Put the file back from another backup, or move it away: it is made anew, without pins and marks.";
+        "Put the file back from another backup, or move it away: it is made anew from the versions.";
     NoSpace "no_space" NoSpace Permanent
         "Too little space: the copy or restore was not begun, or stopped before anything became visible."
         "Make the file system larger or free some of it; for the vault, `vault.reserve` says what is kept free.";

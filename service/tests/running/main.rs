@@ -24,3 +24,4 @@ mod queue;
 mod reconcile;
 mod rounds;
 mod tend;
+mod truth;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use stackferry_catalog::{AuditAction, Clock, Trigger, VersionRow};
 use stackferry_service::app::App;
-use stackferry_service::daemon::{Reconciled, reconcile};
 use stackferry_service::engine::copy::{Wanted, copy};
 use stackferry_service::engine::prune::{Fate, Pruned, What, last, prune};
+use stackferry_service::engine::reconcile::{Reconciled, reconcile};
 use stackferry_service::engine::{inventory, versions};
 use stackferry_service::progress::Reporter;
 use stackferry_volume::VolumeId;
@@ -185,7 +185,9 @@ async fn a_deletion_that_was_cut_short_is_no_loss() {
         app.catalog().set_deleting(&office, &row.version, Some(now)).await.unwrap();
     }
     vault.delete(&office, &rows[0].version, now).unwrap();
-    assert_eq!(reconcile(&app, &vault).await.unwrap(), Reconciled::default(), "nothing is missing");
+    let forgotten = vec![(office.clone(), rows[0].version.clone())];
+    let done = reconcile(&app, &vault).await.unwrap();
+    assert_eq!(done, Reconciled { forgotten, ..Reconciled::default() }, "nothing is missing");
     assert_eq!(numbers(&app, &office).await, [2, 3]);
     assert_eq!(run(&app, false).await.count(&Fate::Deleted).0, 1);
     assert_eq!(numbers(&app, &office).await, [3]);

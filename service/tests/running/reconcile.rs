@@ -2,7 +2,7 @@
 
 use stackferry_catalog::AuditAction;
 use stackferry_service::app::App;
-use stackferry_service::daemon::{Reconciled, reconcile};
+use stackferry_service::engine::reconcile::{Reconciled, reconcile};
 use stackferry_service::engine::round;
 use stackferry_service::progress::Reporter;
 use stackferry_volume::io::Cancel;
@@ -28,7 +28,7 @@ async fn a_version_without_a_row_gets_one() {
     // As a crash between the commit and its row leaves it.
     app.catalog().remove_version(&office, &row.version).await.unwrap();
     let done = reconcile(&app, &vault).await.unwrap();
-    assert_eq!(done, Reconciled { adopted: 1, missing: vec![] });
+    assert_eq!(done, Reconciled { adopted: 1, ..Reconciled::default() });
     let [again] = &app.catalog().versions(&office).await.unwrap()[..] else { panic!() };
     assert_eq!((&again.version, again.bytes, again.damaged.as_ref()), (&row.version, row.bytes, None));
     assert_eq!(reconcile(&app, &vault).await.unwrap(), Reconciled::default());
@@ -44,7 +44,7 @@ async fn a_row_without_its_version_is_told_and_kept() {
     let folder = bench.dir.path().join("vault/volumes/appstack/Office").join(row.version.to_string());
     std::fs::rename(&folder, bench.dir.path().join("lost")).unwrap();
     let missing = vec![(office.clone(), row.version.clone())];
-    assert_eq!(reconcile(&app, &vault).await.unwrap(), Reconciled { adopted: 0, missing });
+    assert_eq!(reconcile(&app, &vault).await.unwrap(), Reconciled { missing, ..Reconciled::default() });
     let [kept] = &app.catalog().versions(&office).await.unwrap()[..] else { panic!() };
     assert_eq!(kept.damaged.as_deref(), Some("the vault does not have this version"));
     assert_eq!(app.catalog().volume(&office).await.unwrap().unwrap().good_versions, 0, "it counts as not protected");
@@ -69,7 +69,8 @@ async fn what_somebody_works_on_is_left_to_him() {
     let wait = std::time::Duration::ZERO;
     let lease = app.catalog().hold_lease(&format!("volume/{office}"), "another", wait).await.unwrap();
     let vault = app.vault().await.unwrap();
-    assert_eq!(reconcile(&app, &vault).await.unwrap(), Reconciled::default());
+    let busy = vec![office.clone()];
+    assert_eq!(reconcile(&app, &vault).await.unwrap(), Reconciled { busy, ..Reconciled::default() });
     lease.release().await.unwrap();
     assert_eq!(reconcile(&app, &vault).await.unwrap().adopted, 1);
 }
