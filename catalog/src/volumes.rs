@@ -211,6 +211,8 @@ pub struct VolumeRow {
     pub versions: u64,
     /// How many versions of the current generation are not known to be damaged. None: it is not protected.
     pub good_versions: u64,
+    /// How many of its versions are damaged, of all generations.
+    pub damaged_versions: u64,
     /// Its newest version, of any generation.
     pub last_version: Option<VersionId>,
     /// When the current generation was last found equal to a committed version: the end of the last attempt that

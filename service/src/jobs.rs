@@ -11,7 +11,7 @@ pub(crate) mod run;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 use stackferry_catalog::{AuditAction, Cancelled, Catalog, Job, JobId, JobKind, JobState, NewJob, Pause, Trigger};
@@ -19,7 +19,7 @@ use stackferry_volume::VolumeId;
 use stackferry_volume::io::Cancel;
 use tokio::sync::{Notify, broadcast};
 
-use crate::app::note;
+use crate::app::{App, note};
 use crate::problem::{Code, Problem};
 
 pub use detail::{CopyDetail, RestoreDetail, copy, prune, restore, verify};
@@ -31,6 +31,21 @@ pub const SERVICE_LEASE: &str = "service";
 
 /// Events that one who is slow to read may be behind; then he is told that he missed some, and reads the list anew.
 const BACKLOG: usize = 1024;
+
+/// How long a job that failed is shown, unless the same was done since.
+const FAILED_SHOWN: SignedDuration = SignedDuration::from_hours(24);
+/// So many jobs that failed are shown at most.
+const MAX_FAILED: u32 = 20;
+
+/// Verifications, restores and prunes that failed within a day and were not done since, newest first. Of a copy that
+/// failed the volume knows.
+///
+/// # Errors
+/// The catalog's.
+pub(crate) async fn failed(app: &App, now: Timestamp) -> Result<Vec<Job>, Problem> {
+    let since = now.checked_sub(FAILED_SHOWN).unwrap_or(Timestamp::MIN);
+    Ok(app.catalog().failed_jobs(since, MAX_FAILED).await?)
+}
 
 /// Something happened to a job. What a reader needs beside this he reads from the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

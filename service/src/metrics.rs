@@ -21,7 +21,7 @@ use prometheus::{
     CounterVec, Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
-use stackferry_catalog::{Channel, DebtKind, JobState, Outcome};
+use stackferry_catalog::{Channel, DebtKind, JobKind, JobState, Outcome};
 use stackferry_config::Config;
 use stackferry_discover::ReasonCode;
 use stackferry_vault::Space;
@@ -113,6 +113,7 @@ pub struct Metrics {
     wire: IntCounterVec,
     stored: IntCounterVec,
     waiting: IntGauge,
+    job_failures: IntCounterVec,
     retries: IntCounterVec,
     leases_lost: IntCounter,
     verifies: IntCounter,
@@ -178,6 +179,7 @@ impl Metrics {
             wire: counters(&registry::WIRE_BYTES)?,
             stored: counters(&registry::STORED_BYTES)?,
             waiting: gauge(&registry::TRANSFERS_WAITING)?,
+            job_failures: counters(&registry::JOB_FAILURES)?,
             retries: counters(&registry::RETRIES)?,
             leases_lost: counter(&registry::LEASES_LOST)?,
             verifies: counter(&registry::VERIFIES)?,
@@ -215,6 +217,7 @@ impl Metrics {
             OF_COPIES.iter().for_each(|code| add(&metrics.failures, &[kind.as_str(), code.as_str()], 0));
         }
         OF_COPIES.iter().for_each(|code| add(&metrics.retries, &[code.as_str()], 0));
+        JobKind::ALL.iter().for_each(|kind| add(&metrics.job_failures, &[kind.as_str()], 0));
         let reasons = ReasonCode::ALL.into_iter().map(ReasonCode::as_str);
         reasons.chain([Outcome::Unchanged.as_str()]).for_each(|reason| add(&metrics.skipped, &[reason], 0));
         for phase in Phase::ALL {
@@ -286,6 +289,11 @@ impl Metrics {
     /// So many volumes wait for a free transfer.
     pub fn waiting(&self, volumes: usize) {
         self.waiting.set(i64::try_from(volumes).unwrap_or(i64::MAX));
+    }
+
+    /// A job failed, whether it is tried again or not.
+    pub fn job_failed(&self, kind: JobKind) {
+        add(&self.job_failures, &[kind.as_str()], 1);
     }
 
     /// Something failed with this code, and is tried again later.

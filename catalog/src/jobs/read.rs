@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use sqlx::QueryBuilder;
 use stackferry_volume::VolumeId;
 
 use super::{Job, JobId, JobKind, JobState, Priority};
-use crate::convert::During;
+use crate::convert::{During, stamp};
 use crate::error::CatalogError;
 use crate::pool::{Catalog, Row};
 use crate::volumes::LastError;
@@ -75,6 +76,27 @@ impl Catalog {
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
         let rows = query.build().fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
+        rows.iter().map(|row| job(&during, row)).collect()
+    }
+
+    /// Jobs that failed since a moment, newest first, at most `limit`: those whose like (kind, volume) was not done since.
+    /// Copies are not among them, since the volume shows how its last one ended; nor are checks that found damage.
+    ///
+    /// # Errors
+    /// `Row`, or `Database`.
+    pub async fn failed_jobs(&self, since: Timestamp, limit: u32) -> Result<Vec<Job>, CatalogError> {
+        let during = self.during("listing the jobs that failed", "the catalog");
+        let rows = sqlx::query(
+            "SELECT * FROM jobs j WHERE j.state = 'failed' AND j.ended >= $1 AND j.kind <> 'copy' \
+             AND COALESCE(j.outcome, '') NOT IN ('damaged', 'not_a_disk') \
+             AND NOT EXISTS (SELECT 1 FROM jobs n WHERE n.kind = j.kind AND n.volume IS j.volume AND n.id > j.id \
+             AND n.state IN ('done', 'failed')) ORDER BY j.id DESC LIMIT $2",
+        )
+        .bind(stamp(since))
+        .bind(i64::from(limit))
+        .fetch_all(self.pool())
+        .await
+        .map_err(|error| during.sql(error))?;
         rows.iter().map(|row| job(&during, row)).collect()
     }
 

@@ -11,12 +11,13 @@ use crate::convert::During;
 use crate::error::CatalogError;
 use crate::pool::{Catalog, Row};
 
-/// Volumes with what is counted of their versions: `versions`, and of the present life `good_versions` and `newest_good`.
+/// Volumes with what is counted of their versions: `versions`, `damaged_versions`, and of the present life `good_versions` and `newest_good`.
 /// `$more` is further columns, `$tail` what follows `FROM`.
 macro_rules! counted_volumes {
     ($more:expr, $tail:literal) => {
         concat!(
             "SELECT v.*, COALESCE((SELECT SUM(a.versions) FROM tallies a WHERE a.volume = v.id), 0) AS versions, ",
+            "COALESCE((SELECT SUM(d.damaged) FROM tallies d WHERE d.volume = v.id), 0) AS damaged_versions, ",
             "COALESCE(n.good, 0) AS good_versions, n.newest_good, ",
             "(SELECT l.version FROM versions l WHERE l.volume = v.id ORDER BY l.seq DESC LIMIT 1) AS last_version ",
             $more,
@@ -140,6 +141,7 @@ pub(super) fn volume_row(during: &During, row: &Row, locations: Vec<LocationRow>
         former_locations,
         versions: row.count("versions")?,
         good_versions: row.count("good_versions")?,
+        damaged_versions: row.count("damaged_versions")?,
         last_version: row.opt_parsed("last_version")?,
         last_success: row.opt_time("last_success")?.max(row.opt_time("newest_good")?),
         last_attempt: row.opt_time("last_attempt")?,

@@ -93,6 +93,8 @@ pub struct VolumeFilter {
     pub datastore: Option<String>,
     /// Whether its last attempt failed.
     pub failing: bool,
+    /// Whether one of its versions is damaged.
+    pub damaged: bool,
 }
 
 /// Part of a list.
@@ -133,6 +135,8 @@ pub struct StandingCount {
     pub volumes: u64,
     /// How many of them failed at their last attempt.
     pub failing: u64,
+    /// How many of them have a version that is damaged.
+    pub damaged: u64,
     /// Their lengths together, in bytes.
     pub bytes: u64,
     /// The longest time for which one of them has had its reason: since when.
@@ -167,7 +171,7 @@ macro_rules! standing {
     };
 }
 
-/// The volumes that fit: `$11` to `$17` are the filter.
+/// The volumes that fit: `$11` to `$18` are the filter.
 macro_rules! fitting {
     ($select:literal, $tail:literal) => {
         standing!(
@@ -179,6 +183,7 @@ macro_rules! fitting {
             "AND ($14 IS NULL OR t.standing = $14) AND ($15 IS NULL OR t.reason_code = $15) ",
             "AND ($16 IS NULL OR EXISTS (SELECT 1 FROM locations l WHERE l.volume = t.id AND l.datastore = $16 ",
             "AND l.gone_since IS NULL)) AND (NOT $17 OR t.last_error_code IS NOT NULL) ",
+            "AND (NOT $18 OR t.damaged_versions > 0) ",
             $tail
         )
     };
@@ -187,6 +192,7 @@ macro_rules! fitting {
 /// How many volumes stand how.
 pub(crate) const STANDINGS: &str = standing!(
     "SELECT t.kind, t.standing, t.state, t.reason_code, COUNT(*) AS volumes, COUNT(t.last_error_code) AS failing, ",
+    "COUNT(CASE WHEN t.damaged_versions > 0 THEN 1 END) AS damaged, ",
     "COALESCE(SUM(t.size_bytes), 0) AS bytes, MIN(t.deferred_since) AS deferred_since FROM told t ",
     "GROUP BY t.kind, t.standing, t.state, t.reason_code ORDER BY t.kind, t.standing, t.state, t.reason_code"
 );
@@ -194,9 +200,9 @@ pub(crate) const STANDINGS: &str = standing!(
 /// A page of the volumes that fit.
 pub(crate) const FOUND: &str = fitting!(
     "SELECT t.*",
-    "ORDER BY CASE WHEN $18 = 'oldest' THEN COALESCE(t.success, '') END, \
-     CASE WHEN $18 = 'name' THEN LOWER(t.name) END, \
-     CASE WHEN $18 = 'size' THEN -COALESCE(t.size_bytes, 0) END, t.id LIMIT $19 OFFSET $20"
+    "ORDER BY CASE WHEN $19 = 'oldest' THEN COALESCE(t.success, '') END, \
+     CASE WHEN $19 = 'name' THEN LOWER(t.name) END, \
+     CASE WHEN $19 = 'size' THEN -COALESCE(t.size_bytes, 0) END, t.id LIMIT $20 OFFSET $21"
 );
 
 type Asked<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -215,6 +221,7 @@ fn filtered<'q>(query: Asked<'q>, filter: &'q VolumeFilter) -> Asked<'q> {
         .bind(filter.reason.as_deref())
         .bind(filter.datastore.as_deref())
         .bind(filter.failing)
+        .bind(filter.damaged)
 }
 
 /// A pattern of `LIKE` for a text that may stand anywhere.
@@ -318,6 +325,7 @@ impl Catalog {
                     reason: row.opt_text("reason_code")?,
                     volumes: row.count("volumes")?,
                     failing: row.count("failing")?,
+                    damaged: row.count("damaged")?,
                     bytes: row.count("bytes")?,
                     deferred_since: row.opt_time("deferred_since")?,
                 })

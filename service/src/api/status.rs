@@ -8,13 +8,15 @@ use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::Serialize;
-use stackferry_catalog::{Standing, StandingCount, VolumeState};
+use stackferry_catalog::{LastError, Standing, StandingCount, VolumeState};
 use stackferry_volume::ReasonCode;
 
 use super::reasons;
 use super::volumes::fresh_kinds;
-use crate::app::PROGRAM;
+use crate::app::{App, PROGRAM, reserve};
 use crate::http::Web;
+use crate::jobs;
+use crate::metrics::DATASTORE;
 use crate::problem::Problem;
 
 /// How many volumes stand how.
@@ -36,6 +38,8 @@ pub(crate) struct Counts {
     pub(crate) deferred: u64,
     /// Whose last attempt failed.
     pub(crate) failing: u64,
+    /// That have a version that is damaged.
+    pub(crate) damaged: u64,
     /// That changed by no one's order.
     pub(crate) incidents: u64,
     /// That sources disagree about.
@@ -61,6 +65,7 @@ impl Counts {
         of(&mut self.incidents, count.state == VolumeState::Incident);
         of(&mut self.conflicts, count.state == VolumeState::Conflict);
         self.failing = self.failing.saturating_add(count.failing);
+        self.damaged = self.damaged.saturating_add(count.damaged);
         self.bytes = self.bytes.saturating_add(count.bytes);
     }
 }
@@ -87,6 +92,51 @@ pub(crate) struct SpaceBody {
     pub(crate) total: u64,
     /// What may still be written, in bytes.
     pub(crate) free: u64,
+    /// What `vault.reserve` keeps free, in bytes: no copy begins while less is free.
+    pub(crate) reserve: u64,
+}
+
+/// A system that rounds ask, and how that went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct SystemBody {
+    /// `app_volumes` or `vsphere`.
+    pub(crate) kind: String,
+    /// Its name in the configuration.
+    pub(crate) name: String,
+    /// Whether it answered in full when it was last asked; none before the first time since the service's start.
+    pub(crate) up: Option<bool>,
+    /// When it last did since the service's start.
+    pub(crate) last: Option<Timestamp>,
+    /// Why it did not.
+    pub(crate) problem: Option<CauseBody>,
+}
+
+/// Why something failed, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct CauseBody {
+    /// The word of docs/troubleshooting.md.
+    pub(crate) code: String,
+    /// What happened.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) hint: Option<String>,
+}
+
+/// A job that failed and was not done since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct FailedJobBody {
+    /// Its number.
+    pub(crate) id: i64,
+    /// What it was to do.
+    pub(crate) kind: String,
+    /// To which volume; none where it was for all.
+    pub(crate) volume: Option<String>,
+    /// When it ended.
+    pub(crate) ended: Option<Timestamp>,
+    /// Why it failed.
+    pub(crate) code: String,
+    /// The same for people.
+    pub(crate) message: String,
 }
 
 /// How everything stands.
@@ -106,6 +156,10 @@ pub(crate) struct StatusBody {
     pub(crate) prune_frozen: Option<String>,
     /// The room for versions; none while it is not known.
     pub(crate) space: Option<SpaceBody>,
+    /// The App Volumes Managers and vSphere systems of the configuration.
+    pub(crate) systems: Vec<SystemBody>,
+    /// Verifications, restores and prunes that failed within a day and were not done since, newest first; at most 20.
+    pub(crate) failed_jobs: Vec<FailedJobBody>,
     /// How the volumes stand.
     pub(crate) volumes: Counts,
     /// The same for each kind that there is.
@@ -125,7 +179,10 @@ pub(crate) async fn gather(web: &Web) -> Result<StatusBody, Problem> {
     let app = &web.app();
     let now = app.catalog().clock().now();
     let (space, vault_problem) = match web.space().await {
-        Ok(Some(space)) => (Some(SpaceBody { total: space.total, free: space.free }), None),
+        Ok(Some(space)) => {
+            let kept = app.config().vault().map_or(0, |vault| reserve(vault.reserve).of(space.total));
+            (Some(SpaceBody { total: space.total, free: space.free, reserve: kept }), None)
+        }
         Ok(None) => (None, Some(web.health().vault())),
         Err(problem) => (None, Some(problem.message)),
     };
@@ -145,10 +202,43 @@ pub(crate) async fn gather(web: &Web) -> Result<StatusBody, Problem> {
         paused: pause.map(|pause| format!("by {} since {}", pause.actor, pause.since.strftime("%F %H:%MZ"))),
         prune_frozen: app.jobs().prune_frozen().await?.map(|frozen| frozen.why),
         space,
+        systems: systems(app),
+        failed_jobs: failed_jobs(app, now).await?,
         volumes,
         kinds,
         reasons: by_reason(&counted),
     })
+}
+
+fn systems(app: &App) -> Vec<SystemBody> {
+    let standing = app.metrics().sources().standing(app.config()).into_iter();
+    let systems = standing.filter(|one| one.what != DATASTORE).map(|one| SystemBody {
+        kind: one.what.to_owned(),
+        name: one.name,
+        up: one.up,
+        last: one.last,
+        problem: one.problem.map(|problem| CauseBody {
+            code: problem.code.to_string(),
+            message: problem.message,
+            hint: problem.hint,
+        }),
+    });
+    systems.collect()
+}
+
+async fn failed_jobs(app: &App, now: Timestamp) -> Result<Vec<FailedJobBody>, Problem> {
+    let failed = jobs::failed(app, now).await?.into_iter().map(|job| {
+        let error = job.error.unwrap_or_else(|| LastError { code: String::new(), text: String::new() });
+        FailedJobBody {
+            id: job.id.0,
+            kind: job.kind.to_string(),
+            volume: job.volume.map(|volume| volume.to_string()),
+            ended: job.ended,
+            code: error.code,
+            message: error.text,
+        }
+    });
+    Ok(failed.collect())
 }
 
 fn by_reason(counted: &[StandingCount]) -> Vec<ReasonCount> {

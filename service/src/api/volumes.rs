@@ -69,6 +69,9 @@ pub(super) struct VolumesAsked {
     /// Only those whose last attempt failed.
     #[serde(default)]
     failing: bool,
+    /// Only those that have a damaged version.
+    #[serde(default)]
+    damaged: bool,
     /// The order: `id` (the default), `name`, `oldest` (least lately protected first), `size` (largest first).
     #[param(inline, value_type = Option<OrderWord>)]
     order: Option<VolumeOrder>,
@@ -98,6 +101,7 @@ pub(super) async fn volumes(
         reason: asked.reason,
         datastore: asked.datastore,
         failing: asked.failing,
+        damaged: asked.damaged,
     };
     let page = Page { offset: asked.offset.0, limit: asked.limit.unwrap_or(100).clamp(1, Page::MOST) };
     let (volumes, total) = find(&web.app(), &filter, asked.order.unwrap_or(VolumeOrder::Id), page).await?;

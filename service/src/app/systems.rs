@@ -184,7 +184,7 @@ impl App {
                     }
                     Err(problem) => Err(problem),
                 };
-                app.metrics().sources().asked(APP_VOLUMES, settings.name.as_str(), report.is_ok());
+                app.metrics().sources().asked(APP_VOLUMES, settings.name.as_str(), report.as_ref().map(drop));
                 app.note_refusal("app_volumes", settings.name.as_str(), &report).await;
                 Answer::Manager(at, settings.name.to_string(), site, report)
             });
@@ -197,7 +197,7 @@ impl App {
                     Ok(vsphere) => in_time(inventory(&vsphere), settings.name.as_str()).await,
                     Err(problem) => Err(problem),
                 };
-                app.metrics().sources().asked(VSPHERE, settings.name.as_str(), inventory.is_ok());
+                app.metrics().sources().asked(VSPHERE, settings.name.as_str(), inventory.as_ref().map(drop));
                 app.note_refusal("vsphere", settings.name.as_str(), &inventory).await;
                 Answer::Vsphere(at, settings.name.to_string(), site, inventory)
             });

@@ -187,6 +187,9 @@ impl Work {
             Err(error) => (error.id(), Ended::Again(Problem::internal(format!("a job failed: {error}")))),
         };
         let Some((job, begun)) = self.jobs.remove(&id) else { return };
+        if ended.is_failure() {
+            self.app.metrics().job_failed(job.kind);
+        }
         tell(&job, &ended, begun.live().cancel().is_cancelled() && !self.app.cancel().is_cancelled());
         drop(begun);
         self.write(job, ended).await;

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use stackferry_catalog::{AttemptEnd, AuditAction, LastError, LeaseGuard, Outcome, Reason, Trigger};
+use stackferry_catalog::{AttemptEnd, AuditAction, CatalogError, LastError, LeaseGuard, Outcome, Reason, Trigger};
 use stackferry_discover::{State, Volume, VolumeLocation};
 use stackferry_transfer::{CopyContext, OnUse, Progress, TransferError};
-use stackferry_vault::{GenerationRecord, Incoming, IncomingSpec, Place, Vault, VolumeSpec};
+use stackferry_vault::{GenerationRecord, Incoming, IncomingSpec, Place, Vault, VaultError, VolumeSpec};
 use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::io::Cancel;
 use stackferry_volume::manifest::{ByteCounts, FileRecord, VerifyMethod};
@@ -155,15 +155,77 @@ async fn changed_places(app: &App, volume: &Volume) -> Result<Vec<Location>, Pro
     Ok(volume.usable().filter(|place| !as_it_was(place)).map(|place| place.location.clone()).collect())
 }
 
-/// Copies a volume as discovery just saw it.
+/// Copies a volume as discovery just saw it. Every failure is counted, and marks the volume, however early it came.
 ///
 /// # Errors
 /// Why nothing was committed. What can be resumed is kept.
 pub async fn copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Problem> {
+    let trigger = wanted.trigger;
+    match try_copy(app, volume, wanted).await {
+        Ok(done) => Ok(done),
+        Err(failure) => {
+            if !failure.is_recorded {
+                record_failure(app, &volume.id, trigger, &failure.problem).await;
+            }
+            Err(failure.problem)
+        }
+    }
+}
+
+/// Why a copy failed, and whether its attempt is in the catalog already.
+struct Failure {
+    problem: Problem,
+    is_recorded: bool,
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self { problem, is_recorded: false }
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+impl From<CatalogError> for Failure {
+    fn from(error: CatalogError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+/// Counts a copy that failed before its attempt began, and records it as one, so that the volume shows it. What only has
+/// to wait, was interrupted or can't be protected is no failure.
+pub(crate) async fn record_failure(app: &App, volume: &VolumeId, trigger: Trigger, problem: &Problem) {
+    if matches!(problem.code, Code::Busy | Code::LeaseLost | Code::Interrupted | Code::NotProtectable) {
+        return;
+    }
+    drop(app.metrics().copy_began(volume, 0));
+    app.metrics().copy_failed(volume.kind(), problem.code);
+    let end = AttemptEnd {
+        outcome: Outcome::Failed,
+        version: None,
+        error: Some(LastError { code: problem.code.to_string(), text: problem.message.clone() }),
+        bytes: ByteCounts::default(),
+        took: Duration::ZERO,
+    };
+    let catalog = app.catalog();
+    let recorded = match catalog.start_attempt(volume, "", trigger).await {
+        Ok(attempt) => catalog.finish_attempt(attempt, &end).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = recorded {
+        tracing::error!(%volume, error = %stackferry_transfer::describe(&error), "the catalog could not record that a copy failed");
+    }
+}
+
+async fn try_copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Failure> {
     match volume.state {
         State::Unprotectable => {
             let why = volume.reason.as_ref().map_or("it can't be copied", |reason| reason.text.as_str());
-            return Err(Problem::not_protectable(&volume.id, why, volume.remedy.as_deref()));
+            return Err(Problem::not_protectable(&volume.id, why, volume.remedy.as_deref()).into());
         }
         State::Deferred | State::Gone => {
             let reason = volume.reason.as_ref();
@@ -245,7 +307,7 @@ impl Run<'_> {
         self.app.runtime().block_on(work)
     }
 
-    fn copy(&self) -> Result<Done, Problem> {
+    fn copy(&self) -> Result<Done, Failure> {
         let began = Instant::now();
         let started = Timestamp::now();
         let (place, source) = choose(self.app, self.volume, self.changed)?;
@@ -304,12 +366,13 @@ impl Run<'_> {
                 metrics.lease_lost();
                 return Err(Problem::new(Code::LeaseLost, "another process took this volume over")
                     .subject(&self.volume.id)
-                    .hint("it copies the volume; if this machine was suspended or its clock set, try again"));
+                    .hint("it copies the volume; if this machine was suspended or its clock set, try again")
+                    .into());
             }
             Err(problem) => {
                 let detail = json!({ "code": problem.code.as_str(), "route": route });
                 self.audit(AuditAction::CopyFailed, &detail);
-                return Err(about(problem, &self.volume.id));
+                return Err(Failure { problem: about(problem, &self.volume.id), is_recorded: ended.is_ok() });
             }
         };
         ended?;

@@ -16,7 +16,7 @@ use super::detail::{CopyDetail, RestoreDetail};
 use super::live::Live;
 use super::{backoff, detail};
 use crate::app::App;
-use crate::engine::copy::{Wanted, choose_bytes, copy};
+use crate::engine::copy::{Wanted, choose_bytes, copy, record_failure};
 use crate::engine::finding::{Known as KnownVersions, VersionFinding, of_damaged};
 use crate::engine::inventory::Round;
 use crate::engine::prune::{What, prune};
@@ -68,6 +68,16 @@ impl Ended {
 
     fn over(state: JobState, outcome: &str, error: Option<LastError>, result: Value) -> Self {
         Self::Over(JobEnd { state, outcome: Some(outcome.to_owned()), error, result: Some(result) }, None)
+    }
+
+    /// Whether it failed, for whatever reason but that it only has to wait for others. Damage that a check found is what
+    /// the check was for.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            Self::Over(_, Some(_)) => true,
+            Self::Again(problem) => !matches!(problem.code, Code::Busy | Code::LeaseLost),
+            Self::Over(_, None) | Self::Back => false,
+        }
     }
 
     /// When a job that failed is to be tried again.
@@ -131,6 +141,7 @@ async fn run_copy(
     if !is_planned {
         // What kept us from looking, or keeps us from looking at this volume's datastore, is what a person has to know.
         if let Some(problem) = known.and_then(|known| known.failed.clone()) {
+            record_failure(app, id, job.trigger, &problem).await;
             return Err(problem);
         }
         if let Some(round) = known.and_then(|known| known.round.as_ref()) {

@@ -187,6 +187,8 @@ families! {
         "How many copies may run at once.";
     JOBS "stackferry_jobs" Gauge "" ["state"] Catalog Stable
         "Jobs of the queue by state: queued, running, and those that ended and are not forgotten yet.";
+    JOB_FAILURES "stackferry_job_failures_total" Counter "" ["kind"] Process Stable
+        "Jobs that failed, by what they were to do: copies that are tried again, too. Verifications that found damage are not among them: those have series of their own.";
     RETRIES "stackferry_retries_total" Counter "" ["reason"] Process Stable
         "Work that failed and is tried again, by the code of the error. 0 for the codes that copies are known to fail with; any other appears with its first time.";
     LEASES_LOST "stackferry_leases_lost_total" Counter "" [] Process Stable

@@ -13,6 +13,7 @@ use stackferry_volume::SiteName;
 use super::registry;
 use super::state::{seconds, source};
 use super::text::Text;
+use crate::problem::Problem;
 
 /// What makes a system what it is: `app_volumes` or `vsphere`, and its name.
 type System = (&'static str, String);
@@ -36,6 +37,8 @@ pub(crate) struct Standing {
     pub(crate) up: Option<bool>,
     /// When it last did in this process.
     pub(crate) last: Option<Timestamp>,
+    /// Why it did not answer when it was last asked, where that is known.
+    pub(crate) problem: Option<Problem>,
 }
 
 /// How rounds went.
@@ -48,12 +51,13 @@ struct State {
     systems: BTreeMap<System, Looks>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Looks {
     rounds: u64,
     failures: u64,
     up: bool,
     last: Option<Timestamp>,
+    problem: Option<Problem>,
 }
 
 impl Looks {
@@ -77,9 +81,12 @@ impl Sources {
         self.state().datastores.entry(key.clone()).or_default().add(at, reachable, complete);
     }
 
-    /// A system was asked: whether it told all.
-    pub fn asked(&self, product: &'static str, name: &str, ok: bool) {
-        self.state().systems.entry((product, name.to_owned())).or_default().add(Timestamp::now(), ok, ok);
+    /// A system was asked: whether it answered in full, and if not, why.
+    pub fn asked(&self, product: &'static str, name: &str, answer: Result<(), &Problem>) {
+        let mut state = self.state();
+        let looks = state.systems.entry((product, name.to_owned())).or_default();
+        looks.add(Timestamp::now(), answer.is_ok(), answer.is_ok());
+        looks.problem = answer.err().cloned();
     }
 
     /// When each datastore of the configuration was last looked at by this process.
@@ -96,6 +103,7 @@ impl Sources {
             name,
             up: looks.map(|looks| looks.up),
             last: looks.and_then(|looks| looks.last),
+            problem: looks.and_then(|looks| looks.problem.clone()),
         };
         let datastores = keys(config).map(|key| stand(DATASTORE, source(&key), state.datastores.get(&key)));
         let systems = systems(config).map(|key| stand(key.0, key.1.clone(), state.systems.get(&key)));
@@ -109,14 +117,14 @@ impl Sources {
         text.put(&registry::DISCOVERY_INTERVAL, &[], every.as_secs_f64());
         let state = self.state();
         for key in keys(config) {
-            let looks = state.datastores.get(&key).copied().unwrap_or_default();
+            let looks = state.datastores.get(&key).cloned().unwrap_or_default();
             let name = source(&key);
             text.put(&registry::DISCOVERY_UP, &[&name], f64::from(looks.up));
             text.put(&registry::DISCOVERY_ROUNDS, &[&name], looks.rounds as f64);
             text.put(&registry::DISCOVERY_FAILURES, &[&name], looks.failures as f64);
         }
         for system in systems(config) {
-            let looks = state.systems.get(&system).copied().unwrap_or_default();
+            let looks = state.systems.get(&system).cloned().unwrap_or_default();
             let labels = [system.0, system.1.as_str()];
             text.put(&registry::SYSTEM_UP, &labels, f64::from(looks.up));
             text.put(&registry::SYSTEM_ROUNDS, &labels, looks.rounds as f64);

@@ -15,6 +15,7 @@ use super::trouble::Trouble;
 use crate::app::{App, Room, reserve};
 use crate::daemon::Health;
 use crate::engine::{debts, fresh};
+use crate::jobs;
 use crate::metrics::{DATASTORE, Standing};
 use crate::problem::Problem;
 
@@ -84,6 +85,12 @@ pub(super) async fn look(
         look.put(Trouble::DiscoveryFailing, "discovery", "discovery", None, Some(why));
     }
     left_behind(&mut look, app, now).await?;
+    for job in jobs::failed(app, now).await? {
+        let volume = job.volume.map(|volume| volume.to_string());
+        let subject = format!("{} {}", job.kind, volume.as_deref().unwrap_or("all"));
+        let detail = job.error.map(|error| format!("{} ({})", error.text, error.code));
+        look.add(Trouble::JobFailed, &subject, job.ended, detail);
+    }
     match app.jobs().prune_frozen().await {
         Ok(None) => {}
         Ok(Some(frozen)) => look.add(Trouble::PruneFrozen, "retention", Some(frozen.since), Some(frozen.why)),
@@ -106,7 +113,11 @@ fn sources(look: &mut Look, standing: &[Standing]) -> HashSet<String> {
     for one in standing {
         let (trouble, subject, detail) = match one.what {
             DATASTORE => (Trouble::DatastoreAway, one.name.clone(), None),
-            what => (Trouble::SystemAway, format!("{what}/{}", one.name), Some(what.replace('_', " "))),
+            what => {
+                let cause = one.problem.as_ref().map(|problem| format!(": {} ({})", problem.message, problem.code));
+                let detail = format!("{}{}", what.replace('_', " "), cause.unwrap_or_default());
+                (Trouble::SystemAway, format!("{what}/{}", one.name), Some(detail))
+            }
         };
         match one.up {
             Some(true) => {}
@@ -303,7 +314,7 @@ mod tests {
     }
 
     fn datastore(name: &str, up: Option<bool>) -> Standing {
-        Standing { what: DATASTORE, name: name.to_owned(), up, last: None }
+        Standing { what: DATASTORE, name: name.to_owned(), up, last: None, problem: None }
     }
 
     #[test]
@@ -393,7 +404,7 @@ mod tests {
 
     #[test]
     fn what_was_not_asked_yet_is_not_known() {
-        let system = Standing { what: "vsphere", name: "vc1".to_owned(), up: None, last: None };
+        let system = Standing { what: "vsphere", name: "vc1".to_owned(), up: None, last: None, problem: None };
         let look = seen(Vec::new(), &[datastore("dc1/nfs01", None), system]);
         assert_eq!(look.found, []);
         let unknown = HashSet::from([

@@ -140,6 +140,10 @@ troubles! {
         ["1 system does not answer", "# systems do not answer"]
         ["1 system answers again", "# systems answer again"]
         "See that it is up and that the login still works: `stackferry check`. Writables of its site wait meanwhile.";
+    JobFailed "job_failed" Warning Now
+        ["1 job failed", "# jobs failed"]
+        ["1 job that failed was done since, or is a day old", "# jobs that failed were done since, or are a day old"]
+        "`stackferry jobs --all` lists it with its reason. Restores and verifications that somebody asked for are not tried again by themselves.";
     VaultNearlyFull "vault_nearly_full" Warning Settled
         ["the vault is nearly full", "# vaults are nearly full"]
         ["the vault has enough room again", "# vaults have enough room again"]

@@ -170,6 +170,8 @@ pub struct ProtectedView {
     pub volume: VolumeView,
     /// How many versions it has, damaged ones too.
     pub versions: u64,
+    /// How many of them are damaged.
+    pub damaged_versions: u64,
     /// Its newest version.
     #[schema(value_type = Option<String>)]
     pub last_version: Option<VersionId>,
@@ -185,6 +187,7 @@ impl From<&VolumeRow> for ProtectedView {
         Self {
             volume: row.into(),
             versions: row.versions,
+            damaged_versions: row.damaged_versions,
             last_version: row.last_version.clone(),
             last_success: row.last_success,
             last_error: row.last_error.clone(),

@@ -13,6 +13,7 @@ mod bench;
 mod console;
 mod direct;
 mod endpoint;
+mod failures;
 mod history;
 mod metrics;
 mod notify;

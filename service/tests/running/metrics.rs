@@ -126,7 +126,7 @@ async fn all_sorts(app: &App, seen: Timestamp) -> Running {
     prune::prune(app, What { volume: None, dry_run: false, actor: "test" }).await.unwrap();
     metrics.config_reloaded(false);
     metrics.sources().looked_at(&nfs01(), seen + SignedDuration::from_mins(30), true, false);
-    metrics.sources().asked("app_volumes", "avm1", true);
+    metrics.sources().asked("app_volumes", "avm1", Ok(()));
     // Nothing listens there: it is asked, and does not answer.
     app.ask_systems().await;
     let version = VersionId::new(seen, 1);

@@ -9,15 +9,18 @@ use stackferry_volume::ReasonCode;
 
 use super::jobs::{JobLine, lines};
 use super::{Shell, answer};
-use crate::api::status::{Counts, StatusBody, gather};
+use crate::api::status::{Counts, SpaceBody, StatusBody, gather};
 use crate::console::guard::User;
 use crate::console::text::{When, number, size, thousandths, volume_path};
 use crate::engine::held;
 use crate::http::Web;
+use crate::metrics::APP_VOLUMES;
 use crate::problem::Problem;
 
 /// So many running jobs are shown; more run only with large `limits`.
 const RUNNING: u32 = 16;
+/// So many jobs that failed are shown; Jobs has all.
+const FAILED: usize = 5;
 /// So many volumes that are never free are shown by name.
 const HELD: u32 = 5;
 
@@ -126,6 +129,8 @@ async fn now(web: &Web) -> Result<Now, Problem> {
             format!("Retention deletes nothing: {why}. Look at the clock, then run `stackferry prune --confirm-clock`.")
         }),
     ];
+    let alarms = alarms.into_iter().flatten().chain(status.space.as_ref().and_then(below_reserve));
+    let alarms: Vec<String> = alarms.chain(systems_down(&status)).chain(failed_jobs(&status)).collect();
     let kinds = status.kinds.iter().map(|(kind, counts)| KindRow {
         kind: kind.clone(),
         counts: [
@@ -155,14 +160,14 @@ async fn now(web: &Web) -> Result<Now, Problem> {
         queued: (waiting > 0).then(|| format!("{} in the queue.", number(waiting))),
         verdict,
         tone,
-        alarms: alarms.into_iter().flatten().collect(),
+        alarms,
         cards: cards(&status),
         bar: bar(&status.volumes),
         kinds: kinds.collect(),
         reasons: reasons.collect(),
         space: status.space.as_ref().map(|space| {
             let used = thousandths(space.total.saturating_sub(space.free), space.total);
-            let tone = if used >= 950 {
+            let tone = if used >= 950 || space.free < space.reserve {
                 "bad"
             } else if used >= 850 {
                 "warn"
@@ -211,6 +216,9 @@ fn verdict(status: &StatusBody) -> (String, &'static str) {
     if counts.incidents > 0 {
         parts.push(are(counts.incidents, "changed by no one's order", "changed by no one's order"));
     }
+    if counts.damaged > 0 {
+        parts.push(are(counts.damaged, "has a damaged version", "have damaged versions"));
+    }
     if counts.never_copied > 0 {
         parts.push(are(counts.never_copied, "was never copied", "were never copied"));
     }
@@ -224,14 +232,49 @@ fn verdict(status: &StatusBody) -> (String, &'static str) {
     if unprotectable > 0 {
         parts.push(are(unprotectable, "can't be protected as it is", "can't be protected as they are"));
     }
-    let bad = counts.incidents > 0 || counts.never_copied > 0 || unprotectable > 0;
-    let down = status.vault_problem.is_some() || status.discovery_problem.is_some();
+    let bad = counts.incidents > 0 || counts.damaged > 0 || counts.never_copied > 0 || unprotectable > 0;
+    let down = status.vault_problem.is_some()
+        || status.discovery_problem.is_some()
+        || status.space.as_ref().and_then(below_reserve).is_some()
+        || status.systems.iter().any(|system| system.up == Some(false));
     match (parts.is_empty(), counts.total) {
         (true, 0) => ("No volume is known yet.".to_owned(), "quiet"),
         (true, _) if !down => ("Every volume that can be protected is.".to_owned(), "good"),
         (true, _) => ("Every known volume is protected, but something does not work.".to_owned(), "warn"),
         (false, _) => (format!("{}.", parts.join(", ")), if bad || down { "bad" } else { "warn" }),
     }
+}
+
+fn below_reserve(space: &SpaceBody) -> Option<String> {
+    (space.free < space.reserve).then(|| {
+        format!(
+            "The vault is full: {} are free, and vault.reserve keeps {}. No copy begins. Enlarge its file system, or keep \
+             fewer versions in [retention].",
+            size(space.free),
+            size(space.reserve)
+        )
+    })
+}
+
+/// Each system that did not answer, with its own words and what to do.
+fn systems_down(status: &StatusBody) -> impl Iterator<Item = String> {
+    status.systems.iter().filter(|system| system.up == Some(false)).map(|system| {
+        let what = if system.kind == APP_VOLUMES { "The App Volumes Manager" } else { "vSphere" };
+        match &system.problem {
+            Some(problem) => {
+                let hint = problem.hint.as_deref().unwrap_or("stackferry check tries it again");
+                format!("{what} {} can't be used: {} ({}). {hint}.", system.name, problem.message, problem.code)
+            }
+            None => format!("{what} {} can't be used. Run `stackferry check`.", system.name),
+        }
+    })
+}
+
+fn failed_jobs(status: &StatusBody) -> impl Iterator<Item = String> {
+    status.failed_jobs.iter().take(FAILED).map(|job| {
+        let of = job.volume.as_deref().map(|volume| format!(" of {volume}")).unwrap_or_default();
+        format!("The last {}{of} failed: {} ({}).", job.kind.replace('_', " "), job.message, job.code)
+    })
 }
 
 /// What App Volumes keeps as its own backups: they need no protection of their own.
@@ -272,6 +315,7 @@ fn cards(status: &StatusBody) -> Vec<Card> {
         ),
         card("Can't be protected", counts.unprotectable, &unprotectable, "/volumes?standing=unprotectable", "bad"),
         card("Failing", counts.failing, "the last attempt failed", "/volumes?failing=true", "bad"),
+        card("Damaged", counts.damaged, "a version is damaged", "/volumes?damaged=true", "bad"),
         card("Incidents", counts.incidents, "changed by no one's order", "/incidents", "bad"),
         card("Gone", counts.gone, "no longer at the source, kept", "/volumes?standing=gone", "quiet"),
     ]

@@ -29,6 +29,7 @@ pub(in crate::console) struct Wanted {
     reason: String,
     order: String,
     failing: String,
+    damaged: String,
     page: String,
 }
 
@@ -49,6 +50,7 @@ pub(super) struct VolumeLine {
     pub(super) state: String,
     pub(super) state_tone: &'static str,
     pub(super) versions: u64,
+    pub(super) damaged: u64,
     pub(super) last: Option<When>,
     pub(super) why: Option<String>,
     pub(super) todo: Option<String>,
@@ -89,6 +91,7 @@ async fn make(web: &Web, user: &User, wanted: Wanted) -> Result<VolumesPage, Pro
         reason: Some(wanted.reason.clone()).filter(|reason| !reason.is_empty()),
         datastore: None,
         failing: wanted.failing == "true",
+        damaged: wanted.damaged == "true",
     };
     let order = wanted.order.parse().unwrap_or(VolumeOrder::Id);
     // No site has so many that a page's number would not fit.
@@ -134,6 +137,7 @@ fn link(wanted: &Wanted, page: u64) -> String {
         ("reason", &wanted.reason),
         ("order", &wanted.order),
         ("failing", &wanted.failing),
+        ("damaged", &wanted.damaged),
         ("page", &page),
     ];
     query("/volumes", &pairs)
@@ -154,6 +158,7 @@ fn line(body: &VolumeBody, now: jiff::Timestamp) -> VolumeLine {
         state: volume.state.to_string(),
         state_tone: state_tone(volume.state),
         versions: body.volume.versions,
+        damaged: body.volume.damaged_versions,
         last: When::maybe(body.volume.last_success, now),
         why: reason.or(error),
         todo: body.advice.clone().or_else(|| remedy(volume.remedy.as_ref(), volume.reason.as_ref())),
