@@ -276,6 +276,10 @@ const INCIDENT: &str = "an incident stands: look at it, then let the volume be c
 async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result<Option<Plan>, Problem> {
     let volume = &known.id;
     let rows = app.catalog().versions(volume).await?;
+    if rows.is_empty() {
+        // A volume that was never copied has no folder in the vault.
+        return Ok(Some(Vec::new()));
+    }
     let newest = rows.iter().find(|row| row.generation == known.generation);
     if known.state == VolumeState::Incident || newest.is_some_and(|row| row.incident.is_some()) {
         return Ok(None);
