@@ -278,7 +278,7 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
     let rows = app.catalog().versions(volume).await?;
     if rows.is_empty() {
         // A volume that was never copied has no folder in the vault.
-        return Ok(Some(Vec::new()));
+        return Ok(Some(Plan { judged: Vec::new(), damaged: BTreeSet::new() }));
     }
     let newest = rows.iter().find(|row| row.generation == known.generation);
     if known.state == VolumeState::Incident || newest.is_some_and(|row| row.incident.is_some()) {
