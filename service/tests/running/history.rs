@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
-use stackferry_catalog::{AuditAction, Clock, Trigger};
+use stackferry_catalog::{Clock, Trigger};
 use stackferry_service::app::App;
 use stackferry_service::daemon::put_in_order;
 use stackferry_service::engine::copy::{Wanted, copy};
@@ -14,7 +13,7 @@ use stackferry_vault::{IncomingSpec, Vault};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::{Digest, TransferId, VolumeId};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, until};
 
 async fn open(bench: &Bench, more: &str) -> App {
     App::open_with(bench.config(0, more), Cancel::default(), Clock::system()).await.unwrap()
@@ -71,23 +70,22 @@ async fn leftovers_that_nobody_resumes_are_removed() {
 async fn history_is_kept_as_long_as_configured() {
     let bench = Bench::new();
     let office = bench.appstack("Office", 1 << 20);
-    let app = open(&bench, "[history]\nkeep = \"1d\"\n").await;
+    let app = open(&bench, "").await;
     let vault = app.vault().await.unwrap();
     copied(&app, &office).await;
-    let records = app.catalog().last_audit_records(100).await.unwrap().len();
     put_in_order(&app, &vault).await.unwrap();
     assert_eq!(app.catalog().verify_audit().await.unwrap().cut, 0, "nothing is so old");
 
-    // By a clock that is two days ahead all of that is.
-    let later = Clock::from_fn(|| Timestamp::now() + SignedDuration::from_hours(48));
-    let path = bench.dir.path().join("state/catalog.sqlite");
-    let catalog = stackferry_catalog::Catalog::open_with(&path, later).await.unwrap();
-    catalog.audit(AuditAction::Paused, "test", "all", &json!({})).await.unwrap();
-    let limits =
-        stackferry_catalog::HistoryLimits { before: Timestamp::now() + SignedDuration::from_hours(24), size: u64::MAX };
-    let trimmed = catalog.trim_history(&limits).await.unwrap();
-    assert_eq!((usize::try_from(trimmed.audit).unwrap(), trimmed.attempts), (records, 1));
+    let app = open(&bench, "[history]\nkeep = \"1s\"\n").await;
+    let newest = app.catalog().last_audit_records(1).await.unwrap().remove(0);
+    until("a second is over", async || Timestamp::now() > newest.at + SignedDuration::from_secs(2)).await;
+    app.jobs().freeze_prune("the clock jumped").await.unwrap();
+    put_in_order(&app, &vault).await.unwrap();
+    assert_eq!(app.catalog().verify_audit().await.unwrap().cut, 0, "by a clock that is doubted nothing is old");
+    app.jobs().confirm_clock("test").await.unwrap();
+    put_in_order(&app, &vault).await.unwrap();
     let check = app.catalog().verify_audit().await.unwrap();
-    assert_eq!((check.records, check.broken), (2, None));
+    assert!(check.cut >= newest.id && check.broken.is_none(), "{check:?}");
+    assert_eq!(app.catalog().attempts(&office, 9).await.unwrap(), []);
     assert!(app.catalog().volume(&office).await.unwrap().unwrap().last_success.is_some(), "it is known all the same");
 }
