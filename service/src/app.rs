@@ -429,9 +429,9 @@ impl App {
         // Opened for writing it is brought in order.
         let makes_nothing = reading.is_some_and(|reading| !reading.may_make);
         let vault = {
-            let path = path.clone();
+            let (path, options) = (path.clone(), options.clone());
             let open = move || match makes_nothing {
-                true => Vault::open_read_only(&path, expect),
+                true => Vault::open_read_only_with(&path, &options),
                 false => Vault::open(&path, &options),
             };
             blocking(open).await?
@@ -440,7 +440,7 @@ impl App {
             Err(error) if reading.is_some() && error.is_not_writable() => {
                 let why = stackferry_transfer::describe(&error);
                 self.warn_not_recorded("in the vault", &path.display().to_string(), &why);
-                blocking(move || Vault::open_read_only(&path, expect)).await??
+                blocking(move || Vault::open_read_only_with(&path, &options)).await??
             }
             other => other?,
         };

@@ -130,6 +130,15 @@ impl Vault {
     /// # Errors
     /// As [`Vault::open`].
     pub fn open_read_only(path: &Path, expect: Option<VaultId>) -> Result<Self, VaultError> {
+        Self::open_read_only_with(path, &VaultOptions { expect, ..VaultOptions::default() })
+    }
+
+    /// The same, where the space that has to stay free is asked for, too.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn open_read_only_with(path: &Path, options: &VaultOptions) -> Result<Self, VaultError> {
+        let expect = options.expect;
         let root = Dir::at(path)?.ok_or_else(|| absent(path, expect))?;
         let id = find(&root, expect)?.ok_or_else(|| absent(path, expect))?;
         let volumes = root.need("volumes")?;
@@ -139,7 +148,7 @@ impl Vault {
             writable: None,
             id,
             access: Access::new(None)?,
-            reserve: Reserve::default(),
+            reserve: options.reserve,
             program: String::new(),
             reserved: Mutex::default(),
         })))
