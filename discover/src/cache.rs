@@ -49,7 +49,7 @@ impl CachedDescriptor {
 }
 
 /// Descriptors by where they lie. Lives as long as the process; an empty one only costs reading.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct DescriptorCache {
     descriptors: BTreeMap<Location, Arc<CachedDescriptor>>,
 }

@@ -54,7 +54,9 @@ pub fn may_copy(facts: &Facts<'_>) -> Option<Held> {
     if let Some(held) = attached(facts) {
         return Some(held);
     }
-    facts.folder.cloned()
+    // Desktops that use an AppStack hold its lock all day. The source is checked before and after the copy anyway.
+    let in_use = |held: &&Held| held.reason.code == ReasonCode::Locked && facts.kind.is_replicated();
+    facts.folder.filter(|held| !in_use(held)).cloned()
 }
 
 /// What App Volumes' own word for a volume's state means for a copy.

@@ -107,6 +107,10 @@ impl FakeFolder {
         self.0.lock().unwrap().faults.insert(path.to_owned(), fault);
     }
 
+    pub(crate) fn heal(&self, path: &str) {
+        self.0.lock().unwrap().faults.remove(path);
+    }
+
     /// The files that were read since the last call, in order.
     pub(crate) fn reads(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().reads)

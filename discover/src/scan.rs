@@ -3,6 +3,7 @@
 //! What is found is hostile input and may be huge, so entries, depth and text are bounded; what was not looked at for
 //! such a reason, or because it could not be, is remembered, since nothing in it may be taken for gone.
 
+mod judge;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -25,6 +26,9 @@ pub const MAX_DEPTH: usize = 4;
 /// The most bytes of descriptors that one scan holds. A real one has less than 1 KiB: this is enough for 60,000.
 pub const MAX_DESCRIPTOR_BYTES: usize = 64 << 20;
 
+/// The most of what is no volume that a scan lists. All of it is counted.
+pub const MAX_OTHERS: usize = 10_000;
+
 /// A volume as it was seen at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
@@ -40,15 +44,78 @@ pub struct Observation {
     pub at: VolumeLocation,
 }
 
+/// What kind of thing a problem of a scan is. The words are part of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProblemCode {
+    /// A datastore, or a system, can't be asked.
+    Unreachable,
+    /// A folder, or something in it, could not be looked at.
+    NotListed,
+    /// None of a datastore's folders is there.
+    NothingThere,
+    /// A datastore that held volumes is empty.
+    Emptied,
+    /// A file beside a volume is not copied with it.
+    LeftOut,
+    /// A lock that no host renews.
+    OldLock,
+    /// Something else that a person should know.
+    Notice,
+}
+
+impl ProblemCode {
+    /// The word used in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::NotListed => "not_listed",
+            Self::NothingThere => "nothing_there",
+            Self::Emptied => "emptied",
+            Self::LeftOut => "left_out",
+            Self::OldLock => "old_lock",
+            Self::Notice => "notice",
+        }
+    }
+
+    /// Whether something may lie where it says that was not seen.
+    #[must_use]
+    pub fn is_blind(self) -> bool {
+        matches!(self, Self::Unreachable | Self::NotListed | Self::NothingThere | Self::Emptied)
+    }
+}
+
 /// Something that a person should know of a datastore, beside its volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanProblem {
+    /// What kind of thing it is.
+    pub code: ProblemCode,
     /// What it is about: a datastore, a folder or a file, as vSphere writes it.
     pub subject: String,
     /// What is wrong.
     pub text: String,
     /// What to do.
     pub hint: String,
+}
+
+/// Something in a folder that is no volume and belongs to none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Its path on the datastore, made harmless.
+    pub path: String,
+    /// Its length in bytes; none for a folder.
+    pub bytes: Option<u64>,
+    /// What it is.
+    pub what: String,
+}
+
+/// What lies in the folders of a datastore beside volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Others {
+    /// How much there is.
+    pub count: u64,
+    /// Each of it, by path; at most [`MAX_OTHERS`].
+    pub listed: Vec<Other>,
 }
 
 /// What was seen of one datastore.
@@ -72,6 +139,8 @@ pub struct Scan {
     pub observations: Vec<Observation>,
     /// What else is to be told.
     pub problems: Vec<ScanProblem>,
+    /// What lies there beside volumes.
+    pub others: Others,
     /// The folders that were to be looked through, with their sub-folders.
     pub looked_at: Vec<String>,
     /// The folders among them that could not be listed.

@@ -124,7 +124,7 @@ impl VolumeLocation {
         // An object has no extent file; its length is what the descriptor says, as a copy's file is long.
         let extents = self.files.iter().filter(|file| file.role == FileRole::Extent);
         let extent_bytes = if is_object { descriptor.logical_bytes } else { extents.map(|file| file.bytes).sum() };
-        Some(ContentKey { extent_bytes, cid: descriptor.cid.clone(), uuid: descriptor.uuid.clone() })
+        Some(ContentKey { extent_bytes, cid: descriptor.cid.clone()?, uuid: descriptor.uuid.clone() })
     }
 }
 

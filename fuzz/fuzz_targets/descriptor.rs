@@ -50,8 +50,14 @@ fuzz_target!(|bytes: &[u8]| {
     entries.dedup_by(|one, two| one.name == two.name);
     let _ = disk.check_against(&entries);
     let found = group::candidates(&entries);
-    let read: Vec<Option<&Descriptor>> =
-        found.descriptors.iter().map(|candidate| (candidate.name == file).then_some(&disk)).collect();
+    let reading = |name: &FileName| match *name == file {
+        true => group::Reading::Descriptor(&disk),
+        false => group::Reading::Unread,
+    };
+    let read: Vec<group::Reading<'_>> = found.descriptors.iter().map(|candidate| reading(&candidate.name)).collect();
+    let _ = group::to_read_too(&entries, &found.descriptors, &read);
     let assigned = group::assign(&entries, &found.descriptors, &read);
-    assert_eq!(assigned.groups.len(), found.descriptors.len());
+    let grouped = assigned.groups.iter().map(|group| group.files.len()).sum::<usize>();
+    let lost = assigned.orphans.iter().map(|orphan| orphan.files.len()).sum::<usize>();
+    assert_eq!(grouped + lost + assigned.left_out.len() + assigned.unassigned.len() + found.rejected.len(), entries.len());
 });

@@ -6,6 +6,7 @@ mod adopt;
 mod ending;
 pub(crate) mod grants;
 mod ledger;
+pub(crate) mod mounts;
 mod refusals;
 mod room;
 mod sources;
@@ -28,6 +29,7 @@ use stackferry_transfer::stock::{StockClient, StockHost};
 use stackferry_vault::{Reserve, Vault, VaultOptions};
 use stackferry_volume::ids::split_version;
 use stackferry_volume::io::Cancel;
+use stackferry_volume::local::Pulse;
 use tokio::runtime::Handle;
 
 use crate::engine::windows;
@@ -68,7 +70,9 @@ struct Shared {
     catalog: Catalog,
     runtime: Handle,
     vault: OnceLock<Vault>,
-    descriptors: RwLock<DescriptorCache>,
+    descriptors: RwLock<Arc<DescriptorCache>>,
+    /// The calls to each mount that have not returned.
+    mounts: Mutex<BTreeMap<PathBuf, Arc<Pulse>>>,
     descriptors_loaded: AtomicBool,
     metrics: Metrics,
     jobs: Jobs,
@@ -198,6 +202,7 @@ impl App {
             runtime: Handle::current(),
             vault: OnceLock::new(),
             descriptors: RwLock::default(),
+            mounts: Mutex::default(),
             descriptors_loaded: AtomicBool::new(false),
             metrics,
             throttle,
@@ -373,13 +378,18 @@ impl App {
     }
 
     /// The descriptors that were read before.
-    pub(crate) fn descriptors(&self) -> &RwLock<DescriptorCache> {
-        &self.shared.descriptors
+    pub(crate) fn descriptors(&self) -> Arc<DescriptorCache> {
+        Arc::clone(&self.shared.descriptors.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what is known of descriptors. A scan that hangs keeps what it began with.
+    pub(crate) fn change_descriptors(&self, change: impl FnOnce(&mut DescriptorCache)) {
+        change(Arc::make_mut(&mut self.shared.descriptors.write().unwrap_or_else(PoisonError::into_inner)));
     }
 
     /// They lie under other names now: they are loaded again.
     pub(crate) fn forget_descriptors(&self) {
-        *self.shared.descriptors.write().unwrap_or_else(PoisonError::into_inner) = DescriptorCache::default();
+        *self.shared.descriptors.write().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         self.shared.descriptors_loaded.store(false, Ordering::SeqCst);
     }
 

@@ -111,8 +111,13 @@ Examples:
     #[command(after_help = "\
 Examples:
   stackferry discover
+  stackferry discover --all                        what lies beside the volumes, too
   stackferry discover --output json | jq '.[] | select(.protectable | not) | {id, reason, remedy}'")]
-    Discover,
+    Discover {
+        /// List what is no volume as well, as entries of kind `other` without an id
+        #[arg(long)]
+        all: bool,
+    },
     /// Run the service: discover, copy what is due, verify, serve metrics
     #[command(after_help = "\
 Examples:

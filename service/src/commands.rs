@@ -135,7 +135,7 @@ async fn overdue(context: &Context) {
 async fn perform(context: &Context) -> Result<Exit, Problem> {
     match &context.cli.command {
         Command::Check { config_only } => check::run(context, *config_only).await,
-        Command::Discover => discover::run(context).await,
+        Command::Discover { all } => discover::run(context, *all).await,
         Command::Run { once } => run::run(context, *once).await,
         Command::Copy { volume, if_changed, wait } => copy::run(context, volume, *if_changed, wait.duration()).await,
         Command::Volumes => volumes::volumes(context).await,

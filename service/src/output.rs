@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 pub use admin::{AuditVerifyView, AuditView, BrokenRecord, CheckItem, CheckView, PathProblem, PinView, RebuildView};
-pub use copy::{CopyView, RunItem, RunOutcome, RunView};
+pub use copy::{CopyView, RunItem, RunOutcome, RunProblem, RunView};
 pub use grant::GrantView;
 pub use job::{CancelView, ClockView, JobErrorView, JobView, JobsView, PausedView, PausesView};
 pub use notify::{NotifyItem, NotifyView};
@@ -30,7 +30,7 @@ pub use table::{Style, escape, size};
 pub use token::{NewTokenView, TokenView, TokensView};
 pub use verify::{DamageView, RestoreView, VerifyView};
 pub use version::{VersionView, VersionsView};
-pub use volume::{DiscoverView, LocationView, ProtectedView, VolumeView, VolumesView};
+pub use volume::{DiscoverItem, DiscoverView, LocationView, OtherView, ProtectedView, VolumeView, VolumesView};
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

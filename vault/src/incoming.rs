@@ -345,6 +345,15 @@ impl Incoming {
         Ok(())
     }
 
+    /// Leaves out a file that was begun: the version will not hold it. Nobody may write to it any more.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn leave_out(&self, name: &FileName) -> Result<(), VaultError> {
+        self.open.files.unlink(name.as_str())?;
+        self.open.journal.unlink(name.as_str())
+    }
+
     /// Throws away all that was written.
     ///
     /// # Errors

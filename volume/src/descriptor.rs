@@ -12,7 +12,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use crate::reason::{ReasonCode, Unprotectable, shown};
 
 /// The longest text that is taken for a descriptor, in bytes. Real ones have some hundred.
 pub const MAX_TEXT_BYTES: usize = MAX_SMALL_READ;
-/// The most `ddb.` entries that are taken; real descriptors have about ten.
+/// The most `ddb.` entries that are kept in memory; real descriptors have about ten.
 pub const MAX_DDB_ENTRIES: usize = 1024;
 /// The length of a sector, in bytes: the unit of extents.
 pub const SECTOR_BYTES: u64 = 512;
@@ -48,7 +48,7 @@ enum Layout {
 }
 
 /// The types that are byte for byte in their extents.
-const FLAT_TYPES: [&str; 7] = [
+const FLAT_TYPES: [&str; 8] = [
     "vmfs",
     "vmfsThin",
     "vmfsThick",
@@ -56,9 +56,10 @@ const FLAT_TYPES: [&str; 7] = [
     "vmfsEagerZeroedThick",
     "monolithicFlat",
     "twoGbMaxExtentFlat",
+    "2GbMaxExtentFlat",
 ];
-const SPARSE_TYPES: [&str; 5] =
-    ["monolithicSparse", "twoGbMaxExtentSparse", "streamOptimized", "seSparse", "vmfsSparse"];
+const SPARSE_TYPES: [&str; 6] =
+    ["monolithicSparse", "twoGbMaxExtentSparse", "2GbMaxExtentSparse", "streamOptimized", "seSparse", "vmfsSparse"];
 const DEVICE_TYPES: [&str; 7] = [
     "vmfsRaw",
     "vmfsRawDeviceMap",
@@ -189,18 +190,18 @@ impl Extent {
 pub struct Descriptor {
     /// The descriptor's own file name.
     pub file: FileName,
-    /// The format's version, from 1.
-    pub version: u32,
+    /// The format's version, where it is a number.
+    pub version: Option<u32>,
     /// The encoding it says it has.
     pub encoding: Option<String>,
     /// The content id, 8 hexadecimal digits in lower case. A new one is drawn when the disk is first written to after
-    /// it was opened.
-    pub cid: String,
+    /// it was opened. None where there is none that is a number.
+    pub cid: Option<String>,
     /// The content id of the parent, likewise; `ffffffff` where there is none.
     pub parent_cid: Option<String>,
     /// Whether the disk is a snapshot that the storage itself made.
     pub is_native_snapshot: Option<bool>,
-    /// How the disk was made: `vmfs`, `monolithicFlat`, …
+    /// How the disk was made: `vmfs`, `monolithicFlat`, …; empty where it is not told.
     pub create_type: String,
     /// The parent's file, of a disk that is a snapshot.
     pub parent_file_name_hint: Option<String>,
@@ -209,13 +210,17 @@ pub struct Descriptor {
     /// The disk data base: `adapterType`, `uuid`, … without `ddb.` before them.
     pub ddb: BTreeMap<String, String>,
     logical_bytes: u64,
+    /// Whether any line tells of a parent.
+    has_parent: bool,
+    /// Whether its bytes lie one after the other in its extents.
+    is_flat: bool,
 }
 
 /// What is kept of a descriptor in the inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Summary {
-    /// The content id, 8 hexadecimal digits in lower case.
-    pub cid: String,
+    /// The content id, 8 hexadecimal digits in lower case; none where the descriptor has none.
+    pub cid: Option<String>,
     /// The disk's UUID, hexadecimal digits in lower case.
     pub uuid: Option<String>,
     /// The disk's type.
@@ -234,8 +239,9 @@ impl Descriptor {
         Self::parse_head(bytes, whole, file_name)
     }
 
-    /// Reads a descriptor of which only the first bytes are at hand, since the file may be anything of any size: binary
-    /// disks are told by their first bytes, and what is longer than a descriptor can be is named as such.
+    /// Reads a descriptor of which only the first [`MAX_TEXT_BYTES`] are at hand, since the file may be anything of any size:
+    /// binary disks are told by their first bytes, and what is longer than a descriptor can be is named as such.
+    /// `file_bytes` is what a listing says, which may be wrong.
     ///
     /// # Errors
     /// See [`Flaw`].
@@ -277,7 +283,7 @@ impl Descriptor {
     /// Whether the disk holds only what differs from another one.
     #[must_use]
     pub fn has_parent(&self) -> bool {
-        self.parent_cid.as_deref().is_some_and(|cid| cid != NO_PARENT) || self.parent_file_name_hint.is_some()
+        self.has_parent
     }
 
     /// The files beside the descriptor that hold the disk's bytes, each once, in the disk's order.
@@ -304,7 +310,7 @@ impl Descriptor {
     /// Why it is not, and what to do.
     pub fn protectable(&self) -> Result<(), Unprotectable> {
         let file = shown(self.file.as_str());
-        let kind = shown(&self.create_type);
+        let kind = if self.create_type.is_empty() { "unknown".to_owned() } else { shown(&self.create_type) };
         let unsupported = |why: &str| Unprotectable::new(ReasonCode::UnsupportedDisk, format!("{file} {why}"));
         if let Some(object) = self.extents.iter().find_map(|extent| match &extent.file {
             Some(ExtentFile::Object(object)) => Some(object),
@@ -318,6 +324,7 @@ impl Descriptor {
             });
         }
         match layout(&self.create_type) {
+            _ if self.is_flat => {}
             Layout::Flat => {}
             Layout::Sparse if self.create_type.eq_ignore_ascii_case("seSparse") || self.is_redo_log() => {
                 return Err(snapshot(&file, &kind));
@@ -360,14 +367,8 @@ impl Descriptor {
     /// # Errors
     /// [`Flaw::ExtentMissing`] and the flaws beside it.
     pub fn check_against(&self, entries: &[Entry]) -> Result<(), DescriptorError> {
-        let wanted: std::collections::HashSet<&str> =
-            self.extents.iter().filter_map(Extent::file_name).map(FileName::as_str).collect();
-        let found: HashMap<&str, &Entry> = entries
-            .iter()
-            .filter(|entry| entry.utf8 && wanted.contains(entry.name.as_str()))
-            .map(|entry| (entry.name.as_str(), entry))
-            .collect();
-        self.check_with(|name| found.get(name).copied())
+        let names = crate::group::Names::of(entries);
+        self.check_with(|name| names.find(name))
     }
 
     /// The same, where the caller can look up a name faster than by going through all entries.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{FileName, NameError};
+use crate::name::{FileName, MAX_NAME_BYTES, NameError};
 
 /// What a volume is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,7 +108,8 @@ impl VolumeId {
     }
 
     /// The id of a further volume of the same kind and stem: 8 hexadecimal digits of
-    /// BLAKE3(site, datastore, folder) follow the stem, each part ended by a NUL.
+    /// BLAKE3(site, datastore, folder) follow the stem, each part ended by a NUL. Of a stem that is so long that no file
+    /// name has room for both its last characters are left away.
     ///
     /// # Errors
     /// The name would be longer than a file name may be.
@@ -120,6 +121,9 @@ impl VolumeId {
         }
         let hex = hasher.finalize().to_hex();
         let short: String = hex.chars().take(8).collect();
+        let room = MAX_NAME_BYTES.saturating_sub(short.len() + 1);
+        let stem = stem.as_str();
+        let stem = stem.get(..stem.floor_char_boundary(room)).unwrap_or(stem);
         Ok(Self { kind, name: FileName::new(&format!("{stem}@{short}"))? })
     }
 

@@ -26,6 +26,9 @@ pub enum EntryKind {
     Folder,
     /// A symbolic link, a device, a socket: never opened, never followed.
     Other,
+    /// Something that is there and can't be looked at: it was deleted on another NFS client, or its sector is bad. Asked for
+    /// alone it tells why.
+    Unreadable,
 }
 
 /// One entry of a folder.
@@ -112,6 +115,15 @@ pub trait Folder: Send + Sync {
     /// See [`FolderError`]; a folder that isn't there is `NotFound`.
     fn list(&self, path: &str) -> Result<Vec<Entry>, FolderError>;
 
+    /// The names of what may be a folder in a folder: of all but files.
+    ///
+    /// # Errors
+    /// See [`FolderError`].
+    fn sub_folders(&self, path: &str) -> Result<Vec<String>, FolderError> {
+        let entries = self.list(path)?.into_iter().filter(|entry| entry.kind != EntryKind::File);
+        Ok(entries.map(|entry| entry.name).collect())
+    }
+
     /// One entry; none where there is nothing of that name.
     ///
     /// # Errors
@@ -134,6 +146,9 @@ pub trait Folder: Send + Sync {
 impl<T: Folder + ?Sized> Folder for Arc<T> {
     fn list(&self, path: &str) -> Result<Vec<Entry>, FolderError> {
         (**self).list(path)
+    }
+    fn sub_folders(&self, path: &str) -> Result<Vec<String>, FolderError> {
+        (**self).sub_folders(path)
     }
     fn stat(&self, path: &str) -> Result<Option<Entry>, FolderError> {
         (**self).stat(path)

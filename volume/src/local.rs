@@ -5,6 +5,7 @@
 
 mod owner;
 mod placing;
+mod pulse;
 mod source;
 mod sparse;
 
@@ -14,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
@@ -24,6 +26,7 @@ use crate::io::{Entry, EntryKind, Folder, FolderError, MAX_SMALL_READ, Source};
 
 pub use owner::{give_to_owner, owner_of};
 pub use placing::{NewFile, RESTORE_PREFIX};
+pub use pulse::Pulse;
 pub use source::{Holes, LocalSource};
 pub use sparse::SparseFile;
 
@@ -36,6 +39,7 @@ pub const MAX_FOLDER_ENTRIES: usize = 200_000;
 pub struct LocalFolder {
     root: OwnedFd,
     path: PathBuf,
+    pulse: Arc<Pulse>,
 }
 
 impl LocalFolder {
@@ -44,8 +48,17 @@ impl LocalFolder {
     /// # Errors
     /// `Unreachable` where it is missing, is no folder or may not be entered.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
+        Self::open_with(path, Arc::default())
+    }
+
+    /// The same; all calls to the mount are seen at `pulse` while they last.
+    ///
+    /// # Errors
+    /// As of [`LocalFolder::open`].
+    pub fn open_with(path: &Path, pulse: Arc<Pulse>) -> Result<Self, FolderError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| FolderError::Unreachable {
+        let opened = pulse.call(|| rustix::fs::open(path, flags, Mode::empty()));
+        let root = opened.map_err(|errno| FolderError::Unreachable {
             datastore: path.display().to_string(),
             why: match errno {
                 Errno::NOENT => "the folder does not exist; is the datastore mounted?".to_owned(),
@@ -54,7 +67,7 @@ impl LocalFolder {
                 other => io::Error::from(other).to_string(),
             },
         })?;
-        Ok(Self { root, path: path.to_owned() })
+        Ok(Self { root, path: path.to_owned(), pulse })
     }
 
     /// Where the datastore is mounted.
@@ -67,14 +80,14 @@ impl LocalFolder {
     #[must_use]
     pub fn is_nfs(&self) -> bool {
         // NFS_SUPER_MAGIC of statfs(2).
-        rustix::fs::fstatfs(&self.root).is_ok_and(|stat| stat.f_type == 0x6969)
+        self.pulse.call(|| rustix::fs::fstatfs(&self.root)).is_ok_and(|stat| stat.f_type == 0x6969)
     }
 
     /// Whether this user may make files in it, as far as the system tells.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         let ask = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        rustix::fs::accessat(&self.root, ".", ask, AtFlags::EACCESS).is_ok()
+        self.pulse.call(|| rustix::fs::accessat(&self.root, ".", ask, AtFlags::EACCESS)).is_ok()
     }
 
     fn open_below(&self, path: &str, flags: OFlags) -> Result<OwnedFd, FolderError> {
@@ -82,7 +95,9 @@ impl LocalFolder {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         loop {
             // EAGAIN: a rename elsewhere made the kernel unsure that the path stays below (openat2(2)); ask again.
-            match rustix::fs::openat2(&self.root, path_or_root, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            let flags = flags | OFlags::CLOEXEC;
+            let open = || rustix::fs::openat2(&self.root, path_or_root, flags, Mode::empty(), resolve);
+            match self.pulse.call(open) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other.map_err(|errno| self.explain(path, errno)),
             }
@@ -97,12 +112,26 @@ impl LocalFolder {
             Errno::LOOP => FolderError::Refused { path, why: "symbolic links are not followed" },
             Errno::XDEV => FolderError::Refused { path, why: "it leaves the datastore" },
             Errno::NOTDIR => FolderError::Refused { path, why: "it is no folder" },
-            Errno::STALE | Errno::IO | Errno::HOSTDOWN | Errno::TIMEDOUT => FolderError::Unreachable {
-                datastore: self.path.display().to_string(),
-                why: io::Error::from(errno).to_string(),
-            },
+            // One file that was deleted elsewhere, or lies on a bad sector, is not a datastore that is away.
+            Errno::STALE | Errno::IO | Errno::HOSTDOWN | Errno::TIMEDOUT if !self.answers() => {
+                FolderError::Unreachable {
+                    datastore: self.path.display().to_string(),
+                    why: io::Error::from(errno).to_string(),
+                }
+            }
             other => FolderError::Io { path, source: other.into() },
         }
+    }
+
+    /// Whether the datastore's own folder can be looked at.
+    fn answers(&self) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.pulse
+            .call(|| {
+                let root = rustix::fs::openat(&self.root, ".", flags, Mode::empty())?;
+                rustix::fs::fstat(&root)
+            })
+            .is_ok()
     }
 
     /// Opens a regular file for reading.
@@ -112,11 +141,12 @@ impl LocalFolder {
     pub fn open_file(&self, path: &str) -> Result<LocalSource, FolderError> {
         // O_NONBLOCK: a FIFO planted under a volume's name must not hang the opening.
         let fd = self.open_below(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW)?;
-        let stat = rustix::fs::fstat(&fd).map_err(|errno| self.explain(path, errno))?;
+        let stat = self.pulse.call(|| rustix::fs::fstat(&fd)).map_err(|errno| self.explain(path, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(FolderError::Refused { path: path.to_owned(), why: "it is no regular file" });
         }
-        LocalSource::new(File::from(fd)).map_err(|source| FolderError::Io { path: path.to_owned(), source })
+        LocalSource::with_pulse(File::from(fd), Arc::clone(&self.pulse))
+            .map_err(|source| FolderError::Io { path: path.to_owned(), source })
     }
 }
 
@@ -125,7 +155,7 @@ impl Folder for LocalFolder {
         let fd = self.open_below(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
         let mut folder = rustix::fs::Dir::read_from(&fd).map_err(|errno| self.explain(path, errno))?;
-        while let Some(found) = folder.read() {
+        while let Some(found) = self.pulse.call(|| folder.read()) {
             let found = found.map_err(|errno| self.explain(path, errno))?;
             let name = OsStr::from_bytes(found.file_name().to_bytes());
             if name == "." || name == ".." {
@@ -134,11 +164,14 @@ impl Folder for LocalFolder {
             if entries.len() >= MAX_FOLDER_ENTRIES {
                 return Err(FolderError::TooMany { path: path.to_owned(), most: MAX_FOLDER_ENTRIES });
             }
-            match entry(&fd, name) {
+            match self.pulse.call(|| entry(&fd, name)) {
                 Ok(entry) => entries.push(entry),
                 // It went away between listing and looking.
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err(self.explain(&format!("{path}/{}", name.display()), errno)),
+                Err(errno) => match self.explain(&format!("{path}/{}", name.display()), errno) {
+                    error @ FolderError::Unreachable { .. } => return Err(error),
+                    _ => entries.push(unreadable(name)),
+                },
             }
         }
         Ok(entries)
@@ -154,7 +187,7 @@ impl Folder for LocalFolder {
         if matches!(name, "" | "." | "..") {
             return Err(FolderError::Refused { path: path.to_owned(), why: "it names no file" });
         }
-        match entry(&fd, OsStr::new(name)) {
+        match self.pulse.call(|| entry(&fd, OsStr::new(name))) {
             Ok(entry) => Ok(Some(entry)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.explain(path, errno)),
@@ -208,6 +241,19 @@ fn entry(folder: impl AsFd, name: &OsStr) -> Result<Entry, Errno> {
         changed: Some(time_of(stat.stx_ctime.tv_sec, i64::from(stat.stx_ctime.tv_nsec))).filter(|time| is_known(*time)),
         inode: Some(stat.stx_ino),
     })
+}
+
+fn unreadable(name: &OsStr) -> Entry {
+    Entry {
+        name: name.to_string_lossy().into_owned(),
+        utf8: name.to_str().is_some(),
+        kind: EntryKind::Unreadable,
+        bytes: 0,
+        allocated: None,
+        mtime: Timestamp::UNIX_EPOCH,
+        changed: None,
+        inode: None,
+    }
 }
 
 /// What is asked for each file. It is always asked with `AT_STATX_FORCE_SYNC`: a network file system answers from a cache

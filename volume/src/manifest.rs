@@ -60,6 +60,15 @@ pub struct FileRecord {
     pub blocks: BlockMap,
 }
 
+/// A file beside a disk that a version does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub file: FileName,
+    /// Why, for a person.
+    pub why: String,
+}
+
 /// How many bytes one copy touched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByteCounts {
@@ -155,6 +164,9 @@ pub struct Manifest {
     pub app_volumes: Option<AppVolumesRecord>,
     /// Why this version is an incident: a read-only disk whose content changed by no one's order.
     pub incident: Option<String>,
+    /// Files beside the disk that could not be had, or were changed meanwhile, and are not in this version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// The program that made it: `stackferry 0.1.0`.
     pub program: String,
     /// When the copy began.
@@ -261,10 +273,11 @@ impl Manifest {
         self.files.iter().map(|file| file.blocks.bytes()).sum()
     }
 
-    /// Whether another version holds the same files with the same bytes.
+    /// Whether this version holds these files with the same bytes, and no others but those that were left out.
     #[must_use]
-    pub fn same_content(&self, other: &[FileRecord]) -> bool {
-        self.files.len() == other.len()
+    pub fn same_content(&self, other: &[FileRecord], left_out: &[LeftOut]) -> bool {
+        let is_left_out = |name: &FileName| left_out.iter().any(|left| left.file == *name);
+        self.files.iter().filter(|file| !is_left_out(&file.name)).count() == other.len()
             && other.iter().all(|file| self.file(file.name.as_str()).is_some_and(|own| own.blake3 == file.blake3))
     }
 }
@@ -308,6 +321,7 @@ mod tests {
             credentials: 0,
             app_volumes: None,
             incident: None,
+            left_out: Vec::new(),
             program: "stackferry 0.1.0".into(),
             started: at,
             ended: at,

@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest stem that can be protected, in bytes: the vault adds up to 9 bytes to make a folder's name of it,
-/// and App Volumes' own suffixes (`-flat.vmdk`, `_workstation-flat.vmdk`) must fit into a file name as well.
-pub const MAX_STEM_BYTES: usize = 200;
+/// The longest stem, in bytes: `.vmdk` must fit into a file name as well. No volume has a longer one, since its descriptor has
+/// a file name.
+pub const MAX_STEM_BYTES: usize = MAX_NAME_BYTES - ".vmdk".len();
 /// The longest file name that Linux file systems hold, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
@@ -112,6 +112,13 @@ impl From<FileName> for String {
     }
 }
 
+/// A disk's file name without `.vmdk`, in any case; what is called otherwise stays as it is.
+#[must_use]
+pub fn without_vmdk(name: &str) -> &str {
+    let split = name.len().checked_sub(".vmdk".len()).and_then(|at| name.split_at_checked(at));
+    split.filter(|(stem, end)| end.eq_ignore_ascii_case(".vmdk") && !stem.is_empty()).map_or(name, |(stem, _)| stem)
+}
+
 /// A name as a person reads it: App Volumes writes a byte that is unusual in file names as two hexadecimal digits
 /// between exclamation marks (`CORP!5C!jdoe` is `CORP\jdoe`). What is not of that form, or would not give UTF-8, or
 /// a control character, stays as it is. For showing only.
@@ -162,8 +169,8 @@ mod tests {
         assert_eq!(FileName::new(".."), Err(NameError::Dots));
         assert_eq!(FileName::new("a/b"), Err(NameError::Forbidden));
         assert_eq!(FileName::new("a\nb"), Err(NameError::Forbidden));
-        assert!(FileName::stem(&"x".repeat(200)).is_ok());
-        assert_eq!(FileName::stem(&"x".repeat(201)), Err(NameError::TooLong { bytes: 201, most: 200 }));
+        assert!(FileName::stem(&"x".repeat(250)).is_ok());
+        assert_eq!(FileName::stem(&"x".repeat(251)), Err(NameError::TooLong { bytes: 251, most: 250 }));
         assert!(serde_json::from_str::<FileName>("\"../x\"").is_err());
     }
 }

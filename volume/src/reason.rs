@@ -80,6 +80,8 @@ pub enum ReasonCode {
     AttachmentUnknown,
     /// A host holds a lock on one of its files, or it can't be told whose lock it is.
     Locked,
+    /// It has a snapshot: what was written since lies in another disk.
+    Snapshot,
     /// App Volumes is making it.
     Provisioning,
     /// App Volumes is moving it.
@@ -120,6 +122,7 @@ impl ReasonCode {
         ReasonCode::Attached,
         ReasonCode::AttachmentUnknown,
         ReasonCode::Locked,
+        ReasonCode::Snapshot,
         ReasonCode::Provisioning,
         ReasonCode::Moving,
         ReasonCode::Busy,
@@ -145,6 +148,7 @@ impl ReasonCode {
             ReasonCode::Attached => "attached",
             ReasonCode::AttachmentUnknown => "attachment_unknown",
             ReasonCode::Locked => "locked",
+            ReasonCode::Snapshot => "snapshot",
             ReasonCode::Provisioning => "provisioning",
             ReasonCode::Moving => "moving",
             ReasonCode::Busy => "busy",

@@ -17,7 +17,7 @@ use super::report::{ManagedDatastore, ManagedVolume, Report, StorageGroup, Volum
 use super::storage::{Datastores, folders, group, shows_appstacks};
 use super::version::{Generation, Version, version};
 use super::volumes::{Indexed, indexed};
-use crate::scan::ScanProblem;
+use crate::scan::{ProblemCode, ScanProblem};
 
 /// How many requests are under way at once: a manager has few processes, and its users come first.
 const AT_ONCE: usize = 4;
@@ -323,6 +323,7 @@ impl<'a> Look<'a> {
     }
 
     fn tell(&mut self, text: String, hint: String) {
-        self.problems.push(ScanProblem { subject: self.asker.session.system().to_owned(), text, hint });
+        let code = ProblemCode::Notice;
+        self.problems.push(ScanProblem { code, subject: self.asker.session.system().to_owned(), text, hint });
     }
 }

@@ -168,3 +168,18 @@ fn what_is_not_seen_says_why_and_what_to_do() {
         assert!(held.remedy.is_some(), "{unseen:?}");
     }
 }
+
+#[test]
+fn a_lock_holds_what_is_written_to_and_nothing_else() {
+    let locked = Held::deferred(ReasonCode::Locked, "x-flat.vmdk is locked by an ESXi host");
+    for (kind, is_held) in [
+        (Kind::Appstack, false),
+        (Kind::Package, false),
+        (Kind::Writable, true),
+        (Kind::Template, true),
+        (Kind::Image, true),
+    ] {
+        let held = verdict(kind, word("enabled"), Attachment::Detached, Some(&locked));
+        assert_eq!(held.is_some(), is_held, "{kind}");
+    }
+}

@@ -231,7 +231,7 @@ impl<'a> Told<'a> {
             maintenance: None,
         };
         let file = location.file();
-        let stem = file.strip_suffix(".vmdk").unwrap_or(file);
+        let stem = stackferry_volume::name::without_vmdk(file);
         let observed = scan.map_or(jiff::Timestamp::UNIX_EPOCH, |scan| scan.observed);
         Sighting {
             attachment: self.attachment(location),

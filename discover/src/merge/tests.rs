@@ -45,7 +45,7 @@ fn seen(datastore: &Scan, kind: Kind, path: &str, bytes: u64, cid: &str) -> Obse
             quiet: true,
             observed: now(),
             descriptor: Some(Summary {
-                cid: cid.to_owned(),
+                cid: Some(cid.to_owned()),
                 uuid: None,
                 create_type: "vmfs".to_owned(),
                 logical_bytes: bytes,
@@ -66,6 +66,7 @@ pub(super) fn datastore(site: &str, name: &str, rank: usize) -> Scan {
         complete: true,
         observations: Vec::new(),
         problems: Vec::new(),
+        others: crate::scan::Others::default(),
         looked_at: vec!["cloudvolumes".to_owned()],
         not_listed: Vec::new(),
         fresh_descriptors: BTreeMap::new(),
@@ -209,11 +210,11 @@ fn one_usable_place_is_enough_and_else_the_best_reason_is_told() {
     at.files.clear();
     at.held = Some(vsan.into());
     assert_eq!(lines(&merge(&scans, &[])), ["appstack/Office ready [vsan01 nfs01]"]);
-    let locked = Held::deferred(ReasonCode::Locked, "Office-flat.vmdk is locked");
-    scans[1].observations[0].at.held = Some(locked);
+    let changed = Held::deferred(ReasonCode::Busy, "Office-flat.vmdk was changed");
+    scans[1].observations[0].at.held = Some(changed);
     assert_eq!(
         lines(&merge(&scans, &[])),
-        ["appstack/Office deferred [vsan01 nfs01]: locked Office-flat.vmdk is locked"]
+        ["appstack/Office deferred [vsan01 nfs01]: busy Office-flat.vmdk was changed"]
     );
     let only = merge(&scans[..1], &[]);
     assert_eq!(
@@ -269,7 +270,7 @@ fn world(places: &[Place], away: &[usize]) -> Vec<Scan> {
         let mut observation = seen(scan, kind, &path, *bytes, &cid.to_string());
         if *cid == 2 {
             let disk = observation.at.descriptor.as_mut().unwrap();
-            (disk.cid, disk.uuid) = ("1".to_owned(), Some("u".to_owned()));
+            (disk.cid, disk.uuid) = (Some("1".to_owned()), Some("u".to_owned()));
         }
         if *cid == 3 {
             observation.at.descriptor.as_mut().unwrap().uuid = Some("u".to_owned());

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use stackferry_volume::{Kind, SiteName, State};
+use stackferry_volume::{EntryKind, Kind, SiteName, State};
 
 use super::*;
 use crate::double::{FakeFolder, Fault, at, now};
@@ -177,6 +177,9 @@ fn only_changed_descriptors_are_read_again() {
     let folder = Arc::new(FakeFolder::default());
     folder.volume("cloudvolumes/apps/Office", 1);
     folder.volume("cloudvolumes/apps/Zip", 2);
+    for flat in ["cloudvolumes/apps/Office-flat.vmdk", "cloudvolumes/apps/Zip-flat.vmdk"] {
+        folder.change(flat, |flat| flat.bytes = 1 << 20);
+    }
     let view = folder.view("nfs01", &[APPS]);
     let mut cache = DescriptorCache::default();
     let mut round = |at: &str| {
@@ -203,13 +206,69 @@ fn a_lock_defers_its_volume() {
     folder.volume("cloudvolumes/apps/Office", 1);
     folder.volume("cloudvolumes/apps/Zip", 2);
     // The double numbers its files from 100; Office's extent is the second.
-    folder.file("cloudvolumes/apps/.lck-6500000000000000", 84, b"");
+    let lock = |name: &str| {
+        let path = format!("cloudvolumes/apps/{name}");
+        folder.file(&path, 84, b"");
+        folder.change(&path, |lock| lock.mtime = now());
+    };
+    lock(".lck-6500000000000000");
     let scan = look(&folder, &[APPS]);
     assert_eq!(only(&scan), Some((State::Deferred, "locked".to_owned())));
     assert_eq!(scan.observations[1].at.held, None);
-    folder.file("cloudvolumes/apps/.lck-ffff000000000000", 84, b"");
+    lock(".lck-ffff000000000000");
     let scan = look(&folder, &[APPS]);
     assert!(scan.observations.iter().all(|seen| seen.at.held.as_ref().unwrap().reason.code.as_str() == "locked"));
+}
+
+#[test]
+fn folders_in_other_capitals_are_looked_through() {
+    let folder = Arc::new(FakeFolder::default());
+    folder.volume("CloudVolumes/Apps/Office", 1);
+    folder.volume("cloudvolumes/apps/Zip", 2);
+    folder.volume("AppVolumes/Writables/sub/jdoe", 3);
+    let scan = look(&folder, &[]);
+    let kinds: Vec<(Kind, &str)> =
+        scan.observations.iter().map(|seen| (seen.kind, seen.at.location.path.as_str())).collect();
+    let expected = [
+        (Kind::Writable, "AppVolumes/Writables/sub/jdoe.vmdk"),
+        (Kind::Appstack, "CloudVolumes/Apps/Office.vmdk"),
+        (Kind::Appstack, "cloudvolumes/apps/Zip.vmdk"),
+    ];
+    assert_eq!(kinds, expected);
+    assert!(scan.complete && scan.covers("CloudVolumes/Apps") && scan.covers("cloudvolumes/apps"));
+    folder.fail("AppVolumes", Fault::Denied);
+    assert!(look(&folder, &[]).complete, "who may not list the folder above may list the one that is named");
+    folder.fail("CloudVolumes/Apps", Fault::Denied);
+    let scan = look(&folder, &[]);
+    assert!(!scan.complete && scan.problems.iter().any(|problem| problem.code.is_blind()));
+}
+
+#[test]
+fn a_file_that_cant_be_looked_at_defers_its_volume_and_is_named() {
+    let folder = Arc::new(FakeFolder::default());
+    folder.volume("cloudvolumes/apps/Office", 1);
+    folder.volume("cloudvolumes/apps/Good", 2);
+    let broken = |path: &str| {
+        folder.change(path, |entry| entry.kind = EntryKind::Unreadable);
+        folder.fail(path, Fault::Io);
+        let scan = look(&folder, &[APPS]);
+        folder.change(path, |entry| entry.kind = EntryKind::File);
+        folder.heal(path);
+        scan
+    };
+    for file in ["Office-flat.vmdk", "Office.vmdk"] {
+        let scan = broken(&format!("{APPS}/{file}"));
+        let held: Vec<_> = scan.observations.iter().map(|seen| seen.at.held.clone()).collect();
+        assert!(scan.reachable && held[0].is_none(), "the other one is not affected");
+        let held = held[1].clone().unwrap();
+        assert_eq!((held.state, held.reason.code.as_str()), (State::Deferred, "unreachable"));
+        assert!(held.reason.text.contains("on fire"), "{}", held.reason.text);
+    }
+    let scan = broken("cloudvolumes/apps/Office.vmdk.metadata");
+    assert!(scan.observations.iter().all(|seen| seen.at.held.is_none()));
+    folder.file("cloudvolumes/apps/more", 1, b"");
+    let scan = broken("cloudvolumes/apps/more");
+    assert!(!scan.complete && !scan.covers("cloudvolumes/apps/more"), "it may be a folder with volumes");
 }
 
 #[test]

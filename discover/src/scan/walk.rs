@@ -1,17 +1,22 @@
 //! One walk through the folders of a datastore.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use stackferry_volume::descriptor::{Descriptor, MAX_TEXT_BYTES, Summary};
-use stackferry_volume::group::{self, Candidate, Candidates, Group, GroupFile};
+use stackferry_volume::group::{self, Candidate, Candidates, GroupFile, Names, Reading};
+use stackferry_volume::manifest::FileRole;
 use stackferry_volume::reason::shown;
 use stackferry_volume::{
     Entry, EntryKind, FileClock, FileName, FileStamp, Fingerprint, FolderError, Kind, ReasonCode, Unprotectable,
 };
 
-use super::{MAX_DEPTH, MAX_DESCRIPTOR_BYTES, MAX_ENTRIES, Observation, Scan, ScanProblem, hint, subject, why};
+use super::judge::{Place, snapshots};
+use super::{
+    MAX_DEPTH, MAX_DESCRIPTOR_BYTES, MAX_ENTRIES, MAX_OTHERS, Observation, Other, Others, ProblemCode, Scan,
+    ScanProblem, hint, subject, why,
+};
 use crate::cache::{CachedDescriptor, DescriptorCache};
 use crate::locks::Locks;
 use crate::view::{Content, DatastoreView, FolderSpec, content_of};
@@ -21,25 +26,29 @@ use crate::volume::{Held, VolumeFile, VolumeLocation};
 const FUTURE: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Walk<'a> {
-    view: &'a DatastoreView,
+    pub(super) view: &'a DatastoreView,
     specs: &'a [FolderSpec],
     cache: &'a DescriptorCache,
-    scan: Scan,
+    pub(super) scan: Scan,
     entries: usize,
     text_bytes: usize,
     /// What is known of the clock that gives the files their times.
     clock: FileClock,
     /// The times of each observation's files: of the last change of the content, and of any change.
     stamps: Vec<Vec<(Timestamp, Option<Timestamp>)>>,
+    /// The sub-folders of the folders that were asked for theirs; none where they could not be had.
+    sub_folders: BTreeMap<String, Option<Vec<String>>>,
+    /// The folders that were looked through, or are going to be.
+    walked: BTreeSet<String>,
 }
 
 /// What is known of a candidate's descriptor.
-enum Read {
+pub(super) enum Read {
     Known(Arc<CachedDescriptor>),
     Failed(FolderError),
     /// No more descriptors are held.
     TooMuch,
-    /// It is not looked at, since the volume is not protected whatever it says.
+    /// It is not looked at: the volume is not protected whatever it says, or it is a piece of another disk.
     Ignored,
 }
 
@@ -47,6 +56,26 @@ impl Read {
     fn descriptor(&self) -> Option<&Descriptor> {
         match self {
             Read::Known(cached) => cached.content.as_ref().ok(),
+            _ => None,
+        }
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        match self {
+            Read::Known(cached) => match &cached.content {
+                Ok(descriptor) => Reading::Descriptor(descriptor),
+                Err(error) => Reading::Flawed(error),
+            },
+            _ => Reading::Unread,
+        }
+    }
+
+    /// How long the descriptor's file is: a listing may give the disk's length.
+    fn bytes(&self) -> Option<u64> {
+        match self {
+            Read::Known(cached) if cached.content.is_ok() && cached.head.len() < MAX_TEXT_BYTES => {
+                u64::try_from(cached.head.len()).ok()
+            }
             _ => None,
         }
     }
@@ -69,13 +98,15 @@ impl<'a> Walk<'a> {
             complete: true,
             observations: Vec::new(),
             problems: Vec::new(),
+            others: Others::default(),
             looked_at: specs.iter().map(|spec| spec.path.clone()).collect(),
             not_listed: Vec::new(),
             fresh_descriptors: Default::default(),
             descriptors_seen: Default::default(),
         };
         let clock = FileClock::new(now, view.folder.now());
-        Self { view, specs, cache, scan, entries: 0, text_bytes: 0, clock, stamps: Vec::new() }
+        let (sub_folders, walked) = (BTreeMap::new(), BTreeSet::new());
+        Self { view, specs, cache, scan, entries: 0, text_bytes: 0, clock, stamps: Vec::new(), sub_folders, walked }
     }
 
     /// The datastore is away: nothing of what was seen so far is told, since it would be half of it.
@@ -83,7 +114,8 @@ impl<'a> Walk<'a> {
         self.scan.reachable = false;
         self.scan.observations.clear();
         self.scan.problems.clear();
-        self.problem("", why(error), hint(error));
+        self.scan.others = Others::default();
+        self.problem(ProblemCode::Unreachable, "", why(error), hint(error));
         self.finish_incomplete()
     }
 
@@ -91,7 +123,8 @@ impl<'a> Walk<'a> {
     pub(super) fn nothing_there(mut self) -> Scan {
         let folders: Vec<String> = self.specs.iter().map(|spec| shown(&spec.path)).collect();
         let text = format!("none of its folders is there: {}", folders.join(", "));
-        self.problem("", text, "See that the datastore is mounted and the folders in `folders` are the right ones.");
+        let hint = "See that the datastore is mounted and the folders in `folders` are the right ones.";
+        self.problem(ProblemCode::NothingThere, "", text, hint);
         self.scan.looked_at.clear();
         self.finish_incomplete()
     }
@@ -103,11 +136,16 @@ impl<'a> Walk<'a> {
             let at = &mut observation.at;
             at.settled = stamps.iter().all(|(mtime, changed)| self.clock.settles(*mtime, *changed));
             at.quiet = stamps.iter().all(|(mtime, changed)| self.clock.is_quiet(*mtime, *changed));
-            at.held = at.held.take().or_else(|| self.unsettled(&at.files));
+            // A lock says least: a disk that is attached read-only is copied all the same.
+            at.held = match at.held.take() {
+                Some(held) if held.reason.code == ReasonCode::Locked => self.unsettled(&at.files).or(Some(held)),
+                held => held.or_else(|| self.unsettled(&at.files)),
+            };
         }
         self.scan.observations = observations;
         self.scan.observations.sort_by(|one, two| one.at.location.cmp(&two.at.location));
         self.scan.problems.sort_by(|one, two| (&one.subject, &one.text).cmp(&(&two.subject, &two.text)));
+        self.scan.others.listed.sort_by(|one, two| one.path.cmp(&two.path));
         self.scan
     }
 
@@ -116,8 +154,16 @@ impl<'a> Walk<'a> {
         self.finish()
     }
 
-    fn problem(&mut self, path: &str, text: String, hint: &str) {
-        self.scan.problems.push(ScanProblem { subject: subject(&self.view.name, path), text, hint: hint.to_owned() });
+    fn problem(&mut self, code: ProblemCode, path: &str, text: String, hint: &str) {
+        let subject = subject(&self.view.name, path);
+        self.scan.problems.push(ScanProblem { code, subject, text, hint: hint.to_owned() });
+    }
+
+    fn other(&mut self, path: String, bytes: Option<u64>, what: &str) {
+        self.scan.others.count = self.scan.others.count.saturating_add(1);
+        if self.scan.others.listed.len() < MAX_OTHERS {
+            self.scan.others.listed.push(Other { path, bytes, what: what.to_owned() });
+        }
     }
 
     /// Nothing below this folder may be taken for gone.
@@ -126,16 +172,65 @@ impl<'a> Walk<'a> {
     }
 
     fn skip(&mut self, path: &str, text: String, hint: &str) {
-        self.problem(path, text, hint);
+        self.problem(ProblemCode::NotListed, path, text, hint);
         self.scan.not_listed.push(path.to_owned());
         self.scan.complete = false;
     }
 
+    /// How a folder is called on the datastore: some write its name in other capitals. All folders that differ in capitals
+    /// only are meant.
+    fn spellings(&mut self, path: &str) -> Result<Vec<String>, FolderError> {
+        let mut found = vec![String::new()];
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            let lower = part.to_lowercase();
+            let mut next = Vec::new();
+            for parent in found {
+                let Some(names) = self.sub_folders(&parent)? else { return Ok(vec![path.to_owned()]) };
+                next.extend(names.iter().filter(|name| name.to_lowercase() == lower).map(|name| join(&parent, name)));
+            }
+            found = next;
+        }
+        Ok(found)
+    }
+
+    fn sub_folders(&mut self, path: &str) -> Result<Option<Vec<String>>, FolderError> {
+        if let Some(known) = self.sub_folders.get(path) {
+            return Ok(known.clone());
+        }
+        let names = match self.view.folder.sub_folders(path) {
+            Err(error @ FolderError::Unreachable { .. }) => return Err(error),
+            // Who may not list the folder above may list this one.
+            Err(_) => None,
+            Ok(names) => Some(names),
+        };
+        self.sub_folders.insert(path.to_owned(), names.clone());
+        Ok(names)
+    }
+
     /// Looks through one configured folder. Gives whether it is there.
     pub(super) fn folder(&mut self, spec: &FolderSpec) -> Result<bool, FolderError> {
-        let mut open = vec![(spec.path.clone(), 0usize)];
+        let mut is_there = false;
+        let spellings = self.spellings(&spec.path)?;
+        for path in spellings {
+            let is_other = path != spec.path;
+            if is_other && self.specs.iter().any(|spec| spec.path == path) {
+                continue;
+            }
+            if is_other {
+                self.scan.looked_at.push(path.clone());
+            }
+            is_there |= self.folder_at(spec, path)?;
+        }
+        Ok(is_there)
+    }
+
+    fn folder_at(&mut self, spec: &FolderSpec, path: String) -> Result<bool, FolderError> {
+        let mut open = vec![(path, 0usize)];
         let mut is_there = false;
         while let Some((path, depth)) = open.pop() {
+            if !self.walked.insert(path.clone()) {
+                continue;
+            }
             let entries = match self.view.folder.list(&path) {
                 Ok(entries) => entries,
                 Err(FolderError::NotFound { .. }) => continue,
@@ -163,16 +258,18 @@ impl<'a> Walk<'a> {
     }
 
     fn sub_folder(&mut self, path: &str, depth: usize, entry: &Entry, open: &mut Vec<(String, usize)>) {
-        if entry.name.starts_with('.') {
-            return;
-        }
         let below = join(path, &entry.name);
+        // Snapshots of the file server, and what hosts keep for themselves.
+        if entry.name.starts_with('.') {
+            let what = "a folder whose name begins with a dot; it is not looked through unless `folders` names it";
+            return self.other(shown(&below), None, what);
+        }
         if self.specs.iter().any(|spec| spec.path == below) {
             return;
         }
         if !entry.utf8 || FileName::new(&entry.name).is_err() {
             let text = "the folder's name can't be used, it is not looked through".to_owned();
-            self.problem(&below, text, "Rename the folder.");
+            self.skip(&below, text, "Rename the folder.");
         } else if depth >= MAX_DEPTH {
             let text = format!("it lies more than {MAX_DEPTH} folders deep and is not looked through");
             self.skip(&below, text, "Name the folder in `folders`.");
@@ -191,17 +288,44 @@ impl<'a> Walk<'a> {
         let Candidates { descriptors, rejected } = group::candidates(entries);
         let mut read = Vec::with_capacity(descriptors.len());
         for candidate in &descriptors {
-            read.push(if is_backup { Read::Ignored } else { self.read(folder, candidate)? });
+            read.push(match candidate.is_small() && !is_backup {
+                true => self.read(folder, candidate)?,
+                false => Read::Ignored,
+            });
         }
-        let parsed: Vec<Option<&Descriptor>> = read.iter().map(Read::descriptor).collect();
-        let assigned = group::assign(entries, &descriptors, &parsed);
-        let by_name = entries.iter().filter(|entry| entry.utf8).map(|entry| (entry.name.as_str(), entry)).collect();
-        let place = Place { folder, by_name, kind, is_backup, locks: Locks::of(entries) };
+        if !is_backup {
+            let known: Vec<Reading<'_>> = read.iter().map(Read::reading).collect();
+            for at in group::to_read_too(entries, &descriptors, &known) {
+                let Some(candidate) = descriptors.get(at) else { continue };
+                let one = self.read(folder, candidate)?;
+                if let Some(slot) = read.get_mut(at) {
+                    *slot = one;
+                }
+            }
+        }
+        let known: Vec<Reading<'_>> = read.iter().map(Read::reading).collect();
+        let mut assigned = group::assign(entries, &descriptors, &known);
+        let names = Names::of(entries);
+        let snapshots = snapshots(&known, &names);
+        let place = Place { folder, names, kind, is_backup, locks: Locks::of(entries, self.scan.observed), snapshots };
 
-        for (group, read) in assigned.groups.into_iter().zip(&read) {
+        for group in &mut assigned.groups {
+            let Some(read) = read.get(group.candidate) else { continue };
+            if let (Some(bytes), Some(descriptor)) = (read.bytes(), group.files.first_mut()) {
+                descriptor.entry.bytes = bytes;
+            }
+        }
+        let of_groups = assigned.groups.iter().flat_map(|group| &group.files);
+        let of_orphans = assigned.orphans.iter().flat_map(|orphan| &orphan.files);
+        let mut own: BTreeSet<String> = of_groups.chain(of_orphans).map(|file| shown(file.name.as_str())).collect();
+        own.extend(assigned.left_out.iter().map(|left| left.name.clone()));
+        self.unreadable(folder, entries, &own);
+        for group in assigned.groups {
+            let Some(read) = read.get(group.candidate) else { continue };
             let held = if is_backup { None } else { self.judge(&place, &group, read) };
             let Some(descriptor) = group.files.first() else { continue };
             let name = descriptor.name.as_str().to_owned();
+            self.scan.descriptors_seen.insert(join(folder, &name));
             let summary = read.descriptor().map(Descriptor::summary);
             self.observe(&place, Some(group.stem), &name, group.files, summary, held);
         }
@@ -215,9 +339,45 @@ impl<'a> Walk<'a> {
         }
         for left in assigned.left_out {
             let text = format!("it is not copied with {}: {}", shown(left.stem.as_str()), left.why);
-            self.problem(&join(folder, &left.name), text, "Rename or delete the file if it matters.");
+            self.problem(
+                ProblemCode::LeftOut,
+                &join(folder, &left.name),
+                text,
+                "Rename or delete the file if it matters.",
+            );
+        }
+        for (lock, since) in place.locks.stale() {
+            let text = format!("no host has renewed this lock since {since}; it is not obeyed");
+            self.problem(
+                ProblemCode::OldLock,
+                &join(folder, &shown(lock)),
+                text,
+                "Delete it: a host that works renews its locks.",
+            );
+        }
+        for one in assigned.unassigned {
+            self.other(join(folder, &one.name), Some(one.bytes), one.what);
         }
         Ok(())
+    }
+
+    /// What is there and can't be looked at may be a folder with volumes in it. What belongs to a volume is told at the volume.
+    fn unreadable(&mut self, folder: &str, entries: &[Entry], own: &BTreeSet<String>) {
+        let unreadable = |entry: &&Entry| entry.kind == EntryKind::Unreadable && !own.contains(&shown(&entry.name));
+        for entry in entries.iter().filter(unreadable) {
+            let path = join(folder, &entry.name);
+            let error = self.look_error(&path);
+            self.skip(&path, format!("it can't be looked at: {}", why(&error)), hint(&error));
+        }
+    }
+
+    /// Why an entry can't be looked at.
+    pub(super) fn look_error(&self, path: &str) -> FolderError {
+        let vague = || {
+            let source = std::io::Error::other("it could not be looked at when its folder was listed");
+            FolderError::Io { path: path.to_owned(), source }
+        };
+        self.view.folder.stat(path).err().unwrap_or_else(vague)
     }
 
     fn observe(
@@ -234,7 +394,7 @@ impl<'a> Walk<'a> {
             bytes: file.entry.bytes,
             mtime: file.entry.mtime,
         };
-        let cid = descriptor.as_ref().map(|descriptor| descriptor.cid.clone());
+        let cid = descriptor.as_ref().and_then(|descriptor| descriptor.cid.clone());
         let fingerprint = Fingerprint::new(files.iter().map(stamp).collect(), cid);
         let held = if place.is_backup { Some(app_volumes_backup(name).into()) } else { held };
         self.stamps.push(files.iter().map(|file| (file.entry.mtime, file.entry.changed)).collect());
@@ -264,6 +424,9 @@ impl<'a> Walk<'a> {
         let path = join(folder, candidate.name.as_str());
         let entry = &candidate.descriptor;
         self.scan.descriptors_seen.insert(path.clone());
+        if entry.kind == EntryKind::Unreadable {
+            return Ok(Read::Failed(self.look_error(&path)));
+        }
         let cached = match self.cache.get(&self.view.location(path.clone()), entry) {
             Some(cached) => cached,
             None => {
@@ -289,47 +452,15 @@ impl<'a> Walk<'a> {
         Ok(Read::Known(cached))
     }
 
-    /// Why a volume can't be copied from here now.
-    fn judge(&self, place: &Place<'_>, group: &Group, read: &Read) -> Option<Held> {
-        let descriptor = match read {
-            Read::Known(cached) => match &cached.content {
-                Ok(descriptor) => descriptor,
-                Err(error) => return Some(error.unprotectable().into()),
-            },
-            Read::Failed(FolderError::NotFound { .. }) => {
-                let text = "its descriptor vanished while the folder was looked at".to_owned();
-                return Some(Held::deferred(ReasonCode::Missing, text));
-            }
-            Read::Failed(error) => {
-                let text = format!("its descriptor can't be read: {}", why(error));
-                return Some(Held::deferred(ReasonCode::Unreachable, text).remedy(hint(error)));
-            }
-            Read::TooMuch => {
-                let text =
-                    format!("the descriptors of this datastore are longer than {MAX_DESCRIPTOR_BYTES} bytes in all");
-                return Some(Held::deferred(ReasonCode::Unreachable, text).remedy("Name fewer folders in `folders`."));
-            }
-            Read::Ignored => return None,
-        };
-        if let Err(why) = descriptor.protectable() {
-            return Some(why.into());
-        }
-        if let Some(why) = &group.problem {
-            return Some(why.clone().into());
-        }
-        if let Err(error) = descriptor.check_with(|name| place.by_name.get(name).copied()) {
-            return Some(error.unprotectable().into());
-        }
-        place.locks.held(group.files.iter().map(|file| &file.name))
-    }
-
     fn unsettled(&self, files: &[VolumeFile]) -> Option<Held> {
         let young = |file: &&VolumeFile| {
             let age = self.clock.age_of(file.mtime);
             // Without a time to wait nothing waits, also not where the clock there is ahead of ours.
             age < self.view.settle && age > -FUTURE && !self.view.settle.is_zero()
         };
-        let file = files.iter().filter(young).max_by_key(|file| file.mtime)?;
+        // Other files may change at any time: a log beside a disk is no reason to leave the disk alone.
+        let own = files.iter().filter(|file| file.role != FileRole::Sidecar);
+        let file = own.filter(young).max_by_key(|file| file.mtime)?;
         Some(Held::deferred(
             ReasonCode::Busy,
             format!(
@@ -340,15 +471,6 @@ impl<'a> Walk<'a> {
             ),
         ))
     }
-}
-
-/// The folder that is being looked at.
-struct Place<'a> {
-    folder: &'a str,
-    by_name: HashMap<&'a str, &'a Entry>,
-    kind: Kind,
-    is_backup: bool,
-    locks: Locks,
 }
 
 fn volume_file(file: GroupFile) -> VolumeFile {
@@ -371,6 +493,6 @@ fn app_volumes_backup(name: &str) -> Unprotectable {
     )
 }
 
-fn join(folder: &str, name: &str) -> String {
+pub(super) fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }

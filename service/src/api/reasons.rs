@@ -36,7 +36,9 @@ reasons! {
     AttachmentUnknown "No system that could know says that it is detached."
         "The reason names who could not say; once one of them says that it is detached, it is copied.";
     Locked "A host holds a lock on one of its files, or it can't be told whose lock it is."
-        "It is copied when the lock is gone. A lock that stays though nothing is in use is a leftover: delete it.";
+        "It is copied when the lock is gone, or has not been renewed for long.";
+    Snapshot "It has a snapshot: what was written since lies in another disk."
+        "Delete the snapshot in vSphere, which merges it into the disk; it is copied then.";
     Provisioning "App Volumes is making it."
         "It is copied when App Volumes has finished.";
     Moving "App Volumes is moving it."

@@ -17,6 +17,7 @@ use crate::app::{App, PROGRAM, reserve};
 use crate::http::Web;
 use crate::jobs;
 use crate::metrics::DATASTORE;
+use crate::output::RunProblem;
 use crate::problem::Problem;
 
 /// How many volumes stand how.
@@ -150,6 +151,8 @@ pub(crate) struct StatusBody {
     pub(crate) vault_problem: Option<String>,
     /// Why discovery does not work; none while all is well.
     pub(crate) discovery_problem: Option<String>,
+    /// What the last round could not look at: what lies there may have changed, and is not copied.
+    pub(crate) not_seen: Vec<RunProblem>,
     /// Who paused the planned copies of all volumes, and since when; none while they are not paused.
     pub(crate) paused: Option<String>,
     /// Why retention deletes nothing until the clock is confirmed; none while it may.
@@ -199,6 +202,7 @@ pub(crate) async fn gather(web: &Web) -> Result<StatusBody, Problem> {
         now,
         vault_problem,
         discovery_problem: web.health().discovery(),
+        not_seen: web.health().not_seen().iter().map(RunProblem::from).collect(),
         paused: pause.map(|pause| format!("by {} since {}", pause.actor, pause.since.strftime("%F %H:%MZ"))),
         prune_frozen: app.jobs().prune_frozen().await?.map(|frozen| frozen.why),
         space,

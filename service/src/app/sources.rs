@@ -16,7 +16,7 @@ use stackferry_transfer::stock::{SourceAddress, StockClient};
 use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
 
-use super::{App, Told};
+use super::{App, Told, mounts};
 use crate::problem::Problem;
 
 /// From where a host's certificates may be used.
@@ -134,7 +134,10 @@ impl App {
     /// It is not mounted, or its host can't be asked at all.
     pub fn source(&self, datastore: &Datastore) -> Result<Source, Problem> {
         match &datastore.route {
-            Route::Local(local) => Ok(Source::Local(Arc::new(LocalFolder::open(&local.path)?))),
+            Route::Local(local) => {
+                self.answers(&local.path, mounts::NO_ANSWER)?;
+                Ok(Source::Local(Arc::new(LocalFolder::open_with(&local.path, self.pulse(&local.path))?)))
+            }
             Route::Endpoint(endpoint) => {
                 Ok(Source::Endpoint { client: self.endpoint(endpoint)?, datastore: datastore.name.to_string() })
             }
@@ -147,7 +150,19 @@ impl App {
     /// Blocks.
     #[must_use]
     pub fn view(&self, rank: usize, datastore: &Datastore, told: &Told) -> DatastoreView {
-        let (folder, datastore_type): (Arc<dyn Folder>, _) = match self.source(datastore) {
+        self.view_of(rank, datastore, told, self.source(datastore))
+    }
+
+    /// The same for a datastore that was asked already, or does not answer.
+    #[must_use]
+    pub(crate) fn view_of(
+        &self,
+        rank: usize,
+        datastore: &Datastore,
+        told: &Told,
+        source: Result<Source, Problem>,
+    ) -> DatastoreView {
+        let (folder, datastore_type): (Arc<dyn Folder>, _) = match source {
             Ok(source) => (source.folder(), source.datastore_type()),
             Err(problem) => {
                 let why = problem.message;

@@ -11,7 +11,7 @@ use stackferry_catalog::Debt;
 use stackferry_config::{AppVolumes, Config, Datastore};
 use stackferry_discover::align::ConfiguredNames;
 use stackferry_discover::app_volumes::{Limits, Manager, Report};
-use stackferry_discover::{ManagerView, ScanProblem, VsphereInventory, VsphereView};
+use stackferry_discover::{ManagerView, ProblemCode, ScanProblem, VsphereInventory, VsphereView};
 use stackferry_volume::SiteName;
 use stackferry_volume::place::nearest_name;
 use stackferry_vsphere::{MachineDisks, Vsphere};
@@ -334,7 +334,8 @@ async fn inventory(vsphere: &Vsphere) -> Result<VsphereInventory, Problem> {
 fn away(problems: &mut Vec<ScanProblem>, what: &str, name: &str, problem: Problem) -> String {
     let text = problem.message.clone();
     let hint = problem.hint.unwrap_or_else(|| "`stackferry check` tells what is wrong".to_owned());
-    problems.push(ScanProblem { subject: format!("{what} {name}"), text: problem.message, hint });
+    let code = ProblemCode::Unreachable;
+    problems.push(ScanProblem { code, subject: format!("{what} {name}"), text: problem.message, hint });
     text
 }
 

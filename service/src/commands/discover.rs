@@ -5,7 +5,7 @@ use crate::engine::inventory;
 use crate::output::DiscoverView;
 use crate::problem::{Code, Exit, Problem};
 
-pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
+pub(super) async fn run(context: &Context, all: bool) -> Result<Exit, Problem> {
     let app = context.app_to_read(None).await?;
     if app.config().datastores.is_empty() && app.config().app_volumes.is_empty() {
         return Err(Problem::new(Code::BadConfig, "the configuration names no datastore")
@@ -14,10 +14,20 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
     }
     let round = inventory::look(&app).await?;
     tell(&round.problems);
-    context.print(&DiscoverView::new(&app.catalog().volumes().await?))?;
+    let mut view = DiscoverView::new(&app.catalog().volumes().await?);
+    let others = &round.others;
+    if all {
+        view.add_others(&others.listed);
+    }
+    let listed = if all { u64::try_from(others.listed.len()).unwrap_or(u64::MAX) } else { 0 };
+    if let Some(more) = others.count.checked_sub(listed).filter(|more| *more > 0) {
+        let more = format!("{more} {} no volume", if more == 1 { "entry is" } else { "entries are" });
+        tracing::info!("{more}{}", if all { " and not listed" } else { "; `stackferry discover --all` lists them" });
+    }
+    context.print(&view)?;
     Ok(match round.reachable {
         0 if round.datastores > 0 => Exit::Failed,
-        some if some < round.datastores || round.systems_away > 0 => Exit::Partly,
+        _ if round.is_partial() => Exit::Partly,
         _ => Exit::Done,
     })
 }
@@ -25,6 +35,12 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
 /// What a round found beside volumes goes to stderr.
 pub(super) fn tell(problems: &[stackferry_discover::ScanProblem]) {
     for problem in problems {
-        tracing::warn!(subject = problem.subject, hint = problem.hint, "{}", problem.text);
+        tracing::warn!(
+            code = problem.code.as_str(),
+            subject = problem.subject,
+            hint = problem.hint,
+            "{}",
+            problem.text
+        );
     }
 }

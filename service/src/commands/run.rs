@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::daemon::{Daemon, put_in_order};
 use crate::engine::reconcile::reconcile;
 use crate::engine::round::{self, RoundOutcome, RoundResult};
-use crate::output::{RunItem, RunOutcome, RunView};
+use crate::output::{RunItem, RunOutcome, RunProblem, RunView};
 use crate::problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> {
@@ -67,7 +67,12 @@ fn view(result: &RoundResult) -> RunView {
             },
             version: volume.version.clone(),
             reason: volume.reason.clone(),
+            left_out: volume.left_out.clone(),
         });
     }
+    // What could not be looked at comes first.
+    let mut problems: Vec<_> = result.problems.iter().collect();
+    problems.sort_by_key(|problem| !problem.code.is_blind());
+    view.problems = problems.into_iter().map(RunProblem::from).collect();
     view
 }

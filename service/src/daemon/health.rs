@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use stackferry_discover::ScanProblem;
+
 /// What the parts of the service last said of themselves.
 #[derive(Debug)]
 pub struct Health {
@@ -17,13 +19,15 @@ struct State {
     vault: String,
     looked: Option<Instant>,
     failed: Option<String>,
+    /// What the last round could not look at.
+    not_seen: Vec<ScanProblem>,
 }
 
 impl Health {
     /// Nothing is known yet. A discovery round is due `every` so often.
     #[must_use]
     pub fn new(every: Duration) -> Self {
-        let state = State { vault: "it is not open yet".to_owned(), looked: None, failed: None };
+        let state = State { vault: "it is not open yet".to_owned(), looked: None, failed: None, not_seen: Vec::new() };
         Self { every: Mutex::new(every), state: Mutex::new(state), beat: Mutex::new(Instant::now()) }
     }
 
@@ -60,6 +64,17 @@ impl Health {
         let mut state = self.state();
         state.looked = Some(Instant::now());
         state.failed = None;
+    }
+
+    /// What the last round found beside volumes.
+    pub(super) fn found(&self, problems: &[ScanProblem]) {
+        self.state().not_seen = problems.iter().filter(|problem| problem.code.is_blind()).cloned().collect();
+    }
+
+    /// What the last round could not look at.
+    #[must_use]
+    pub fn not_seen(&self) -> Vec<ScanProblem> {
+        self.state().not_seen.clone()
     }
 
     pub(super) fn look_failed(&self, why: &str) {

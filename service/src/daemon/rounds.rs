@@ -177,6 +177,7 @@ impl Looker {
             0 => self.health.look_failed("no datastore could be looked at"),
             _ => self.health.looked(),
         }
+        self.health.found(&round.problems);
         self.tell_new(&round.problems);
         let kinds = self.kinds_due();
         let rows: HashMap<VolumeId, VolumeRow> =

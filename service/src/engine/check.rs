@@ -5,9 +5,10 @@ use std::path::Path;
 use jiff::Timestamp;
 use stackferry_config::{AppVolumes, Config, Datastore, EsxiAccess, Route, SecretRef};
 use stackferry_vault::Vault;
-use stackferry_volume::{Folder as _, Kind};
+use stackferry_volume::local::LocalFolder;
+use stackferry_volume::{Entry, Folder as _, Kind};
 
-use crate::app::{App, Source, blocking, catalog_path};
+use crate::app::{App, Source, blocking, catalog_path, mounts};
 use crate::notify;
 use crate::problem::{Code, Problem};
 
@@ -93,22 +94,35 @@ pub async fn all(app: &App) -> Vec<Finding> {
         let problem = Problem::new(Code::SourceMissing, message).subject(name).hint(hint);
         findings.push(Finding::new(format!("name of datastore {name}"), Err::<String, _>(problem)));
     }
-    for datastore in &app.config().datastores {
-        let (asking, datastore) = (app.clone(), datastore.clone());
+    // All at once: one that does not answer keeps no other waiting.
+    let tried = app.config().datastores.iter().map(|datastore| {
+        let (asking, trying) = (app.clone(), datastore.clone());
         let subject = format!("datastore {}", datastore.name);
-        let trying = blocking(move || try_datastore(&asking, &datastore));
-        let tried = app.unless_ended(&subject, trying).await.and_then(|tried| tried).and_then(|tried| tried);
-        findings.push(Finding::new(subject, tried));
+        (subject, tokio::spawn(blocking(move || ask_datastore(&asking, &trying))))
+    });
+    for (subject, task) in tried.collect::<Vec<_>>() {
+        let tried = app.unless_ended(&subject, task).await.and_then(|joined| {
+            joined.map_err(|_| Problem::internal("a part of the program failed; its log says where"))
+        });
+        findings.push(Finding::new(subject, tried.and_then(|tried| tried).and_then(|tried| tried)));
     }
     if let Ok(serve) = app.config().serve() {
         for (name, path) in &serve.datastores {
-            let opened = stackferry_volume::local::LocalFolder::open(path).and_then(|folder| folder.list(""));
+            let (asking, serving) = (app.clone(), path.to_path_buf());
+            let opened = blocking(move || {
+                let (opening, pulse) = (serving.clone(), asking.pulse(&serving));
+                asking.within(Some(&serving), move || {
+                    LocalFolder::open_with(&opening, pulse).and_then(|folder| folder.list(""))
+                })
+            });
+            let opened = opened.await.and_then(|opened| opened).and_then(|opened| Ok(opened?));
             let may = match serve.restore.iter().any(|one| one == name) {
                 true => "may be restored to",
                 false => "only read",
             };
-            let opened = opened.map(|entries| format!("{} entries at {}; {may}", entries.len(), path.display()));
-            findings.push(Finding::new(format!("served datastore {name}"), opened.map_err(Problem::from)));
+            let opened =
+                opened.map(|entries: Vec<Entry>| format!("{} entries at {}; {may}", entries.len(), path.display()));
+            findings.push(Finding::new(format!("served datastore {name}"), opened));
         }
     }
     findings
@@ -239,8 +253,13 @@ async fn vault(app: &App) -> Result<String, Problem> {
     Ok(format!("{} at {}: {} of {} bytes free", vault.id(), vault.path().display(), space.free, space.total))
 }
 
-/// Tries all that reading a datastore needs, and says what was found. Blocks.
-pub(crate) fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
+/// Tries all that reading a datastore needs, and says what was found, or that it does not answer. Blocks.
+pub(crate) fn ask_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
+    let (asking, trying) = (app.clone(), datastore.clone());
+    app.within(mounts::mount(datastore), move || try_datastore(&asking, &trying))?
+}
+
+fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
     let source = app.source(datastore)?;
     let mut restore = match &source {
         Source::Local(folder) => match folder.is_writable() {

@@ -17,7 +17,7 @@ use stackferry_volume::content;
 use stackferry_volume::descriptor::{Descriptor, MAX_TEXT_BYTES};
 use stackferry_volume::io::Source;
 use stackferry_volume::manifest::{FileRole, MANIFEST_NAME};
-use stackferry_volume::{FileName, VersionId, VolumeId};
+use stackferry_volume::{FileName, Manifest, VersionId, VolumeId};
 
 use super::reconcile;
 use super::versions::{MISSING, named, verify_one};
@@ -143,7 +143,10 @@ fn look(version: &Version) -> Result<String, String> {
     for file in manifest.files.iter().filter(|file| file.role == FileRole::Descriptor) {
         let text = read_small(version, &file.name).map_err(|error| format!("{}: {error}", file.name))?;
         let descriptor = Descriptor::parse(&text, &file.name).map_err(|error| error.to_string())?;
-        let open = |name: &FileName| version.open(name.as_str()).map_err(|error| io::Error::other(error.to_string()));
+        let open = |name: &FileName| {
+            let name = file_called(manifest, name.as_str());
+            version.open(name).map_err(|error| io::Error::other(error.to_string()))
+        };
         let content = content::look(&descriptor, open).map_err(|error| stackferry_transfer::describe(&error))?;
         found.push(content.to_string());
     }
@@ -151,6 +154,16 @@ fn look(version: &Version) -> Result<String, String> {
         return Err("it has no descriptor".to_owned());
     }
     Ok(found.join("; "))
+}
+
+/// The name of the file that a descriptor means: the one that is called so, or else the only one that is but for capitals.
+fn file_called<'n>(manifest: &'n Manifest, name: &'n str) -> &'n str {
+    let lower = name.to_lowercase();
+    let mut alike = manifest.files.iter().map(|file| file.name.as_str()).filter(|own| own.to_lowercase() == lower);
+    match (manifest.file(name), alike.next(), alike.next()) {
+        (None, Some(only), None) => only,
+        _ => name,
+    }
 }
 
 fn read_small(version: &Version, name: &FileName) -> io::Result<Vec<u8>> {

@@ -12,26 +12,30 @@
 
 mod commit;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use stackferry_catalog::{AttemptEnd, AuditAction, CatalogError, LastError, LeaseGuard, Outcome, Reason, Trigger};
-use stackferry_discover::{State, Volume, VolumeLocation};
+use stackferry_catalog::{
+    AttemptEnd, AttemptId, AuditAction, CatalogError, LastError, LeaseGuard, Outcome, Reason, Trigger,
+};
+use stackferry_discover::{State, Volume, VolumeFile, VolumeLocation};
 use stackferry_transfer::{CopyContext, OnUse, Progress, TransferError};
 use stackferry_vault::{GenerationRecord, Incoming, IncomingSpec, Place, Vault, VaultError, VolumeSpec};
 use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::io::Cancel;
-use stackferry_volume::manifest::{ByteCounts, FileRecord, VerifyMethod};
-use stackferry_volume::{Digest, Location, TransferId, VersionId, VolumeId};
+use stackferry_volume::manifest::{ByteCounts, FileRecord, FileRole, LeftOut, VerifyMethod};
+use stackferry_volume::{Digest, Kind, Location, TransferId, VersionId, VolumeId};
 
 use super::attached::{self, When};
 use super::files::{Copied, Job};
 use super::reconcile;
 use super::round::{self, Decision, RoundOutcome, VolumeResult};
 use super::windows::{self, Watch};
-use crate::app::{self, App, PROGRAM, Source, blocking};
+use crate::app::{self, App, PROGRAM, Source, blocking, mounts};
 use crate::metrics::{Phase, Phases};
 use crate::problem::{Code, Problem};
 
@@ -74,6 +78,8 @@ pub struct Done {
     pub verify_method: Option<VerifyMethod>,
     /// Why it was deferred.
     pub reason: Option<Reason>,
+    /// Files beside the disk that the version does not hold.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Done {
@@ -101,6 +107,7 @@ impl Done {
             took: Duration::ZERO,
             verify_method: None,
             reason,
+            left_out: Vec::new(),
         }
     }
 }
@@ -247,7 +254,7 @@ async fn try_copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Fa
         && let Decision::Leave(left) = round::decide_again(app, volume).await?
     {
         release(&volume.id, lease).await;
-        return Ok(Done::left(left));
+        return Ok(Done::left(*left));
     }
     let changed = changed_places(app, volume).await?;
     let cancel = app.cancel().child();
@@ -255,21 +262,88 @@ async fn try_copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Fa
     // What a person asks for is done at any time of the day.
     let window = (wanted.trigger == Trigger::Schedule).then(|| Watch::start(app, volume.kind, &cancel));
     let lease = Arc::new(lease);
+    let reading = Arc::new(Reading::default());
     let result = {
-        let (app, volume, lease) = (app.clone(), volume.clone(), Arc::clone(&lease));
+        let (copying, copied, lease) = (app.clone(), volume.clone(), Arc::clone(&lease));
+        let (run_reading, run_cancel, kind, actor) =
+            (Arc::clone(&reading), cancel.clone(), volume.kind, wanted.actor.clone());
         let work = move || {
-            let (app, vault, volume) = (&app, &vault, &volume);
-            let (changed, lease, wanted) = (&changed, &lease, &wanted);
+            let (app, vault, volume) = (&copying, &vault, &copied);
+            let (changed, lease, wanted, cancel, reading) = (&changed, &lease, &wanted, &run_cancel, &*run_reading);
             let phases = app.metrics().phases();
-            Run { app, vault, volume, changed, lease, wanted, window, cancel: &cancel, phases }.copy()
+            Run { app, vault, volume, changed, lease, wanted, window, cancel, phases, reading }.copy()
         };
-        blocking(work).await
+        let mut work = std::pin::pin!(blocking(work));
+        tokio::select! {
+            result = &mut work => result,
+            problem = reading.stops_answering(app) => match reading.is_over.swap(true, Ordering::SeqCst) {
+                // It ended in this very moment.
+                true => work.await,
+                // Its thread is left behind with the lease: until the mount answers nobody else begins. It commits nothing then.
+                false => {
+                    cancel.cancel();
+                    let problem = about(problem, &volume.id);
+                    reading.record_failure(app, kind, &volume.id, &actor, &problem).await;
+                    Ok(Err(problem))
+                }
+            },
+        }
     };
     lost.abort();
     if let Some(lease) = Arc::into_inner(lease) {
         release(&volume.id, lease).await;
     }
     result?
+}
+
+/// What a copy reads from, seen from outside of its thread: a mount that does not answer holds the thread for ever.
+#[derive(Default)]
+struct Reading {
+    mount: OnceLock<PathBuf>,
+    attempt: OnceLock<AttemptId>,
+    route: OnceLock<&'static str>,
+    /// Whether what it came to is recorded: by its thread, or by who did not wait for that any more.
+    is_over: AtomicBool,
+}
+
+impl Reading {
+    /// Waits until the mount has not answered for too long. Never ends where none is read from.
+    async fn stops_answering(&self, app: &App) -> Problem {
+        loop {
+            tokio::time::sleep(mounts::POLL_INTERVAL).await;
+            let Some(mount) = self.mount.get() else { continue };
+            let is_ending = app.cancel().is_cancelled();
+            let within = if is_ending { mounts::NO_ANSWER_ENDING } else { mounts::NO_ANSWER_COPYING };
+            match app.answers(mount, within) {
+                Err(_) if is_ending => return Problem::interrupted("the copy"),
+                Err(problem) => return problem,
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Records what its thread can't record.
+    async fn record_failure(&self, app: &App, kind: Kind, volume: &VolumeId, actor: &str, problem: &Problem) {
+        app.metrics().copy_failed(kind, problem.code);
+        let end = failed(problem, Duration::ZERO);
+        if let Some(attempt) = self.attempt.get()
+            && let Err(error) = app.catalog().finish_attempt(*attempt, &end).await
+        {
+            tracing::error!(%volume, error = %stackferry_transfer::describe(&error), "the end of a copy could not be recorded");
+        }
+        let detail = json!({ "code": problem.code.as_str(), "route": self.route.get() });
+        app::note(app.catalog(), AuditAction::CopyFailed, actor, &volume.to_string(), &detail).await;
+    }
+}
+
+fn failed(problem: &Problem, took: Duration) -> AttemptEnd {
+    AttemptEnd {
+        outcome: Outcome::Failed,
+        version: None,
+        error: Some(LastError { code: problem.code.to_string(), text: problem.message.clone() }),
+        bytes: ByteCounts::default(),
+        took,
+    }
 }
 
 /// It would end by itself; giving it back spares others the wait.
@@ -300,6 +374,7 @@ struct Run<'a> {
     window: Option<Watch>,
     cancel: &'a Cancel,
     phases: Phases,
+    reading: &'a Reading,
 }
 
 impl Run<'_> {
@@ -328,6 +403,11 @@ impl Run<'_> {
         })?;
         let catalog = self.app.catalog();
         let attempt = self.catalog(catalog.start_attempt(&self.volume.id, route, self.wanted.trigger))?;
+        let (_, _) = (self.reading.attempt.set(attempt), self.reading.route.set(route));
+        let datastore = self.app.datastore(&place.location.site, &place.location.datastore);
+        if let Some(mount) = datastore.and_then(mounts::mount) {
+            let _ = self.reading.mount.set(mount.to_owned());
+        }
         let metrics = self.app.metrics();
         let running = metrics.copy_began(&self.volume.id, place.files.iter().map(|file| file.bytes).sum());
         let progress = running.progress(&self.wanted.progress);
@@ -335,6 +415,10 @@ impl Run<'_> {
             self.guarded(&place, &source, started, progress).or_else(|problem| self.unless_window_is_over(problem));
         if let Ok(done) = &mut result {
             done.took = began.elapsed();
+        }
+        if self.reading.is_over.swap(true, Ordering::SeqCst) {
+            // Nobody waits for it any more, and what it came to is recorded.
+            return Err(Problem::interrupted("the copy"));
         }
         match &result {
             Ok(done) => {
@@ -351,13 +435,7 @@ impl Run<'_> {
                 bytes: done.bytes,
                 took: began.elapsed(),
             },
-            Err(problem) => AttemptEnd {
-                outcome: Outcome::Failed,
-                version: None,
-                error: Some(LastError { code: problem.code.to_string(), text: problem.message.clone() }),
-                bytes: ByteCounts::default(),
-                took: began.elapsed(),
-            },
+            Err(problem) => failed(problem, began.elapsed()),
         };
         let ended = self.catalog(catalog.finish_attempt(attempt, &end));
         let done = match result {
@@ -476,14 +554,19 @@ impl Run<'_> {
         let job = Job { app: self.app, volume: &self.volume.id, place, source, context: &context, base: base.as_ref() };
         let mut copied = Vec::new();
         self.phases.enter(Phase::Transfer);
+        let mut left_out = Vec::new();
         for file in &place.files {
             match job.copy(&incoming, file) {
                 Ok(file) => copied.push(file),
+                Err(problem) if file.role == FileRole::Sidecar && is_about_the_file(&problem) => {
+                    left_out.push(self.left_out(file, &problem));
+                    incoming.leave_out(&file.name)?;
+                }
                 Err(problem) => return Err(self.give_up(incoming, problem)),
             }
         }
         self.phases.enter(Phase::Check);
-        if let Err(problem) = self.check_source(place, source, &copied) {
+        if let Err(problem) = self.check_source(place, source, &incoming, &mut copied, &mut left_out) {
             return Err(self.give_up(incoming, problem));
         }
         let counts = |copied: &[Copied]| {
@@ -501,10 +584,11 @@ impl Run<'_> {
             took: Duration::ZERO,
             verify_method: None,
             reason: None,
+            left_out,
         };
         if let Some(base) = &base {
             let records = records(&copied)?;
-            if self.wanted.if_changed && self.is_same(base.manifest(), &records, place) {
+            if self.wanted.if_changed && self.is_same(base.manifest(), &records, &done.left_out, place) {
                 drop(copied);
                 incoming.discard()?;
                 let version = base.manifest().version.clone();
@@ -525,7 +609,7 @@ impl Run<'_> {
             done.credentials = copied.iter().map(|file| file.outcome.credentials).sum();
             self.phases.enter(Phase::Check);
             // Blocks may have been read at the source again.
-            if let Err(problem) = self.check_source(place, source, &copied) {
+            if let Err(problem) = self.check_source(place, source, &incoming, &mut copied, &mut done.left_out) {
                 return Err(self.give_up(incoming, problem));
             }
         }
@@ -565,7 +649,7 @@ impl Run<'_> {
         if place.settled || !is_timed {
             return Ok(false);
         }
-        self.check_source(place, source, &[])?;
+        self.check_disk(place, source)?;
         let until = Instant::now() + UNSEEN.unsigned_abs();
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -577,6 +661,13 @@ impl Run<'_> {
             }
             std::thread::park_timeout(left.min(Duration::from_millis(50)));
         }
+    }
+
+    /// A file beside the disk that can't be had is no reason to have none of the disk.
+    fn left_out(&self, file: &VolumeFile, problem: &Problem) -> LeftOut {
+        let why = problem.message.clone();
+        tracing::warn!(volume = %self.volume.id, file = %file.name, why, "a file beside the disk is left out of the version");
+        LeftOut { file: file.name.clone(), why }
     }
 
     /// What a source that changed left is of no use; anything else may be resumed.
@@ -604,6 +695,12 @@ pub(super) fn note_used(app: &App) -> OnUse {
 fn records(copied: &[Copied]) -> Result<Vec<FileRecord>, Problem> {
     let records: Option<Vec<_>> = copied.iter().map(Copied::record).collect();
     records.ok_or_else(|| Problem::internal("a copy ended with blocks missing"))
+}
+
+/// Whether a problem is one of the file that was read alone, not of the datastore or the vault.
+fn is_about_the_file(problem: &Problem) -> bool {
+    use Code::{PermissionDenied, SourceChanged, SourceMissing, SourceRefused, SourceUnreadable};
+    matches!(problem.code, PermissionDenied | SourceChanged | SourceMissing | SourceRefused | SourceUnreadable)
 }
 
 /// Whether a copy that failed so was ended by a person or the system, and not by what it copied.

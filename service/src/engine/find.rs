@@ -5,7 +5,7 @@ use stackferry_config::Datastore;
 use stackferry_volume::ids::split_version;
 use stackferry_volume::{ReasonCode, VersionId, VolumeId};
 
-use super::check::try_datastore;
+use super::check::ask_datastore;
 use super::inventory::Round;
 use crate::app::{App, blocking};
 use crate::problem::{Code, Problem};
@@ -80,7 +80,7 @@ async fn trouble(
 ) -> Result<Option<Problem>, Problem> {
     for datastore in datastores {
         let trying = app.clone();
-        let tried = blocking(move || try_datastore(&trying, &datastore)).await?;
+        let tried = blocking(move || ask_datastore(&trying, &datastore)).await?;
         if let Some(problem) = tried.err().filter(&counts) {
             return Ok(Some(problem));
         }

@@ -1,21 +1,24 @@
 //! One discovery round: all datastores are scanned at once, and what they hold becomes one inventory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use stackferry_catalog::{
     CachedDescriptor, DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Reason, UnreachableDatastore,
     VolumeRow, VolumeState,
 };
+use stackferry_config::Datastore;
+use stackferry_discover::emptied;
 use stackferry_discover::{
-    ContentKey, Inventory, KnownVolume, Scan, ScanProblem, Seen, State, Volume, VolumeLocation, merge, scan,
+    ContentKey, DescriptorCache, Inventory, KnownVolume, Other, Scan, ScanProblem, Seen, State, Volume, VolumeLocation,
+    merge, scan,
 };
-use stackferry_volume::name::decode;
+use stackferry_volume::name::{decode, without_vmdk};
 use stackferry_volume::{FileName, Location, SiteName};
 
 use super::{incident, renamed};
-use crate::app::{App, Told, blocking};
+use crate::app::{App, Told, blocking, mounts};
 use crate::problem::Problem;
 
 /// What a round saw.
@@ -25,12 +28,61 @@ pub struct Round {
     pub inventory: Inventory,
     /// What else a person should know: datastores that can't be reached, folders that can't be read.
     pub problems: Vec<ScanProblem>,
+    /// What lies on the datastores beside volumes: how much, and each with its site and datastore.
+    pub others: Others,
     /// Datastores that could be looked at.
     pub reachable: usize,
+    /// Datastores of which all was looked at.
+    pub complete: usize,
     /// All datastores.
     pub datastores: usize,
     /// App Volumes Managers and vSphere systems that did not answer.
     pub systems_away: usize,
+}
+
+impl Round {
+    /// Whether something may lie at the sources that was not seen.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.complete < self.datastores || self.systems_away > 0
+    }
+}
+
+/// What lies on the datastores beside volumes.
+#[derive(Debug, Default)]
+pub struct Others {
+    /// How much there is.
+    pub count: u64,
+    /// Each of it that a scan lists, with where it lies.
+    pub listed: Vec<OtherEntry>,
+}
+
+/// Something on a datastore that is no volume.
+#[derive(Debug)]
+pub struct OtherEntry {
+    /// Where it lies.
+    pub location: Location,
+    /// The datastore's type, as far as it is known.
+    pub datastore_type: Option<String>,
+    /// What it is.
+    pub entry: Other,
+}
+
+impl Others {
+    fn of(scans: &[Scan]) -> Self {
+        let listed = scans.iter().flat_map(|scan| {
+            scan.others.listed.iter().map(|entry| OtherEntry {
+                location: Location {
+                    site: scan.site.clone(),
+                    datastore: scan.datastore.clone(),
+                    path: entry.path.clone(),
+                },
+                datastore_type: scan.datastore_type.clone(),
+                entry: entry.clone(),
+            })
+        });
+        Self { count: scans.iter().map(|scan| scan.others.count).sum(), listed: listed.collect() }
+    }
 }
 
 /// Looks at every datastore, and records what is seen in the catalog.
@@ -54,11 +106,12 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
     load_descriptors(app).await?;
     let (looking, telling) = (app.clone(), Arc::clone(&told));
     let scanning = blocking(move || scan_all(&looking, &telling));
-    let scans = app.unless_ended("the round", scanning).await??;
+    let mut scans = app.unless_ended("the round", scanning).await??;
+    emptied::distrust(&mut scans, &known, &told.managers);
     let mut problems = told.problems.clone();
     problems.extend(renamed);
     for scan in &scans {
-        app.descriptors().write().unwrap_or_else(PoisonError::into_inner).absorb(scan);
+        app.change_descriptors(|descriptors| descriptors.absorb(scan));
         problems.extend(scan.problems.iter().cloned());
         let key = DatastoreKey { site: scan.site.clone(), datastore: scan.datastore.clone() };
         app.metrics().sources().looked_at(&key, scan.observed, scan.reachable, scan.complete);
@@ -69,7 +122,10 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
     incident::flag(app, &mut inventory).await?;
     app.catalog().record_inventory(&to_catalog(&inventory, &seen, &known)).await?;
     let reachable = scans.iter().filter(|scan| scan.reachable).count();
-    Ok(Round { inventory, problems, reachable, datastores: scans.len(), systems_away: told.away() })
+    let complete = scans.iter().filter(|scan| scan.complete).count();
+    let datastores = app.config().datastores.len();
+    let others = Others::of(&scans);
+    Ok(Round { inventory, problems, others, reachable, complete, datastores, systems_away: told.away() })
 }
 
 /// What earlier processes read of descriptors, once in the life of this one.
@@ -81,11 +137,12 @@ async fn load_descriptors(app: &App) -> Result<(), Problem> {
         let key =
             DatastoreKey { site: SiteName(datastore.site.as_str().to_owned()), datastore: datastore.name.to_string() };
         let cached = app.catalog().cached_descriptors(&key).await?;
-        let mut descriptors = app.descriptors().write().unwrap_or_else(PoisonError::into_inner);
-        for (path, cached) in cached {
-            let location = Location { site: key.site.clone(), datastore: key.datastore.clone(), path };
-            descriptors.load(location, cached.bytes, cached.mtime, cached.content);
-        }
+        app.change_descriptors(|descriptors| {
+            for (path, cached) in cached {
+                let location = Location { site: key.site.clone(), datastore: key.datastore.clone(), path };
+                descriptors.load(location, cached.bytes, cached.mtime, cached.content);
+            }
+        });
     }
     Ok(())
 }
@@ -94,7 +151,7 @@ async fn load_descriptors(app: &App) -> Result<(), Problem> {
 async fn keep_descriptors(app: &App, scans: &[Scan]) -> Result<(), Problem> {
     for scan in scans.iter().filter(|scan| scan.complete) {
         let lasting: HashMap<String, CachedDescriptor> = {
-            let descriptors = app.descriptors().read().unwrap_or_else(PoisonError::into_inner);
+            let descriptors = app.descriptors();
             let lasting = descriptors.lasting(&scan.site, &scan.datastore);
             lasting
                 .map(|(path, one)| {
@@ -109,22 +166,29 @@ async fn keep_descriptors(app: &App, scans: &[Scan]) -> Result<(), Problem> {
     Ok(())
 }
 
-fn scan_all(app: &App, told: &Told) -> Vec<Scan> {
+/// Every datastore at once, each by a thread that is left behind where its mount does not answer.
+fn scan_all(app: &App, told: &Arc<Told>) -> Vec<Scan> {
     let datastores = &app.config().datastores;
     std::thread::scope(|scope| {
         let scans: Vec<_> = datastores
             .iter()
             .enumerate()
-            .map(|(rank, datastore)| {
-                scope.spawn(move || {
-                    let view = app.view(rank, datastore, told);
-                    let cache = app.descriptors().read().unwrap_or_else(PoisonError::into_inner);
-                    scan(&view, &cache, Timestamp::now())
-                })
-            })
+            .map(|(rank, datastore)| scope.spawn(move || scan_one(app, rank, datastore, told)))
             .collect();
-        // A scan that panicked is a datastore that was not looked at; its volumes stay as they were.
         scans.into_iter().filter_map(|scan| scan.join().ok()).collect()
+    })
+}
+
+/// A datastore that does not answer, or whose scan panicked, is one that can't be reached: its volumes stay as they were.
+fn scan_one(app: &App, rank: usize, datastore: &Datastore, told: &Arc<Told>) -> Scan {
+    let (scanning, scanned, telling) = (app.clone(), datastore.clone(), Arc::clone(told));
+    let result = app.within(mounts::mount(datastore), move || {
+        let view = scanning.view(rank, &scanned, &telling);
+        scan(&view, &scanning.descriptors(), Timestamp::now())
+    });
+    result.unwrap_or_else(|problem| {
+        let view = app.view_of(rank, datastore, told, Err(problem));
+        scan(&view, &DescriptorCache::default(), Timestamp::now())
     })
 }
 
@@ -237,5 +301,5 @@ fn state(state: State) -> VolumeState {
 /// A volume's name as a person reads it, for one that is known by its location only.
 #[must_use]
 pub fn shown_name(location: &Location) -> String {
-    decode(location.file().strip_suffix(".vmdk").unwrap_or(location.file()))
+    decode(without_vmdk(location.file()))
 }

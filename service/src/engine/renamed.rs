@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use stackferry_catalog::AuditAction;
-use stackferry_discover::ScanProblem;
+use stackferry_discover::{ProblemCode, ScanProblem};
 use stackferry_volume::SiteName;
 
 use crate::app::{App, PROGRAM, Told};
@@ -46,6 +46,7 @@ pub(super) async fn follow(app: &App, told: &Told) -> Result<Vec<ScanProblem>, P
                 let is_configured = |name: &str| app.config().datastores.iter().any(|one| is(one, &site, name));
                 if is_configured(old) {
                     problems.push(ScanProblem {
+                        code: ProblemCode::Notice,
                         subject: old.clone(),
                         text: format!("vSphere calls datastore {old} {now} now"),
                         hint: format!(

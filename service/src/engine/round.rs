@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use stackferry_catalog::{Outcome, Priority, Reason, Trigger, VolumeRow};
 use stackferry_discover::{Due, ReasonCode, ScanProblem, State, Volume, VolumeLocation, due};
+use stackferry_volume::manifest::LeftOut;
 use stackferry_volume::{VersionId, VolumeId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -31,6 +32,8 @@ pub struct VolumeResult {
     pub reason: Option<Reason>,
     /// The failure in full.
     pub problem: Option<Problem>,
+    /// Files beside the disk that the version does not hold.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// The words of a round.
@@ -98,7 +101,7 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
                 if result.outcome == RoundOutcome::Unchanged {
                     unchanged.push(result.volume.clone());
                 }
-                volumes.push(result);
+                volumes.push(*result);
             }
             Decision::Forget => {}
         }
@@ -108,7 +111,7 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
     volumes.extend(copied);
     volumes.sort_by(|one, other| one.volume.cmp(&other.volume));
     let blind = round.reachable == 0 && round.datastores > 0;
-    let partial = round.reachable < round.datastores || round.systems_away > 0;
+    let partial = round.complete < round.datastores || round.systems_away > 0;
     Ok(RoundResult { volumes, problems: round.problems, blind, partial, interrupted })
 }
 
@@ -117,7 +120,7 @@ pub(crate) enum Decision {
     /// It is due, so urgently.
     Copy(Priority),
     /// It is left alone, and why.
-    Leave(VolumeResult),
+    Leave(Box<VolumeResult>),
     /// It is not at its source: there is nothing to be said of it in a round.
     Forget,
 }
@@ -134,7 +137,8 @@ pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) 
         volume.reason.as_ref().map(|reason| Reason { code: reason.code.to_string(), text: reason.text.clone() });
     let leave = |outcome, version| {
         let (volume, reason) = (volume.id.clone(), reason.clone());
-        Ok(Decision::Leave(VolumeResult { volume, outcome, version, reason, problem: None }))
+        let left = VolumeResult { volume, outcome, version, reason, problem: None, left_out: Vec::new() };
+        Ok(Decision::Leave(Box::new(left)))
     };
     match volume.state {
         State::Gone => return Ok(Decision::Forget),
@@ -171,8 +175,15 @@ pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) 
             let paused = paused(app, &volume.id).await?;
             if let Some(reason) = windows::closed(app, volume.kind).or(paused) {
                 let (volume, outcome) = (volume.id.clone(), RoundOutcome::Deferred);
-                let left = VolumeResult { volume, outcome, version: None, reason: Some(reason), problem: None };
-                return Ok(Decision::Leave(left));
+                let left = VolumeResult {
+                    volume,
+                    outcome,
+                    version: None,
+                    reason: Some(reason),
+                    problem: None,
+                    left_out: Vec::new(),
+                };
+                return Ok(Decision::Leave(Box::new(left)));
             }
             tracing::debug!(volume = %volume.id, ?why, "it is due");
             Ok(Decision::Copy(priority(&why, max_age, row.last_success, now)))
@@ -280,8 +291,8 @@ pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, report
     let wanted = Wanted { if_changed: true, trigger, actor, wait: Duration::ZERO, progress: task.progress() };
     let done = copy::copy(app, &volume, wanted).await;
     let id = volume.id.clone();
-    let result = |outcome, version, reason, problem| {
-        Some(VolumeResult { volume: id.clone(), outcome, version, reason, problem })
+    let result = |outcome, version, reason, problem, left_out| {
+        Some(VolumeResult { volume: id.clone(), outcome, version, reason, problem, left_out })
     };
     match done {
         Ok(done) => {
@@ -292,7 +303,7 @@ pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, report
                 Outcome::Deferred => RoundOutcome::Deferred,
                 _ => RoundOutcome::Failed,
             };
-            result(outcome, done.version, done.reason, None)
+            result(outcome, done.version, done.reason, None, done.left_out)
         }
         Err(problem) => {
             task.finish("failed");
@@ -303,7 +314,7 @@ pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, report
                 Code::NotProtectable => RoundOutcome::Unprotectable,
                 _ => RoundOutcome::Failed,
             };
-            result(outcome, None, Some(reason), Some(problem))
+            result(outcome, None, Some(reason), Some(problem), Vec::new())
         }
     }
 }

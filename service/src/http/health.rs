@@ -20,6 +20,9 @@ const CATALOG_WAIT: Duration = Duration::from_secs(2);
 /// How long a scrape may take: Prometheus gives up after 10 s, unless it is told otherwise.
 const SCRAPE_WAIT: Duration = Duration::from_secs(9);
 
+/// So many places that could not be looked at are named.
+const NOT_SEEN_SHOWN: usize = 20;
+
 /// Why the service is not ready.
 #[derive(Debug, Serialize)]
 struct NotReady {
@@ -52,7 +55,14 @@ pub(super) async fn readyz(State(site): State<Web>) -> Response {
         no("discovery", why);
     }
     if reasons.is_empty() {
-        return answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned());
+        // Copies go on where all else can be looked at, so it is ready; but it says what it does not see.
+        let not_seen = site.0.health.not_seen();
+        let lines: String = not_seen
+            .iter()
+            .take(NOT_SEEN_SHOWN)
+            .map(|one| format!("not looked at: {}: {}\n", one.subject, one.text))
+            .collect();
+        return answer(StatusCode::OK, "text/plain; charset=utf-8", format!("ok\n{lines}"));
     }
     let body = serde_json::to_string(&NotReady { ready: false, reasons }).unwrap_or_default();
     answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", body + "\n")

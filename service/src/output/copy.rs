@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stackferry_catalog::{Outcome, Reason};
-use stackferry_volume::manifest::{ByteCounts, VerifyMethod};
+use stackferry_discover::ScanProblem;
+use stackferry_volume::manifest::{ByteCounts, LeftOut, VerifyMethod};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::table::{Grid, Side, fields, none, or_none};
@@ -39,6 +40,9 @@ pub struct CopyView {
     pub reason: Option<Reason>,
     /// Why it failed.
     pub error: Option<ErrorView>,
+    /// Files beside the disk that could not be had and are not in the version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
 }
 
 impl CopyView {
@@ -56,6 +60,7 @@ impl CopyView {
             resumed_bytes: 0,
             reason: None,
             error: None,
+            left_out: Vec::new(),
         }
     }
 
@@ -73,6 +78,7 @@ impl CopyView {
             route => view.cost(route, done.credentials, done.bytes, done.took),
         };
         view.resumed_bytes = done.resumed;
+        view.left_out = done.left_out.clone();
         view
     }
 
@@ -130,6 +136,9 @@ impl View for CopyView {
         }
         if let Some(reason) = &self.reason {
             lines.push(("reason", reason.text.clone()));
+        }
+        for left in &self.left_out {
+            lines.push(("left out", format!("{}: {}", left.file, left.why)));
         }
         if let Some(error) = &self.error {
             lines.push(("error", error.message.clone()));
@@ -200,6 +209,9 @@ pub struct RunItem {
     pub version: Option<VersionId>,
     /// Why it was not copied: a reason's code, or an error's.
     pub reason: Option<Reason>,
+    /// Files beside the disk that could not be had and are not in the version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
 }
 
 /// What one round of the service did: `run --once`.
@@ -217,6 +229,32 @@ pub struct RunView {
     pub unprotectable: u64,
     /// All of them.
     pub volumes: Vec<RunItem>,
+    /// What else a person should know: what could not be looked at first of all.
+    pub problems: Vec<RunProblem>,
+}
+
+/// Something that a round found beside volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct RunProblem {
+    /// What kind of thing it is.
+    pub code: &'static str,
+    /// What it is about: a datastore, a folder or a file, as vSphere writes it.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl From<&ScanProblem> for RunProblem {
+    fn from(problem: &ScanProblem) -> Self {
+        Self {
+            code: problem.code.as_str(),
+            subject: problem.subject.clone(),
+            message: problem.text.clone(),
+            hint: problem.hint.clone(),
+        }
+    }
 }
 
 impl RunView {
@@ -243,7 +281,8 @@ impl RunView {
         };
         let error = copy.error.as_ref().map(|error| Reason { code: error.code.clone(), text: error.message.clone() });
         let reason = copy.reason.clone().or(error);
-        self.push(RunItem { volume: copy.volume.clone(), outcome, version: copy.version.clone(), reason });
+        let left_out = copy.left_out.clone();
+        self.push(RunItem { volume: copy.volume.clone(), outcome, version: copy.version.clone(), reason, left_out });
     }
 
     /// The exit code of `run --once`. Unprotectable volumes do not change it.

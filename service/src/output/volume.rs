@@ -7,6 +7,7 @@ use stackferry_volume::{Generation, Kind, VersionId, VolumeId};
 
 use super::table::{Grid, Side, none, or_none, yes};
 use super::{Style, View, size};
+use crate::engine::inventory::OtherEntry;
 
 /// Where one copy of a volume lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -124,13 +125,73 @@ impl VolumeView {
 /// What `discover` prints: an array of volumes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct DiscoverView(pub Vec<VolumeView>);
+pub struct DiscoverView(pub Vec<DiscoverItem>);
+
+/// One entry of what `discover` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum DiscoverItem {
+    /// A volume.
+    Volume(Box<VolumeView>),
+    /// Something on a datastore that is none.
+    Other(OtherView),
+}
+
+/// Something on a datastore that is no volume, with the keys that a volume has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OtherView {
+    /// None: it has no id.
+    pub id: Option<VolumeId>,
+    /// `other`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// None.
+    pub owner: Option<String>,
+    /// Where it lies.
+    pub locations: Vec<LocationView>,
+    /// Its length in bytes; none for a folder.
+    pub size_bytes: Option<u64>,
+    /// None: it is neither ready nor anything else.
+    pub state: Option<VolumeState>,
+    /// None.
+    pub attached: Option<bool>,
+    /// False.
+    pub protectable: bool,
+    /// What it is.
+    pub reason: Option<Reason>,
+}
 
 impl DiscoverView {
     /// The volumes of these rows, in their order.
     #[must_use]
     pub fn new(rows: &[VolumeRow]) -> Self {
-        Self(rows.iter().map(VolumeView::from).collect())
+        Self(rows.iter().map(|row| DiscoverItem::Volume(Box::new(row.into()))).collect())
+    }
+
+    /// Adds what is no volume.
+    pub fn add_others(&mut self, others: &[OtherEntry]) {
+        self.0.extend(others.iter().map(|other| {
+            let place = LocationView {
+                site: other.location.site.0.clone(),
+                datastore: other.location.datastore.clone(),
+                path: other.location.path.clone(),
+                datastore_type: other.datastore_type.clone(),
+                reachable: true,
+            };
+            DiscoverItem::Other(OtherView {
+                id: None,
+                kind: "other",
+                name: other.location.file().to_owned(),
+                owner: None,
+                locations: vec![place],
+                size_bytes: other.entry.bytes,
+                state: None,
+                attached: None,
+                protectable: false,
+                reason: Some(Reason { code: "not_a_volume".to_owned(), text: other.entry.what.clone() }),
+            })
+        }));
     }
 }
 
@@ -146,7 +207,24 @@ impl View for DiscoverView {
             ("LOCATION", Side::Left),
             ("WHY", Side::Left),
         ]);
-        for volume in &self.0 {
+        for item in &self.0 {
+            let volume = match item {
+                DiscoverItem::Volume(volume) => volume,
+                DiscoverItem::Other(other) => {
+                    let place = other.locations.first().map(|place| format!("[{}] {}", place.datastore, place.path));
+                    grid.row([
+                        none(),
+                        other.name.clone(),
+                        none(),
+                        other.size_bytes.map_or_else(none, size),
+                        other.kind.to_owned(),
+                        none(),
+                        place.unwrap_or_else(none),
+                        other.reason.as_ref().map_or_else(none, |reason| reason.text.clone()),
+                    ]);
+                    continue;
+                }
+            };
             grid.row([
                 volume.id.to_string(),
                 volume.name.clone(),

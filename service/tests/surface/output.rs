@@ -211,6 +211,7 @@ fn run() {
         outcome: RunOutcome::Unprotectable,
         version: None,
         reason: Some(Reason { code: "vsan_only".into(), text: "it lies on vSAN only".into() }),
+        left_out: Vec::new(),
     });
     assert_eq!(view.exit(), Exit::Done, "an unprotectable one does not change it");
     let mut one_failed = view.clone();

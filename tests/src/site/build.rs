@@ -142,8 +142,8 @@ impl Builder {
             self,
             NFS01,
             "cloudvolumes/apps/.hidden.vmdk",
-            "# Disk DescriptorFile\n",
-            "a dot-file with a disk's name",
+            "Mac OS X\n",
+            "a dot-file with a disk's name and no descriptor in it",
         )?;
         file(self, NFS01, "appvolumes/packages/readme.txt", "Do not touch.\r\n", "a note to colleagues")?;
         let path = "cloudvolumes/apps/Old.vmdk.lck";

@@ -242,7 +242,13 @@ impl Inner {
     /// The file is what discovery saw.
     pub(super) async fn check_unchanged(&self, file: &FileCopy<'_>) -> Result<(), TransferError> {
         match self.look(file.path).await? {
-            Some(now) if now.kind == EntryKind::File => check_unchanged(file, now.bytes, whole_seconds(now.mtime)),
+            Some(now) if now.kind == EntryKind::File => {
+                // vSphere may call a descriptor as long as its disk; how long it is, its download tells.
+                let small = MAX_SMALL_READ as u64;
+                let is_hint = file.bytes < small && now.bytes > small;
+                let bytes = if is_hint { file.bytes } else { now.bytes };
+                check_unchanged(file, bytes, whole_seconds(now.mtime))
+            }
             _ => Err(TransferError::SourceChanged { file: file.path.to_owned(), what: "it is gone".to_owned() }),
         }
     }

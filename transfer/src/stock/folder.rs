@@ -395,7 +395,9 @@ impl Folder for StockFolder {
                 (Some(itself), entries) => match itself.kind {
                     EntryKind::Folder => Ok(entries),
                     EntryKind::File => Err(refused("it is no folder").into()),
-                    EntryKind::Other => Err(refused("it is no folder, or a symbolic link").into()),
+                    EntryKind::Other | EntryKind::Unreadable => {
+                        Err(refused("it is no folder, or a symbolic link").into())
+                    }
                 },
             }
         })

@@ -1,7 +1,7 @@
 //! Why a descriptor can't be believed.
 
 use super::binary::BinaryFormat;
-use super::{MAX_DDB_ENTRIES, snapshot, sparse};
+use super::{snapshot, sparse};
 use crate::block::MAX_FILE_BYTES;
 use crate::name::{FileName, NameError};
 use crate::reason::{ReasonCode, Unprotectable, shown};
@@ -40,34 +40,14 @@ pub enum Flaw {
     /// UTF-16, which no host writes.
     #[error("it is UTF-16; a descriptor is UTF-8 or in the encoding that it names")]
     Utf16,
-    /// A NUL within the text.
-    #[error("there is a NUL at byte {at}")]
-    Nul {
-        /// Where, from 0.
-        at: usize,
-    },
     /// Some other text.
-    #[error("it does not begin with `# Disk DescriptorFile`")]
+    #[error("it is no descriptor: it does not begin with `# Disk DescriptorFile`")]
     NotADescriptor,
-    /// The text is not in the encoding that it names.
-    #[error("its text is not {encoding}")]
-    Encoding {
-        /// The encoding.
-        encoding: String,
-    },
     /// A line that has to be there.
     #[error("there is no {what}")]
     Missing {
         /// What is missing.
         what: &'static str,
-    },
-    /// One thing told twice, differently.
-    #[error("{what} is told twice, and differently (line {line})")]
-    Twice {
-        /// The key.
-        what: String,
-        /// The second line, from 1.
-        line: usize,
     },
     /// A line that is not of the form it should have.
     #[error("line {line} can't be read: {why}")]
@@ -77,9 +57,6 @@ pub enum Flaw {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// More entries than any real disk has.
-    #[error("it has more than {MAX_DDB_ENTRIES} ddb entries")]
-    TooManyEntries,
     /// An extent is not a plain file beside the descriptor.
     #[error("line {line}: the extent `{name}` is not a file beside the descriptor")]
     ExtentElsewhere {
@@ -99,16 +76,11 @@ pub enum Flaw {
         why: NameError,
     },
     /// The descriptor names itself.
-    #[error("line {line}: it names itself as its extent")]
-    ExtentIsDescriptor {
-        /// The line, from 1.
-        line: usize,
-    },
+    #[error("it names itself as its extent")]
+    ExtentIsDescriptor,
     /// An extent has the name of the file that the vault puts beside a version's files.
-    #[error("line {line}: the extent's name `{name}` is reserved")]
+    #[error("the extent's name `{name}` is reserved")]
     ExtentReserved {
-        /// The line, from 1.
-        line: usize,
         /// The name.
         name: String,
     },
@@ -154,6 +126,14 @@ pub enum Flaw {
         /// Its length in bytes.
         bytes: u64,
     },
+}
+
+impl Flaw {
+    /// Whether the file is the text of a descriptor all the same, one that is damaged.
+    #[must_use]
+    pub fn is_descriptor(&self) -> bool {
+        !matches!(self, Flaw::Empty | Flaw::TooLarge { .. } | Flaw::Binary { .. } | Flaw::Utf16 | Flaw::NotADescriptor)
+    }
 }
 
 impl DescriptorError {

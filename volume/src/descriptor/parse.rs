@@ -1,29 +1,34 @@
 //! From bytes to a [`Descriptor`]. Each line is looked at twice: first what the disk is, then, knowing that, its extents.
+//!
+//! Only what is needed to find the extents is required. ESXi and QEMU open descriptors of many hands: what they read
+//! over is read over here, and of what is there twice the first counts. A line that could be an extent and can't be
+//! understood is never read over, since bytes of the disk would be missing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
 
 use encoding_rs::Encoding;
 
 use super::{
-    Access, Descriptor, Extent, ExtentFile, ExtentKind, Flaw, Layout, MAX_DDB_ENTRIES, MAX_TEXT_BYTES, SECTOR_BYTES,
-    binary, layout,
+    Access, Descriptor, Extent, ExtentFile, ExtentKind, Flaw, Layout, MAX_DDB_ENTRIES, MAX_TEXT_BYTES, NO_PARENT,
+    SECTOR_BYTES, binary, layout,
 };
 use crate::block::MAX_FILE_BYTES;
 use crate::manifest::MANIFEST_NAME;
 use crate::name::FileName;
 use crate::reason::shown;
 
-/// The first line of every descriptor.
-const SIGNATURE: &str = "# Disk DescriptorFile";
+/// What the first line of a descriptor says, without blanks.
+const SIGNATURE: &str = "DiskDescriptorFile";
 
 pub(super) fn parse(head: &[u8], file_bytes: u64, file: &FileName) -> Result<Descriptor, Flaw> {
     if let Some(format) = binary::detect(head) {
         return Err(Flaw::Binary { format, create_type: binary::embedded_type(head) });
     }
     let longest = u64::try_from(MAX_TEXT_BYTES).unwrap_or(u64::MAX);
-    if file_bytes > longest || head.len() > MAX_TEXT_BYTES {
+    // A length that a listing gives is a hint: vSphere calls a descriptor as long as its disk. That the file ended before
+    // as much was read as a descriptor may have is a proof.
+    if head.len() > MAX_TEXT_BYTES || (head.len() == MAX_TEXT_BYTES && file_bytes > longest) {
         return Err(Flaw::TooLarge { bytes: file_bytes });
     }
     let text = decode(head)?;
@@ -31,41 +36,43 @@ pub(super) fn parse(head: &[u8], file_bytes: u64, file: &FileName) -> Result<Des
     raw.into_descriptor(file)
 }
 
-/// The text of these bytes, in the encoding that it names itself.
+/// The text of these bytes. The encoding that it names itself is believed if the bytes are of it; else they are UTF-8 or, if
+/// they are not, Windows' western one, which any bytes are. Whether the names in it are right, the folder tells.
 fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Flaw> {
     if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         return Err(Flaw::Utf16);
     }
-    // Some tools fill the file's last sector with zeros.
-    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    // Some tools fill the file's last sector with zeros; the text ends where a C program sees its end.
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    // The first character of a descriptor is `#`: in UTF-16 a NUL is before or behind it.
+    if end <= 1 && bytes.get(..4).is_some_and(|start| start.iter().any(|byte| *byte != 0)) {
+        return Err(Flaw::Utf16);
+    }
     let bytes = bytes.get(..end).unwrap_or_default();
     if bytes.is_empty() {
         return Err(Flaw::Empty);
     }
-    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        // The first character of a descriptor is `#`: in UTF-16 a NUL is before or behind it.
-        return Err(if at <= 1 { Flaw::Utf16 } else { Flaw::Nul { at } });
-    }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    if bytes.is_ascii() {
-        return from_utf8(bytes, "ASCII");
-    }
     let label = bytes.split(|byte| *byte == b'\n').find_map(encoding_line);
-    let label = label.map(|label| String::from_utf8_lossy(label).into_owned());
-    match label.as_deref().map(|label| (label, Encoding::for_label(label.as_bytes()))) {
-        None => from_utf8(bytes, "UTF-8"),
-        Some((_, Some(encoding))) if encoding == encoding_rs::UTF_8 => from_utf8(bytes, "UTF-8"),
-        Some((_, Some(encoding))) if encoding.is_ascii_compatible() => encoding
-            .decode_without_bom_handling_and_without_replacement(bytes)
-            .ok_or_else(|| Flaw::Encoding { encoding: encoding.name().to_owned() }),
-        Some((label, _)) => {
-            Err(Flaw::Encoding { encoding: format!("ASCII, and its encoding `{}` is not known", shown(label)) })
-        }
-    }
+    let named = label.and_then(encoding).filter(|encoding| encoding.is_ascii_compatible());
+    let text = named.and_then(|encoding| encoding.decode_without_bom_handling_and_without_replacement(bytes));
+    let text = text.or_else(|| std::str::from_utf8(bytes).ok().map(Cow::Borrowed));
+    Ok(text.unwrap_or_else(|| encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0))
 }
 
-fn from_utf8<'a>(bytes: &'a [u8], encoding: &str) -> Result<Cow<'a, str>, Flaw> {
-    std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Flaw::Encoding { encoding: encoding.to_owned() })
+/// The encoding of a name: those of the web, and the numbers of Windows' code pages that they don't have.
+fn encoding(label: &[u8]) -> Option<&'static Encoding> {
+    Encoding::for_label(label).or_else(|| {
+        let label = std::str::from_utf8(label).ok()?.to_ascii_lowercase();
+        let number = ["windows-", "ibm-", "ms", "cp"].iter().find_map(|start| label.strip_prefix(start))?;
+        match number {
+            "932" | "943" => Some(encoding_rs::SHIFT_JIS),
+            "936" => Some(encoding_rs::GBK),
+            "949" => Some(encoding_rs::EUC_KR),
+            "950" => Some(encoding_rs::BIG5),
+            _ => None,
+        }
+    })
 }
 
 /// The value of a line `encoding="…"`.
@@ -75,126 +82,122 @@ fn encoding_line(line: &[u8]) -> Option<&[u8]> {
     let value = value.get(1..)?.trim_ascii();
     let value = value.strip_prefix(b"\"").unwrap_or(value);
     let value = value.strip_suffix(b"\"").unwrap_or(value);
-    key.trim_ascii().eq_ignore_ascii_case(b"encoding").then_some(value)
+    key.trim_ascii().eq_ignore_ascii_case(b"encoding").then_some(value.trim_ascii())
 }
 
 /// The lines of a descriptor by what they are, not yet understood.
 struct Lines<'a> {
     /// `key=value` by the key in lower case.
-    header: BTreeMap<String, Cow<'a, str>>,
+    header: BTreeMap<String, &'a str>,
     ddb: BTreeMap<String, String>,
     /// Extents, each with its line's number from 1.
     extents: Vec<(usize, &'a str)>,
+    /// Whether any line tells of a parent disk.
+    has_parent: bool,
 }
 
 impl<'a> Lines<'a> {
     fn read(text: &'a str) -> Result<Self, Flaw> {
-        let mut lines = Lines { header: BTreeMap::new(), ddb: BTreeMap::new(), extents: Vec::new() };
+        let mut lines = Lines { header: BTreeMap::new(), ddb: BTreeMap::new(), extents: Vec::new(), has_parent: false };
         let mut signed = false;
-        for (number, line) in text.split('\n').enumerate() {
-            let number = number + 1;
+        let end = if text.contains('\n') { '\n' } else { '\r' };
+        for (number, line) in text.split(end).enumerate() {
             let line = line.trim();
             if line.is_empty() {
                 continue;
             }
             if line.starts_with('#') {
-                signed = signed || line.eq_ignore_ascii_case(SIGNATURE);
+                signed = signed || is_signature(line);
                 continue;
             }
+            // QEMU knows a descriptor by its version.
+            signed = signed || is_version(line);
             if !signed {
                 return Err(Flaw::NotADescriptor);
             }
-            let word = line.split_ascii_whitespace().next().unwrap_or_default();
-            if access(word).is_some() && line.len() > word.len() {
-                lines.extents.push((number, line));
+            if is_extent(line) {
+                lines.extents.push((number + 1, line));
             } else {
-                lines.pair(number, line)?;
+                lines.pair(line);
             }
         }
         if signed { Ok(lines) } else { Err(Flaw::NotADescriptor) }
     }
 
-    fn pair(&mut self, line: usize, text: &'a str) -> Result<(), Flaw> {
-        let malformed = |why| Flaw::Malformed { line, why };
-        let (key, value) =
-            text.split_once('=').ok_or_else(|| malformed("it is no comment, no extent and no `key = value`"))?;
-        let key = key.trim();
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
-        if key.is_empty() || !key.chars().all(plain) {
-            return Err(malformed("the part before `=` is no key"));
+    /// A line `key = value`. What is none, or can't be one, says nothing about the extents.
+    fn pair(&mut self, text: &'a str) {
+        let Some((key, value)) = text.split_once('=') else { return };
+        let (key, value) = (key.trim(), value.trim());
+        let value = value.strip_prefix('"').unwrap_or(value);
+        let value = value.strip_suffix('"').unwrap_or(value).trim();
+        if key.is_empty() || value.chars().any(char::is_control) {
+            return;
         }
-        let value = unquote(value.trim()).ok_or_else(|| malformed("a quotation mark is missing"))?;
-        if value.chars().any(char::is_control) {
-            return Err(malformed("there is a control character in it"));
-        }
-        let twice = || Flaw::Twice { what: shown(key), line };
         if let Some(entry) = key.get(..4).filter(|start| start.eq_ignore_ascii_case("ddb.")).and_then(|_| key.get(4..))
         {
-            let full = self.ddb.len() >= MAX_DDB_ENTRIES;
-            return match self.ddb.entry(entry.to_owned()) {
-                Slot::Occupied(told) if told.get() == value => Ok(()),
-                Slot::Occupied(_) => Err(twice()),
-                Slot::Vacant(_) if full => Err(Flaw::TooManyEntries),
-                Slot::Vacant(free) => {
-                    free.insert(value.to_owned());
-                    Ok(())
-                }
-            };
-        }
-        match self.header.entry(key.to_ascii_lowercase()) {
-            Slot::Occupied(told) if told.get().eq_ignore_ascii_case(value) => Ok(()),
-            Slot::Occupied(_) => Err(twice()),
-            Slot::Vacant(free) => {
-                free.insert(Cow::Borrowed(value));
-                Ok(())
+            if self.ddb.len() < MAX_DDB_ENTRIES {
+                self.ddb.entry(entry.to_owned()).or_insert_with(|| value.to_owned());
             }
+            return;
         }
+        let key = key.to_ascii_lowercase();
+        self.has_parent |= match key.as_str() {
+            "parentcid" => content_id(value).is_some_and(|cid| cid != NO_PARENT),
+            "parentfilenamehint" => !value.is_empty(),
+            _ => false,
+        };
+        self.header.entry(key).or_insert(value);
     }
 
     fn text(&self, key: &str) -> Option<String> {
-        self.header.get(key).filter(|value| !value.is_empty()).map(|value| value.clone().into_owned())
+        self.header.get(key).filter(|value| !value.is_empty()).map(|value| (*value).to_owned())
     }
 
     fn into_descriptor(self, file: &FileName) -> Result<Descriptor, Flaw> {
-        let missing = |what| Flaw::Missing { what };
-        let version = self.header.get("version").ok_or_else(|| missing("version"))?;
-        let version = version
-            .parse::<u32>()
-            .ok()
-            .filter(|version| *version > 0)
-            .ok_or_else(|| missing("version that is a number from 1"))?;
-        let create_type = self.text("createtype").ok_or_else(|| missing("createType"))?;
-        let cid = self.header.get("cid").ok_or_else(|| missing("CID"))?;
-        let cid = content_id(cid).ok_or_else(|| missing("CID of up to 8 hexadecimal digits"))?;
-        let parent_cid = match self.header.get("parentcid") {
-            Some(text) => Some(content_id(text).ok_or_else(|| missing("parentCID of up to 8 hexadecimal digits"))?),
-            None => None,
-        };
-        let is_flat = layout(&create_type) == Layout::Flat;
+        let create_type = self.text("createtype").unwrap_or_default();
+        let layout = layout(&create_type);
         let mut extents = Vec::with_capacity(self.extents.len());
+        let mut flaw = None;
         for &(line, text) in &self.extents {
-            match extent(line, text, file, is_flat) {
-                Ok(extent) => extents.push(extent),
-                // What other types write there is of no use here: they are refused for their type.
-                Err(_) if !is_flat => {}
-                Err(flaw) => return Err(flaw),
+            match extent(line, text, layout == Layout::Flat) {
+                Ok(Some(extent)) => extents.push(extent),
+                Ok(None) => {}
+                Err(error) => flaw = flaw.or(Some(error)),
             }
         }
-        if extents.is_empty() && is_flat {
-            return Err(missing("extent"));
-        }
+        // A type that is not known is what its extents are. What types that are refused anyway write there is of no use.
+        let plain = |extent: &Extent| {
+            matches!(extent.kind, ExtentKind::Vmfs | ExtentKind::Flat | ExtentKind::Zero)
+                && !matches!(extent.file, Some(ExtentFile::Elsewhere(_) | ExtentFile::Object(_)))
+        };
+        let is_flat = match layout {
+            Layout::Flat => true,
+            Layout::Unknown => extents.iter().all(plain),
+            Layout::Sparse | Layout::Device => false,
+        };
         if is_flat {
+            if let Some(flaw) = flaw {
+                return Err(flaw);
+            }
+            if extents.is_empty() {
+                return Err(Flaw::Missing { what: "extent" });
+            }
+            usable(&extents, file)?;
             no_overlap(&extents)?;
         }
         let logical_bytes = logical_bytes(&extents)?;
+        let version = self.header.get("version").and_then(|version| version.parse().ok());
+        let parent_cid = self.header.get("parentcid").and_then(|text| content_id(text));
         Ok(Descriptor {
             file: file.clone(),
             version,
             encoding: self.text("encoding"),
-            cid,
+            cid: self.header.get("cid").and_then(|text| content_id(text)),
             parent_cid,
+            has_parent: self.has_parent,
             is_native_snapshot: self.header.get("isnativesnapshot").map(|text| text.eq_ignore_ascii_case("yes")),
             create_type,
+            is_flat,
             parent_file_name_hint: self.text("parentfilenamehint"),
             extents,
             ddb: self.ddb,
@@ -203,22 +206,33 @@ impl<'a> Lines<'a> {
     }
 }
 
-fn access(word: &str) -> Option<Access> {
-    match word {
-        "RW" => Some(Access::ReadWrite),
-        "RDONLY" => Some(Access::ReadOnly),
-        "NOACCESS" => Some(Access::None),
-        _ => None,
-    }
+fn is_signature(comment: &str) -> bool {
+    let words: String = comment.trim_start_matches('#').split_whitespace().collect();
+    words.eq_ignore_ascii_case(SIGNATURE)
 }
 
-/// The value without its quotation marks; none where only one of them is there.
-fn unquote(value: &str) -> Option<&str> {
-    match value.strip_prefix('"') {
-        Some(rest) => rest.strip_suffix('"'),
-        None if value.ends_with('"') => None,
-        None => Some(value),
+fn is_version(line: &str) -> bool {
+    line.split_once('=').is_some_and(|(key, value)| {
+        key.trim().eq_ignore_ascii_case("version") && matches!(value.trim(), "1" | "2" | "3" | "4")
+    })
+}
+
+/// Whether a line is one of an extent, or could be: it begins with a word of access, or has a length and a type in the places
+/// of an extent's.
+fn is_extent(line: &str) -> bool {
+    let (first, rest) = next_word(line);
+    let (second, rest) = next_word(rest);
+    if second.starts_with('=') || first.contains('=') {
+        return false;
     }
+    let (third, _) = next_word(rest);
+    let known = extent_kind(third).is_some_and(|kind| !matches!(kind, ExtentKind::Other(_)));
+    (access(first).is_some() && !second.is_empty()) || (number(second).is_some() && known)
+}
+
+fn access(word: &str) -> Option<Access> {
+    let known = [("RW", Access::ReadWrite), ("RDONLY", Access::ReadOnly), ("NOACCESS", Access::None)];
+    known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, access)| access)
 }
 
 /// A content id in one form: tools write it with and without leading zeros, in either case.
@@ -227,34 +241,35 @@ fn content_id(text: &str) -> Option<String> {
     hex.then(|| format!("{:0>8}", text.to_ascii_lowercase()))
 }
 
-/// One line of the form `ACCESS SECTORS TYPE ["FILE" [OFFSET]]`.
-fn extent(line: usize, text: &str, descriptor: &FileName, is_flat: bool) -> Result<Extent, Flaw> {
+/// One line of the form `ACCESS SECTORS TYPE ["FILE" [OFFSET [more words]]]`; none for one without a length, which no program
+/// uses.
+fn extent(line: usize, text: &str, is_flat: bool) -> Result<Option<Extent>, Flaw> {
     let malformed = |why| Flaw::Malformed { line, why };
     let (word, rest) = next_word(text);
     let access = access(word).ok_or_else(|| malformed("it has no access word"))?;
     let (word, rest) = next_word(rest);
-    let sectors =
-        number(word).filter(|sectors| *sectors > 0).ok_or_else(|| malformed("its length is no number from 1"))?;
+    let sectors = number(word).ok_or_else(|| malformed("its length is no number"))?;
     let (word, rest) = next_word(rest);
     let kind = extent_kind(word).ok_or_else(|| malformed("it has no type"))?;
-    if kind == ExtentKind::Zero && rest.is_empty() {
-        return Ok(Extent { access, sectors, kind, file: None, offset_sectors: 0 });
+    if sectors == 0 {
+        return Ok(None);
     }
-    let quoted = rest.strip_prefix('"').ok_or_else(|| malformed("its file is not in quotation marks"))?;
-    let (name, rest) = quoted.split_once('"').ok_or_else(|| malformed("a quotation mark is missing"))?;
-    let rest = rest.trim_start();
-    let (word, rest) = next_word(rest);
-    let offset_sectors = match word {
-        "" => 0,
-        word => number(word).ok_or_else(|| malformed("its offset is no number"))?,
+    if kind == ExtentKind::Zero {
+        return Ok(Some(Extent { access, sectors, kind, file: None, offset_sectors: 0 }));
+    }
+    let (name, rest) = match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"').ok_or_else(|| malformed("a quotation mark is missing"))?,
+        None => next_word(rest),
     };
-    if !rest.is_empty() {
-        return Err(malformed("something follows its offset"));
+    if name.is_empty() {
+        return Err(malformed("it names no file"));
     }
-    let file = extent_file(line, name, descriptor, is_flat)?;
+    // Words behind the offset name a partition or a device, and so does one in its place.
+    let offset_sectors = number(next_word(rest).0).unwrap_or(0);
+    let file = extent_file(line, name, is_flat)?;
     let extent = Extent { access, sectors, kind, file: Some(file), offset_sectors };
     match extent.end_bytes() {
-        Some(end) if end <= MAX_FILE_BYTES => Ok(extent),
+        Some(end) if end <= MAX_FILE_BYTES => Ok(Some(extent)),
         _ => Err(Flaw::TooLong { what: format!("the extent of line {line}") }),
     }
 }
@@ -269,7 +284,8 @@ fn next_word(text: &str) -> (&str, &str) {
 
 /// Decimal digits only: Rust's own parser takes a plus sign as well.
 fn number(word: &str) -> Option<u64> {
-    word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok()).flatten()
+    let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| word.parse().ok()).flatten()
 }
 
 fn extent_kind(word: &str) -> Option<ExtentKind> {
@@ -290,21 +306,13 @@ fn extent_kind(word: &str) -> Option<ExtentKind> {
     })
 }
 
-fn extent_file(line: usize, name: &str, descriptor: &FileName, is_flat: bool) -> Result<ExtentFile, Flaw> {
+fn extent_file(line: usize, name: &str, is_flat: bool) -> Result<ExtentFile, Flaw> {
     if is_object(name) {
         return Ok(ExtentFile::Object(name.to_owned()));
     }
     let separators = name.contains(['/', '\\']);
     match FileName::new(name) {
-        Ok(file) if !separators => {
-            if is_flat && file == *descriptor {
-                return Err(Flaw::ExtentIsDescriptor { line });
-            }
-            if is_flat && name == MANIFEST_NAME {
-                return Err(Flaw::ExtentReserved { line, name: name.to_owned() });
-            }
-            Ok(ExtentFile::Beside(file))
-        }
+        Ok(file) if !separators => Ok(ExtentFile::Beside(file)),
         _ if !is_flat => Ok(ExtentFile::Elsewhere(name.to_owned())),
         Err(why) if !separators => Err(Flaw::ExtentName { line, name: shown(name), why }),
         _ => Err(Flaw::ExtentElsewhere { line, name: shown(name) }),
@@ -317,6 +325,19 @@ fn is_object(text: &str) -> bool {
         !scheme.is_empty()
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'.' | b'-'))
     })
+}
+
+/// No extent is the descriptor itself, or has the name of what the vault puts beside a version's files.
+fn usable(extents: &[Extent], descriptor: &FileName) -> Result<(), Flaw> {
+    for name in extents.iter().filter_map(Extent::file_name) {
+        if name == descriptor {
+            return Err(Flaw::ExtentIsDescriptor);
+        }
+        if name.as_str() == MANIFEST_NAME {
+            return Err(Flaw::ExtentReserved { name: name.to_string() });
+        }
+    }
+    Ok(())
 }
 
 fn no_overlap(extents: &[Extent]) -> Result<(), Flaw> {

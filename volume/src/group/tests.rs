@@ -1,6 +1,8 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 
+use std::collections::HashSet;
+
 use super::*;
 
 fn file(name: &str) -> Entry {
@@ -27,14 +29,25 @@ fn descriptor(name: &str, extents: &[&str]) -> Descriptor {
     Descriptor::parse(text.as_bytes(), &FileName::new(name).unwrap()).unwrap()
 }
 
+fn not_a_descriptor() -> DescriptorError {
+    Descriptor::parse(b"bytes", &FileName::new("x.vmdk").unwrap()).unwrap_err()
+}
+
+/// What was read of each candidate: a descriptor that is given, or else, where it has a name of a piece, bytes of a disk.
+fn readings<'a>(found: &Candidates, given: &'a [Descriptor], none: &'a DescriptorError) -> Vec<Reading<'a>> {
+    let one = |candidate: &Candidate| match given.iter().find(|given| given.file == candidate.name) {
+        Some(given) => Reading::Descriptor(given),
+        None if given.is_empty() => Reading::Unread,
+        None => Reading::Flawed(none),
+    };
+    found.descriptors.iter().map(one).collect()
+}
+
 /// The assignment as lines: `stem: descriptor | extents | sidecars`, with problems, orphans and what is left out.
 fn lines(entries: &[Entry], descriptors: &[Descriptor]) -> Vec<String> {
     let found = candidates(entries);
-    let read: Vec<Option<&Descriptor>> = found
-        .descriptors
-        .iter()
-        .map(|candidate| descriptors.iter().find(|descriptor| descriptor.file == candidate.name))
-        .collect();
+    let none = not_a_descriptor();
+    let read = readings(&found, descriptors, &none);
     let assignment = assign(entries, &found.descriptors, &read);
     let of = |files: &[GroupFile], role| {
         let names: Vec<&str> = files.iter().filter(|file| file.role == role).map(|file| file.name.as_str()).collect();
@@ -50,8 +63,9 @@ fn lines(entries: &[Entry], descriptors: &[Descriptor]) -> Vec<String> {
         format!("({}) | {extents} | {sidecars} ! {}", orphan.stem, orphan.why.text)
     });
     let left_out = assignment.left_out.iter().map(|left| format!("{} - {}: {}", left.stem, left.name, left.why));
+    let unassigned = assignment.unassigned.iter().map(|other| format!("~ {}: {}", other.name, other.what));
     let rejected = found.rejected.iter().map(|rejected| format!("{}: {}", rejected.why.code, rejected.why.text));
-    groups.chain(orphans).chain(left_out).chain(rejected).collect()
+    groups.chain(orphans).chain(left_out).chain(unassigned).chain(rejected).collect()
 }
 
 #[test]
@@ -83,6 +97,11 @@ fn a_volume_is_its_descriptor_its_extents_and_what_shares_its_stem() {
             "Office-update.vmdk | Office-update-flat.vmdk | Office-update.json",
             "Office.vmdk | Office-flat.vmdk | Office-ctk.vmdk Office.json Office.vmdk.metadata \
          Office_workstation-flat.vmdk Office_workstation.vmdk",
+            "~ .Office.vmdk: a file that shares no volume's name",
+            "~ .lck-0100000000000000: the lock of an ESXi host",
+            "~ Offic.json: a file that shares no volume's name",
+            "~ Office2.json: a file that shares no volume's name",
+            "~ readme.txt: a file that shares no volume's name",
         ]
     );
 }
@@ -105,7 +124,10 @@ fn without_a_readable_descriptor_names_decide() {
 fn a_workstation_disk_alone_is_a_volume() {
     let entries = files(&["App_workstation.vmdk", "App_workstation-flat.vmdk", "App.json"]);
     let read = [descriptor("App_workstation.vmdk", &["App_workstation-flat.vmdk"])];
-    assert_eq!(lines(&entries, &read), ["App_workstation.vmdk | App_workstation-flat.vmdk | "]);
+    assert_eq!(
+        lines(&entries, &read),
+        ["App_workstation.vmdk | App_workstation-flat.vmdk | ", "~ App.json: a file that shares no volume's name"]
+    );
 }
 
 #[test]
@@ -134,6 +156,57 @@ fn another_persons_extent_is_never_a_sidecar() {
 }
 
 #[test]
+fn what_is_a_descriptor_is_a_disk_whatever_its_name() {
+    let names = ["Air", "Air-delta", "Tool-ctk", "Pack-f100", "X-flat", "Y_flat", ".hidden", "Z-s1000", "_workstation"];
+    let entries: Vec<Entry> =
+        names.iter().flat_map(|name| files(&[&format!("{name}.vmdk"), &format!("{name}-flat.vmdk")])).collect();
+    let read: Vec<Descriptor> =
+        names.iter().map(|name| descriptor(&format!("{name}.vmdk"), &[&format!("{name}-flat.vmdk")])).collect();
+    let mut expected: Vec<String> = names.iter().map(|name| format!("{name}.vmdk | {name}-flat.vmdk | ")).collect();
+    expected.sort();
+    let mut got = lines(&entries, &read);
+    got.sort();
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn what_a_descriptor_names_is_its_extent_whatever_its_name() {
+    for extent in ["A-FLAT.VMDK", "A_flat.vmdk", "A-pt.vmdk", "A-s1000.vmdk", "A.bin", "Other.vmdk", ".A.vmdk", "data"]
+    {
+        let entries = files(&["A.vmdk", extent]);
+        assert_eq!(lines(&entries, &[descriptor("A.vmdk", &[extent])]), [format!("A.vmdk | {extent} | ")]);
+    }
+}
+
+#[test]
+fn capitals_matter_only_where_two_names_differ_by_them() {
+    let read = [descriptor("A.VMDK", &["a-flat.vmdk"])];
+    assert_eq!(lines(&files(&["A.VMDK", "A-Flat.vmdk"]), &read), ["A.VMDK | A-Flat.vmdk | "]);
+    let exact = lines(&files(&["A.VMDK", "A-Flat.vmdk", "a-flat.vmdk"]), &read);
+    assert_eq!(exact, ["A.VMDK | a-flat.vmdk | A-Flat.vmdk"]);
+    let two = lines(&files(&["A.VMDK", "A-Flat.vmdk", "A-FLAT.vmdk"]), &read);
+    assert_eq!(two, ["A.VMDK |  | A-FLAT.vmdk A-Flat.vmdk"], "none of them is taken for the other");
+}
+
+#[test]
+fn a_long_file_is_read_unless_a_descriptor_names_it_as_a_piece() {
+    let long = |name: &str| Entry { bytes: 20 << 30, ..file(name) };
+    let mut entries: Vec<Entry> = ["Hint.vmdk", "a-flat.vmdk", "b-flat.vmdk", "Odd.vmdk"].map(long).into();
+    entries.extend(files(&["a.vmdk"]).into_iter().map(|entry| Entry { bytes: 500, ..entry }));
+    let found = candidates(&entries);
+    let read = [descriptor("a.vmdk", &["a-flat.vmdk", "Odd.vmdk"])];
+    let none = not_a_descriptor();
+    let first: Vec<Reading<'_>> = readings(&found, &read, &none)
+        .into_iter()
+        .zip(&found.descriptors)
+        .map(|(reading, candidate)| if candidate.is_small() { reading } else { Reading::Unread })
+        .collect();
+    let due = to_read_too(&entries, &found.descriptors, &first);
+    let names: Vec<&str> = due.iter().map(|at| found.descriptors[*at].name.as_str()).collect();
+    assert_eq!(names, ["Hint.vmdk", "Odd.vmdk", "b-flat.vmdk"]);
+}
+
+#[test]
 fn an_extent_has_one_owner() {
     let entries = files(&["a.vmdk", "b.vmdk", "evil.vmdk", "a-flat.vmdk", "c-flat.vmdk", "b-flat.vmdk"]);
     let stolen = [descriptor("a.vmdk", &["a-flat.vmdk"]), descriptor("evil.vmdk", &["a-flat.vmdk"])];
@@ -151,7 +224,7 @@ fn an_extent_has_one_owner() {
 
 #[test]
 fn names_that_cant_be_used_are_listed() {
-    let long = format!("{}.vmdk", "n".repeat(201));
+    let long = format!("{}.vmdk", "n".repeat(251));
     let mut entries = files(&["a\tb.vmdk", "..vmdk", ".vmdk", "manifest.vmdk", "manifest.json", "ok.vmdk", &long]);
     entries.push(Entry { utf8: false, ..file("M\u{fffd}ller.vmdk") });
     entries.push(Entry { utf8: false, ..file("ok-\u{fffd}.json") });
@@ -187,17 +260,20 @@ proptest! {
         entries.rotate_left(shift % length);
         prop_assert_eq!(&first, &lines(&entries, &read));
         let found = candidates(&entries);
-        let known: Vec<Option<&Descriptor>> = found
-            .descriptors
-            .iter()
-            .map(|candidate| read.iter().find(|read| read.file == candidate.name))
-            .collect();
+        let none = not_a_descriptor();
+        let known = readings(&found, &read, &none);
         let assignment = assign(&entries, &found.descriptors, &known);
         let mut seen = HashSet::new();
         let of_groups = assignment.groups.iter().flat_map(|group| &group.files);
         let of_orphans = assignment.orphans.iter().flat_map(|orphan| &orphan.files);
         for file in of_groups.chain(of_orphans) {
-            prop_assert!(seen.insert(file.name.clone()), "{} is in two places", file.name);
+            prop_assert!(seen.insert(file.name.as_str().to_owned()), "{} is in two places", file.name);
+        }
+        for name in assignment.unassigned.iter().map(|other| &other.name).chain(assignment.left_out.iter().map(|left| &left.name)) {
+            prop_assert!(seen.insert(name.clone()), "{name} is in two places");
+        }
+        for entry in &entries {
+            prop_assert!(seen.contains(&entry.name), "{} is passed over", entry.name);
         }
     }
 }

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::STAMP;
+use super::{Pulse, STAMP};
 use crate::block::is_zero;
 use crate::fingerprint::{is_known, time_of};
 use crate::holes::{HoleMap, MapBuilder, SAMPLE_BYTES, Tolerance};
@@ -24,6 +25,7 @@ const BTRFS: i64 = 0x9123_683e;
 pub struct LocalSource {
     file: File,
     bytes: u64,
+    pulse: Arc<Pulse>,
 }
 
 /// Where a file has data, as far as that is believed.
@@ -43,7 +45,15 @@ impl LocalSource {
     /// # Errors
     /// The system's, when asked for the file's length.
     pub fn new(file: File) -> io::Result<Self> {
-        let mut source = Self { file, bytes: 0 };
+        Self::with_pulse(file, Arc::default())
+    }
+
+    /// The same; all calls for the file are seen at `pulse` while they last.
+    ///
+    /// # Errors
+    /// As of [`LocalSource::new`].
+    pub fn with_pulse(file: File, pulse: Arc<Pulse>) -> io::Result<Self> {
+        let mut source = Self { file, bytes: 0, pulse };
         source.bytes = source.stamp()?.0.bytes;
         // Copies read from front to back: a larger read-ahead. A refusal only costs speed.
         let _ = rustix::fs::fadvise(&source.file, 0, None, rustix::fs::Advice::Sequential);
@@ -67,19 +77,19 @@ impl LocalSource {
         let mut builder = MapBuilder::default();
         let mut at = 0;
         while at < self.bytes {
-            let start = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+            let start = match self.pulse.call(|| rustix::fs::seek(&self.file, SeekFrom::Data(at))) {
                 Ok(start) => start,
                 Err(Errno::NXIO) => break,
                 // It does not know the question.
                 Err(Errno::INVAL | Errno::OPNOTSUPP) if at == 0 => return Ok(None),
                 Err(_) => return Err(FAILED),
             };
-            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).map_err(|_| FAILED)?;
+            let end = self.pulse.call(|| rustix::fs::seek(&self.file, SeekFrom::Hole(start))).map_err(|_| FAILED)?;
             builder.add(start..end)?;
             at = end;
         }
         let allocated = self.stamp().map_err(|_| FAILED)?.1;
-        let compressed = rustix::fs::fstatfs(&self.file).is_ok_and(|stat| stat.f_type == BTRFS);
+        let compressed = self.pulse.call(|| rustix::fs::fstatfs(&self.file)).is_ok_and(|stat| stat.f_type == BTRFS);
         let tolerance = Tolerance { compressed, ..Tolerance::STRICT };
         let told = builder.finish(self.bytes, allocated, tolerance);
         match told {
@@ -92,7 +102,7 @@ impl LocalSource {
     }
 
     fn is_all_data(&self) -> bool {
-        next_data(&self.file, self.bytes, 0).is_ok_and(|data| data == Some(0..self.bytes))
+        self.pulse.call(|| next_data(&self.file, self.bytes, 0)).is_ok_and(|data| data == Some(0..self.bytes))
     }
 
     fn are_zero(&self, map: &HoleMap) -> bool {
@@ -109,7 +119,8 @@ impl LocalSource {
     /// # Errors
     /// The system's.
     pub fn stamp(&self) -> io::Result<(Entry, u64)> {
-        let stat = rustix::fs::statx(&self.file, "", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, STAMP)?;
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        let stat = self.pulse.call(|| rustix::fs::statx(&self.file, "", flags, STAMP))?;
         let allocated = stat.stx_blocks.saturating_mul(512);
         let entry = Entry {
             name: String::new(),
@@ -130,7 +141,7 @@ impl LocalSource {
     /// # Errors
     /// The system's.
     pub fn identity(&self) -> io::Result<(u64, u64)> {
-        let stat = rustix::fs::fstat(&self.file)?;
+        let stat = self.pulse.call(|| rustix::fs::fstat(&self.file))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
@@ -172,17 +183,17 @@ impl Source for LocalSource {
         self.bytes
     }
     fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
-        next_data(&self.file, self.bytes, from)
+        self.pulse.call(|| next_data(&self.file, self.bytes, from))
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
+        self.pulse.call(|| self.file.read_exact_at(buf, offset))
     }
     fn fill(&self, offset: u64, buf: &mut [u8]) -> Result<(), (u64, io::Error)> {
         let mut at = offset;
         let mut rest = buf;
         while !rest.is_empty() {
             // The system gives what comes before a byte that can't be read, and fails at that byte when asked again.
-            match self.file.read_at(rest, at) {
+            match self.pulse.call(|| self.file.read_at(rest, at)) {
                 Ok(0) => return Err((at, io::ErrorKind::UnexpectedEof.into())),
                 Ok(read) => {
                     at += read as u64;

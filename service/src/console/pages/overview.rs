@@ -121,6 +121,7 @@ async fn now(web: &Web) -> Result<Now, Problem> {
     let alarms = [
         status.vault_problem.as_ref().map(|why| format!("The vault can't be used: {why}")),
         status.discovery_problem.as_ref().map(|why| format!("Discovery does not work: {why}")),
+        not_seen(&status),
         status
             .paused
             .as_ref()
@@ -235,6 +236,7 @@ fn verdict(status: &StatusBody) -> (String, &'static str) {
     let bad = counts.incidents > 0 || counts.damaged > 0 || counts.never_copied > 0 || unprotectable > 0;
     let down = status.vault_problem.is_some()
         || status.discovery_problem.is_some()
+        || !status.not_seen.is_empty()
         || status.space.as_ref().and_then(below_reserve).is_some()
         || status.systems.iter().any(|system| system.up == Some(false));
     match (parts.is_empty(), counts.total) {
@@ -275,6 +277,16 @@ fn failed_jobs(status: &StatusBody) -> impl Iterator<Item = String> {
         let of = job.volume.as_deref().map(|volume| format!(" of {volume}")).unwrap_or_default();
         format!("The last {}{of} failed: {} ({}).", job.kind.replace('_', " "), job.message, job.code)
     })
+}
+
+/// What could not be looked at, in words.
+fn not_seen(status: &StatusBody) -> Option<String> {
+    let first = status.not_seen.first()?;
+    let more = match status.not_seen.len() {
+        1 => String::new(),
+        all => format!(" (and {} more)", all - 1),
+    };
+    Some(format!("Not everything was looked at: {}: {}{more}. {}", first.subject, first.message, first.hint))
 }
 
 /// What App Volumes keeps as its own backups: they need no protection of their own.

@@ -2,23 +2,45 @@
 //! afterwards, the commit, and the record of it. Steps 4 to 6 of [`super`].
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use serde_json::json;
 use stackferry_catalog::{AuditAction, Baseline, VersionRow};
-use stackferry_discover::{State, VolumeLocation};
+use stackferry_discover::{State, VolumeFile, VolumeLocation};
 use stackferry_transfer::TransferError;
 use stackferry_vault::{Incoming, Version};
 use stackferry_volume::descriptor::Descriptor;
 use stackferry_volume::io::{MAX_SMALL_READ, Source as _};
-use stackferry_volume::manifest::{FORMAT, FileRecord, FileRole, VerifyMethod};
-use stackferry_volume::{Manifest, VersionId};
+use stackferry_volume::manifest::{FORMAT, FileRecord, FileRole, LeftOut, VerifyMethod};
+use stackferry_volume::{Entry, Folder, Manifest, VersionId};
 
-use super::{Done, Run, records};
+use super::{Done, Run, is_about_the_file, records};
 use crate::app::{PROGRAM, Source};
 use crate::engine::files::Copied;
 use crate::engine::incident;
 use crate::problem::{Code, Problem};
+
+/// Whether a file is as long as it was. vSphere may call a descriptor as long as its disk; then its bytes tell.
+fn is_as_long(folder: &dyn Folder, place: &VolumeLocation, file: &VolumeFile, now: &Entry) -> Result<bool, Problem> {
+    let small = u64::try_from(MAX_SMALL_READ).unwrap_or(u64::MAX);
+    if now.bytes == file.bytes || file.role != FileRole::Descriptor || file.bytes >= small || now.bytes <= small {
+        return Ok(now.bytes == file.bytes);
+    }
+    let text = folder.read(&place.location.sibling(file.name.as_str()), MAX_SMALL_READ)?;
+    Ok(u64::try_from(text.len()).is_ok_and(|bytes| bytes == file.bytes))
+}
+
+/// The file is what discovery saw.
+fn unchanged(folder: &dyn Folder, place: &VolumeLocation, file: &VolumeFile) -> Result<(), Problem> {
+    let name = file.name.as_str();
+    let changed = |what: String| TransferError::SourceChanged { file: place.location.sibling(name), what };
+    let now = folder.stat(&place.location.sibling(name))?.ok_or_else(|| changed("it is gone".to_owned()))?;
+    if !is_as_long(folder, place, file, &now)? || now.mtime != file.mtime {
+        return Err(changed(format!("it was changed at {}", now.mtime)).into());
+    }
+    Ok(())
+}
 
 impl Run<'_> {
     /// The last good version of this life of the volume, where comparing with it saves something: a version that need
@@ -43,16 +65,30 @@ impl Run<'_> {
     }
 
     /// Whether what was read equals a version. A replica's descriptor has a content id of its own.
-    pub(super) fn is_same(&self, base: &Manifest, records: &[FileRecord], place: &VolumeLocation) -> bool {
-        if base.same_content(records) {
+    pub(super) fn is_same(
+        &self,
+        base: &Manifest,
+        records: &[FileRecord],
+        left_out: &[LeftOut],
+        place: &VolumeLocation,
+    ) -> bool {
+        if base.same_content(records, left_out) {
             return true;
         }
         let is_replica = self.volume.kind.is_replicated() && base.location != place.location;
         let without_descriptor = |files: &[FileRecord]| {
-            let others = files.iter().filter(|file| file.role != FileRole::Descriptor);
+            let is_left_out = |file: &&FileRecord| left_out.iter().any(|left| left.file == file.name);
+            let others = files.iter().filter(|file| file.role != FileRole::Descriptor && !is_left_out(file));
             others.map(|file| (file.name.clone(), file.blake3)).collect::<std::collections::BTreeMap<_, _>>()
         };
         is_replica && without_descriptor(&base.files) == without_descriptor(records)
+    }
+
+    /// The disk's own files are still what they were when discovery looked.
+    pub(super) fn check_disk(&self, place: &VolumeLocation, source: &Source) -> Result<(), Problem> {
+        let folder = source.folder();
+        let own = place.files.iter().filter(|file| file.role != FileRole::Sidecar);
+        own.map(|file| unchanged(&*folder, place, file)).collect()
     }
 
     /// The source is still what it was when discovery looked, and the descriptor that was copied is the one that
@@ -61,17 +97,23 @@ impl Run<'_> {
         &self,
         place: &VolumeLocation,
         source: &Source,
-        copied: &[Copied],
+        incoming: &Incoming,
+        copied: &mut Vec<Copied>,
+        left_out: &mut Vec<LeftOut>,
     ) -> Result<(), Problem> {
         let folder = source.folder();
         let changed =
             |file: &str, what: String| TransferError::SourceChanged { file: place.location.sibling(file), what };
+        let is_left_out = |left_out: &[LeftOut], file: &VolumeFile| left_out.iter().any(|left| left.file == file.name);
         for file in &place.files {
-            let name = file.name.as_str();
-            let now = folder.stat(&place.location.sibling(name))?;
-            let now = now.ok_or_else(|| changed(name, "it is gone".to_owned()))?;
-            if now.bytes != file.bytes || now.mtime != file.mtime {
-                return Err(changed(name, format!("it was changed at {}", now.mtime)).into());
+            match unchanged(&*folder, place, file) {
+                _ if is_left_out(left_out, file) => {}
+                Err(problem) if file.role == FileRole::Sidecar && is_about_the_file(&problem) => {
+                    left_out.push(self.left_out(file, &problem));
+                    copied.retain(|copied| copied.file.name != file.name);
+                    incoming.leave_out(&file.name)?;
+                }
+                other => other?,
             }
         }
         for file in copied.iter().filter(|file| file.file.role == FileRole::Descriptor) {
@@ -83,7 +125,7 @@ impl Run<'_> {
             let mut text = vec![0u8; len];
             let read = |source| TransferError::Write { file: file.file.name.to_string(), source };
             file.sink.read_at(0, &mut text).map_err(read)?;
-            let cid = Descriptor::parse(&text, &file.file.name).ok().map(|descriptor| descriptor.cid);
+            let cid = Descriptor::parse(&text, &file.file.name).ok().and_then(|descriptor| descriptor.cid);
             if cid != place.fingerprint.cid {
                 return Err(changed(file.file.name.as_str(), "its content id is another one".to_owned()).into());
             }
@@ -147,6 +189,7 @@ impl Run<'_> {
             credentials: done.credentials,
             app_volumes: self.volume.app_volumes.as_ref().map(incident::record),
             incident,
+            left_out: done.left_out.clone(),
             program: PROGRAM.to_owned(),
             started,
             ended,
@@ -178,7 +221,9 @@ impl Run<'_> {
             restore_test: None,
             deleting: None,
         };
+        let is_given_up = || self.reading.is_over.load(Ordering::SeqCst);
         let mut fence = || match self.catalog(self.lease.check()) {
+            _ if is_given_up() => Err("its datastore did not answer, and the copy was given up".into()),
             Ok(true) => Ok(()),
             Ok(false) => Err("its lease was taken over".into()),
             Err(error) => Err(error.into()),
