@@ -118,7 +118,7 @@ pub enum ReasonCode {
 
 impl ReasonCode {
     /// Every code.
-    pub const ALL: [ReasonCode; 19] = [
+    pub const ALL: [ReasonCode; 20] = [
         ReasonCode::Attached,
         ReasonCode::AttachmentUnknown,
         ReasonCode::Locked,

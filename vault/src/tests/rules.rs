@@ -73,7 +73,7 @@ fn cut(path: &Path, bytes: u64) {
 fn a_doubt_is_settled_by_reading_back_once() {
     let bench = bench();
     let vault = &bench.vault;
-    let versions: Vec<_> = (1..=3).map(|at| put(vault, at, 1, &disk(at as u8)).unwrap()).collect();
+    let versions: Vec<_> = (1..=3u8).map(|at| put(vault, at.into(), 1, &disk(at)).unwrap()).collect();
     let path = bench.version_path(&versions[2], EXTENT);
     let time = path.metadata().unwrap().modified().unwrap();
     // As after a copy of the vault that kept no times.
