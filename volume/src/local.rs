@@ -210,7 +210,7 @@ impl Folder for LocalFolder {
             0x5346_544e,
             0x7366_746e,
         ];
-        let kind = rustix::fs::fstatfs(&self.root).ok()?.f_type;
+        let kind = self.pulse.call(|| rustix::fs::fstatfs(&self.root)).ok()?.f_type;
         OURS.contains(&kind).then(Timestamp::now)
     }
 

@@ -87,8 +87,8 @@ impl Run<'_> {
     /// The disk's own files are still what they were when discovery looked.
     pub(super) fn check_disk(&self, place: &VolumeLocation, source: &Source) -> Result<(), Problem> {
         let folder = source.folder();
-        let own = place.files.iter().filter(|file| file.role != FileRole::Sidecar);
-        own.map(|file| unchanged(&*folder, place, file)).collect()
+        let mut own = place.files.iter().filter(|file| file.role != FileRole::Sidecar);
+        own.try_for_each(|file| unchanged(&*folder, place, file))
     }
 
     /// The source is still what it was when discovery looked, and the descriptor that was copied is the one that
