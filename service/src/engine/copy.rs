@@ -284,7 +284,7 @@ async fn try_copy(app: &App, volume: &Volume, wanted: Wanted) -> Result<Done, Fa
                     cancel.cancel();
                     let problem = about(problem, &volume.id);
                     reading.record_failure(app, kind, &volume.id, &actor, &problem).await;
-                    Ok(Err(problem))
+                    Ok(Err(problem.into()))
                 }
             },
         }
@@ -418,7 +418,7 @@ impl Run<'_> {
         }
         if self.reading.is_over.swap(true, Ordering::SeqCst) {
             // Nobody waits for it any more, and what it came to is recorded.
-            return Err(Problem::interrupted("the copy"));
+            return Err(Problem::interrupted("the copy").into());
         }
         match &result {
             Ok(done) => {
