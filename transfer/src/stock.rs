@@ -21,6 +21,7 @@ pub mod certificate;
 
 pub(crate) mod command;
 pub(crate) mod fetch;
+mod find;
 mod folder;
 mod listing;
 mod login;
@@ -228,7 +229,7 @@ impl StockClient {
             Way::Sftp | Way::PlainSftp => "sftp",
             Way::Scp => {
                 // Without SFTP everything hangs on the user's shell and `find`.
-                inner.runtime.block_on(folder::ask_find(inner, "", &inner.path("")?, 0))?;
+                inner.runtime.block_on(find::ask_find(inner, "", &inner.path("")?, 0))?;
                 "scp"
             }
         })

@@ -13,8 +13,9 @@ use stackferry_volume::{Entry, EntryKind, Folder, FolderError, UNKNOWN_MTIME};
 use tokio::sync::Mutex;
 
 use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, HEAD_END, SFTP_LOOK, SFTP_READ};
-use super::listing::{FindReader, Listing, MOST_NAMES, Wrong, once_each};
-use super::run::{Ended, run};
+use super::find::{ask_find, lacks};
+use super::listing::{MOST_NAMES, once_each};
+use super::run::run;
 use super::sftp::packet::{Attributes, entry_name};
 use super::sftp::{Sftp, SftpError};
 use super::{Inner, Way};
@@ -82,7 +83,7 @@ pub(super) async fn find_way(inner: &Inner) -> Result<Way, TransferError> {
     Ok(Way::Scp)
 }
 
-fn question_timeout(inner: &Inner) -> Duration {
+pub(super) fn question_timeout(inner: &Inner) -> Duration {
     inner.patience.answer.saturating_mul(ANSWERS)
 }
 
@@ -146,84 +147,6 @@ async fn with<T>(
         keep(inner, slot, &mut place, Kept { sftp, since });
     }
     done
-}
-
-/// Asks `find` for a folder and what is in it, or for one file (`depth` 0). What is given is all that is there.
-pub(super) async fn ask_find(
-    inner: &Inner,
-    asked: &str,
-    path: &str,
-    depth: u32,
-) -> Result<(Option<Entry>, Vec<Entry>), TransferError> {
-    // A link at the datastore's own folder is followed.
-    let path = if asked.is_empty() { format!("{}/", path.trim_end_matches('/')) } else { path.to_owned() };
-    let connection = inner.log_in_to_look(&command::find(&inner.root, &path, depth)).await?;
-    let mut reader = FindReader::default();
-    let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| reader.push(data)).await?;
-    let begin = reader.begin();
-    match (reader.finish(), ended.status) {
-        (Ok(Listing { itself: Some(itself), entries, end: Some(0) }), Some(0)) => Ok((Some(itself), entries)),
-        (Ok(Listing { itself: None, end: None, .. }), Some(EXIT_NOTHING)) => Ok((None, Vec::new())),
-        (Ok(Listing { itself: None, end: None, .. }), Some(EXIT_NO_ROOT)) => {
-            Err(no_root(&inner.root, &inner.address()).into())
-        }
-        (Err(Wrong::TooMany), _) => {
-            Err(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES }.into())
-        }
-        // It told of the folder, and then complained.
-        (Ok(Listing { itself: Some(_), end: Some(1), .. }), Some(1)) => {
-            let path = asked.to_owned();
-            Err(if ended.complaints.contains("Permission denied") {
-                FolderError::Denied { path }.into()
-            } else {
-                FolderError::Io { path, source: std::io::Error::other(ended.complaints) }.into()
-            })
-        }
-        _ => Err(lacks(inner, "find", "list", &ended, &begin)),
-    }
-}
-
-/// The host does not run the command that lists or reads: what was seen, and whose doing it seems to be.
-fn lacks(inner: &Inner, command: &str, gives: &str, ended: &Ended, begin: &str) -> TransferError {
-    let status = ended.status.map_or_else(|| "no exit status".to_owned(), |status| format!("exit status {status}"));
-    let mut seen = vec![status];
-    if !ended.complaints.is_empty() {
-        seen.push(ended.complaints.clone());
-    }
-    if !begin.is_empty() {
-        seen.push(format!("it wrote: {begin}"));
-    }
-    if seen.len() == 1 {
-        seen.push("it wrote nothing".to_owned());
-    }
-    let shell = shell_behind(ended, begin).map(|shell| format!("; it looks like {shell}")).unwrap_or_default();
-    TransferError::Unfit {
-        host: inner.address(),
-        what: format!("it has no SFTP, and `{command}` gives no {gives} ({}){shell}", seen.join(": ")),
-        hint:
-            "turn on SFTP there (`Subsystem sftp internal-sftp` in sshd_config), or give the user a POSIX shell that \
-               prints nothing by itself and has GNU find"
-                .to_owned(),
-    }
-}
-
-/// What kind of login shell answers so, where that can be seen.
-fn shell_behind(ended: &Ended, begin: &str) -> Option<&'static str> {
-    let said = format!("{} {begin}", ended.complaints).to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if has(&["fish:"]) {
-        Some("fish, which is no POSIX shell")
-    } else if has(&["expression syntax", "command not found.", "undefined variable", "badly placed"]) {
-        Some("a C shell (csh, tcsh), which is no POSIX shell")
-    } else if has(&["restricted"]) {
-        Some("a restricted shell")
-    } else if has(&["not available", "nologin"]) {
-        Some("an account without a shell (nologin)")
-    } else if ended.status == Some(0) && said.trim().is_empty() {
-        Some("a shell or a ForceCommand that does something else (/bin/true, fish, a menu)")
-    } else {
-        None
-    }
 }
 
 /// The time that SFTP tells, in whole seconds.

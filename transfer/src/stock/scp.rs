@@ -12,7 +12,7 @@ use stackferry_volume::{EntryKind, FolderError, HoleMapSource};
 use tokio::runtime::Handle;
 
 use super::command::{self, ASKED};
-use super::folder::ask_find;
+use super::find::ask_find;
 use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;

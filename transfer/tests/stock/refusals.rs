@@ -336,6 +336,8 @@ fn what_a_shell_says_instead_of_a_list_is_named() {
         ("echo welcome", "it wrote: welcome", ""),
         ("printf 'end 0\\0'", "exit status 0", ""),
         ("echo 'if: Expression Syntax.' >&2; exit 1", "exit status 1: if: Expression Syntax.", "a C shell"),
+        ("echo 'Illegal variable name.' >&2; exit 1", "exit status 1: Illegal variable name.", "a C shell"),
+        ("/bin/false", "exit status 1: it wrote nothing", "/bin/false"),
         ("echo 'fish: Unknown command' >&2; exit 127", "exit status 127: fish:", "fish, which is no POSIX shell"),
         ("echo 'rbash: restricted' >&2; exit 1", "rbash: restricted", "a restricted shell"),
         ("echo 'This account is currently not available.'; exit 1", "it wrote: This account", "nologin"),
