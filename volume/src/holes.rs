@@ -198,6 +198,7 @@ impl Source for HoleMap {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a map may be a single range")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -68,9 +68,8 @@ async fn copy(bench: &Bench, number: u64) {
 async fn a_year_of_five_thousand_writables_is_below_a_gibibyte() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
-    for number in 0..40 {
-        catalog.adopt(&vault_volume(&writable(number), vec![], vec![])).await.unwrap();
-    }
+    let volumes: Vec<_> = (0..40).map(|number| vault_volume(&writable(number), vec![], vec![])).collect();
+    catalog.replace_all(&volumes).await.unwrap();
     let empty = used(&bench).await;
     for number in 0..COPIES {
         let volume = writable(number % 40);

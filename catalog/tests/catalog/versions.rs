@@ -207,7 +207,7 @@ async fn reconciling_writes_all_that_differs_at_once() {
     assert!(!rows[1].verified && rows[2].verified);
     assert!(catalog.damages(&volume).await.unwrap().is_empty());
     let places: Vec<_> = catalog.baselines(&volume).await.unwrap().into_iter().map(|one| one.version).collect();
-    assert_eq!(places, [three.version.clone()], "the baseline of the damaged version is gone");
+    assert_eq!(places, std::slice::from_ref(&three.version), "the baseline of the damaged version is gone");
     assert_eq!(bench.volume(OFFICE).await.good_versions, 2);
 
     // A number that was given again: the row that is in the way goes in the same transaction.

@@ -6,7 +6,8 @@
 //!  2. catalog and vault list the same versions;
 //!  3. every listed version restores to a state that the source really had, byte for byte, or `verify` reports it;
 //!     since nothing here damages files, a version that is reported is a fault too;
-//!  4. the audit's chain is whole.
+//!  4. `incoming` holds nothing;
+//!  5. the audit's chain is whole.
 //!
 //! All that happens derives from one seed, except for how far a process gets before it is killed.
 
@@ -231,6 +232,8 @@ impl Chaos<'_> {
         self.record(format_args!("healthy round: {} {}{}", round.code, round.stdout, round.stderr));
         let round = round.ends(0)?.json()?;
         expect(number(&round, "failed") == 0, || format!("the healthy round failed: {round}"))?;
+        let left: Vec<String> = names(&self.lab.vault().join("incoming"))?;
+        expect(left.is_empty(), || format!("incoming still holds {left:?} after a healthy round"))?;
         for at in 0..self.sources.len() {
             self.check_volume(at)?;
         }
