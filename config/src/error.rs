@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::text::Encoding;
+
 /// Why there is no configuration. All are permanent until a person changes something.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +32,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// The most that is read, in bytes.
         limit: u64,
+    },
+    /// The file is in another encoding.
+    #[error("{path}: {found}")]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// What it seems to be.
+        found: Encoding,
     },
     /// Something in it is wrong.
     #[error(transparent)]
@@ -126,7 +136,10 @@ impl ConfigError {
     /// The file, where the trouble is in one.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Missing { path } | Self::Read { path, .. } | Self::TooLarge { path, .. } => Some(path),
+            Self::Missing { path }
+            | Self::Read { path, .. }
+            | Self::TooLarge { path, .. }
+            | Self::Encoding { path, .. } => Some(path),
             Self::Invalid(invalid) => match &invalid.origin {
                 Origin::Place { path, .. } | Origin::File(path) => Some(path),
                 Origin::Variable(_) | Origin::Flag(_) => None,
@@ -165,6 +178,7 @@ impl ConfigError {
             Self::Missing { .. } => Some("name one with --config FILE or STACKFERRY_CONFIG"),
             Self::Read { .. } => Some("check that the file is readable for the user that runs this"),
             Self::NoSection { hint, .. } => Some(hint),
+            Self::Encoding { found, .. } => Some(found.hint()),
             _ => self.invalid()?.hint.as_deref(),
         }
     }

@@ -11,6 +11,7 @@ mod model;
 mod schema;
 mod secret;
 mod show;
+pub mod text;
 mod validate;
 mod value;
 

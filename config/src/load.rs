@@ -27,7 +27,7 @@ pub use overrides::Overrides;
 use crate::error::ConfigError;
 use crate::model::{Config, Datastore, DatastoreKeys};
 use crate::value::HINT;
-use crate::{schema, validate};
+use crate::{schema, text, validate};
 use place::{Issue, Sources, Step};
 
 /// The largest configuration file, in bytes: room for thousands of datastores, and small enough to be held several times.
@@ -45,12 +45,13 @@ impl Config {
             _ => ConfigError::Read { path: path.to_owned(), source },
         };
         let file = File::open(path).map_err(read_error)?;
-        let mut text = String::new();
-        let length = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(read_error)?;
+        let mut bytes = Vec::new();
+        let length = file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(read_error)?;
         if u64::try_from(length).unwrap_or(u64::MAX) > MAX_FILE {
             return Err(ConfigError::TooLarge { path: path.to_owned(), limit: MAX_FILE });
         }
-        Self::parse(&text, path, overrides)
+        let text = text::text(&bytes).map_err(|found| ConfigError::Encoding { path: path.to_owned(), found })?;
+        Self::parse(text, path, overrides)
     }
 
     /// As [`Config::load`] with a text that was already read; `path` only names it in errors.

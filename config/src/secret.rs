@@ -7,6 +7,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::text;
+
 mod command;
 mod error;
 mod file;
@@ -35,7 +37,7 @@ impl Secret {
 
     /// Makes a secret of bytes that were read: one newline at the end is left off, and the bytes are wiped.
     pub(crate) fn from_bytes(bytes: Zeroizing<Vec<u8>>, subject: &str) -> Result<Self, SecretError> {
-        let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText { subject: subject.to_owned() })?;
+        let text = text::text(&bytes).map_err(|found| SecretError::NotText { subject: subject.to_owned(), found })?;
         let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
         if text.is_empty() {
             return Err(SecretError::Empty { subject: subject.to_owned() });

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use super::MAX_SECRET;
+use crate::text::Encoding;
 
 /// Why a secret could not be had. Names where it was looked for, never what was found there.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,8 @@ pub enum SecretError {
     NotText {
         /// Where it was read.
         subject: String,
+        /// The encoding that it seems to be in.
+        found: Encoding,
     },
 }
 
@@ -116,9 +119,8 @@ impl SecretError {
             Self::Failed { .. } | Self::Late { .. } => {
                 "run it by hand as the service's user: it must print the password on stdout and ask nothing".to_owned()
             }
-            Self::TooLong { .. } | Self::Empty { .. } | Self::NotText { .. } => {
-                "it must hold the password and nothing else".to_owned()
-            }
+            Self::NotText { found, .. } => found.hint().to_owned(),
+            Self::TooLong { .. } | Self::Empty { .. } => "it must hold the password and nothing else".to_owned(),
         }
     }
 

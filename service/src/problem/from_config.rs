@@ -41,9 +41,9 @@ impl From<SecretError> for Problem {
             SecretError::Run { program, .. }
             | SecretError::Failed { program, .. }
             | SecretError::Late { program, .. } => Some(program.clone()),
-            SecretError::TooLong { subject } | SecretError::Empty { subject } | SecretError::NotText { subject } => {
-                Some(subject.clone())
-            }
+            SecretError::TooLong { subject }
+            | SecretError::Empty { subject }
+            | SecretError::NotText { subject, .. } => Some(subject.clone()),
             _ => None,
         };
         let retry = if error.retry() { Retry::Transient } else { Retry::Permanent };

@@ -86,7 +86,7 @@ fn secrets() {
             SecretError::Late { program: "/usr/bin/pass".into(), seconds: 10 },
             SecretError::TooLong { subject: subject.clone() },
             SecretError::Empty { subject: subject.clone() },
-            SecretError::NotText { subject },
+            SecretError::NotText { subject, found: stackferry_config::text::Encoding::Utf16 },
         ]
         .map(Problem::from),
     );
