@@ -21,7 +21,7 @@ pub enum State {
     Gone,
     /// Copies that should be one disk differ, or two disks have one name. It is copied nevertheless.
     Conflict,
-    /// Its content changed by no one's order. It is copied nevertheless.
+    /// Its content changed unexpectedly. It is copied nevertheless.
     Incident,
 }
 
@@ -112,7 +112,7 @@ pub enum ReasonCode {
     AppVolumesBackup,
     /// Copies that should be one disk differ.
     Conflict,
-    /// Its content changed by no one's order.
+    /// Its content changed unexpectedly.
     Incident,
 }
 
@@ -260,10 +260,13 @@ pub fn shown_up_to(text: &str, chars: usize) -> String {
     shown
 }
 
-/// Control characters, and those that turn the direction of text around.
-fn is_harmful(c: char) -> bool {
+/// Control characters, line and paragraph separators, and the invisible format characters of Unicode's Cf that occur
+/// in attacks: zero-width ones, marks of direction, tags. Nowhere do they reach a terminal or a log as they are.
+#[must_use]
+pub fn is_harmful(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::table::{Grid, Side};
-use super::{Style, View, size};
+use super::{Style, View, escape, size};
 use crate::engine::prune::{Fate, Judged, Pruned};
 use crate::problem::Exit;
 
@@ -152,7 +152,7 @@ impl View for PruneView {
         }
         for held in &self.held {
             let volume = held.volume.as_ref().map_or_else(|| "all volumes".to_owned(), ToString::to_string);
-            text.push_str(&format!("{volume}: {}\n", held.reason));
+            text.push_str(&format!("{}: {}\n", escape(&volume), escape(&held.reason)));
         }
         let freed = size(self.freed);
         match self.dry_run {

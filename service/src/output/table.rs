@@ -4,6 +4,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use stackferry_volume::reason::is_harmful;
 
 /// What a table is made for.
 #[derive(Debug, Clone)]
@@ -84,14 +85,6 @@ pub fn escape(text: &str) -> String {
         if is_harmful(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
     }
     shown
-}
-
-/// Control characters, line and paragraph separators, and the invisible format characters of Unicode's Cf that occur
-/// in attacks: zero-width ones, marks of direction, tags.
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Which side the cells of a column stand at.

@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use super::Reporter;
+use super::harmless::{Harmless, Lines};
 use crate::problem::{Code, Problem, colour_on_stderr};
 
 /// Libraries whose traces hold secrets, with all crates whose names begin so (`russh_sftp`, `hyper_util`).
@@ -107,7 +108,12 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = options.env_filter()?.and(filter_fn(|metadata| !is_capped(metadata)));
-    let plain = fmt::layer().with_writer(writer).with_ansi(colour);
+    let lines = match (options.json, colour) {
+        (true, _) => Lines::Json,
+        (false, true) => Lines::Coloured,
+        (false, false) => Lines::Plain,
+    };
+    let plain = fmt::layer().with_writer(Harmless(writer, lines)).with_ansi(colour);
     let layer = match (options.json, options.service) {
         (true, _) => plain.json().flatten_event(true).boxed(),
         (false, true) => plain.boxed(),
