@@ -63,7 +63,7 @@ words! {
         RestoreTested = "restore_tested",
         /// A version was found damaged.
         DamageFound = "damage_found",
-        /// A read-only disk changed by no one's order.
+        /// A disk changed unexpectedly.
         IncidentFound = "incident_found",
         /// An incident was looked at by a person.
         IncidentCleared = "incident_cleared",

@@ -62,7 +62,7 @@ pub struct FleetVolume {
     pub good_versions: u64,
     /// How many versions are known to be damaged, of all generations.
     pub damaged_versions: u64,
-    /// How many versions hold a change by no one's order, of all generations.
+    /// How many versions hold an unexpected change, of all generations.
     pub incidents: u64,
     /// The lengths of all its versions' files together, in bytes.
     pub logical_bytes: u64,

@@ -64,7 +64,7 @@ pub use pool::Catalog;
 pub use process::Process;
 pub use rebuild::{VaultPlace, VaultVolume};
 pub use tokens::{NewToken, Role, TokenRow};
-pub use versions::{RestoreTest, VersionRow};
+pub use versions::{RestoreTest, VersionContent, VersionRow};
 pub use volumes::{
     DatastoreKey, FoundVolumes, Fresh, FreshKinds, HeldVolume, InventoryChange, InventoryRound, LastError, LocationRow,
     ObservedLocation, ObservedVolume, Page, Reason, Standing, StandingCount, UnreachableDatastore, VolumeFilter,

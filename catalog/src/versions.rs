@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::VerifyMethod;
 use stackferry_volume::{Generation, VersionId, VolumeId};
 
@@ -56,10 +57,21 @@ pub struct VersionRow {
     pub route: String,
     /// Why it is an incident.
     pub incident: Option<String>,
+    /// What its disk held when it was last inspected; none where it never was.
+    pub content: Option<VersionContent>,
     /// The last time that it was opened as a disk.
     pub restore_test: Option<RestoreTest>,
     /// Since when it is being deleted.
     pub deleting: Option<Timestamp>,
+}
+
+/// What a version's disk holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionContent {
+    /// The word for it.
+    pub state: ContentState,
+    /// A sentence for a person.
+    pub text: String,
 }
 
 /// What opening a version as a disk came to.
@@ -71,6 +83,8 @@ pub struct RestoreTest {
     pub ok: bool,
     /// What was found in it, or what is wrong, for a person.
     pub found: String,
+    /// The word for what its disk holds; none where it could not be opened at all.
+    pub content: Option<ContentState>,
 }
 
 impl Catalog {
@@ -238,7 +252,8 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let (during, mut tx) = self.about(volume, version, "recording a restore test").await?;
         let done = sqlx::query(
-            "UPDATE versions SET restore_tested = $3, restore_test_ok = $4, restore_test_found = $5 \
+            "UPDATE versions SET restore_tested = $3, restore_test_ok = $4, restore_test_found = $5, \
+               content = COALESCE($6, content), content_text = CASE WHEN $6 IS NULL THEN content_text ELSE $5 END \
              WHERE volume = $1 AND version = $2",
         )
         .bind(volume.to_string())
@@ -246,6 +261,7 @@ impl Catalog {
         .bind(stamp(test.at))
         .bind(test.ok)
         .bind(&test.found)
+        .bind(test.content.map(ContentState::as_str))
         .execute(tx.conn())
         .await;
         one(&during, done, volume, version)?;
@@ -439,8 +455,9 @@ pub(crate) async fn insert(
 ) -> Result<(), CatalogError> {
     sqlx::query(
         "INSERT INTO versions (volume, seq, version, generation, created, bytes, stored, verified, verify_method, \
-           pinned, damaged, last_verified, route, incident) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+           pinned, damaged, last_verified, route, incident, content, content_text, restore_tested, restore_test_ok, \
+           restore_test_found) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     )
     .bind(version.volume.to_string())
     .bind(during.number("seq", version.version.seq())?)
@@ -456,6 +473,11 @@ pub(crate) async fn insert(
     .bind(opt_stamp(version.last_verified))
     .bind(&version.route)
     .bind(&version.incident)
+    .bind(version.content.as_ref().map(|content| content.state.as_str()))
+    .bind(version.content.as_ref().map(|content| &content.text))
+    .bind(opt_stamp(version.restore_test.as_ref().map(|test| test.at)))
+    .bind(version.restore_test.as_ref().map(|test| test.ok))
+    .bind(version.restore_test.as_ref().map(|test| &test.found))
     .execute(conn)
     .await
     .map_err(|error| match error.as_database_error() {
@@ -525,6 +547,14 @@ pub(crate) async fn remark(
 fn version_row(during: &During, row: &Row) -> Result<VersionRow, CatalogError> {
     let row = during.row(row);
     let method = row.text("verify_method")?;
+    let content = match row.opt_text("content")? {
+        Some(word) => {
+            let state = ContentState::from_word(&word);
+            let state = state.ok_or_else(|| during.bad("content", format!("`{word}` is no content")))?;
+            Some(VersionContent { state, text: row.opt_text("content_text")?.unwrap_or_default() })
+        }
+        None => None,
+    };
     Ok(VersionRow {
         volume: row.parsed("volume")?,
         version: row.parsed("version")?,
@@ -545,10 +575,12 @@ fn version_row(during: &During, row: &Row) -> Result<VersionRow, CatalogError> {
         incident: row.opt_text("incident")?,
         restore_test: match (row.opt_time("restore_tested")?, row.opt_flag("restore_test_ok")?) {
             (Some(at), Some(ok)) => {
-                Some(RestoreTest { at, ok, found: row.opt_text("restore_test_found")?.unwrap_or_default() })
+                let found = row.opt_text("restore_test_found")?.unwrap_or_default();
+                Some(RestoreTest { at, ok, found, content: content.as_ref().map(|content| content.state) })
             }
             _ => None,
         },
+        content,
         deleting: row.opt_time("deleting")?,
     })
 }

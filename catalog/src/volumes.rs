@@ -7,6 +7,7 @@ mod search;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Fingerprint, Generation, Location, SiteName, VersionId, VolumeId};
 
@@ -33,7 +34,7 @@ words! {
         Gone = "gone",
         /// Two things claim to be it.
         Conflict = "conflict",
-        /// A read-only disk changed by no one's order.
+        /// A disk changed unexpectedly.
         Incident = "incident",
     }
 }
@@ -215,6 +216,8 @@ pub struct VolumeRow {
     pub damaged_versions: u64,
     /// Its newest version, of any generation.
     pub last_version: Option<VersionId>,
+    /// What the disk of the newest version of its present life holds; none where it was never inspected.
+    pub content: Option<ContentState>,
     /// When the current generation was last found equal to a committed version: the end of the last attempt that
     /// copied it or found it unchanged, or the making of its newest good version, whichever is later.
     pub last_success: Option<Timestamp>,

@@ -1,6 +1,7 @@
 //! The versions of a volume, the damaged ones among them.
 
 use jiff::Timestamp;
+use stackferry_volume::content::ContentRecord;
 use stackferry_volume::manifest::{ByteCounts, Owner, VerifyMethod};
 use stackferry_volume::{Fingerprint, Generation, Location, Manifest, VersionId, VolumeId};
 
@@ -35,6 +36,8 @@ pub struct VersionSummary {
     pub route: String,
     /// Why it is an incident.
     pub incident: Option<String>,
+    /// What its disk held when it was made.
+    pub content: Option<ContentRecord>,
     /// How it was checked.
     pub verify_method: VerifyMethod,
     /// When its copy began.
@@ -57,6 +60,7 @@ impl From<&Manifest> for VersionSummary {
             bytes: manifest.bytes,
             route: manifest.route.clone(),
             incident: manifest.incident.clone(),
+            content: manifest.content.clone(),
             verify_method: manifest.verify_method,
             started: manifest.started,
             ended: manifest.ended,

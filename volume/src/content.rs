@@ -1,35 +1,46 @@
-//! Looking into a disk: could a machine use it? Descriptor, partition table, and of an NTFS its boot sector, its master
-//! file table and its root folder.
+//! Inspecting a disk: could a machine use it, and does it hold what it is supposed to hold? Descriptor, partition table,
+//! and of an NTFS its boot sector, its master file table and its root folder.
 //!
-//! Digests tell that a version is what was read; this tells that what was read is a disk. What is not known here (another
-//! file system, an encrypted one) is said to be so, and is no fault.
+//! Digests prove that a version is what was read; this says whether what was read is a disk. The answer is one of
+//! [`ContentState`]: only what contradicts itself is damaged. What this reader can't follow (an encrypted file system, one
+//! of another make, a structure that it does not know) is *not looked into*, and what it has no name for is *not
+//! recognised*: a wiped disk and one that somebody encrypted look like that.
 //!
 //! The content is hostile input: whoever can write to the disk wrote it. What is read is bounded in bytes, and nothing
 //! is written.
 
+mod bytes;
 mod disk;
 mod ntfs;
 mod partition;
+mod record;
+mod signature;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::io;
 
 use crate::descriptor::{Descriptor, SECTOR_BYTES};
 use crate::io::Source;
 use crate::name::FileName;
 use disk::Disk;
 use partition::{Partition, Table};
+use signature::Signature;
+
+pub use record::{ContentRecord, ContentState};
 
 /// What a disk holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Nothing that a machine has written yet: no partition table, and zeros where it would be.
-    Empty,
     /// Partitions, or one file system without a table.
     Volumes(Vec<Volume>),
     /// Something that is neither a partition table nor a file system that is known here.
-    Unknown,
+    NotRecognised(&'static str),
+    /// An extent is missing or too short, or the partition table contradicts itself or the disk.
+    Damaged(String),
+    /// Something that this reader does not know.
+    NotLookedInto(String),
 }
 
 /// One partition, and what is in it.
@@ -50,115 +61,131 @@ pub enum FileSystem {
         label: String,
         /// How many records of the master file table were read.
         records: u64,
-        /// How many entries of the root folder were seen; at most [`MOST_ENTRIES`].
+        /// How many entries of the root folder were seen; at most [`MAX_ENTRIES`].
         entries: u64,
     },
-    /// One that is not looked into, by its name or its type in the table.
-    Other(String),
-}
-
-/// The most entries of a root folder that are looked at.
-pub const MOST_ENTRIES: u64 = 1000;
-
-/// Why a machine could not use a disk.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ContentError {
-    /// An extent is not there, or shorter than the descriptor says.
-    #[error("{file}: {why}")]
-    Extent {
-        /// The extent's file.
-        file: String,
-        /// What is wrong.
+    /// An NTFS that contradicts itself: why.
+    DamagedNtfs(String),
+    /// One that is recognised, and that this reader does not look into, or not to the end.
+    NotLookedInto {
+        /// Its name.
+        name: &'static str,
+        /// Why it is not looked into.
         why: String,
     },
-    /// The partition table contradicts itself or the disk.
-    #[error("the partition table: {0}")]
-    Table(String),
-    /// A file system that should be there can't be read.
-    #[error("partition {number}: {why}")]
-    FileSystem {
-        /// The partition, from 1; 0 where the file system takes the whole disk.
-        number: u32,
-        /// What is wrong.
-        why: String,
-    },
-    /// The disk's bytes can't be read.
-    #[error("reading the disk failed")]
-    Read(#[from] std::io::Error),
+    /// None that is known here: what the partition is, or begins with.
+    NotRecognised(String),
+    /// A partition that holds no file system by its type.
+    Reserved,
 }
 
-/// Looks into the disk that a descriptor describes. `open` gives the files of its extents.
+/// The most entries of a root folder that are read.
+pub const MAX_ENTRIES: u64 = 1000;
+
+/// Inspects the disk that a descriptor describes. `open` opens the files of its extents.
 ///
 /// # Errors
-/// Why a machine could not use it.
-pub fn look<S: Source>(
-    descriptor: &Descriptor,
-    open: impl FnMut(&FileName) -> std::io::Result<S>,
-) -> Result<Content, ContentError> {
-    let disk = Disk::new(descriptor, open)?;
-    let Some(first) = disk.sectors::<512>(0)? else { return Ok(Content::Unknown) };
-    if let Some(system) = whole(&disk, &first)? {
+/// The disk's bytes can't be read.
+pub fn look<S: Source>(descriptor: &Descriptor, open: impl FnMut(&FileName) -> io::Result<S>) -> io::Result<Content> {
+    let disk = match Disk::new(descriptor, open) {
+        Ok(disk) => disk,
+        Err(content) => return Ok(content),
+    };
+    let Some(first) = disk.sectors::<512>(0)? else {
+        return Ok(Content::NotRecognised("a disk that is too small for a file system"));
+    };
+    let whole = Partition::whole(disk.bytes());
+    if let Some(system) = recognise(&disk, &whole)? {
         return Ok(Content::Volumes(vec![Volume { number: 0, system }]));
     }
     let partitions = match partition::read(&disk, &first)? {
-        Table::None if first.iter().all(|byte| *byte == 0) => return Ok(Content::Empty),
-        Table::None => return Ok(Content::Unknown),
+        Table::None if first.iter().all(|byte| *byte == 0) => {
+            return Ok(Content::NotRecognised("no partition table: the disk begins with zeros"));
+        }
+        Table::None => return Ok(Content::NotRecognised("no partition table and no file system that is known here")),
+        Table::Damaged(why) => return Ok(Content::Damaged(format!("the partition table: {why}"))),
+        Table::Unknown(why) => return Ok(Content::NotLookedInto(format!("the partition table: {why}"))),
         Table::Partitions(partitions) => partitions,
     };
+    if partitions.is_empty() {
+        return Ok(Content::NotRecognised("a partition table without partitions"));
+    }
     let mut volumes = Vec::new();
     for partition in partitions {
-        let system = inside(&disk, &partition)?;
+        let system = match recognise(&disk, &partition)? {
+            Some(system) => system,
+            None if partition.is_reserved => FileSystem::Reserved,
+            None => unrecognised(&disk, &partition)?,
+        };
         volumes.push(Volume { number: partition.number, system });
     }
     Ok(Content::Volumes(volumes))
 }
 
-/// A file system that begins with the disk itself.
-fn whole<S: Source>(disk: &Disk<S>, first: &[u8; 512]) -> Result<Option<FileSystem>, ContentError> {
-    match Boot::of(first) {
-        Boot::Ntfs => ntfs::read(disk, 0..disk.bytes(), 0).map(Some),
-        Boot::Other(name) => Ok(Some(FileSystem::Other(name.to_owned()))),
-        Boot::None => Ok(None),
-    }
-}
-
-fn inside<S: Source>(disk: &Disk<S>, partition: &Partition) -> Result<FileSystem, ContentError> {
-    let Some(first) = disk.sectors::<512>(partition.bytes.start)? else {
-        return Ok(FileSystem::Other("too small to hold a file system".to_owned()));
-    };
-    match Boot::of(&first) {
-        Boot::Ntfs => ntfs::read(disk, partition.bytes.clone(), partition.number),
-        Boot::Other(name) => Ok(FileSystem::Other(name.to_owned())),
-        Boot::None if partition.is_windows && first.iter().all(|byte| *byte == 0) => {
-            Ok(FileSystem::Other("not formatted".to_owned()))
+/// The file system that begins with a partition; none where there is none that is known.
+fn recognise<S: Source>(disk: &Disk<S>, partition: &Partition) -> io::Result<Option<FileSystem>> {
+    Ok(match Signature::read(disk, &partition.bytes)? {
+        Signature::Ntfs => Some(ntfs::read(disk, partition.bytes.clone())?),
+        Signature::Other(name) => {
+            Some(FileSystem::NotLookedInto { name, why: "this program reads NTFS only".to_owned() })
         }
-        Boot::None if partition.is_windows => Err(ContentError::FileSystem {
-            number: partition.number,
-            why: "the table says that Windows uses it, but it does not begin with a boot sector".to_owned(),
+        Signature::Encrypted(name) => {
+            Some(FileSystem::NotLookedInto { name, why: "its content is encrypted".to_owned() })
+        }
+        Signature::None if partition.is_container => Some(FileSystem::NotLookedInto {
+            name: "an extended partition",
+            why: "this program reads primary partitions only".to_owned(),
         }),
-        Boot::None => Ok(FileSystem::Other(partition.kind.clone())),
+        Signature::None => None,
+    })
+}
+
+fn unrecognised<S: Source>(disk: &Disk<S>, partition: &Partition) -> io::Result<FileSystem> {
+    let Some(first) = disk.sectors::<512>(partition.bytes.start)? else {
+        return Ok(FileSystem::NotRecognised(format!("{}, too small for a file system", partition.kind)));
+    };
+    let begins = if first.iter().all(|byte| *byte == 0) { "with zeros" } else { "with no file system known here" };
+    Ok(FileSystem::NotRecognised(format!("{}, which begins {begins}", partition.kind)))
+}
+
+impl Content {
+    /// The worst of what its file systems are.
+    #[must_use]
+    pub fn state(&self) -> ContentState {
+        match self {
+            Content::Damaged(_) => ContentState::Damaged,
+            Content::NotRecognised(_) => ContentState::NotRecognised,
+            Content::NotLookedInto(_) => ContentState::NotLookedInto,
+            Content::Volumes(volumes) => {
+                let states = volumes.iter().filter_map(|volume| volume.system.state());
+                states.max().unwrap_or(ContentState::NotRecognised)
+            }
+        }
+    }
+
+    /// The names of the file systems that were recognised, damaged ones among them.
+    pub fn systems(&self) -> impl Iterator<Item = &'static str> {
+        let volumes = match self {
+            Content::Volumes(volumes) => volumes.as_slice(),
+            _ => &[],
+        };
+        volumes.iter().filter_map(|volume| match &volume.system {
+            FileSystem::Ntfs { .. } | FileSystem::DamagedNtfs(_) => Some("NTFS"),
+            FileSystem::NotLookedInto { name, .. } => Some(*name),
+            FileSystem::NotRecognised(_) | FileSystem::Reserved => None,
+        })
     }
 }
 
-/// What the first sector of a file system says that it is.
-enum Boot {
-    Ntfs,
-    Other(&'static str),
-    None,
-}
-
-impl Boot {
-    fn of(sector: &[u8; 512]) -> Self {
-        // The names that file systems of Windows write after the jump at their start (Microsoft's documentation of each).
-        match sector.get(3..11) {
-            Some(b"NTFS    ") => Boot::Ntfs,
-            Some(b"-FVE-FS-") => Boot::Other("encrypted by BitLocker"),
-            Some(b"EXFAT   ") => Boot::Other("exFAT"),
-            Some([b'R', b'e', b'F', b'S', ..]) => Boot::Other("ReFS"),
-            _ if sector.get(82..87) == Some(b"FAT32") => Boot::Other("FAT32"),
-            _ if sector.get(54..57) == Some(b"FAT") => Boot::Other("FAT"),
-            _ => Boot::None,
+impl FileSystem {
+    /// What was found; none of what holds no file system by its type.
+    fn state(&self) -> Option<ContentState> {
+        match self {
+            FileSystem::Ntfs { .. } => Some(ContentState::Healthy),
+            FileSystem::DamagedNtfs(_) => Some(ContentState::Damaged),
+            FileSystem::NotLookedInto { .. } => Some(ContentState::NotLookedInto),
+            FileSystem::NotRecognised(_) => Some(ContentState::NotRecognised),
+            FileSystem::Reserved => None,
         }
     }
 }
@@ -166,9 +193,9 @@ impl Boot {
 impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Content::Empty => f.write_str("an empty disk: nothing was ever written to it"),
-            Content::Unknown => f.write_str("no partition table and no file system that is known here"),
-            Content::Volumes(volumes) if volumes.is_empty() => f.write_str("a partition table without partitions"),
+            Content::NotRecognised(why) => write!(f, "not recognised: {why}"),
+            Content::Damaged(why) => f.write_str(why),
+            Content::NotLookedInto(why) => write!(f, "not looked into: {why}"),
             Content::Volumes(volumes) => {
                 for (at, volume) in volumes.iter().enumerate() {
                     let between = if at == 0 { "" } else { "; " };
@@ -190,7 +217,10 @@ impl fmt::Display for FileSystem {
                 let label = crate::reason::shown(label);
                 write!(f, "NTFS `{label}`, {records} records and {entries} entries of its root folder read")
             }
-            FileSystem::Other(what) => write!(f, "{what}"),
+            FileSystem::DamagedNtfs(why) => write!(f, "its NTFS can't be read: {why}"),
+            FileSystem::NotLookedInto { name, why } => write!(f, "{name}, not looked into: {why}"),
+            FileSystem::NotRecognised(what) => write!(f, "not recognised: {what}"),
+            FileSystem::Reserved => f.write_str("a reserved partition"),
         }
     }
 }

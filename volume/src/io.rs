@@ -106,6 +106,22 @@ pub enum FolderError {
     },
 }
 
+/// What is shared reads as its owner does.
+impl<S: Source + ?Sized> Source for Arc<S> {
+    fn bytes(&self) -> u64 {
+        (**self).bytes()
+    }
+    fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        (**self).next_data(from)
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        (**self).read_at(offset, buf)
+    }
+    fn hole_map(&self) -> HoleMapSource {
+        (**self).hole_map()
+    }
+}
+
 /// A datastore as discovery sees it: it lists folders and reads small files. Paths are relative to the datastore's
 /// root, with `/` between components; the empty path is the root.
 pub trait Folder: Send + Sync {

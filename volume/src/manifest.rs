@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::block::{BlockMap, Digest};
+use crate::content::ContentRecord;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{Generation, Kind, VersionId, VolumeId};
 use crate::io::HoleMapSource;
@@ -162,11 +163,15 @@ pub struct Manifest {
     pub credentials: u64,
     /// What App Volumes told.
     pub app_volumes: Option<AppVolumesRecord>,
-    /// Why this version is an incident: a read-only disk whose content changed by no one's order.
+    /// Why this version is an incident: a read-only disk whose content changed unexpectedly, or a disk that lost its file
+    /// system.
     pub incident: Option<String>,
     /// Files beside the disk that could not be had, or were changed meanwhile, and are not in this version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
+    /// What the disk held; none in manifests of programs that did not look, and where it could not be read then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentRecord>,
     /// The program that made it: `stackferry 0.1.0`.
     pub program: String,
     /// When the copy began.
@@ -322,6 +327,7 @@ mod tests {
             app_volumes: None,
             incident: None,
             left_out: Vec::new(),
+            content: None,
             program: "stackferry 0.1.0".into(),
             started: at,
             ended: at,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use sqlx::SqliteConnection;
+use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Generation, Location, SiteName, VolumeId};
 
@@ -19,7 +20,9 @@ macro_rules! counted_volumes {
             "SELECT v.*, COALESCE((SELECT SUM(a.versions) FROM tallies a WHERE a.volume = v.id), 0) AS versions, ",
             "COALESCE((SELECT SUM(d.damaged) FROM tallies d WHERE d.volume = v.id), 0) AS damaged_versions, ",
             "COALESCE(n.good, 0) AS good_versions, n.newest_good, ",
-            "(SELECT l.version FROM versions l WHERE l.volume = v.id ORDER BY l.seq DESC LIMIT 1) AS last_version ",
+            "(SELECT l.version FROM versions l WHERE l.volume = v.id ORDER BY l.seq DESC LIMIT 1) AS last_version, ",
+            "(SELECT l.content FROM versions l WHERE l.volume = v.id AND l.generation = v.generation \
+               ORDER BY l.seq DESC LIMIT 1) AS last_content ",
             $more,
             "FROM volumes v LEFT JOIN tallies n ON n.volume = v.id AND n.generation = v.generation ",
             $tail
@@ -143,6 +146,7 @@ pub(super) fn volume_row(during: &During, row: &Row, locations: Vec<LocationRow>
         good_versions: row.count("good_versions")?,
         damaged_versions: row.count("damaged_versions")?,
         last_version: row.opt_parsed("last_version")?,
+        content: row.opt_text("last_content")?.and_then(|word| ContentState::from_word(&word)),
         last_success: row.opt_time("last_success")?.max(row.opt_time("newest_good")?),
         last_attempt: row.opt_time("last_attempt")?,
         last_error,

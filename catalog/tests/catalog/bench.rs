@@ -142,6 +142,7 @@ pub(crate) fn version(id: &str, seq: u64, created: Timestamp) -> VersionRow {
         last_verified: None,
         route: "local".into(),
         incident: None,
+        content: None,
         restore_test: None,
         deleting: None,
     }

@@ -57,7 +57,12 @@ async fn volumes(bench: &Bench) {
             2 => catalog.mark_incident(&vol(id), "it changed by no one's order", "look").await.unwrap(),
             3 => {
                 catalog.set_verified(&vol(id), &row.version, bench.now(), true).await.unwrap();
-                let test = RestoreTest { at: bench.now(), ok: true, found: "an NTFS".into() };
+                let test = RestoreTest {
+                    at: bench.now(),
+                    ok: true,
+                    found: "an NTFS".into(),
+                    content: Some(stackferry_volume::content::ContentState::Healthy),
+                };
                 catalog.set_restore_tested(&vol(id), &row.version, &test).await.unwrap();
             }
             4 => catalog.set_deleting(&vol(id), &row.version, Some(bench.now())).await.unwrap(),

@@ -300,7 +300,7 @@ async fn who_waits_longest_is_verified_and_tested_first() {
     // The newest version that is good is opened; once that was done, its volume is not asked again.
     let untested = async || catalog.longest_untested(bench.now(), 9).await.unwrap().pop().map(|row| row.version);
     assert_eq!(untested().await, Some(one.version.clone()));
-    let test = RestoreTest { at: bench.now(), ok: true, found: "NTFS, 12 records".into() };
+    let test = RestoreTest { at: bench.now(), ok: true, found: "NTFS, 12 records".into(), content: None };
     catalog.set_restore_tested(&volume, &one.version, &test).await.unwrap();
     assert_eq!(untested().await, None);
     let rows = catalog.versions(&volume).await.unwrap();
@@ -331,7 +331,7 @@ async fn the_fleet_is_counted_in_one_reading() {
     let mut old = version(OFFICE, 3, bench.now());
     old.damaged = Some("block 7".into());
     old.incident = Some("changed by no one's order".into());
-    let test = |at, ok| RestoreTest { at, ok, found: "as told".into() };
+    let test = |at, ok| RestoreTest { at, ok, found: "as told".into(), content: None };
     bench.catalog.set_restore_tested(&vol(OFFICE), &one.version, &test(bench.now(), true)).await.unwrap();
     bench.catalog.set_restore_tested(&vol(OFFICE), &two.version, &test(bench.now(), false)).await.unwrap();
     bench.catalog.add_version(&old).await.unwrap();
@@ -411,7 +411,7 @@ async fn what_is_counted_follows_every_change_whoever_makes_it() {
     // Another process writes: what it committed is told here.
     other.mark_damaged(&volume, &one.version, "a bit fell over").await.unwrap();
     assert_eq!(counted().await, (2, 1, 1, 0, 0));
-    let test = RestoreTest { at: bench.now(), ok: false, found: "no NTFS".into() };
+    let test = RestoreTest { at: bench.now(), ok: false, found: "no NTFS".into(), content: None };
     other.set_restore_tested(&volume, &two.version, &test).await.unwrap();
     assert_eq!(counted().await, (2, 1, 1, 1, 0));
     bench.pass(60);

@@ -69,7 +69,7 @@ reasons! {
         "Nothing: the volume itself is protected.";
     Conflict "Copies that should be one disk differ, or two disks have one name."
         "Find out in App Volumes which one is right. All are copied meanwhile.";
-    Incident "Its content changed by no one's order."
+    Incident "Its content changed unexpectedly."
         "Find out who changed it. Former versions are kept; compare, and restore if needed.";
 }
 

@@ -12,7 +12,7 @@ use crate::engine::finding::{Finding, Known};
 use crate::http::Web;
 use crate::problem::Problem;
 
-/// A version whose content changed by no one's order.
+/// A version whose content changed unexpectedly.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct IncidentBody {
     /// The volume.
@@ -29,7 +29,7 @@ pub(crate) struct IncidentBody {
     pub(crate) finding: Option<Finding>,
 }
 
-/// The incidents that stand: read-only disks whose newest version differs from what it should be
+/// The incidents that stand: disks whose newest version differs from what it should be
 #[utoipa::path(get, path = "/api/v1/incidents", tag = "records", responses((status = 200, body = [IncidentBody])))]
 pub(super) async fn incidents(State(web): State<Web>) -> Result<Json<Vec<IncidentBody>>, Problem> {
     standing(&web).await.map(Json)
@@ -38,7 +38,6 @@ pub(super) async fn incidents(State(web): State<Web>) -> Result<Json<Vec<Inciden
 pub(crate) async fn standing(web: &Web) -> Result<Vec<IncidentBody>, Problem> {
     let app = web.app();
     let mut bodies = Vec::new();
-    // Only read-only disks have incidents: there are as many as applications, at most.
     for row in app.catalog().incidents().await? {
         bodies.push(IncidentBody {
             finding: Known::of(&app, &row.volume).await?.finding(&row.version),

@@ -8,6 +8,7 @@ use stackferry_volume::name::decode;
 use stackferry_volume::{Generation, Location, VolumeId};
 
 use super::blocking;
+use crate::engine::checkup::at_first;
 use crate::problem::Problem;
 
 /// What was found in a vault.
@@ -112,12 +113,13 @@ fn places(record: &VolumeRecord, entries: &[&VersionEntry]) -> Vec<VaultPlace> {
 #[must_use]
 pub fn version_row(volume: &VolumeId, entry: &VersionEntry) -> VersionRow {
     let summary: Option<&VersionSummary> = entry.summary.as_ref().ok();
-    let created = entry.id.created().unwrap_or_default();
+    let created = summary.map_or(entry.id.created().unwrap_or_default(), |summary| summary.ended);
+    let (content, restore_test) = at_first(summary.and_then(|summary| summary.content.as_ref()), created);
     VersionRow {
         volume: volume.clone(),
         version: entry.id.clone(),
         generation: summary.map_or(Generation::FIRST, |summary| summary.generation),
-        created: summary.map_or(created, |summary| summary.ended),
+        created,
         bytes: summary.map_or(0, |summary| summary.logical_bytes),
         stored: summary.map_or(0, |summary| summary.bytes.stored),
         verified: entry.is_good(),
@@ -128,7 +130,8 @@ pub fn version_row(volume: &VolumeId, entry: &VersionEntry) -> VersionRow {
         last_verified: None,
         route: summary.map_or_else(String::new, |summary| summary.route.clone()),
         incident: summary.and_then(|summary| summary.incident.clone()),
-        restore_test: None,
+        content,
+        restore_test,
         deleting: None,
     }
 }

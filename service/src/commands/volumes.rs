@@ -30,6 +30,7 @@ pub(super) async fn versions(context: &Context, name: &str) -> Result<Exit, Prob
         if let Some(known) = known.iter().find(|row| row.version == entry.id) {
             row.last_verified = known.last_verified;
             row.restore_test.clone_from(&known.restore_test);
+            row.content.clone_from(&known.content);
         }
         rows.push(row);
     }

@@ -3,24 +3,21 @@
 //!
 //! Which one is next is asked of the catalog: who waits longest. So nothing is planned, and a restart forgets nothing.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use stackferry_catalog::{AuditAction, CatalogError, JobKind, RestoreTest, VersionRow};
+use stackferry_catalog::{AuditAction, CatalogError, JobKind, RestoreTest, VersionContent, VersionRow};
 use stackferry_config::Period;
 use stackferry_transfer::Progress;
-use stackferry_vault::{Damage, Vault, VaultError, Version};
-use stackferry_volume::content;
-use stackferry_volume::descriptor::{Descriptor, MAX_TEXT_BYTES};
-use stackferry_volume::io::Source;
-use stackferry_volume::manifest::{FileRole, MANIFEST_NAME};
-use stackferry_volume::{FileName, Manifest, VersionId, VolumeId};
+use stackferry_vault::{Damage, Vault, VaultError};
+use stackferry_volume::content::{ContentRecord, ContentState};
+use stackferry_volume::manifest::MANIFEST_NAME;
+use stackferry_volume::{VersionId, VolumeId};
 
-use super::reconcile;
 use super::versions::{MISSING, named, verify_one};
+use super::{content, reconcile};
 use crate::app::{App, PROGRAM, blocking};
 use crate::problem::{Code, Problem};
 
@@ -110,7 +107,7 @@ pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> 
     let found = {
         let (vault, volume, version) = (vault.clone(), volume.clone(), version.clone());
         blocking(move || match vault.version(&volume, &version) {
-            Ok(opened) => Ok(look(&opened)),
+            Ok(opened) => Ok(content::of(&opened).map_err(|error| error.to_string())),
             Err(error) if error.is_damaged() => Ok(Err(stackferry_transfer::describe(&error))),
             Err(error) => Err(error),
         })
@@ -125,51 +122,37 @@ pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> 
         }
         other => other?,
     };
-    let test = RestoreTest { at: Timestamp::now(), ok: found.is_ok(), found: found.unwrap_or_else(|why| why) };
+    let test = tested(Timestamp::now(), found);
     match app.catalog().set_restore_tested(volume, version, &test).await {
         Err(CatalogError::NoSuchVersion { .. }) => {}
         other => other?,
     }
     app.metrics().restore_tested(test.ok);
-    let detail = json!({ "ok": test.ok, "found": test.found });
+    let content = test.content.map(ContentState::as_str);
+    let detail = json!({ "ok": test.ok, "found": test.found, "content": content });
     app.catalog().audit(AuditAction::RestoreTested, PROGRAM, &name, &detail).await?;
     Ok(test)
 }
 
-/// What a version is as a disk, or why it is none.
-fn look(version: &Version) -> Result<String, String> {
-    let manifest = version.manifest();
-    let mut found = Vec::new();
-    for file in manifest.files.iter().filter(|file| file.role == FileRole::Descriptor) {
-        let text = read_small(version, &file.name).map_err(|error| format!("{}: {error}", file.name))?;
-        let descriptor = Descriptor::parse(&text, &file.name).map_err(|error| error.to_string())?;
-        let open = |name: &FileName| {
-            let name = file_called(manifest, name.as_str());
-            version.open(name).map_err(|error| io::Error::other(error.to_string()))
-        };
-        let content = content::look(&descriptor, open).map_err(|error| stackferry_transfer::describe(&error))?;
-        found.push(content.to_string());
-    }
-    if found.is_empty() {
-        return Err("it has no descriptor".to_owned());
-    }
-    Ok(found.join("; "))
-}
-
-/// The name of the file that a descriptor means: the one that is called so, or else the only one that is but for capitals.
-fn file_called<'n>(manifest: &'n Manifest, name: &'n str) -> &'n str {
-    let lower = name.to_lowercase();
-    let mut alike = manifest.files.iter().map(|file| file.name.as_str()).filter(|own| own.to_lowercase() == lower);
-    match (manifest.file(name), alike.next(), alike.next()) {
-        (None, Some(only), None) => only,
-        _ => name,
+/// What inspecting a version came to. Only damage fails it: what is not recognised or not looked into is recorded as such.
+fn tested(at: Timestamp, found: Result<ContentRecord, String>) -> RestoreTest {
+    match found {
+        Ok(content) => RestoreTest {
+            at,
+            ok: content.state != ContentState::Damaged,
+            found: content.text,
+            content: Some(content.state),
+        },
+        Err(why) => RestoreTest { at, ok: false, found: why, content: None },
     }
 }
 
-fn read_small(version: &Version, name: &FileName) -> io::Result<Vec<u8>> {
-    let file = version.open(name.as_str()).map_err(|error| io::Error::other(error.to_string()))?;
-    let bytes = usize::try_from(file.bytes()).ok().filter(|bytes| *bytes <= MAX_TEXT_BYTES);
-    let mut text = vec![0; bytes.ok_or_else(|| io::Error::other("it is too long for a descriptor"))?];
-    file.read_at(0, &mut text)?;
-    Ok(text)
+/// What the catalog keeps of a version's content from its making: damage counts as a failed restore test at once.
+pub(crate) fn at_first(
+    content: Option<&ContentRecord>,
+    at: Timestamp,
+) -> (Option<VersionContent>, Option<RestoreTest>) {
+    let kept = content.map(|content| VersionContent { state: content.state, text: content.text.clone() });
+    let damaged = content.filter(|content| content.state == ContentState::Damaged);
+    (kept, damaged.map(|content| tested(at, Ok(content.clone()))))
 }

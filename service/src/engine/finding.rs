@@ -85,7 +85,7 @@ pub enum Trouble {
         /// So it was.
         read_back: bool,
     },
-    /// A read-only disk changed by no one's order.
+    /// A disk changed unexpectedly.
     Incident,
 }
 

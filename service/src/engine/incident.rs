@@ -1,5 +1,5 @@
-//! Incidents: a read-only disk whose content changed while App Volumes tells of no new version of it. Encryption by an
-//! intruder looks like that, and a failing array does.
+//! Incidents: a read-only disk whose content changed while App Volumes tells of no new version of it, and any disk that
+//! lost its file system since its last version. Encryption by an intruder looks like that, and a failing array does.
 //!
 //! Nothing is refused: the changed disk is kept as a version of its own, flagged, and the versions before it stay.
 
@@ -7,14 +7,16 @@ use std::collections::HashMap;
 
 use stackferry_discover::{AppVolumesInfo, Inventory, Reason, ReasonCode, State, Volume};
 use stackferry_vault::{Vault, VersionSummary};
+use stackferry_volume::content::ContentRecord;
 use stackferry_volume::manifest::{AppVolumesRecord, FileRecord, FileRole};
 use stackferry_volume::{Manifest, VersionId, VolumeId};
 
+use super::content;
 use crate::app::App;
 use crate::problem::Problem;
 
-const REMEDY: &str = "Find out who changed it. Versions from before are kept: restore the last one of them if nobody did, \
-                      and pin it meanwhile.";
+const REMEDY: &str = "Find out who or what changed it. Nothing of it is pruned meanwhile: restore the last version from \
+                      before if nobody meant it. The incident ends with a version that is as it should be.";
 
 /// What App Volumes tells of a volume, as the manifest keeps it.
 #[must_use]
@@ -37,8 +39,17 @@ pub(super) fn record(info: &AppVolumesInfo) -> AppVolumesRecord {
 ///
 /// # Errors
 /// The vault's.
-pub(super) fn found(vault: &Vault, volume: &Volume, files: &[FileRecord]) -> Result<Option<String>, Problem> {
-    let Some(info) = volume.app_volumes.as_ref().filter(|_| volume.kind.is_replicated()) else { return Ok(None) };
+pub(super) fn found(
+    vault: &Vault,
+    volume: &Volume,
+    files: &[FileRecord],
+    content: Option<&ContentRecord>,
+) -> Result<Option<String>, Problem> {
+    let info = volume.app_volumes.as_ref().filter(|_| volume.kind.is_replicated());
+    let content = content.filter(|content| content.can_be_lost());
+    if info.is_none() && content.is_none() {
+        return Ok(None);
+    }
     let entries = vault.versions(&volume.id)?;
     // What is itself an incident is no measure: the changed disk, copied once more, is the same incident, and one that is as it
     // was before ends it.
@@ -47,12 +58,19 @@ pub(super) fn found(vault: &Vault, volume: &Volume, files: &[FileRecord]) -> Res
         entry.summary.as_ref().is_ok_and(told)
     });
     let Some(last) = last else { return Ok(None) };
-    let manifest = match vault.version(&volume.id, &last.id) {
-        Ok(version) => version.manifest().clone(),
+    let last = match vault.version(&volume.id, &last.id) {
+        Ok(version) => version,
         Err(error) if error.is_not_found() || error.is_damaged() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    Ok(differs(&manifest, info, files).then(|| {
+    let manifest = last.manifest();
+    // A version that an earlier program made says nothing of its content.
+    let before = || manifest.content.clone().map_or_else(|| content::of(&last).ok(), Some);
+    if let Some(lost) = content.and_then(|content| content.lost_since(&before()?)) {
+        return Ok(Some(format!("{lost} (compared with version {})", manifest.version)));
+    }
+    let Some(info) = info else { return Ok(None) };
+    Ok(differs(manifest, info, files).then(|| {
         format!(
             "its content is not that of version {}, while App Volumes Manager {} tells of no new version",
             manifest.version, info.manager

@@ -328,7 +328,11 @@ pub(super) fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
         version: row.version.clone(),
         generation: row.generation,
         created: row.created,
-        good: row.verified && row.damaged.is_none() && !record.damaged.contains_key(&row.version),
+        // What an incident left takes no place of a version from before it.
+        good: row.verified
+            && row.damaged.is_none()
+            && row.incident.is_none()
+            && !record.damaged.contains_key(&row.version),
         pinned: row.pinned || record.pins.contains_key(&row.version),
         locked_until: record.locks.get(&row.version).copied(),
     }

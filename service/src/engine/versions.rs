@@ -10,6 +10,7 @@ use serde_json::json;
 use stackferry_catalog::AuditAction;
 use stackferry_transfer::Progress;
 use stackferry_vault::{Damage, Vault, VaultError, VersionEntry};
+use stackferry_volume::content::ContentRecord;
 use stackferry_volume::manifest::MANIFEST_NAME;
 use stackferry_volume::{ManifestError, VersionId, VolumeId};
 
@@ -50,14 +51,22 @@ pub async fn list(app: &App, volume: &VolumeId) -> Result<Vec<VersionEntry>, Pro
     }
 }
 
-/// The newest version of a volume that can be relied on, or the newest at all where none can.
+/// The newest version of a volume that can be relied on, or the newest at all where none can. Where the disk lost its file
+/// system (an incident) the version before that is the one that can.
 ///
 /// # Errors
 /// `no_such_version`; the vault's.
 pub async fn newest(app: &App, volume: &VolumeId) -> Result<VersionId, Problem> {
     let entries = list(app, volume).await?;
-    let good = entries.iter().rev().find(|entry| entry.is_good());
-    let newest = good.or(entries.last()).map(|entry| entry.id.clone());
+    let lost_its_content = |entry: &&VersionEntry| {
+        let summary = entry.summary.as_ref().ok();
+        summary.is_some_and(|summary| {
+            summary.incident.is_some() && summary.content.as_ref().is_some_and(ContentRecord::can_be_lost)
+        })
+    };
+    let mut good = entries.iter().rev().filter(|entry| entry.is_good());
+    let newest_good = good.clone().find(|entry| !lost_its_content(entry)).or_else(|| good.next());
+    let newest = newest_good.or(entries.last()).map(|entry| entry.id.clone());
     newest.ok_or_else(|| Problem::no_such_version(volume, None))
 }
 

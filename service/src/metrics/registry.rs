@@ -135,7 +135,7 @@ families! {
     VERSIONS_DAMAGED "stackferry_versions_damaged" Gauge "" [] Catalog Stable
         "Versions that are known to be damaged.";
     INCIDENTS "stackferry_incidents" Gauge "" [] Catalog Stable
-        "Versions that hold a change of a read-only disk by no one's order.";
+        "Versions that hold an unexpected change: a read-only disk with other content, or a disk without its file system.";
     VERSIONS_UNUSABLE "stackferry_versions_unusable" Gauge "" [] Catalog Stable
         "Versions that could not be used as a disk when they were last opened for a test, though all their blocks are as they were copied.";
     OLDEST_PROOF "stackferry_versions_oldest_proof_timestamp_seconds" Gauge "seconds" [] Catalog Stable

@@ -233,6 +233,9 @@ async fn vault(look: &mut Look, app: &App, (health, is_new): (&Health, bool), ro
         }
     };
     let kept = app.config().vault().map_or(0, |vault| reserve(vault.reserve).of(space.total));
+    if !space.is_known() {
+        return;
+    }
     look.volumes.vault_free = Some(space.free);
     look.volumes.vault_size = Some(space.total);
     let percent = space.free.saturating_mul(100).checked_div(space.total).unwrap_or(0);

@@ -117,7 +117,7 @@ pub(crate) struct Subject {
 pub(crate) struct Volumes {
     /// Those that are at their source, but for App Volumes' own backups.
     pub(crate) total: u64,
-    /// Those that are late, without a good version, unprotectable, or changed by no one's order.
+    /// Those that are late, without a good version, unprotectable, or changed unexpectedly.
     pub(crate) not_safe: u64,
     /// Those that were just found and wait for their first copy.
     pub(crate) new: u64,

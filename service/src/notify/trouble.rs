@@ -85,8 +85,8 @@ macro_rules! troubles {
 
 troubles! {
     Incident "incident" Critical Now
-        ["1 read-only volume changed by no one's order", "# read-only volumes changed by no one's order"]
-        ["1 volume's change by no one's order is settled", "the changes of # volumes by no one's order are settled"]
+        ["1 volume changed unexpectedly", "# volumes changed unexpectedly"]
+        ["1 volume is again as it should be", "# volumes are again as they should be"]
         "Find out who changed it. Versions from before are kept: compare, and restore the last good one if nobody meant it. The console lists them under Incidents.";
     VersionDamaged "version_damaged" Critical Now
         ["1 volume has a damaged version", "# volumes have damaged versions"]

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use stackferry_catalog::VersionRow;
+use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::VerifyMethod;
 use stackferry_volume::{Generation, VersionId};
 
@@ -39,6 +40,11 @@ pub struct VersionView {
     pub route: String,
     /// Why it is an incident.
     pub incident: Option<String>,
+    /// What its disk holds: `healthy`, `not_looked_into`, `not_recognised`, `damaged`; none where it was never inspected.
+    #[schema(value_type = Option<String>)]
+    pub content: Option<ContentState>,
+    /// That as a sentence.
+    pub content_text: Option<String>,
     /// When it was last read back from the vault and checked.
     pub last_verified: Option<Timestamp>,
     /// What is wrong with it, and what to do about it; none where nothing is known to be.
@@ -59,6 +65,8 @@ impl From<&VersionRow> for VersionView {
             generation: row.generation,
             route: row.route.clone(),
             incident: row.incident.clone(),
+            content: row.content.as_ref().map(|content| content.state),
+            content_text: row.content.as_ref().map(|content| content.text.clone()),
             last_verified: row.last_verified,
             finding: None,
         }
@@ -104,7 +112,10 @@ impl View for VersionsView {
             let note = match (&row.damaged, &row.incident) {
                 (Some(why), _) => format!("damaged: {why}"),
                 (None, Some(why)) => format!("incident: {why}"),
-                (None, None) => none(),
+                (None, None) => match &row.content_text {
+                    Some(text) if row.content != Some(ContentState::Healthy) => text.clone(),
+                    _ => none(),
+                },
             };
             grid.row([
                 row.version.to_string(),

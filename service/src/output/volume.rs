@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use stackferry_catalog::{LastError, LocationRow, Reason, VolumeRow, VolumeState};
+use stackferry_volume::content::ContentState;
 use stackferry_volume::{Generation, Kind, VersionId, VolumeId};
 
 use super::table::{Grid, Side, none, or_none, yes};
@@ -253,6 +254,10 @@ pub struct ProtectedView {
     /// Its newest version.
     #[schema(value_type = Option<String>)]
     pub last_version: Option<VersionId>,
+    /// What the disk of the newest version of its present life holds: `healthy`, `not_looked_into`, `not_recognised`,
+    /// `damaged`; none where it was never inspected.
+    #[schema(value_type = Option<String>)]
+    pub content: Option<ContentState>,
     /// When the source was last found equal to a committed version.
     pub last_success: Option<Timestamp>,
     /// Why the last failed attempt failed, if none succeeded since.
@@ -267,6 +272,7 @@ impl From<&VolumeRow> for ProtectedView {
             versions: row.versions,
             damaged_versions: row.damaged_versions,
             last_version: row.last_version.clone(),
+            content: row.content,
             last_success: row.last_success,
             last_error: row.last_error.clone(),
         }
@@ -302,7 +308,12 @@ impl View for VolumesView {
         for row in &self.0 {
             let problem = match &row.last_error {
                 Some(error) => format!("{}: {}", error.code, error.text),
-                None => row.volume.why(),
+                None => match row.content {
+                    Some(state) if row.volume.reason.is_none() && state > ContentState::NotLookedInto => {
+                        format!("its disk's content is {}", state.text())
+                    }
+                    _ => row.volume.why(),
+                },
             };
             grid.row([
                 row.volume.id.to_string(),

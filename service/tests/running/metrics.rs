@@ -131,7 +131,7 @@ async fn all_sorts(app: &App, seen: Timestamp) -> Running {
     app.ask_systems().await;
     let version = VersionId::new(seen, 1);
     app.catalog().add_version(&version_row(id("appstack/Office"), version.clone(), seen)).await.unwrap();
-    let test = RestoreTest { at: seen, ok: true, found: "NTFS".into() };
+    let test = RestoreTest { at: seen, ok: true, found: "NTFS".into(), content: None };
     app.catalog().set_restore_tested(&id("appstack/Office"), &version, &test).await.unwrap();
     let debt = stackferry_catalog::Debt {
         what: stackferry_catalog::DebtKind::Account,
@@ -274,6 +274,7 @@ pub(crate) fn version_row(volume: VolumeId, version: VersionId, at: Timestamp) -
         last_verified: Some(at),
         route: "local".into(),
         incident: None,
+        content: None,
         restore_test: None,
         deleting: None,
     }

@@ -15,12 +15,12 @@ use stackferry_volume::io::Cancel;
 
 use crate::bench::{Bench, id};
 
-async fn open(bench: &Bench, more: &str) -> App {
+pub(crate) async fn open(bench: &Bench, more: &str) -> App {
     App::open_with(bench.config(0, more), Cancel::default(), Clock::system()).await.unwrap()
 }
 
 /// Makes so many versions, oldest first.
-async fn copies(app: &App, volume: &VolumeId, number: usize) -> Vec<VersionRow> {
+pub(crate) async fn copies(app: &App, volume: &VolumeId, number: usize) -> Vec<VersionRow> {
     for _ in 0..number {
         let round = inventory::look(app).await.unwrap();
         let found = round.inventory.volumes.into_iter().find(|one| one.id == *volume).unwrap();
@@ -34,11 +34,11 @@ async fn copies(app: &App, volume: &VolumeId, number: usize) -> Vec<VersionRow> 
     rows
 }
 
-async fn run(app: &App, dry_run: bool) -> Pruned {
+pub(crate) async fn run(app: &App, dry_run: bool) -> Pruned {
     prune(app, What { volume: None, dry_run, actor: "test" }).await.unwrap()
 }
 
-async fn numbers(app: &App, volume: &VolumeId) -> Vec<u64> {
+pub(crate) async fn numbers(app: &App, volume: &VolumeId) -> Vec<u64> {
     let rows = app.catalog().versions(volume).await.unwrap();
     let known: Vec<u64> = rows.iter().rev().map(|row| row.version.seq()).collect();
     let there: Vec<u64> = versions::list(app, volume).await.unwrap().iter().map(|entry| entry.id.seq()).collect();

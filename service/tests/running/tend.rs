@@ -26,7 +26,8 @@ async fn versions_are_read_back_and_opened_as_disks_when_they_are_due() {
         })
         .await;
         let test = version(&service, volume).await.unwrap().restore_test.unwrap();
-        assert_eq!((test.ok, &*test.found), (true, "no partition table and no file system that is known here"));
+        let text = "not recognised: no partition table and no file system that is known here";
+        assert_eq!((test.ok, &*test.found), (true, text));
     }
     let first = version(&service, &visio).await.unwrap().last_verified;
     until("it is read back again in its time", async || version(&service, &visio).await.unwrap().last_verified > first)

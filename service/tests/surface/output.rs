@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use stackferry_catalog::{AuditCheck, AuditRecord, LastError, LocationRow, Reason, VersionRow, VolumeRow, VolumeState};
+use stackferry_catalog::{
+    AuditCheck, AuditRecord, LastError, LocationRow, Reason, VersionContent, VersionRow, VolumeRow, VolumeState,
+};
 use stackferry_config::Secret;
 use stackferry_service::engine::finding::{
     Affected, ByteRange, Extent, Facts, Found, Good, Trouble, VersionFinding, judge,
@@ -12,6 +14,7 @@ use stackferry_service::engine::finding::{
 use stackferry_service::output::*;
 use stackferry_service::problem::{Exit, Problem};
 use stackferry_vault::{Damage, RestoreReport};
+use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::{ByteCounts, Owner, VerifyMethod};
 use stackferry_volume::{Digest, Generation, Location, SiteName, VersionId, VolumeId};
 
@@ -68,6 +71,7 @@ fn volumes() -> Vec<VolumeRow> {
         good_versions: 3,
         damaged_versions: 0,
         last_version: Some(version()),
+        content: Some(ContentState::NotRecognised),
         last_success: Some(at("2026-11-22T04:20:00.25Z")),
         last_attempt: Some(seen),
         last_error: None,
@@ -91,6 +95,7 @@ fn volumes() -> Vec<VolumeRow> {
         good_versions: 0,
         damaged_versions: 0,
         last_version: None,
+        content: None,
         last_success: None,
         last_error: Some(LastError { code: "unreachable".into(), text: "stor2:2222 can't be reached\nx".into() }),
         ..office.clone()
@@ -155,6 +160,7 @@ fn versions() {
         last_verified: Some(at("2026-11-22T23:30:00Z")),
         route: "endpoint".into(),
         incident: None,
+        content: Some(VersionContent { state: ContentState::Healthy, text: "NTFS `Office`".into() }),
         restore_test: None,
         deleting: None,
     };
@@ -172,7 +178,13 @@ fn versions() {
         damaged: Some("block 17 of Office-flat.vmdk does not match its digest".into()),
         ..incident.clone()
     };
-    let text = shown(&VersionsView::new(&[good, incident, damaged]));
+    let unknown = VersionRow {
+        version: "20261119T041500Z-1".parse().unwrap(),
+        incident: None,
+        content: Some(VersionContent { state: ContentState::NotRecognised, text: "not recognised: zeros".into() }),
+        ..incident.clone()
+    };
+    let text = shown(&VersionsView::new(&[good, incident, damaged, unknown]));
     insta::assert_snapshot!(text);
 }
 
@@ -263,7 +275,7 @@ fn verify() {
 
 #[test]
 fn restore() {
-    let report = RestoreReport { files: 2, bytes: (20 << 30) + 512, stored: 9 << 30 };
+    let report = RestoreReport { files: 2, bytes: (20 << 30) + 512, stored: 9 << 30, untimed: 0 };
     let files = vec!["Office.vmdk".to_owned(), "Office-flat.vmdk".to_owned()];
     let took = Duration::from_millis(31_500);
     let to = "/srv/restore".to_owned();

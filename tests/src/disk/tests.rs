@@ -240,7 +240,7 @@ fn broken_disks_are_broken_in_their_own_way() {
 #[test]
 fn the_program_reads_a_real_ntfs_and_sees_when_its_file_table_is_gone() {
     use stackferry_volume::FileName;
-    use stackferry_volume::content::{self, Content as Seen, FileSystem};
+    use stackferry_volume::content::{self, Content as Seen, ContentState, FileSystem};
     use stackferry_volume::descriptor::Descriptor;
     use stackferry_volume::local::LocalSource;
     if !have(available().makes_ntfs(), "mkntfs").unwrap() {
@@ -256,17 +256,104 @@ fn the_program_reads_a_real_ntfs_and_sees_when_its_file_table_is_gone() {
         let descriptor = Descriptor::parse(&fs::read(disk.path()).unwrap(), &name).unwrap();
         let look = || {
             let open = |name: &FileName| LocalSource::new(fs::File::open(folder.path().join(name.as_str()))?);
-            content::look(&descriptor, open)
+            content::look(&descriptor, open).unwrap()
         };
-        let Seen::Volumes(volumes) = look().unwrap() else { panic!("no volumes") };
+        let Seen::Volumes(volumes) = look() else { panic!("no volumes") };
         let [volume] = &volumes[..] else { panic!("{volumes:?}") };
         let FileSystem::Ntfs { label, records, entries } = &volume.system else { panic!("{volume:?}") };
         assert!(volume.number == 1 && !label.is_empty() && *records > 12 && *entries > 12, "{volume:?}");
 
         // `mkntfs` puts the table at the fourth cluster of 4 KiB of the partition, which begins at 1 MiB.
         let first = fs::File::options().write(true).open(&disk.extents()[0]).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&first, &[0; 1024], MIB + 4 * 4096).unwrap();
-        let error = look().unwrap_err().to_string();
-        assert!(error.starts_with("partition 1: its NTFS can't be read: record 0"), "{error}");
+        let wipe =
+            |at: u64, bytes: usize| std::os::unix::fs::FileExt::write_all_at(&first, &vec![0; bytes], at).unwrap();
+        wipe(MIB + 4 * 4096, 1024);
+        let found = look();
+        assert!(found.to_string().starts_with("partition 1: its NTFS can't be read: record 0"), "{found}");
+        assert_eq!(found.state(), ContentState::Damaged);
+        wipe(MIB, 512);
+        assert_eq!(look().state(), ContentState::NotRecognised, "its boot sector is gone");
+        wipe(0, 512);
+        assert_eq!(look().state(), ContentState::NotRecognised, "its partition table is gone");
     }
+}
+
+/// An NTFS as `mkntfs` makes it with this length and these clusters, in a file that is a whole disk.
+fn bare_ntfs(image: &Path, bytes: u64, cluster: &str) {
+    use crate::tools::run;
+    fs::File::create_new(image).unwrap().set_len(bytes).unwrap();
+    let args = ["-F", "-q", "-Q", "-c", cluster, "-z", "1"].map(std::ffi::OsStr::new);
+    run("mkntfs", &[&args[..], &[image.as_os_str()]].concat()).unwrap();
+}
+
+fn look_at_bare(image: &Path) -> stackferry_volume::content::Content {
+    use stackferry_volume::FileName;
+    use stackferry_volume::descriptor::Descriptor;
+    use stackferry_volume::local::LocalSource;
+    let sectors = fs::metadata(image).unwrap().len() / 512;
+    let text = format!(
+        "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"vmfs\"\n\
+         RW {sectors} VMFS \"n-flat.vmdk\"\nddb.adapterType = \"lsilogic\"\n"
+    );
+    let descriptor = Descriptor::parse(text.as_bytes(), &FileName::new("n.vmdk").unwrap()).unwrap();
+    stackferry_volume::content::look(&descriptor, |_| LocalSource::new(fs::File::open(image)?)).unwrap()
+}
+
+#[test]
+fn every_size_of_cluster_is_healthy() {
+    use stackferry_volume::content::ContentState;
+    if !have(available().mkntfs, "mkntfs").unwrap() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for cluster in ["512", "1024", "8192", "65536", "2097152"] {
+        let image = folder.path().join(cluster);
+        bare_ntfs(&image, 128 * MIB, cluster);
+        let found = look_at_bare(&image);
+        assert_eq!(found.state(), ContentState::Healthy, "clusters of {cluster} bytes: {found}");
+    }
+}
+
+/// Small files fill the disk, every third one goes, and empty ones take the table into the gaps: it is in so many pieces then
+/// that its own record has no room for them.
+#[test]
+fn a_file_table_in_many_pieces_is_healthy() {
+    use std::io::ErrorKind;
+
+    use stackferry_volume::content::{Content as Seen, ContentState, FileSystem};
+    let tools = available();
+    if !have(tools.mkntfs && tools.mounts_ntfs(), "mkntfs, ntfs-3g or /dev/fuse").unwrap() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    bare_ntfs(&image, 12 * MIB, "4096");
+    let mount = super::mount::Mount::image(&image, true).unwrap();
+    let fill = |name: &str, content: &[u8]| {
+        let made = |number: u32| fs::write(mount.path().join(format!("{name}{number:06}")), content);
+        let full = (0..100_000).find_map(|number| made(number).err().map(|error| (number, error)));
+        let (number, error) = full.expect("the disk is full at some time");
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        number
+    };
+    let small = fill("a", &[b'x'; 3900]);
+    for number in (0..small).step_by(3) {
+        fs::remove_file(mount.path().join(format!("a{number:06}"))).unwrap();
+    }
+    let empty = fill("b", b"");
+    // The root folder's first entries are files whose records lie in the table's last pieces.
+    for number in (0..empty).rev().take(50) {
+        let from = mount.path().join(format!("b{number:06}"));
+        fs::rename(from, mount.path().join(format!("0 {number:06}"))).unwrap_or_default();
+    }
+    mount.unmount().unwrap();
+    let table = crate::tools::run("ntfsinfo", &["-f", "-i", "0", image.to_str().unwrap()].map(std::ffi::OsStr::new));
+    let table = String::from_utf8_lossy(&table.unwrap()).into_owned();
+    assert!(table.contains("$ATTRIBUTE_LIST"), "the table is in few pieces: {table}");
+
+    let found = look_at_bare(&image);
+    assert_eq!(found.state(), ContentState::Healthy, "{found}");
+    let Seen::Volumes(volumes) = &found else { panic!("{found}") };
+    let FileSystem::Ntfs { records, entries, .. } = volumes[0].system else { panic!("{found}") };
+    assert!(records >= 1000 && entries == 1000, "{found}");
 }

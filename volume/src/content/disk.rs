@@ -1,9 +1,9 @@
 //! A disk's bytes: its extents, one after the other.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::ops::Range;
 
-use super::ContentError;
+use super::Content;
 use crate::descriptor::{Descriptor, ExtentKind, SECTOR_BYTES};
 use crate::io::Source;
 use crate::name::FileName;
@@ -24,10 +24,11 @@ pub(super) struct Disk<S> {
 }
 
 impl<S: Source> Disk<S> {
+    /// The disk of a descriptor, or why it can't be read as one.
     pub(super) fn new(
         descriptor: &Descriptor,
         mut open: impl FnMut(&FileName) -> io::Result<S>,
-    ) -> Result<Self, ContentError> {
+    ) -> Result<Self, Content> {
         let (mut pieces, mut bytes) = (Vec::new(), 0u64);
         for extent in &descriptor.extents {
             let length = extent.sectors.saturating_mul(SECTOR_BYTES);
@@ -35,7 +36,7 @@ impl<S: Source> Disk<S> {
             let file = match (&extent.kind, extent.file_name()) {
                 (ExtentKind::Zero, _) => None,
                 (ExtentKind::Flat | ExtentKind::Vmfs, Some(name)) => {
-                    let wrong = |why: String| ContentError::Extent { file: shown(name.as_str()), why };
+                    let wrong = |why: String| Content::Damaged(format!("{}: {why}", shown(name.as_str())));
                     let source = open(name).map_err(|error| wrong(format!("it can't be opened: {error}")))?;
                     let needed = extent.end_bytes().unwrap_or(u64::MAX);
                     if source.bytes() < needed {
@@ -45,7 +46,8 @@ impl<S: Source> Disk<S> {
                 }
                 (kind, _) => {
                     let file = shown(descriptor.file.as_str());
-                    return Err(ContentError::Extent { file, why: format!("an extent of type {kind} can't be read") });
+                    let why = format!("{file}: this program does not read extents of type {kind}");
+                    return Err(Content::NotLookedInto(why));
                 }
             };
             pieces.push(Piece { on_disk: bytes..end, file });
@@ -68,7 +70,8 @@ impl<S: Source> Disk<S> {
         Ok(Some(sector))
     }
 
-    fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
+    /// Fills `buf` with the bytes from `offset` on.
+    pub(super) fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
         while !buf.is_empty() {
             let at = self.pieces.partition_point(|piece| piece.on_disk.end <= offset);
             let piece = self.pieces.get(at).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -82,47 +85,5 @@ impl<S: Source> Disk<S> {
             buf = later;
         }
         Ok(())
-    }
-
-    /// A part of the disk, to be read like a file. It gives at most `budget` bytes in all: a file system that leads in
-    /// circles ends there.
-    pub(super) fn part(&self, range: Range<u64>, budget: u64) -> Part<'_, S> {
-        Part { disk: self, range, at: 0, budget }
-    }
-}
-
-/// A part of a disk.
-pub(super) struct Part<'d, S> {
-    disk: &'d Disk<S>,
-    range: Range<u64>,
-    at: u64,
-    budget: u64,
-}
-
-impl<S: Source> Read for Part<'_, S> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = (self.range.end - self.range.start).saturating_sub(self.at);
-        let take = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
-        self.budget = self
-            .budget
-            .checked_sub(take as u64)
-            .ok_or_else(|| io::Error::other("it leads in circles: far more was read than such a file system needs"))?;
-        let buf = buf.get_mut(..take).unwrap_or_default();
-        self.disk.read_at(self.range.start + self.at, buf)?;
-        self.at += take as u64;
-        Ok(take)
-    }
-}
-
-impl<S: Source> Seek for Part<'_, S> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let bytes = self.range.end - self.range.start;
-        let to = match to {
-            SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(by) => bytes.checked_add_signed(by),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-        };
-        self.at = to.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
     }
 }

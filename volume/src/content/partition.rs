@@ -1,10 +1,12 @@
 //! Partition tables: the one in the first sector (MBR), and GPT, which that one points to. Only read, and only the four
 //! primary entries of an MBR: App Volumes' disks have one partition.
 
+use std::io;
 use std::ops::Range;
 
+use super::bytes::{u32_at, u64_at};
 use super::disk::Disk;
-use super::{ContentError, sectors};
+use super::sectors;
 use crate::descriptor::SECTOR_BYTES;
 use crate::io::Source;
 
@@ -20,26 +22,47 @@ const WINDOWS: u8 = 0x07;
 const BASIC_DATA: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
 
+/// Types of GPT partitions that hold no file system: Microsoft's reserved one, and that of GRUB.
+const RESERVED: [[u8; 16]; 2] = [
+    [0x16, 0xe3, 0xc9, 0xe3, 0x5c, 0x0b, 0xb8, 0x4d, 0x81, 0x7d, 0xf9, 0x2d, 0xf0, 0x02, 0x15, 0xae],
+    [0x48, 0x61, 0x68, 0x21, 0x49, 0x64, 0x6f, 0x6e, 0x74, 0x4e, 0x65, 0x65, 0x64, 0x45, 0x46, 0x49],
+];
+/// The types of MBR partitions that hold a table of further ones.
+const CONTAINERS: [u8; 3] = [0x05, 0x0f, 0x85];
+
 /// One partition.
 pub(super) struct Partition {
-    /// Its number, from 1.
+    /// Its number, from 1; 0 for a whole disk.
     pub(super) number: u32,
     /// Where it lies on the disk, in bytes.
     pub(super) bytes: Range<u64>,
-    /// Whether Windows keeps files in it.
-    pub(super) is_windows: bool,
+    /// Whether it holds no file system by its type.
+    pub(super) is_reserved: bool,
+    /// Whether it holds further partitions.
+    pub(super) is_container: bool,
     /// Its type, for a person.
     pub(super) kind: String,
+}
+
+impl Partition {
+    /// A disk without a table.
+    pub(super) fn whole(bytes: u64) -> Self {
+        Self { number: 0, bytes: 0..bytes, is_reserved: false, is_container: false, kind: "the whole disk".to_owned() }
+    }
 }
 
 /// What stands at the start of a disk.
 pub(super) enum Table {
     None,
+    /// It contradicts itself or the disk.
+    Damaged(String),
+    /// It is of a kind that is not read here.
+    Unknown(String),
     Partitions(Vec<Partition>),
 }
 
 /// Reads the table; `first` is the disk's first sector.
-pub(super) fn read<S: Source>(disk: &Disk<S>, first: &[u8; 512]) -> Result<Table, ContentError> {
+pub(super) fn read<S: Source>(disk: &Disk<S>, first: &[u8; 512]) -> io::Result<Table> {
     if first.get(510..) != Some(&[0x55, 0xaa]) {
         return Ok(Table::None);
     }
@@ -51,37 +74,46 @@ pub(super) fn read<S: Source>(disk: &Disk<S>, first: &[u8; 512]) -> Result<Table
             continue;
         }
         if kind == PROTECTIVE {
-            return gpt(disk).map(Table::Partitions);
+            return gpt(disk);
         }
         let last = u64::from(start) + u64::from(count) - 1;
-        let bytes = range(disk, number, u64::from(start), last)?;
-        let named = if kind == WINDOWS { "Windows".to_owned() } else { format!("a partition of type {kind:#04x}") };
-        partitions.push(Partition { number, bytes, is_windows: kind == WINDOWS, kind: named });
+        let bytes = match range(disk, number, u64::from(start), last) {
+            Ok(bytes) => bytes,
+            Err(why) => return Ok(Table::Damaged(why)),
+        };
+        let named = if kind == WINDOWS {
+            "a partition of Windows".to_owned()
+        } else {
+            format!("a partition of type {kind:#04x}")
+        };
+        let is_container = CONTAINERS.contains(&kind);
+        partitions.push(Partition { number, bytes, is_reserved: false, is_container, kind: named });
     }
     Ok(Table::Partitions(partitions))
 }
 
 /// The bytes from the first to the last sector, if they are on the disk.
-fn range<S: Source>(disk: &Disk<S>, number: u32, first: u64, last: u64) -> Result<Range<u64>, ContentError> {
+fn range<S: Source>(disk: &Disk<S>, number: u32, first: u64, last: u64) -> Result<Range<u64>, String> {
     let bytes = sectors(first).zip(last.checked_add(1).and_then(sectors)).map(|(start, end)| start..end);
     bytes.filter(|bytes| first > 0 && bytes.start < bytes.end && bytes.end <= disk.bytes()).ok_or_else(|| {
         let disk = disk.bytes() / SECTOR_BYTES;
-        ContentError::Table(format!(
-            "partition {number} goes from sector {first} to {last}; the disk has {disk} sectors"
-        ))
+        format!("partition {number} goes from sector {first} to {last}; the disk has {disk} sectors")
     })
 }
 
 /// The GPT, as UEFI's specification lays it out (chapter 5.3): a header in sector 1, entries where it says.
-fn gpt<S: Source>(disk: &Disk<S>) -> Result<Vec<Partition>, ContentError> {
-    let wrong = |why: &str| ContentError::Table(why.to_owned());
-    let header = disk.sectors::<512>(SECTOR_BYTES)?.ok_or_else(|| wrong("the disk ends where its GPT should be"))?;
+fn gpt<S: Source>(disk: &Disk<S>) -> io::Result<Table> {
+    let damaged = |why: &str| Ok(Table::Damaged(why.to_owned()));
+    let Some(header) = disk.sectors::<512>(SECTOR_BYTES)? else {
+        return damaged("the disk ends where its GPT should be");
+    };
     if header.get(..8) != Some(b"EFI PART") {
-        return Err(wrong("the first sector points to a GPT that is not there"));
+        return damaged("the first sector points to a GPT that is not there");
     }
     let (entries, number, length) = (u64_at(&header, 72), u32_at(&header, 80), u32_at(&header, 84));
     if length != ENTRY_BYTES || number > 4 * MOST_ENTRIES {
-        return Err(wrong("the GPT says that its entries are of another size or number than any program writes"));
+        let why = format!("its GPT has {number} entries of {length} bytes; 128 entries of 128 bytes are usual");
+        return Ok(Table::Unknown(why));
     }
     let mut partitions = Vec::new();
     for at in 0..number.min(MOST_ENTRIES) {
@@ -90,22 +122,17 @@ fn gpt<S: Source>(disk: &Disk<S>) -> Result<Vec<Partition>, ContentError> {
             Some(offset) => disk.sectors::<128>(offset)?,
             None => None,
         };
-        let entry = entry.ok_or_else(|| wrong("the GPT's entries lie beyond the end of the disk"))?;
+        let Some(entry) = entry else {
+            return damaged("the GPT's entries lie beyond the end of the disk");
+        };
         let Some(kind) = entry.first_chunk::<16>().filter(|kind| **kind != [0; 16]) else { continue };
-        let bytes = range(disk, at + 1, u64_at(&entry, 32), u64_at(&entry, 40))?;
-        let is_windows = *kind == BASIC_DATA;
-        let named = if is_windows { "Windows" } else { "a partition of another system" };
-        partitions.push(Partition { number: at + 1, bytes, is_windows, kind: named.to_owned() });
+        let bytes = match range(disk, at + 1, u64_at(&entry, 32), u64_at(&entry, 40)) {
+            Ok(bytes) => bytes,
+            Err(why) => return Ok(Table::Damaged(why)),
+        };
+        let named = if *kind == BASIC_DATA { "a partition of Windows" } else { "a partition of another system" };
+        let is_reserved = RESERVED.contains(kind);
+        partitions.push(Partition { number: at + 1, bytes, is_reserved, is_container: false, kind: named.to_owned() });
     }
-    Ok(partitions)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let chunk = bytes.get(at..).and_then(<[u8]>::first_chunk).copied();
-    u64::from_le_bytes(chunk.unwrap_or_default())
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let chunk = bytes.get(at..).and_then(<[u8]>::first_chunk).copied();
-    u32::from_le_bytes(chunk.unwrap_or_default())
+    Ok(Table::Partitions(partitions))
 }

@@ -1,4 +1,4 @@
-//! Read-only disks that changed by no one's order.
+//! Disks that changed unexpectedly.
 
 use askama::Template;
 use axum::Extension;

@@ -215,7 +215,7 @@ fn verdict(status: &StatusBody) -> (String, &'static str) {
     };
     let mut parts = Vec::new();
     if counts.incidents > 0 {
-        parts.push(are(counts.incidents, "changed by no one's order", "changed by no one's order"));
+        parts.push(are(counts.incidents, "changed unexpectedly", "changed unexpectedly"));
     }
     if counts.damaged > 0 {
         parts.push(are(counts.damaged, "has a damaged version", "have damaged versions"));
@@ -328,7 +328,7 @@ fn cards(status: &StatusBody) -> Vec<Card> {
         card("Can't be protected", counts.unprotectable, &unprotectable, "/volumes?standing=unprotectable", "bad"),
         card("Failing", counts.failing, "the last attempt failed", "/volumes?failing=true", "bad"),
         card("Damaged", counts.damaged, "a version is damaged", "/volumes?damaged=true", "bad"),
-        card("Incidents", counts.incidents, "changed by no one's order", "/incidents", "bad"),
+        card("Incidents", counts.incidents, "changed unexpectedly", "/incidents", "bad"),
         card("Gone", counts.gone, "no longer at the source, kept", "/volumes?standing=gone", "quiet"),
     ]
 }

@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use stackferry_catalog::{Attempt, JobFilter, Outcome, VersionRow};
 use stackferry_volume::VolumeId;
+use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::VerifyMethod;
 
 use stackferry_config::Config;
@@ -66,8 +67,10 @@ impl From<Finding> for FindingLines {
 }
 
 pub(super) struct Tested {
-    pub(super) at: When,
-    pub(super) ok: bool,
+    /// When it was opened as a disk; none where it was only inspected when it was copied.
+    pub(super) at: Option<When>,
+    pub(super) tone: &'static str,
+    pub(super) word: &'static str,
     pub(super) found: String,
 }
 
@@ -231,16 +234,32 @@ fn version_line(row: &VersionRow, finding: Option<Finding>, now: jiff::Timestamp
             _ => "on arrival",
         },
         verified: When::maybe(row.last_verified, now),
-        tested: row.restore_test.as_ref().map(|test| Tested {
-            at: When::new(test.at, now),
-            ok: test.ok,
-            found: test.found.clone(),
-        }),
+        tested: tested(row, now),
         pinned: row.pinned,
         damaged: row.damaged.clone(),
         incident: row.incident.clone(),
         finding: finding.map(FindingLines::from),
         anchor: format!("v{}", row.version),
+    }
+}
+
+/// What its restore test came to; before that, what was found when it was copied.
+fn tested(row: &VersionRow, now: jiff::Timestamp) -> Option<Tested> {
+    let state = row.content.as_ref().map(|content| content.state);
+    let (tone, word) = match state {
+        Some(ContentState::NotRecognised | ContentState::NotLookedInto) => {
+            ("warn", state.map_or("", ContentState::text))
+        }
+        Some(ContentState::Damaged) => ("bad", "failed"),
+        _ if row.restore_test.as_ref().is_some_and(|test| !test.ok) => ("bad", "failed"),
+        _ => ("good", "passed"),
+    };
+    match (&row.restore_test, &row.content) {
+        (Some(test), _) => Some(Tested { at: Some(When::new(test.at, now)), tone, word, found: test.found.clone() }),
+        (None, Some(content)) if content.state != ContentState::Healthy => {
+            Some(Tested { at: None, tone, word, found: content.text.clone() })
+        }
+        (None, _) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! afterwards, the commit, and the record of it. Steps 4 to 6 of [`super`].
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
@@ -10,13 +11,16 @@ use stackferry_catalog::{AuditAction, Baseline, VersionRow};
 use stackferry_discover::{State, VolumeFile, VolumeLocation};
 use stackferry_transfer::TransferError;
 use stackferry_vault::{Incoming, Version};
+use stackferry_volume::content::ContentRecord;
 use stackferry_volume::descriptor::Descriptor;
 use stackferry_volume::io::{MAX_SMALL_READ, Source as _};
 use stackferry_volume::manifest::{FORMAT, FileRecord, FileRole, LeftOut, VerifyMethod};
-use stackferry_volume::{Entry, Folder, Manifest, VersionId};
+use stackferry_volume::{Entry, FileName, Folder, Manifest, VersionId};
 
 use super::{Done, Run, is_about_the_file, records};
 use crate::app::{PROGRAM, Source};
+use crate::engine::checkup::at_first;
+use crate::engine::content;
 use crate::engine::files::Copied;
 use crate::engine::incident;
 use crate::problem::{Code, Problem};
@@ -148,6 +152,23 @@ impl Run<'_> {
         }
     }
 
+    /// What the disk holds that was just copied: what an intruder encrypted or wiped has to be known on that day.
+    fn content(&self, files: &[FileRecord], copied: &[Copied]) -> Option<ContentRecord> {
+        let open = |name: &FileName| {
+            let file = copied.iter().find(|file| file.file.name == *name);
+            file.map(|file| Arc::clone(&file.sink)).ok_or_else(|| std::io::ErrorKind::NotFound.into())
+        };
+        match content::inspect(files, open) {
+            Ok(content) => Some(content),
+            // The restore test inspects it again.
+            Err(error) => {
+                let error = error.to_string();
+                tracing::warn!(volume = %self.volume.id, error, "what the copied disk holds could not be read");
+                None
+            }
+        }
+    }
+
     pub(super) fn commit(
         &self,
         place: &VolumeLocation,
@@ -158,6 +179,7 @@ impl Run<'_> {
         mut done: Done,
     ) -> Result<Done, Problem> {
         let files = records(&copied)?;
+        let content = self.content(&files, &copied);
         // The vault commits only when nobody can write to the files any more.
         drop(copied);
         let ended = Timestamp::now();
@@ -169,7 +191,7 @@ impl Run<'_> {
         let version = incoming.allocate(ended, lock)?;
         let read_back = settings.read_back;
         let verify_method = if read_back { VerifyMethod::ReadBack } else { VerifyMethod::Arrival };
-        let incident = incident::found(self.vault, self.volume, &files)?;
+        let incident = incident::found(self.vault, self.volume, &files, content.as_ref())?;
         let manifest = Manifest {
             format: FORMAT,
             volume: self.volume.id.clone(),
@@ -190,6 +212,7 @@ impl Run<'_> {
             app_volumes: self.volume.app_volumes.as_ref().map(incident::record),
             incident,
             left_out: done.left_out.clone(),
+            content,
             program: PROGRAM.to_owned(),
             started,
             ended,
@@ -204,6 +227,7 @@ impl Run<'_> {
                     .hint("the vault's disk or memory fails: check the system's log before trusting it with more"));
             }
         }
+        let (content, restore_test) = at_first(manifest.content.as_ref(), ended);
         let row = VersionRow {
             volume: self.volume.id.clone(),
             version: version.clone(),
@@ -218,7 +242,8 @@ impl Run<'_> {
             last_verified: None,
             route: manifest.route.clone(),
             incident: manifest.incident.clone(),
-            restore_test: None,
+            content,
+            restore_test,
             deleting: None,
         };
         let is_given_up = || self.reading.is_over.load(Ordering::SeqCst);
@@ -237,7 +262,7 @@ impl Run<'_> {
         });
         self.audit(AuditAction::Copied, &detail);
         if let Some(why) = &manifest.incident {
-            tracing::error!(volume = %self.volume.id, %version, why, "an incident: a read-only disk changed by no one's order; it is kept as a version of its own");
+            tracing::error!(volume = %self.volume.id, %version, why, "an incident: the disk is not what it should be; it is kept as a version of its own");
             self.audit(AuditAction::IncidentFound, &json!({ "version": version.to_string(), "why": why }));
             self.catalog(incident::mark(self.app, self.volume, &version, why))?;
         }

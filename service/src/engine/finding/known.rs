@@ -100,11 +100,12 @@ impl Known {
                 let found = self.damages.get(&row.version);
                 Some(Trouble::Damaged(found.and_then(|found| serde_json::from_value::<Found>(found.clone()).ok())))
             }
-            (None, Some(test), _) if !test.ok => {
+            // An older version is of use then, whatever became of this one.
+            (None, _, Some(_)) => Some(Trouble::Incident),
+            (None, Some(test), None) if !test.ok => {
                 let read_back = row.last_verified.is_some_and(|at| at >= test.at);
                 Some(Trouble::NoDisk { read_back })
             }
-            (None, _, Some(_)) => Some(Trouble::Incident),
             (None, _, None) => None,
         }
     }

@@ -234,6 +234,8 @@ fn is_same(row: &VersionRow, read: &VersionRow) -> bool {
     let known = VersionRow {
         last_verified: read.last_verified,
         restore_test: read.restore_test.clone(),
+        // A restore test may have seen more than the copy did.
+        content: read.content.clone(),
         deleting: read.deleting,
         // Which of several findings is told is up to who found them.
         damaged: match (&row.damaged, &read.damaged) {
