@@ -27,6 +27,7 @@ use stackferry_volume::io::Cancel;
 use crate::app::{App, Reading};
 use crate::cli::{Cli, Command};
 use crate::daemon::Reload;
+use crate::engine::places;
 use crate::output::{OutputFormat, View, print};
 use crate::problem::{Code, Exit, Problem};
 use crate::progress::Reporter;
@@ -56,7 +57,11 @@ impl Context {
     /// Reads the configuration again, as it was read at the start.
     pub(crate) fn reload(&self) -> Reload {
         let (file, overrides) = (self.cli.global.config.clone(), self.cli.global.overrides(std::env::vars_os()));
-        Arc::new(move || Ok(Config::load(&file, &overrides)?))
+        Arc::new(move || {
+            let config = Config::load(&file, &overrides)?;
+            places::refuse(&config)?;
+            Ok(config)
+        })
     }
 
     /// The program's parts, with the catalog open.

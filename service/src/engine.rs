@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod checkup;
+mod content;
 pub mod copy;
 pub mod debts;
 pub mod find;
@@ -11,6 +12,7 @@ pub mod fresh;
 pub mod held;
 pub mod inventory;
 pub mod pins;
+pub(crate) mod places;
 pub mod prune;
 pub mod reconcile;
 pub mod restore;

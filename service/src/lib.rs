@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod engine;
 pub mod http;
 pub mod jobs;
+mod limits;
 pub mod metrics;
 mod notify;
 pub mod output;
@@ -61,10 +62,13 @@ fn start(cli: Cli) -> Result<Exit, Problem> {
     };
     let options = options.environment(|name| std::env::var_os(name))?;
     progress::init(&options, &reporter)?;
+    limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::io("start", "the program's threads", &error))?;
     let result = runtime.block_on(async {
         let cancel = Cancel::default();
+        let _file_size =
+            limits::survive_file_size_limit().map_err(|error| Problem::io("listen for", "SIGXFSZ", &error))?;
         let signals = listen(&cancel)?;
         let result = commands::run(cli, cancel, reporter).await;
         signals.abort();

@@ -20,6 +20,7 @@ use std::path::Path;
 use stackferry_volume::{ParseIdError, VersionId, VolumeId};
 
 pub use code::{Code, Exit, PROBLEMS, Row, troubleshooting};
+pub(crate) use from_vault::into_folder;
 pub use render::{ErrorView, colour_on_stderr};
 pub use stackferry_transfer::Retry;
 

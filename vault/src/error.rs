@@ -232,6 +232,12 @@ pub enum VaultError {
         /// The file.
         path: PathBuf,
     },
+    /// A file stands where a folder has to be.
+    #[error("{} is no folder", path.display())]
+    NotAFolder {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The work was cancelled.
     #[error("{op} was cancelled")]
     Cancelled {
@@ -250,6 +256,10 @@ pub enum VaultError {
         source: io::Error,
     },
 }
+
+/// What to do where a file is too long.
+const TOO_LONG: &str = "its file system can't hold files so long (FAT ends at 4 GiB, ext4 with blocks of 1 KiB at 4 TiB, ext4 \
+    at 16 TiB), or the process may not write them: name a place on another file system, and see `ulimit -f` or LimitFSIZE=";
 
 impl VaultError {
     /// The error of a failed system call.
@@ -273,6 +283,12 @@ impl VaultError {
             }
             _ => false,
         }
+    }
+
+    /// Whether a file is longer than its file system, or a limit of the process, allows.
+    #[must_use]
+    pub fn is_file_too_long(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge)
     }
 
     /// Whether a version, or what is recorded of it, is damaged.
@@ -346,7 +362,9 @@ impl VaultError {
                 "copy the volume once more first; the last good version of a generation is never deleted"
             }
             Self::Exists { .. } => "restore into an empty folder, or allow overwriting",
+            Self::NotAFolder { .. } => "name a folder; one that is missing is made",
             Self::Fenced { .. } => "another process took over this volume; it makes the version",
+            Self::Io { .. } if self.is_file_too_long() => TOO_LONG,
             Self::Io { .. } if self.is_no_space() => "free some space, or prune versions",
             _ => return None,
         })

@@ -95,13 +95,25 @@ impl Reserve {
 pub struct Space {
     /// Its size.
     pub total: u64,
-    /// What this user may still write.
+    /// What this user may still write; the most there can be where it is not known.
     pub free: u64,
+}
+
+impl Space {
+    /// Whether the file system tells how large it is: some of those in user space and of those over a network do not.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        self.total > 0
+    }
 }
 
 pub(crate) fn space_of(dir: &Dir) -> Result<Space, VaultError> {
     let stat = rustix::fs::fstatvfs(dir).map_err(|errno| VaultError::system("measure", dir.path(), errno))?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    // A file system without a single block holds no file either: it does not tell. That is no reason to refuse.
+    if stat.f_blocks == 0 {
+        return Ok(Space { total: 0, free: u64::MAX });
+    }
     Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
 }
 

@@ -41,6 +41,8 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// The bytes that were written; the rest are holes.
     pub stored: u64,
+    /// How many files could not be given their time of last change: the file system or the user's rights do not allow it.
+    pub untimed: usize,
 }
 
 impl Version {
@@ -48,7 +50,7 @@ impl Version {
     /// are unless `overwrite` is set. `progress` is told the bytes done so far, zeros included.
     ///
     /// # Errors
-    /// `Exists` before anything is written; `NoSpace`; `Damaged` at the first block that is not what the manifest says;
+    /// `NotAFolder`, or `Exists`, before anything is written; `NoSpace`; `Damaged` at the first block that is not what the manifest says;
     /// `Cancelled`; else the system's. No file has a final name then, except where a file appeared under one in the
     /// last moment, or the system failed, while `overwrite` was set.
     pub fn restore(
@@ -58,6 +60,11 @@ impl Version {
         progress: &mut dyn FnMut(u64),
         cancel: &Cancel,
     ) -> Result<RestoreReport, VaultError> {
+        if let Some(path) = to.ancestors().find(|path| path.symlink_metadata().is_ok())
+            && !path.is_dir()
+        {
+            return Err(VaultError::NotAFolder { path: path.to_owned() });
+        }
         let files = self.opened()?;
         std::fs::create_dir_all(to).map_err(|error| VaultError::system("make", to, error))?;
         let target = Dir::at(to)?.ok_or_else(|| VaultError::system("open", to, rustix::io::Errno::NOENT))?;
@@ -120,9 +127,12 @@ impl Version {
         if let Some(damage) = damage.into_iter().next() {
             return Err(self.damaged(damage));
         }
+        let mut untimed = 0;
         for (opened, (name, file)) in files.iter().zip(&temporary.files) {
             let path = target.child(name);
-            file.set_mtime(opened.record.mtime).map_err(|error| VaultError::system("set the time of", &path, error))?;
+            // Some file systems and some users can't: the bytes are what they should be all the same.
+            let timed = step("set the time of", &path).is_ok() && file.set_mtime(opened.record.mtime).is_ok();
+            untimed += usize::from(!timed);
             step("sync file", &path)?;
             file.sync_all().map_err(|error| VaultError::system("sync", &path, error))?;
         }
@@ -131,7 +141,7 @@ impl Version {
         }
         temporary.finish(files, overwrite)?;
         let bytes = files.iter().map(|opened| opened.source.bytes()).sum();
-        Ok(RestoreReport { files: files.len(), bytes, stored: stored.into_inner() })
+        Ok(RestoreReport { files: files.len(), bytes, stored: stored.into_inner(), untimed })
     }
 }
 

@@ -22,6 +22,7 @@ mod hook {
     struct State {
         on: bool,
         left: Option<usize>,
+        refused: Option<&'static str>,
         seen: Vec<String>,
     }
 
@@ -35,7 +36,13 @@ mod hook {
     impl Trace {
         /// Lets `left` steps happen and no more; none: all.
         pub(crate) fn start(left: Option<usize>) -> Self {
-            STATE.with_borrow_mut(|state| *state = State { on: true, left, seen: Vec::new() });
+            STATE.with_borrow_mut(|state| *state = State { on: true, left, ..State::default() });
+            Self
+        }
+
+        /// Refuses one operation each time, as a file system does that can't do it.
+        pub(crate) fn refusing(op: &'static str) -> Self {
+            STATE.with_borrow_mut(|state| *state = State { on: true, refused: Some(op), ..State::default() });
             Self
         }
 
@@ -55,6 +62,10 @@ mod hook {
         STATE.with_borrow_mut(|state| {
             if !state.on {
                 return Ok(());
+            }
+            if state.refused == Some(op) {
+                let source = std::io::Error::from(rustix::io::Errno::PERM);
+                return Err(VaultError::Io { op, path: path.to_owned(), source });
             }
             if let Some(left) = &mut state.left {
                 if *left == 0 {

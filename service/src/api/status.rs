@@ -41,7 +41,7 @@ pub(crate) struct Counts {
     pub(crate) failing: u64,
     /// That have a version that is damaged.
     pub(crate) damaged: u64,
-    /// That changed by no one's order.
+    /// That changed unexpectedly.
     pub(crate) incidents: u64,
     /// That sources disagree about.
     pub(crate) conflicts: u64,
@@ -182,6 +182,7 @@ pub(crate) async fn gather(web: &Web) -> Result<StatusBody, Problem> {
     let app = &web.app();
     let now = app.catalog().clock().now();
     let (space, vault_problem) = match web.space().await {
+        Ok(Some(space)) if !space.is_known() => (None, None),
         Ok(Some(space)) => {
             let kept = app.config().vault().map_or(0, |vault| reserve(vault.reserve).of(space.total));
             (Some(SpaceBody { total: space.total, free: space.free, reserve: kept }), None)

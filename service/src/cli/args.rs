@@ -35,22 +35,21 @@ pub struct Target {
     pub volume: String,
     /// The version, where one was named.
     pub version: Option<VersionId>,
+    /// All of it as it was written: a volume's own id may look like a version of another.
+    text: String,
 }
 
 impl FromStr for Target {
     type Err = ArgError;
     fn from_str(text: &str) -> Result<Self, ArgError> {
         let (name, version) = split_version(text);
-        Ok(Self { volume: volume(name)?, version })
+        Ok(Self { volume: volume(name)?, version, text: text.to_owned() })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.version {
-            Some(version) => write!(f, "{}@{version}", self.volume),
-            None => f.write_str(&self.volume),
-        }
+        f.write_str(&self.text)
     }
 }
 
@@ -66,7 +65,7 @@ pub struct VersionTarget {
 impl FromStr for VersionTarget {
     type Err = ArgError;
     fn from_str(text: &str) -> Result<Self, ArgError> {
-        let Target { volume, version } = text.parse()?;
+        let Target { volume, version, .. } = text.parse()?;
         Ok(Self { volume, version: version.ok_or(ArgError::NoVersion)? })
     }
 }

@@ -8,12 +8,13 @@ use super::Context;
 use crate::app::App;
 use crate::engine::copy::{Wanted, choose_bytes, copy};
 use crate::engine::inventory::Round;
-use crate::engine::{debts, find, inventory};
+use crate::engine::{debts, find, inventory, places};
 use crate::jobs::{self, follow};
 use crate::output::CopyView;
 use crate::problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, name: &str, if_changed: bool, wait: Duration) -> Result<Exit, Problem> {
+    places::refuse(&context.config()?)?;
     let app = context.app().await?;
     // A vault that can't be written to is known before thousands of files are listed.
     app.vault().await?;

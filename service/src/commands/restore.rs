@@ -26,6 +26,6 @@ pub(super) async fn run(context: &Context, target: &Target, to: &Path, overwrite
     let (files, report) = (restored.files, &restored.report);
     let view = RestoreView::new(&restored.volume, &restored.version, to, files, report, restored.took);
     let view = view.written_by(restored.credentials, restored.verify_method);
-    context.print(&view.followed_by(restored.next_steps))?;
+    context.print(&view.warned(restored.warnings).followed_by(restored.next_steps))?;
     Ok(Exit::Done)
 }

@@ -5,12 +5,14 @@ use stackferry_catalog::Trigger;
 use super::{Context, discover};
 use crate::app::App;
 use crate::daemon::{Daemon, put_in_order};
+use crate::engine::places;
 use crate::engine::reconcile::reconcile;
 use crate::engine::round::{self, RoundOutcome, RoundResult};
 use crate::output::{RunItem, RunOutcome, RunProblem, RunView};
 use crate::problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> {
+    places::refuse(&context.config()?)?;
     let app = context.app().await?;
     if app.config().datastores.is_empty() {
         return Err(Problem::new(Code::BadConfig, "the configuration names no datastore")

@@ -8,6 +8,7 @@ use stackferry_vault::Vault;
 use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder as _, Kind};
 
+use super::places;
 use crate::app::{App, Source, blocking, catalog_path, mounts};
 use crate::notify;
 use crate::problem::{Code, Problem};
@@ -31,6 +32,12 @@ impl Finding {
 #[must_use]
 pub fn local(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::new("configuration", Ok("it can be read, and every value is in its range"))];
+    match places::contradictions(config) {
+        problems if problems.is_empty() => findings.push(Finding::new("paths", Ok("none lies where it must not"))),
+        problems => {
+            findings.extend(problems.into_iter().map(|problem| Finding::new("paths", Err::<String, _>(problem))))
+        }
+    }
     let secrets = config.app_volumes.iter().map(|one| (format!("password of app_volumes {}", one.name), &one.password));
     let secrets =
         secrets.chain(config.vspheres.iter().map(|one| (format!("password of vsphere {}", one.name), &one.password)));
@@ -250,6 +257,13 @@ async fn vault(app: &App) -> Result<String, Problem> {
     vault.check_writable()?;
     let space = vault.space()?;
     vault.check_space(0)?;
+    if !space.is_known() {
+        return Ok(format!(
+            "{} at {}: its file system does not tell how much is free",
+            vault.id(),
+            vault.path().display()
+        ));
+    }
     Ok(format!("{} at {}: {} of {} bytes free", vault.id(), vault.path().display(), space.free, space.total))
 }
 

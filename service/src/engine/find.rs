@@ -106,6 +106,12 @@ fn passes_by_itself(code: Code) -> bool {
 /// # Errors
 /// As for [`volume`].
 pub async fn volume_and_version(app: &App, text: &str) -> Result<(VolumeId, Option<VersionId>), Problem> {
+    // A volume's own id may look like a version of another one.
+    if let Ok(id) = text.parse::<VolumeId>()
+        && app.catalog().volume(&id).await?.is_some()
+    {
+        return Ok((id, None));
+    }
     let (name, version) = split_version(text);
     Ok((volume(app, name).await?.id, version))
 }

@@ -20,7 +20,7 @@ use stackferry_volume::{VersionId, VolumeId};
 use super::versions::{named, newest};
 use super::{find, reconcile, steps};
 use crate::app::{self, App, Source, blocking};
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, into_folder};
 
 /// What a destination begins with that is a folder of a datastore.
 pub const DATASTORE: &str = "datastore:";
@@ -46,6 +46,8 @@ pub struct Restored {
     pub verify_method: &'static str,
     /// How long it took.
     pub took: Duration,
+    /// What is not as it was though all bytes are.
+    pub warnings: Vec<String>,
     /// What a person does next in App Volumes.
     pub next_steps: Vec<String>,
 }
@@ -250,11 +252,27 @@ async fn carry_out(
     };
     let name = named(&volume, &version);
     let detail = json!({ "to": to.to_string(), "bytes": put.report.bytes, "credentials": put.credentials });
+    let warnings = warnings(&put.report);
+    for warning in &warnings {
+        tracing::warn!(version = name, to = %to, "{warning}");
+    }
     // The files are there: what fails now is no failure of the restore.
     app::note(app.catalog(), AuditAction::Restored, actor, &name, &detail).await;
     let Put { report, credentials, verify_method } = put;
     let took = began.elapsed();
-    Ok(Restored { volume, version, files, report, credentials, verify_method, took, next_steps })
+    Ok(Restored { volume, version, files, report, credentials, verify_method, took, warnings, next_steps })
+}
+
+/// What is not as it was though all bytes are.
+fn warnings(report: &RestoreReport) -> Vec<String> {
+    match report.untimed {
+        0 => Vec::new(),
+        count => vec![format!(
+            "{count} of {} files could not be given their time of last change: the target's file system or this user's rights \
+             do not allow it",
+            report.files
+        )],
+    }
 }
 
 /// What was written where.
@@ -279,7 +297,10 @@ fn put(
     };
     let here = |report| Put { report, credentials: 0, verify_method: Checked::Arrival.as_str() };
     let (datastore, folder) = match to {
-        Destination::Folder(path) => return Ok(here(version.restore(path, overwrite, &mut tell, app.cancel())?)),
+        Destination::Folder(path) => {
+            let report = version.restore(path, overwrite, &mut tell, app.cancel());
+            return report.map(here).map_err(|error| into_folder(error, path));
+        }
         Destination::Datastore { datastore, folder } => (datastore, folder),
     };
     match app.source(datastore)? {

@@ -250,7 +250,7 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
     done.next_steps.extend(groups);
     let view = RestoreView::new(&done.volume, &done.version, to.to_string(), done.files, &done.report, done.took);
     let view = view.written_by(done.credentials, done.verify_method);
-    Ok(Ended::done("restored", &view.followed_by(done.next_steps)))
+    Ok(Ended::done("restored", &view.warned(done.warnings).followed_by(done.next_steps)))
 }
 
 async fn run_restore_test(app: &App, job: &Job) -> Result<Ended, Problem> {

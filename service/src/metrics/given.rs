@@ -35,7 +35,7 @@ pub(super) fn settings(text: &mut Text, config: &Config) {
 /// What the system tells of the vault's disk and of this process.
 pub(super) fn system(text: &mut Text, config: &Config, space: Option<Space>) {
     text.put(&registry::CLOCK, &[], state::seconds(Timestamp::now()));
-    if let Some(space) = space {
+    if let Some(space) = space.filter(|space| space.is_known()) {
         text.put(&registry::VAULT_FREE, &[], space.free as f64);
         text.put(&registry::VAULT_SIZE, &[], space.total as f64);
         if let Ok(vault) = config.vault() {

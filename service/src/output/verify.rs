@@ -174,6 +174,8 @@ pub struct RestoreView {
     pub verify_method: &'static str,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// What is not as it was though all bytes are: times that could not be set.
+    pub warnings: Vec<String>,
     /// What a person does next in App Volumes, in this order.
     pub next_steps: Vec<String>,
 }
@@ -199,6 +201,7 @@ impl RestoreView {
             credentials: 0,
             verify_method: "arrival",
             seconds: seconds(took),
+            warnings: Vec::new(),
             next_steps: Vec::new(),
         }
     }
@@ -208,6 +211,13 @@ impl RestoreView {
     pub fn written_by(mut self, credentials: u64, verify_method: &'static str) -> Self {
         self.credentials = credentials;
         self.verify_method = verify_method;
+        self
+    }
+
+    /// The same with what is not as it was.
+    #[must_use]
+    pub fn warned(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
         self
     }
 
@@ -233,11 +243,12 @@ impl View for RestoreView {
             ("verified", self.verify_method.to_owned()),
             ("seconds", format!("{:.1}", self.seconds)),
         ]);
+        lines.extend(self.warnings.iter().map(|warning| ("warning", warning.clone())));
         let mut text = fields(lines);
         if !self.next_steps.is_empty() {
             text.push_str("\nThen, in App Volumes:\n");
             for (at, step) in self.next_steps.iter().enumerate() {
-                text.push_str(&format!("  {}. {step}\n", at + 1));
+                text.push_str(&format!("  {}. {}\n", at + 1, escape(step)));
             }
         }
         text

@@ -251,6 +251,9 @@ codes! {
     NoSpace "no_space" NoSpace Permanent
         "Too little space: the copy or restore was not begun, or stopped before anything became visible."
         "Make the file system larger or free some of it; for the vault, `vault.reserve` says what is kept free.";
+    FileTooLong "file_too_long" Failed Permanent
+        "A file is longer than its file system, or a limit of the process, allows. Nothing of it is left."
+        "Restore to, or keep the vault on, a file system that holds longer files: FAT ends at 4 GiB, ext4 with blocks of 1 KiB at 4 TiB. See `ulimit -f` and `LimitFSIZE=`, too.";
     VaultMissing "vault_missing" Failed Permanent
         "The vault that is known is not at its path: the folder is missing or empty."
         "Is it mounted? Mount it. Nothing is written into the empty folder below a mount point.";

@@ -29,6 +29,9 @@ fn describe(error: TransferError) -> Problem {
         TransferError::Write { file, .. } if error.is_no_space() => {
             plain(Code::NoSpace).subject(file).hint("make space on the vault's file system, then copy again")
         }
+        TransferError::Write { file, source } if source.kind() == std::io::ErrorKind::FileTooLarge => plain(Code::FileTooLong)
+            .subject(file)
+            .hint("the vault's file system can't hold files so long, or the process may not write them: see `ulimit -f`"),
         TransferError::Write { file, .. } => {
             plain(Code::WriteFailed).subject(file).hint("look at the vault's disk or mount, and at the kernel log")
         }

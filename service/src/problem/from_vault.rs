@@ -1,5 +1,7 @@
 //! Problems of the vault.
 
+use std::path::Path;
+
 use stackferry_vault::VaultError;
 
 use super::{Code, Problem, shell};
@@ -56,6 +58,7 @@ impl From<VaultError> for Problem {
             VaultError::Incomplete { transfer, .. } => {
                 problem.subject(transfer).hint("copy it again; if it comes back, report it with the log")
             }
+            VaultError::Io { path, .. } if error.is_file_too_long() => problem.path(path).maybe_hint(error.hint()),
             VaultError::Io { path, .. } if error.is_no_space() => {
                 problem.path(path).hint("make space on the vault's file system, then try again")
             }
@@ -63,7 +66,8 @@ impl From<VaultError> for Problem {
                 problem.path(path).hint("look at the kernel log and at the disk or mount below the vault")
             }
             VaultError::Exists { path } => Self::exists(path),
-            VaultError::NoVault { path }
+            VaultError::NotAFolder { path }
+            | VaultError::NoVault { path }
             | VaultError::NotAVault { path }
             | VaultError::OtherVault { path, .. }
             | VaultError::NewerFormat { path, .. }
@@ -75,9 +79,32 @@ impl From<VaultError> for Problem {
     }
 }
 
+/// The problem of a restore into a folder: what failed there says nothing about the vault's own disk.
+pub(crate) fn into_folder(error: VaultError, to: &Path) -> Problem {
+    let is_there = match &error {
+        VaultError::Io { path, .. } | VaultError::NoSpace { path, .. } => path.starts_with(to) || to.starts_with(path),
+        _ => false,
+    };
+    let problem = Problem::from(error);
+    let shown = to.display();
+    match problem.code {
+        Code::NoSpace if is_there => {
+            problem.subject(&shown).hint(format!("make room on the file system of {shown}, or restore to another one"))
+        }
+        Code::VaultFailed if is_there => {
+            let problem = Problem { code: Code::IoFailed, ..problem }.subject(&shown);
+            problem
+                .hint(format!("look at the disk or mount of {shown} and at the kernel log, or restore to another one"))
+        }
+        _ => problem,
+    }
+}
+
 fn code(error: &VaultError) -> Code {
     match error {
         _ if error.is_no_space() => Code::NoSpace,
+        _ if error.is_file_too_long() => Code::FileTooLong,
+        VaultError::NotAFolder { .. } => Code::Usage,
         VaultError::Missing { .. } => Code::VaultMissing,
         VaultError::NoVault { .. } => Code::NoVault,
         VaultError::NotAVault { .. } => Code::NotAVault,

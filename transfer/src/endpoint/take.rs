@@ -63,6 +63,7 @@ fn explain(error: &io::Error, doing: &str) -> Failure {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "no_space",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "denied",
         io::ErrorKind::InvalidInput => "refused",
+        io::ErrorKind::FileTooLarge => "file_too_long",
         _ => "io",
     };
     Failure { code: code.to_owned(), message: format!("{doing} failed: {error}") }
@@ -158,7 +159,11 @@ impl Taking {
             let message = "what was sent does not have the file's digest".to_owned();
             return Err(Failure { code: "block_mismatch".into(), message });
         }
-        self.file.finish(new.mtime).map_err(|error| explain(&error, "bringing it onto the disk"))
+        let untimed = self.file.finish(new.mtime).map_err(|error| explain(&error, "bringing it onto the disk"))?;
+        if let Some(error) = untimed {
+            tracing::warn!(%error, "a restored file could not be given its time of last change");
+        }
+        Ok(())
     }
 }
 

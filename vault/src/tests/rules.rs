@@ -325,7 +325,9 @@ fn errors_read_well() {
         VaultError::NoSpace { path: "/srv".into(), needed: 9, free: 5, reserve: 2 },
         VaultError::system("write", Path::new("/srv/x"), rustix::io::Errno::ROFS),
         VaultError::system("write", Path::new("/srv/x"), rustix::io::Errno::NOSPC),
+        VaultError::system("write", Path::new("/srv/x"), rustix::io::Errno::FBIG),
         VaultError::NotAVault { path: "/srv".into() },
+        VaultError::NotAFolder { path: "/srv/x".into() },
     ];
     let texts: Vec<String> = errors.iter().map(|error| format!("{error}\n  {}", error.hint().unwrap_or("-"))).collect();
     insta::assert_snapshot!(texts.join("\n"), @r"
@@ -339,8 +341,12 @@ fn errors_read_well() {
       the file system is mounted read-only
     can't write /srv/x
       free some space, or prune versions
+    can't write /srv/x
+      its file system can't hold files so long (FAT ends at 4 GiB, ext4 with blocks of 1 KiB at 4 TiB, ext4 at 16 TiB), or the process may not write them: name a place on another file system, and see `ulimit -f` or LimitFSIZE=
     /srv holds other files and is no vault
       give an empty folder, or the folder that holds stackferry-vault.json
+    /srv/x is no folder
+      name a folder; one that is missing is made
     ");
 }
 

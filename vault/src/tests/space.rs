@@ -89,6 +89,44 @@ fn a_restore_without_room_does_not_begin() {
 }
 
 #[test]
+fn a_file_system_that_does_not_tell_its_size_is_not_full() {
+    let home = tempfile::tempdir().unwrap();
+    // Without a limit this one tells nothing, as some of those in user space and over a network do.
+    let mounted = Mounted::at(home.path().join("vault"), "0");
+    let vault = Vault::open(&mounted.0, &VaultOptions { reserve: crate::Reserve::default(), ..options() }).unwrap();
+    assert!(!vault.space().unwrap().is_known());
+    vault.check_space(1 << 40).unwrap();
+    let version = put(&vault, 1, 1, &disk(1)).unwrap();
+    let to = mounted.0.join("out");
+    vault.version(&volume(), &version).unwrap().restore(&to, false, &mut |_| {}, &Cancel::default()).unwrap();
+}
+
+#[test]
+fn a_time_that_can_not_be_set_loses_no_restore() {
+    let bench = bench();
+    let version = put(&bench.vault, 1, 1, &disk(1)).unwrap();
+    let version = bench.vault.version(&volume(), &version).unwrap();
+    let to = bench.path.parent().unwrap().join("out");
+    let refusing = crate::steps::Trace::refusing("set the time of");
+    let report = version.restore(&to, false, &mut |_| {}, &Cancel::default()).unwrap();
+    drop(refusing);
+    assert_eq!((report.untimed, names(&to).len()), (report.files, report.files));
+}
+
+#[test]
+fn a_target_that_is_a_file_is_named() {
+    let bench = bench();
+    let version = put(&bench.vault, 1, 1, &disk(1)).unwrap();
+    let version = bench.vault.version(&volume(), &version).unwrap();
+    let file = bench.path.parent().unwrap().join("file");
+    std::fs::write(&file, "x").unwrap();
+    for to in [file.clone(), file.join("a/b")] {
+        let error = version.restore(&to, false, &mut |_| {}, &Cancel::default()).unwrap_err();
+        assert!(matches!(&error, VaultError::NotAFolder { path } if *path == file), "{error:?}");
+    }
+}
+
+#[test]
 fn parts_on_two_file_systems_are_refused_and_both_are_named() {
     let bench = bench();
     let _mounted = Mounted::at(bench.path.join("incoming"), "1m");

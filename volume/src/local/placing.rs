@@ -113,14 +113,7 @@ impl NewFile {
         let temporary = format!("{RESTORE_PREFIX}{tag:016x}-{tail}");
         let file_name =
             FileName::new(&temporary).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let file = SparseFile::create_new(&folder, &file_name, bytes, MODE);
-        if let Err(error) = &file
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
-            // It was made, and could not be given its length.
-            let _ = rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty());
-        }
-        let file = file?;
+        let file = SparseFile::create_new(&folder, &file_name, bytes, MODE)?;
         let made = Self { folder, temporary, name: name.clone(), file, is_named: false, is_kept: false };
         // Where files can't be locked, leftovers are never removed either.
         let _ = rustix::fs::flock(made.file.file(), FlockOperation::NonBlockingLockExclusive);
@@ -133,22 +126,27 @@ impl NewFile {
         &self.file
     }
 
-    /// The bytes that are free for this user on its file system.
+    /// The bytes that are free for this user on its file system; the most there can be where the file system does not tell.
     ///
     /// # Errors
     /// The system's.
     pub fn free(&self) -> io::Result<u64> {
         let found = rustix::fs::fstatvfs(self.file.file())?;
+        if found.f_blocks == 0 {
+            return Ok(u64::MAX);
+        }
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    /// Gives the file its time, and waits until it is on the disk.
+    /// Gives the file its time, and waits until it is on the disk. Gives why it could not have its time, where the file
+    /// system or the user's rights do not allow it: that makes the file no worse.
     ///
     /// # Errors
-    /// The system's.
-    pub fn finish(&self, mtime: Timestamp) -> io::Result<()> {
-        self.file.set_mtime(mtime)?;
-        self.file.sync_all()
+    /// The system's, where the bytes could not be brought onto the disk.
+    pub fn finish(&self, mtime: Timestamp) -> io::Result<Option<io::Error>> {
+        let timed = self.file.set_mtime(mtime);
+        self.file.sync_all()?;
+        Ok(timed.err())
     }
 
     /// Gives the file its name, and waits until that is on the disk.

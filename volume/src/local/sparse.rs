@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use jiff::Timestamp;
-use rustix::fs::{FallocateFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::source::next_data;
@@ -26,11 +26,15 @@ impl SparseFile {
     /// Makes a new file of `bytes`, all hole, in an open folder.
     ///
     /// # Errors
-    /// The system's; `AlreadyExists` where there is one of that name.
+    /// The system's; `AlreadyExists` where there is one of that name, `FileTooLarge` where no file may be so long. No file
+    /// is left then.
     pub fn create_new(folder: impl AsFd, name: &FileName, bytes: u64, mode: u32) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(folder, name.as_str(), flags, Mode::from_raw_mode(mode))?;
-        rustix::fs::ftruncate(&fd, bytes)?;
+        let fd = rustix::fs::openat(&folder, name.as_str(), flags, Mode::from_raw_mode(mode))?;
+        if let Err(errno) = rustix::fs::ftruncate(&fd, bytes) {
+            let _ = rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::empty());
+            return Err(errno.into());
+        }
         Ok(Self { file: File::from(fd), bytes })
     }
 
