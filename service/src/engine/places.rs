@@ -230,7 +230,7 @@ mod tests {
             ("@/state", "@/vault", roots("/"), "the whole machine"),
             ("@/state", "@/vault", roots("@"), "lies in the restore root"),
             ("@/state", "@/vault", roots("@/vault/x"), "lies in the vault"),
-            ("@/state", "@/vault", roots("@/ds/deep/vault"), "is the same folder as the vault"),
+            ("@/state", "@/vault", roots("@/ds/deep/vault"), "is the same folder as"),
             ("@/state", "@/vault", local("nfs02", "@/link"), "are at one place"),
             ("@/state", "@/vault", local("nfs02", "@/ds/"), "are at one place"),
         ] {
