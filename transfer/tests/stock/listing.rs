@@ -49,7 +49,8 @@ fn a_folder_is_listed_as_it_is() {
         let expected = by_name(expected);
         assert_eq!(found.len(), 15);
         for (name, entry) in &expected {
-            let mut entry = entry.clone();
+            // A list by `find` has no time of the last change of a file's record.
+            let mut entry = Entry { changed: entry.changed.filter(|_| has != Has::NoSftp), ..entry.clone() };
             if entry.kind != EntryKind::File {
                 entry.allocated = found[name].allocated;
             }
