@@ -10,7 +10,6 @@ use serde_json::json;
 use stackferry_catalog::AuditAction;
 use stackferry_transfer::Progress;
 use stackferry_vault::{Damage, Vault, VaultError, VersionEntry};
-use stackferry_volume::content::ContentRecord;
 use stackferry_volume::manifest::MANIFEST_NAME;
 use stackferry_volume::{ManifestError, VersionId, VolumeId};
 
@@ -58,11 +57,12 @@ pub async fn list(app: &App, volume: &VolumeId) -> Result<Vec<VersionEntry>, Pro
 /// `no_such_version`; the vault's.
 pub async fn newest(app: &App, volume: &VolumeId) -> Result<VersionId, Problem> {
     let entries = list(app, volume).await?;
+    let content = |entry: &VersionEntry| entry.summary.as_ref().ok().and_then(|summary| summary.content.clone());
     let lost_its_content = |entry: &&VersionEntry| {
-        let summary = entry.summary.as_ref().ok();
-        summary.is_some_and(|summary| {
-            summary.incident.is_some() && summary.content.as_ref().is_some_and(ContentRecord::can_be_lost)
-        })
+        let is_incident = entry.summary.as_ref().is_ok_and(|summary| summary.incident.is_some());
+        let Some(own) = content(entry).filter(|own| is_incident && own.can_be_lost()) else { return false };
+        let earlier = entries.iter().filter(|before| before.id.seq() < entry.id.seq());
+        earlier.filter_map(content).any(|before| own.lost_since(&before).is_some())
     };
     let mut good = entries.iter().rev().filter(|entry| entry.is_good());
     let newest_good = good.clone().find(|entry| !lost_its_content(entry)).or_else(|| good.next());

@@ -43,6 +43,8 @@ fn leave(vault: &Vault, volume: &VolumeId) {
 async fn leftovers_that_nobody_resumes_are_removed() {
     let bench = Bench::new();
     let office = bench.appstack("Office", 1 << 20);
+    // A datastore on which nothing is left would not be believed.
+    bench.appstack("Visio", 1 << 20);
     let app = open(&bench, "").await;
     copied(&app, &office).await;
     let vault = app.vault().await.unwrap();

@@ -175,6 +175,26 @@ async fn a_pause_holds_what_is_planned_and_lasts_over_a_restart() {
     service.end().await;
 }
 
+/// A folder in which nothing can be made, not even by root, until this is dropped.
+struct Immutable(std::path::PathBuf);
+
+impl Immutable {
+    fn new(folder: std::path::PathBuf) -> Self {
+        assert!(chattr("+i", &folder), "{} can't be made immutable", folder.display());
+        Self(folder)
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        chattr("-i", &self.0);
+    }
+}
+
+fn chattr(flag: &str, folder: &std::path::Path) -> bool {
+    std::process::Command::new("chattr").arg(flag).arg(folder).status().is_ok_and(|status| status.success())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_waits_for_its_next_try_whatever_the_rounds_say() {
     let bench = Bench::new();
@@ -182,10 +202,8 @@ async fn a_failure_waits_for_its_next_try_whatever_the_rounds_say() {
     let service = Service::start(&bench, &format!("{OFTEN}[limits]\nper_datastore = 1\n")).await;
     let catalog = service.app.catalog().clone();
     until("the first version", async || versions(&catalog, &office).await == 1).await;
-    // What the vault notes of the volume can't be believed any more: somebody has to do something about it.
-    let record = bench.dir.path().join("vault/volumes/appstack/Office/volume.json");
-    let good = std::fs::read(&record).unwrap();
-    std::fs::write(&record, "{}").unwrap();
+    // The volume's folder in the vault takes no version any more: somebody has to do something about it.
+    let folder = Immutable::new(bench.dir.path().join("vault/volumes/appstack/Office"));
     bench.appstack("Office", 2 << 20);
     until("it failed", async || queued(&catalog).await.iter().any(|job| job.tries == 1)).await;
     let failed = queued(&catalog).await.pop().unwrap();
@@ -203,7 +221,7 @@ async fn a_failure_waits_for_its_next_try_whatever_the_rounds_say() {
     let id = service.app.jobs().enqueue(jobs::copy(&office, true, Trigger::Command, "root")).await.unwrap();
     let told = ends(&catalog, id).await;
     assert_eq!((told.state, told.error.unwrap().code), (JobState::Failed, error.code));
-    std::fs::write(&record, good).unwrap();
+    drop(folder);
     let id = service.app.jobs().enqueue(jobs::copy(&office, true, Trigger::Command, "root")).await.unwrap();
     let told = ends(&catalog, id).await;
     assert_eq!(told.state, JobState::Done, "{told:?}");

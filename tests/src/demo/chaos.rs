@@ -6,7 +6,7 @@
 //!  2. catalog and vault list the same versions;
 //!  3. every listed version restores to a state that the source really had, byte for byte, or `verify` reports it;
 //!     since nothing here damages files, a version that is reported is a fault too;
-//!  4. `incoming` holds nothing;
+//!  4. `incoming` holds at most what the next copy of each volume can go on with;
 //!  5. the audit's chain is whole.
 //!
 //! All that happens derives from one seed, except for how far a process gets before it is killed.
@@ -233,7 +233,7 @@ impl Chaos<'_> {
         let round = round.ends(0)?.json()?;
         expect(number(&round, "failed") == 0, || format!("the healthy round failed: {round}"))?;
         let left: Vec<String> = names(&self.lab.vault().join("incoming"))?;
-        expect(left.is_empty(), || format!("incoming still holds {left:?} after a healthy round"))?;
+        expect(left.len() <= self.sources.len(), || format!("incoming holds {left:?} after a healthy round"))?;
         for at in 0..self.sources.len() {
             self.check_volume(at)?;
         }

@@ -20,8 +20,9 @@ const ALL_EVERY: Duration = Duration::from_secs(3600);
 /// What the last rounds saw.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Folders whose volumes are in line, as they were then.
-    seen: BTreeMap<VolumeId, FolderStamp>,
+    /// The volumes that had a folder, each with what that was like when the volume was found in line. None: it has to be
+    /// compared again, also where its folder is gone by then.
+    seen: BTreeMap<VolumeId, Option<FolderStamp>>,
     compared_all: Option<Instant>,
     /// What could not be brought in line, and is in the log.
     reported: BTreeSet<(VolumeId, String)>,
@@ -50,14 +51,16 @@ impl Watch {
         self.reported.extend(done.failed.iter().cloned());
         let concerned = done.concerned();
         for volume in &due {
-            match stamps.volumes.get(volume).filter(|stamp| stamp.is_settled(now)) {
-                Some(stamp) if !concerned.contains(volume) => self.seen.insert(volume.clone(), *stamp),
-                _ => self.seen.remove(volume),
+            let is_in_line = !concerned.contains(volume);
+            match stamps.volumes.get(volume) {
+                Some(stamp) if is_in_line && stamp.is_settled(now) => self.seen.insert(volume.clone(), Some(*stamp)),
+                None if is_in_line => self.seen.remove(volume),
+                _ => self.seen.insert(volume.clone(), None),
             };
         }
         if all {
             self.compared_all = Some(began);
-            self.seen.retain(|volume, _| stamps.volumes.contains_key(volume));
+            self.seen.retain(|volume, stamp| stamp.is_none() || stamps.volumes.contains_key(volume));
         }
         tracing::debug!(
             volumes = stamps.volumes.len(),
@@ -70,7 +73,7 @@ impl Watch {
 
     /// The volumes whose folders are other ones, new or gone.
     fn changed(&self, stamps: &Stamps) -> BTreeSet<VolumeId> {
-        let other = stamps.volumes.iter().filter(|(volume, stamp)| self.seen.get(*volume) != Some(stamp));
+        let other = stamps.volumes.iter().filter(|(volume, stamp)| self.seen.get(*volume) != Some(&Some(**stamp)));
         let gone = self.seen.keys().filter(|volume| !stamps.volumes.contains_key(*volume) && is_listed(stamps, volume));
         other.map(|(volume, _)| volume).chain(gone).cloned().collect()
     }
