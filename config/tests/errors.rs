@@ -234,7 +234,7 @@ fn a_file_that_is_missing_or_no_configuration() {
     assert!(error.source().is_some());
 
     std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
-    assert!(matches!(Config::load(&path, &Overrides::none()), Err(ConfigError::Read { .. })));
+    assert!(matches!(Config::load(&path, &Overrides::none()), Err(ConfigError::Encoding { .. })));
 
     std::fs::write(&path, vec![b'#'; usize::try_from(stackferry_config::MAX_FILE).unwrap() + 1]).unwrap();
     assert!(matches!(Config::load(&path, &Overrides::none()), Err(ConfigError::TooLarge { .. })));
