@@ -6,6 +6,7 @@ pub mod checkup;
 mod content;
 pub mod copy;
 pub mod debts;
+pub mod decide;
 pub mod find;
 pub mod finding;
 pub mod fresh;
@@ -23,6 +24,5 @@ pub mod versions;
 pub mod windows;
 
 mod attached;
-mod files;
 mod incident;
 mod renamed;

@@ -6,7 +6,7 @@ use stackferry_catalog::{Trigger, VolumeRow};
 
 use super::Context;
 use crate::app::App;
-use crate::engine::copy::{Wanted, choose_bytes, copy};
+use crate::engine::copy::{CopyOptions, choose_bytes, copy};
 use crate::engine::inventory::Round;
 use crate::engine::{debts, find, inventory, places};
 use crate::jobs::{self, follow};
@@ -67,7 +67,7 @@ async fn by_ourselves(
     };
     let task = context.reporter().start("copying", &volume.id.to_string(), choose_bytes(&volume));
     let (trigger, actor) = (Trigger::Command, Trigger::Command.to_string());
-    let wanted = Wanted { if_changed, trigger, actor, wait, progress: task.progress() };
+    let wanted = CopyOptions { if_changed, trigger, actor, wait, progress: task.progress() };
     let done = copy(app, &volume, wanted).await;
     task.finish(done.as_ref().map_or("failed", |done| done.outcome.as_str()));
     Ok(CopyView::of(&volume.id, &done?))

@@ -5,9 +5,10 @@ use stackferry_catalog::Trigger;
 use super::{Context, discover};
 use crate::app::App;
 use crate::daemon::{Daemon, put_in_order};
+use crate::engine::decide::RoundOutcome;
 use crate::engine::places;
 use crate::engine::reconcile::reconcile;
-use crate::engine::round::{self, RoundOutcome, RoundResult};
+use crate::engine::round::{self, RoundResult};
 use crate::output::{RunItem, RunOutcome, RunProblem, RunView};
 use crate::problem::{Code, Exit, Problem};
 

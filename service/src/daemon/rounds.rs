@@ -25,9 +25,10 @@ use super::work::Work;
 use super::{Health, asked_to_end, shortest_interval};
 use crate::app::{App, config_kind};
 use crate::engine::copy::first_place;
+use crate::engine::decide::{Decision, RoundOutcome, decide};
 use crate::engine::inventory::Round;
 use crate::engine::reconcile;
-use crate::engine::round::{self, Decision, RoundOutcome};
+use crate::engine::round;
 use crate::engine::{debts, inventory};
 use crate::jobs::run::Known;
 use crate::problem::Problem;
@@ -190,7 +191,7 @@ impl Looker {
                 continue;
             }
             let row = rows.get(&volume.id);
-            match round::decide(&self.app, volume, row).await? {
+            match decide(&self.app, volume, row).await? {
                 Decision::Copy(priority) => due.push(self.planned(volume, row, priority).await?),
                 Decision::Leave(result) => match result.outcome {
                     RoundOutcome::Unchanged => {

@@ -16,7 +16,7 @@ use super::detail::{CopyDetail, RestoreDetail};
 use super::live::Live;
 use super::{backoff, detail};
 use crate::app::App;
-use crate::engine::copy::{Wanted, choose_bytes, copy, record_failure};
+use crate::engine::copy::{CopyOptions, choose_bytes, copy, record_failure};
 use crate::engine::finding::{Known as KnownVersions, VersionFinding, of_damaged};
 use crate::engine::inventory::Round;
 use crate::engine::prune::{What, prune};
@@ -160,7 +160,7 @@ async fn run_copy(
     let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
     let if_changed = is_planned || wanted.if_changed;
     let actor = if is_planned { job.trigger.to_string() } else { job.actor.clone() };
-    let wanted = Wanted { if_changed, trigger: job.trigger, actor, wait: Duration::ZERO, progress };
+    let wanted = CopyOptions { if_changed, trigger: job.trigger, actor, wait: Duration::ZERO, progress };
     let done = copy(app, volume, wanted).await;
     task.finish(done.as_ref().map_or("failed", |done| done.outcome.as_str()));
     let view = CopyView::of(id, &done?);

@@ -10,7 +10,7 @@ use stackferry_volume::{VersionId, VolumeId};
 
 use super::table::{Grid, Side, fields, none, or_none};
 use super::{Style, View, seconds, size};
-use crate::engine::copy::Done;
+use crate::engine::copy::CopyOutcome;
 use crate::problem::{ErrorView, Exit, Problem};
 
 /// What became of one copy.
@@ -66,7 +66,7 @@ impl CopyView {
 
     /// What the engine says of a copy that was not a failure.
     #[must_use]
-    pub fn of(volume: &VolumeId, done: &Done) -> Self {
+    pub fn of(volume: &VolumeId, done: &CopyOutcome) -> Self {
         let method = done.verify_method.unwrap_or(VerifyMethod::Arrival);
         let view = match (done.outcome, &done.version, &done.reason) {
             (Outcome::Copied, Some(version), _) => Self::copied(volume, version, method),

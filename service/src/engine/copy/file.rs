@@ -22,7 +22,7 @@ use crate::app::{App, Source};
 use crate::problem::Problem;
 
 /// What all files of one copy share.
-pub(super) struct Job<'a> {
+pub(super) struct FileCopier<'a> {
     pub(super) app: &'a App,
     pub(super) volume: &'a VolumeId,
     pub(super) place: &'a VolumeLocation,
@@ -42,11 +42,11 @@ struct Notes {
 }
 
 impl Notes {
-    fn issued(&mut self, job: &Job<'_>, file: &VolumeFile, name: &str, expires: Timestamp) {
+    fn issued(&mut self, job: &FileCopier<'_>, file: &VolumeFile, name: &str, expires: Timestamp) {
         self.note(job, file, name, expires, false);
     }
 
-    fn note(&mut self, job: &Job<'_>, file: &VolumeFile, name: &str, expires: Timestamp, standing: bool) {
+    fn note(&mut self, job: &FileCopier<'_>, file: &VolumeFile, name: &str, expires: Timestamp, standing: bool) {
         match job.note_issued(file, name, expires, standing) {
             Ok(()) if standing => self.standing.push(name.to_owned()),
             Ok(()) => self.issued.push(name.to_owned()),
@@ -55,7 +55,7 @@ impl Notes {
     }
 
     /// Each lives for minutes and for this file only; without its record no copy counts.
-    fn ended(self, job: &Job<'_>, outcome: Result<FileOutcome, TransferError>) -> Result<FileOutcome, Problem> {
+    fn ended(self, job: &FileCopier<'_>, outcome: Result<FileOutcome, TransferError>) -> Result<FileOutcome, Problem> {
         // What failed, failed with the last one: those before it did what they were for.
         for (at, name) in self.issued.iter().enumerate() {
             let last = at + 1 == self.issued.len();
@@ -72,7 +72,7 @@ impl Notes {
 }
 
 /// A file that was copied, but for the blocks that equal the base's.
-pub(super) struct Copied {
+pub(super) struct CopiedFile {
     pub(super) file: VolumeFile,
     pub(super) sink: Arc<VaultFile>,
     pub(super) outcome: FileOutcome,
@@ -80,7 +80,7 @@ pub(super) struct Copied {
     pub(super) resumed: u64,
 }
 
-impl Copied {
+impl CopiedFile {
     pub(super) fn record(&self) -> Option<FileRecord> {
         Some(FileRecord {
             name: self.file.name.clone(),
@@ -93,9 +93,9 @@ impl Copied {
     }
 }
 
-impl Job<'_> {
+impl FileCopier<'_> {
     /// Steps 1 and 2 for one file. Blocks.
-    pub(super) fn copy(&self, incoming: &Incoming, file: &VolumeFile) -> Result<Copied, Problem> {
+    pub(super) fn copy(&self, incoming: &Incoming, file: &VolumeFile) -> Result<CopiedFile, Problem> {
         let sink = Arc::new(incoming.file(&file.name, file.bytes)?);
         let base = self.base.and_then(|base| base.manifest().file(file.name.as_str()));
         // A base of another length says nothing about the last blocks, and is not worth the special case.
@@ -121,7 +121,7 @@ impl Job<'_> {
         let mut outcome = self.read(file, &sink, done, base)?;
         outcome.same_as_base.append(&mut in_base);
         outcome.same_as_base.sort_unstable();
-        Ok(Copied { file: file.clone(), sink, outcome, resumed })
+        Ok(CopiedFile { file: file.clone(), sink, outcome, resumed })
     }
 
     /// Reads the blocks that are not done, by the volume's route.
@@ -228,7 +228,7 @@ impl Job<'_> {
 
     /// Step 3: takes the blocks that equal the base's from its files. Gives the blocks of the base that were damaged.
     /// Blocks.
-    pub(super) fn take_from_base(&self, base: &Version, copied: &mut Copied) -> Result<Vec<BlockIndex>, Problem> {
+    pub(super) fn take_from_base(&self, base: &Version, copied: &mut CopiedFile) -> Result<Vec<BlockIndex>, Problem> {
         let same = std::mem::take(&mut copied.outcome.same_as_base);
         if same.is_empty() {
             return Ok(Vec::new());
@@ -271,4 +271,20 @@ fn sum(one: &ByteCounts, other: &ByteCounts) -> ByteCounts {
     both.add(other);
     both.logical = one.logical;
     both
+}
+
+/// Writes down that a credential was used, when it was: its time may be over long before the copy is. A failure to is
+/// logged: the credential's issue is on record, and the copy itself is what it is.
+pub(in crate::engine) fn note_used(app: &App) -> OnUse {
+    let app = app.clone();
+    Arc::new(move |name| {
+        if let Err(error) = app.runtime().block_on(app.catalog().credential_used(name)) {
+            tracing::error!(credential = name, error = %stackferry_transfer::describe(&error), "the use of a credential could not be recorded");
+        }
+    })
+}
+
+pub(super) fn records(copied: &[CopiedFile]) -> Result<Vec<FileRecord>, Problem> {
+    let records: Option<Vec<_>> = copied.iter().map(CopiedFile::record).collect();
+    records.ok_or_else(|| Problem::internal("a copy ended with blocks missing"))
 }
