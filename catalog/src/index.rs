@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use stackferry_volume::{Generation, VersionId, VolumeId};
 
 use crate::baselines::{self, Baseline};
-use crate::convert::During;
+use crate::convert::{During, Reader};
 use crate::error::CatalogError;
 use crate::leases::LeaseGuard;
 use crate::pool::Catalog;
@@ -71,33 +71,37 @@ impl Catalog {
         rows.iter().map(|row| during.row(row).parsed("volume")).collect()
     }
 
-    /// What the index says of these volumes. Those that it does not know are not in it.
+    /// What the index says of these volumes, or that a row of a volume can't be read. Those that it does not know are not
+    /// in it.
     ///
     /// # Errors
-    /// `Row`, or `Database`.
-    pub async fn indexed(&self, volumes: &[VolumeId]) -> Result<BTreeMap<VolumeId, IndexedVolume>, CatalogError> {
+    /// `Database`.
+    pub async fn indexed(
+        &self,
+        volumes: &[VolumeId],
+    ) -> Result<BTreeMap<VolumeId, Result<IndexedVolume, CatalogError>>, CatalogError> {
         let during = self.during("comparing with the vault", format!("{} volumes", volumes.len()));
-        let mut found: BTreeMap<VolumeId, IndexedVolume> = BTreeMap::new();
+        let mut found = BTreeMap::new();
         for some in volumes.chunks(AT_ONCE) {
             let mut tx = self.read(&during).await?;
             let sql = "SELECT id, generation, guid FROM volumes WHERE id IN (";
             let rows = named(sql, some, ")").build().fetch_all(&mut *tx).await.map_err(|error| during.sql(error))?;
             for row in &rows {
                 let row = during.row(row);
-                let generation = Some((Generation(row.small("generation")?), row.opt_text("guid")?));
-                found.insert(row.parsed("id")?, IndexedVolume { generation, versions: Vec::new() });
+                let volume = generation(&row)
+                    .map(|generation| IndexedVolume { generation: Some(generation), versions: Vec::new() });
+                found.insert(row.parsed("id")?, volume);
             }
             let sql = "SELECT volume, version, pinned, damaged, deleting FROM versions WHERE volume IN (";
             let rows = named(sql, some, ") ORDER BY volume, seq").build().fetch_all(&mut *tx).await;
             for row in &rows.map_err(|error| during.sql(error))? {
                 let row = during.row(row);
-                let version = IndexedVersion {
-                    version: row.parsed("version")?,
-                    pinned: row.flag("pinned")?,
-                    damaged: row.opt_text("damaged")?,
-                    deleting: row.opt_text("deleting")?.is_some(),
-                };
-                found.entry(row.parsed("volume")?).or_default().versions.push(version);
+                let entry = found.entry(row.parsed("volume")?).or_insert_with(|| Ok(IndexedVolume::default()));
+                match (indexed_version(&row), entry.as_mut()) {
+                    (Ok(version), Ok(volume)) => volume.versions.push(version),
+                    (Err(error), Ok(_)) => *entry = Err(error),
+                    (_, Err(_)) => {}
+                }
             }
         }
         Ok(found)
@@ -144,6 +148,19 @@ impl Catalog {
         tx.commit(&during).await?;
         Ok(true)
     }
+}
+
+fn generation(row: &Reader<'_>) -> Result<(Generation, Option<String>), CatalogError> {
+    Ok((Generation(row.small("generation")?), row.opt_text("guid")?))
+}
+
+fn indexed_version(row: &Reader<'_>) -> Result<IndexedVersion, CatalogError> {
+    Ok(IndexedVersion {
+        version: row.parsed("version")?,
+        pinned: row.flag("pinned")?,
+        damaged: row.opt_text("damaged")?,
+        deleting: row.opt_text("deleting")?.is_some(),
+    })
 }
 
 /// A statement that names volumes.

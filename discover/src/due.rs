@@ -5,7 +5,7 @@ use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::reason::shown;
 use stackferry_volume::{FileStamp, Fingerprint, Location};
 
-use crate::volume::{Volume, VolumeLocation};
+use crate::volume::VolumeLocation;
 
 /// What a location looked like when it was last read, or last found equal to a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,11 @@ pub enum Due {
 
 /// Whether `volume` has to be read at `location`.
 ///
-/// `baselines` are the volume's, of any of its locations. Another location without a baseline of its own is no change while
-/// the one that has it may come back: there the digests decide. When no place that is left has a baseline, nothing would ever tell
-/// a change, so the volume is read.
+/// `baselines` are the volume's, of any of its locations. A location without a baseline of its own is read once: that its
+/// files look like those elsewhere does not prove that they hold the same bytes.
 /// `max_age` is that of the volume's kind; `last_success` is when it was last found equal to a committed version.
 #[must_use]
 pub fn due(
-    volume: &Volume,
     location: &VolumeLocation,
     baselines: &[Baseline],
     versions_exist: bool,
@@ -56,8 +54,7 @@ pub fn due(
     if !versions_exist {
         return Due::Never;
     }
-    let of = |place: &Location| baselines.iter().find(|baseline| baseline.location == *place);
-    match of(&location.location) {
+    match baselines.iter().find(|baseline| baseline.location == location.location) {
         Some(baseline) => {
             if let Some(what) = difference(&baseline.fingerprint, &location.fingerprint) {
                 return Due::Changed { what };
@@ -74,10 +71,7 @@ pub fn due(
                 return Due::Changed { what };
             }
         }
-        None if !volume.locations.iter().any(|place| of(&place.location).is_some()) => {
-            return Due::Changed { what: format!("it was never read at {}", location.location) };
-        }
-        None => {}
+        None => return Due::Changed { what: format!("it was never read at {}", location.location) },
     }
     let Some(max_age) = max_age else { return Due::No };
     match last_success {

@@ -26,3 +26,4 @@ pub mod windows;
 mod attached;
 mod incident;
 mod renamed;
+mod replicas;

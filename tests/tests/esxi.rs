@@ -244,6 +244,28 @@ fn a_killed_copy_leaves_nothing_at_the_host_after_the_next_start() {
 }
 
 #[test]
+fn a_copy_that_is_stopped_cleans_up_at_the_host_before_it_ends() {
+    for (args, code, has_ssh) in [(&["copy", OFFICE][..], 130, false), (&["run"], 0, false), (&["run"], 0, true)] {
+        let Some(mut site) = site("account", AvmVersion::V2_17) else { return };
+        site.vcenter.set_service("esx1", "TSM-SSH", has_ssh).unwrap();
+        site.lab.config.set("limits.bandwidth", "1MiB/s");
+        let running = site.lab.spawn(args).unwrap();
+        let state = || site.vcenter.state("esx1");
+        let is_ours = |name: &String| name.starts_with("sf-");
+        wait_for("an account on the host", LONG, || Ok(state()?.accounts.keys().any(is_ours))).unwrap();
+        running.terminate(LONG).unwrap().ends(code).unwrap();
+        let left = state().unwrap();
+        assert!(!left.accounts.keys().any(is_ours), "{args:?} left {:?}", left.accounts.keys());
+        assert_eq!(left.running.contains(&"TSM-SSH".to_owned()), has_ssh, "{args:?}: the SSH service is as it was");
+        assert!(site.vcenter.sessions().unwrap().is_empty(), "{args:?} left a session");
+
+        site.lab.config.set("limits.bandwidth", "1GiB/s");
+        assert_eq!(outcome(&site.round(0), OFFICE), ("copied", ""), "{args:?}");
+        site.restored(OFFICE, &site.office, "office");
+    }
+}
+
+#[test]
 fn a_vcenter_that_is_away_or_refuses_is_named() {
     let Some(mut site) = site("ticket", AvmVersion::V2_17) else { return };
     site.vcenter.down(None).unwrap();

@@ -4,6 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+use std::fs::{File, FileTimes};
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, SystemTime};
+
 use serde_json::Value;
 use stackferry_tests::check::same_files;
 use stackferry_tests::disk::{Content, Disk, DiskSpec, Sidecar};
@@ -117,6 +121,52 @@ fn an_appstack_on_two_datastores_is_one_volume_and_copied_once() {
     for _ in 0..2 {
         assert_eq!(lab.ask(&["run", "--once"]).unwrap()["copied"], 0);
     }
+}
+
+/// Overwrites bytes of a disk so that its names, lengths, times and content id stay.
+fn change_unseen(disk: &Disk, bytes: &[u8]) {
+    let extent = File::options().read(true).write(true).open(&disk.extents()[0]).unwrap();
+    let modified = extent.metadata().unwrap().modified().unwrap();
+    extent.write_all_at(bytes, 5 * MIB).unwrap();
+    extent.set_times(FileTimes::new().set_modified(modified)).unwrap();
+}
+
+#[test]
+fn replicas_that_only_look_alike_are_a_conflict() {
+    let lab = two_datastores();
+    let folder = "cloudvolumes/apps";
+    let one = Disk::build(&lab.folder("nfs01", folder).unwrap(), spec("Office", 1)).unwrap();
+    let other = one.replicate(&lab.folder("nfs02", folder).unwrap()).unwrap();
+    let round = || lab.ask(&["run", "--once"]).unwrap()["volumes"][0]["outcome"].clone();
+    let state = || listed(&lab)[0]["state"].clone();
+    assert_eq!([round(), round(), state()], ["copied", "unchanged", "ready"], "equal replicas are one disk");
+
+    // Both get equal times again: nothing but their bytes tells them apart.
+    let later = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(60));
+    for disk in [&one, &other] {
+        File::options().write(true).open(&disk.extents()[0]).unwrap().set_times(later).unwrap();
+    }
+    change_unseen(&other, b"other bytes");
+    assert_eq!([round(), round()], ["unchanged", "copied"], "each location is read once");
+    let found = listed(&lab);
+    let reason = found[0]["reason"]["text"].as_str().unwrap();
+    assert_eq!((found.len(), &found[0]["state"]), (1, &"conflict".into()), "{found:?}");
+    assert!(["nfs01", "nfs02", "Office", "hold different disks"].iter().all(|part| reason.contains(part)), "{reason}");
+    assert_eq!([round(), state()], ["unchanged", "conflict"]);
+    let versions = lab.versions("appstack/Office").unwrap();
+    for (version, disk) in versions.iter().zip([&other, &one]) {
+        let id = format!("appstack/Office@{}", version["version"].as_str().unwrap());
+        same_files(&disk.files(), &lab.restore(&id, &id.replace('/', "-")).unwrap()).unwrap();
+    }
+
+    // The right bytes are put back, as a replication does: with times of its own.
+    let (right, wrong) = (File::open(&one.extents()[0]).unwrap(), &other.extents()[0]);
+    let mut bytes = [0; 11];
+    right.read_exact_at(&mut bytes, 5 * MIB).unwrap();
+    File::options().write(true).open(wrong).unwrap().write_all_at(&bytes, 5 * MIB).unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    assert_eq!([round(), state()], ["unchanged", "ready"]);
 }
 
 /// Two that were never the same: each gets an id of its own.

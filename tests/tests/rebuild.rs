@@ -100,6 +100,42 @@ fn a_state_folder_that_is_older_than_the_vault_is_brought_in_line() {
     assert_eq!(checked["checked"], before.len() as u64 + 1);
 }
 
+/// Makes a version's name unreadable wherever the catalog has it. Each index stays in order.
+fn spoil(catalog: &Path, version: &str) {
+    let mut bytes = fs::read(catalog).unwrap();
+    let at: Vec<usize> = bytes
+        .windows(version.len())
+        .enumerate()
+        .filter(|(_, part)| *part == version.as_bytes())
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!at.is_empty());
+    at.into_iter().for_each(|at| bytes[at] = b'x');
+    fs::write(catalog, bytes).unwrap();
+}
+
+#[test]
+fn a_row_that_cannot_be_read_concerns_its_volume_only() {
+    let (lab, mut office, _jdoe) = place();
+    let (state, old) = (lab.path("state"), lab.path("old"));
+    copy_folder(&state, &old);
+    office.overwrite(2, 20 * MIB, MIB).unwrap();
+    lab.ask(&["run", "--once"]).unwrap();
+    fs::remove_dir_all(&state).unwrap();
+    copy_folder(&old, &state);
+    assert_eq!(lab.versions(OFFICE).unwrap().len(), 1, "the catalog knows nothing of the newest version");
+    let newest = lab.versions(JDOE).unwrap().remove(0)["version"].as_str().unwrap().to_owned();
+    spoil(&state.join("catalog.sqlite"), &newest);
+
+    let answer = lab.run(&["verify"]).unwrap().ends(14).unwrap();
+    let verified = answer.json().unwrap();
+    assert_eq!(verified["checked"], 4, "whatever the vault has is read back: {verified}");
+    assert!(verified["unreadable"].to_string().contains(JDOE), "{verified}");
+    assert!(!verified["unreadable"].to_string().contains(OFFICE), "{verified}");
+    assert_eq!(lab.versions(OFFICE).unwrap().len(), 2, "its row was added");
+    assert!(lab.run(&["run", "--once"]).unwrap().stderr.contains(JDOE));
+}
+
 #[test]
 fn a_lost_catalog_is_made_anew_or_adopted_by_whatever_is_asked_first() {
     let (lab, office, jdoe) = place();

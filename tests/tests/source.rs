@@ -153,6 +153,27 @@ fn a_change_behind_an_attribute_cache_is_seen() {
 }
 
 #[test]
+fn a_change_in_mid_copy_behind_a_cache_makes_no_version() {
+    for route in ["local", "endpoint"] {
+        let Some(mut place) = place(route, 40 * MIB, None) else { return };
+        place.mount.cache_attributes(Duration::from_secs(3600));
+        let answer = place.half_copied(|copy| {
+            place.write(1, None);
+            place.mount.heal();
+            copy.wait(LIMIT).unwrap().ends(1).unwrap()
+        });
+        let error = answer.error().unwrap();
+        assert_eq!(error["code"], "source_changed", "by {route}: {error}");
+        assert!(place.lab.versions(OFFICE).unwrap().is_empty(), "by {route}");
+        assert!(!place.is_begun(), "a part of no single moment was kept, by {route}");
+        let copy = place.lab.ask(&["copy", OFFICE]).unwrap();
+        assert_eq!((&copy["outcome"], &copy["resumed_bytes"]), (&"copied".into(), &0.into()), "by {route}: {copy}");
+        same_files(&place.disk.files(), &place.lab.restore(OFFICE, "out").unwrap()).unwrap();
+        drop(place.endpoint.take());
+    }
+}
+
+#[test]
 fn what_was_read_too_soon_after_a_change_is_not_resumed() {
     // By the server's clock the disk was written right before, wherever that clock is.
     for ahead in [0, 3600, -3600] {

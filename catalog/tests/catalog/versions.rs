@@ -47,6 +47,18 @@ async fn versions_are_read_as_they_were_added_newest_first() {
 }
 
 #[tokio::test]
+async fn a_row_that_cannot_be_read_is_an_error_of_its_volume_only() {
+    let (bench, one, two) = with_two_versions().await;
+    bench.round(vec![seen("appstack/Zip", &["nfs01"])], &[]).await;
+    bench.catalog.add_version(&version("appstack/Zip", 1, bench.now())).await.unwrap();
+    bench.tamper("UPDATE versions SET version = 'x' WHERE volume = 'appstack/Zip'").await;
+    let indexed = bench.catalog.indexed(&[vol(OFFICE), vol("appstack/Zip")]).await.unwrap();
+    let versions = &indexed[&vol(OFFICE)].as_ref().unwrap().versions;
+    assert_eq!(versions.iter().map(|row| &row.version).collect::<Vec<_>>(), [&one.version, &two.version]);
+    assert!(matches!(indexed[&vol("appstack/Zip")], Err(CatalogError::Row { .. })), "{indexed:?}");
+}
+
+#[tokio::test]
 async fn what_does_not_exist_can_not_be_changed() {
     let (bench, ..) = with_two_versions().await;
     let (volume, none) = (vol(OFFICE), version(OFFICE, 7, bench.now()));

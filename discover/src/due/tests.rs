@@ -1,4 +1,4 @@
-use stackferry_volume::{Generation, SiteName, State};
+use stackferry_volume::SiteName;
 
 use super::*;
 use crate::double::{at, now};
@@ -26,27 +26,6 @@ fn place(datastore: &str) -> VolumeLocation {
     }
 }
 
-fn volume(locations: &[VolumeLocation]) -> Volume {
-    let id: stackferry_volume::VolumeId = "appstack/Office".parse().unwrap();
-    Volume {
-        kind: id.kind(),
-        stem: id.folder().clone(),
-        id,
-        generation: Generation::FIRST,
-        name: "Office".to_owned(),
-        owner: None,
-        guid: None,
-        locations: locations.to_vec(),
-        size_bytes: Some(4096),
-        attached: None,
-        state: State::Ready,
-        protectable: true,
-        reason: None,
-        remedy: None,
-        app_volumes: None,
-    }
-}
-
 fn baseline(place: &VolumeLocation) -> Baseline {
     Baseline { location: place.location.clone(), fingerprint: place.fingerprint.clone(), settled: place.settled }
 }
@@ -54,8 +33,7 @@ fn baseline(place: &VolumeLocation) -> Baseline {
 #[test]
 fn a_volume_is_due_once_and_then_when_it_changed() {
     let own = place("nfs01");
-    let all = volume(std::slice::from_ref(&own));
-    let check = |baselines: &[Baseline], versions| due(&all, &own, baselines, versions, None, None, now());
+    let check = |baselines: &[Baseline], versions| due(&own, baselines, versions, None, None, now());
     assert_eq!(check(&[], false), Due::Never);
     assert_eq!(check(&[baseline(&own)], false), Due::Never);
     assert_eq!(check(&[baseline(&own)], true), Due::No);
@@ -67,38 +45,28 @@ fn a_volume_is_due_once_and_then_when_it_changed() {
 #[test]
 fn a_reading_that_was_too_early_is_repeated() {
     let own = place("nfs01");
-    let all = volume(std::slice::from_ref(&own));
     let early = Baseline { settled: false, ..baseline(&own) };
-    assert!(matches!(due(&all, &own, std::slice::from_ref(&early), true, None, None, now()), Due::Changed { .. }));
+    assert!(matches!(due(&own, std::slice::from_ref(&early), true, None, None, now()), Due::Changed { .. }));
     let late = Baseline { settled: true, ..early };
-    assert_eq!(due(&all, &own, &[late], true, None, None, now()), Due::No);
+    assert_eq!(due(&own, &[late], true, None, None, now()), Due::No);
 }
 
 #[test]
-fn another_location_is_no_change_unless_none_is_left() {
+fn a_further_location_is_read_once() {
     let (first, second) = (place("nfs01"), place("nfs02"));
-    let mut other = second.clone();
-    other.fingerprint.files[0].mtime = now();
-    let away = VolumeLocation { seen: false, reachable: false, ..first.clone() };
-    for former in [&first, &away] {
-        let all = volume(&[former.clone(), other.clone()]);
-        assert_eq!(due(&all, &other, &[baseline(&first)], true, None, None, now()), Due::No);
-    }
-    let moved = volume(std::slice::from_ref(&other));
-    assert_eq!(
-        due(&moved, &other, &[baseline(&first)], true, None, None, now()),
-        Due::Changed { what: "it was never read at [nfs02] cloudvolumes/apps/Office.vmdk".to_owned() }
-    );
-    let own = volume(&[first.clone(), other.clone()]);
-    let both = [baseline(&first), baseline(&second)];
-    assert!(matches!(due(&own, &other, &both, true, None, None, now()), Due::Changed { .. }));
+    let check = |baselines: &[Baseline]| due(&second, baselines, true, None, None, now());
+    let never = Due::Changed { what: "it was never read at [nfs02] cloudvolumes/apps/Office.vmdk".to_owned() };
+    assert_eq!(check(&[baseline(&first)]), never, "equal stamps elsewhere prove nothing");
+    assert_eq!(check(&[baseline(&first), baseline(&second)]), Due::No);
+    let mut before = baseline(&second);
+    before.fingerprint.files[0].mtime = at("2026-11-19T12:00:00Z");
+    assert!(matches!(check(&[baseline(&first), before]), Due::Changed { .. }));
 }
 
 #[test]
 fn a_writable_is_overdue_after_its_age() {
     let own = place("nfs01");
-    let all = volume(std::slice::from_ref(&own));
-    let check = |age, last: Option<&str>| due(&all, &own, &[baseline(&own)], true, age, last.map(at), now());
+    let check = |age, last: Option<&str>| due(&own, &[baseline(&own)], true, age, last.map(at), now());
     assert_eq!(check(Some(DAY), Some("2026-11-21T04:15:00.1Z")), Due::No);
     let last = "2026-11-21T04:15:00Z";
     assert_eq!(check(Some(DAY), Some(last)), Due::Overdue { since: Some(at(last)) });
@@ -110,10 +78,10 @@ fn a_writable_is_overdue_after_its_age() {
 #[test]
 fn a_clock_that_was_put_back_makes_nothing_due_and_a_wrong_stamp_puts_nothing_off_for_long() {
     let own = place("nfs01");
-    let (volume, baselines) = (volume(std::slice::from_ref(&own)), [baseline(&own)]);
+    let baselines = [baseline(&own)];
     let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
     let day = Some(SignedDuration::from_hours(24));
-    let after = |hours| due(&volume, &own, &baselines, true, day, Some(now + SignedDuration::from_hours(hours)), now);
+    let after = |hours| due(&own, &baselines, true, day, Some(now + SignedDuration::from_hours(hours)), now);
     assert_eq!(after(1), Due::No);
     assert_eq!(after(23), Due::No);
     assert!(matches!(after(24), Due::Overdue { .. }), "such a stamp is of a clock that was wrong");
@@ -142,10 +110,9 @@ fn every_difference_is_told() {
 fn a_file_without_a_time_is_read_in_every_round() {
     let mut own = place("nfs01");
     own.fingerprint.files[1].mtime = stackferry_volume::UNKNOWN_MTIME;
-    let all = volume(std::slice::from_ref(&own));
     for settled in [true, false] {
         let baseline = Baseline { settled, ..baseline(&own) };
-        let Due::Changed { what } = due(&all, &own, &[baseline], true, None, Some(now()), now()) else {
+        let Due::Changed { what } = due(&own, &[baseline], true, None, Some(now()), now()) else {
             panic!("it was called unchanged")
         };
         assert!(what.contains("Office.vmdk has no time of last change"), "{what}");

@@ -90,7 +90,7 @@ pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) 
     // Every place is asked, not only the one that would be read: a change at any of them is one.
     let mut verdict = Due::No;
     for place in volume.usable() {
-        let one = due(volume, place, &baselines, row.good_versions > 0, max_age, row.last_success, now);
+        let one = due(place, &baselines, row.good_versions > 0, max_age, row.last_success, now);
         if one != Due::No {
             verdict = one;
             break;

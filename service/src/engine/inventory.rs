@@ -17,7 +17,7 @@ use stackferry_discover::{
 use stackferry_volume::name::{decode, without_vmdk};
 use stackferry_volume::{FileName, Location, SiteName};
 
-use super::{incident, renamed};
+use super::{incident, renamed, replicas};
 use crate::app::{App, Told, blocking, mounts};
 use crate::problem::Problem;
 
@@ -119,6 +119,7 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
     keep_descriptors(app, &scans).await?;
     let seen = Seen { scans: &scans, managers: &told.managers, vspheres: &told.vspheres };
     let mut inventory = merge(&seen, &known);
+    replicas::flag(app, &mut inventory).await?;
     incident::flag(app, &mut inventory).await?;
     app.catalog().record_inventory(&to_catalog(&inventory, &seen, &known)).await?;
     let reachable = scans.iter().filter(|scan| scan.reachable).count();

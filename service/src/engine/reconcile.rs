@@ -143,11 +143,11 @@ async fn some(app: &App, vault: &Vault, volumes: Vec<VolumeId>) -> Result<Reconc
         .await?;
         let mut rows = app.catalog().indexed(some).await?;
         for (volume, outline) in outlines {
-            let known = rows.remove(&volume).unwrap_or_default();
-            if is_in_line(&outline, &known) {
-                continue;
-            }
-            let result = one(app, vault, &volume, Depth::Marks, Duration::ZERO, &mut done).await;
+            let result = match rows.remove(&volume).transpose().map(Option::unwrap_or_default) {
+                Ok(known) if is_in_line(&outline, &known) => continue,
+                Ok(_) => one(app, vault, &volume, Depth::Marks, Duration::ZERO, &mut done).await,
+                Err(error) => Err(error.into()),
+            };
             contain(&mut done, volume, result)?;
         }
     }

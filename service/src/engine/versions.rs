@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use stackferry_catalog::AuditAction;
+use stackferry_catalog::{AuditAction, CatalogError};
 use stackferry_transfer::Progress;
 use stackferry_vault::{Damage, Vault, VaultError, VersionEntry};
 use stackferry_volume::manifest::MANIFEST_NAME;
@@ -175,7 +175,17 @@ async fn chosen(
                 continue;
             }
         };
-        let rows = app.catalog().versions(&volume).await?;
+        let rows = match app.catalog().versions(&volume).await {
+            // What the vault holds of it is read back all the same.
+            Err(error @ CatalogError::Row { .. }) => {
+                let subject = volume.to_string();
+                if !unreadable.iter().any(|(known, _)| *known == subject) {
+                    unreadable.push((subject, stackferry_transfer::describe(&error)));
+                }
+                Vec::new()
+            }
+            rows => rows?,
+        };
         let lost = rows.iter().filter(|row| row.deleting.is_none() && !there.contains(&row.version));
         let is_wanted = |version: &VersionId| only.as_ref().is_none_or(|only| only == version);
         let known = missing.len();

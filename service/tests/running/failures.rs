@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stackferry_catalog::{Outcome, Role, Trigger};
 use stackferry_service::app::App;
-use stackferry_service::engine::copy::{Wanted, copy};
+use stackferry_service::engine::copy::{CopyOptions, copy};
 use stackferry_service::engine::inventory;
 use stackferry_service::jobs;
 use stackferry_service::progress::Reporter;
@@ -23,7 +23,7 @@ async fn copy_after(app: &App, volume: &VolumeId, prepare: impl FnOnce()) -> Res
     let found = round.inventory.volumes.into_iter().find(|one| one.id == *volume).unwrap();
     let progress = Reporter::quiet().start("copying", "it", 0).progress();
     let (trigger, actor, wait) = (Trigger::Command, "test".to_owned(), Duration::ZERO);
-    let copied = copy(app, &found, Wanted { if_changed: false, trigger, actor, wait, progress }).await;
+    let copied = copy(app, &found, CopyOptions { if_changed: false, trigger, actor, wait, progress }).await;
     copied.map(|done| done.outcome).map_err(|problem| problem.code.to_string())
 }
 

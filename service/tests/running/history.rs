@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use stackferry_catalog::{Clock, Trigger};
 use stackferry_service::app::App;
 use stackferry_service::daemon::put_in_order;
-use stackferry_service::engine::copy::{Wanted, copy};
+use stackferry_service::engine::copy::{CopyOptions, copy};
 use stackferry_service::engine::inventory;
 use stackferry_service::progress::Reporter;
 use stackferry_vault::{IncomingSpec, Vault};
@@ -24,7 +24,9 @@ async fn copied(app: &App, volume: &VolumeId) {
     let found = round.inventory.volumes.into_iter().find(|one| one.id == *volume).unwrap();
     let task = Reporter::quiet().start("copying", "it", 0);
     let (trigger, actor, wait) = (Trigger::Command, "test".to_owned(), Duration::ZERO);
-    copy(app, &found, Wanted { if_changed: false, trigger, actor, wait, progress: task.progress() }).await.unwrap();
+    copy(app, &found, CopyOptions { if_changed: false, trigger, actor, wait, progress: task.progress() })
+        .await
+        .unwrap();
 }
 
 /// What a copy left that was cut off, of a source that is another now.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use stackferry_catalog::{AuditAction, Clock, Trigger, VersionRow};
 use stackferry_service::app::App;
-use stackferry_service::engine::copy::{Wanted, copy};
+use stackferry_service::engine::copy::{CopyOptions, copy};
 use stackferry_service::engine::prune::{Fate, Pruned, What, last, prune};
 use stackferry_service::engine::reconcile::{Reconciled, reconcile};
 use stackferry_service::engine::{inventory, versions};
@@ -27,7 +27,7 @@ pub(crate) async fn copies(app: &App, volume: &VolumeId, number: usize) -> Vec<V
         let task = Reporter::quiet().start("copying", "it", 0);
         let (trigger, wait) = (Trigger::Command, Duration::ZERO);
         let (actor, progress) = (trigger.to_string(), task.progress());
-        copy(app, &found, Wanted { if_changed: false, trigger, actor, wait, progress }).await.unwrap();
+        copy(app, &found, CopyOptions { if_changed: false, trigger, actor, wait, progress }).await.unwrap();
     }
     let mut rows = app.catalog().versions(volume).await.unwrap();
     rows.reverse();
@@ -80,7 +80,7 @@ async fn the_plan_is_told_and_then_carried_out() {
     assert!(told.iter().all(|one| matches!(&one.fate, Fate::Kept(why) if !why.is_empty())), "{told:?}");
     // What remains is not due for that.
     let round = stackferry_service::engine::round::run(&app, Trigger::Schedule, &Reporter::quiet()).await.unwrap();
-    assert_eq!(round.count(stackferry_service::engine::round::RoundOutcome::Unchanged), 1);
+    assert_eq!(round.count(stackferry_service::engine::decide::RoundOutcome::Unchanged), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use stackferry_catalog::{Clock, Outcome, Trigger, VolumeState};
-use stackferry_service::engine::round::{self, RoundOutcome};
+use stackferry_service::engine::decide::RoundOutcome;
+use stackferry_service::engine::round;
 use stackferry_service::progress::Reporter;
 
 use crate::bench::{Bench, Service, endings, get, until};

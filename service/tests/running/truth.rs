@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use stackferry_catalog::Trigger;
 use stackferry_service::app::App;
-use stackferry_service::engine::copy::{Wanted, copy};
+use stackferry_service::engine::copy::{CopyOptions, copy};
 use stackferry_service::engine::prune;
 use stackferry_service::engine::reconcile::{self, Reconciled};
 use stackferry_service::engine::round;
@@ -111,7 +111,7 @@ async fn copy_office(app: &App, office: &VolumeId, if_changed: bool) {
         inventory::look(app).await.unwrap().inventory.volumes.into_iter().find(|one| one.id == *office).unwrap();
     let progress = Reporter::quiet().start("copying", "it", 0).progress();
     let (trigger, wait) = (Trigger::Command, Duration::from_secs(30));
-    copy(app, &found, Wanted { if_changed, trigger, actor: trigger.to_string(), wait, progress }).await.unwrap();
+    copy(app, &found, CopyOptions { if_changed, trigger, actor: trigger.to_string(), wait, progress }).await.unwrap();
 }
 
 /// What differs between the catalog and the vault; none where nothing does.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use serde_json::json;
 use stackferry_catalog::{AuditAction, Baseline, VersionRow};
-use stackferry_discover::{State, VolumeLocation};
+use stackferry_discover::VolumeLocation;
 use stackferry_vault::Incoming;
 use stackferry_volume::content::ContentRecord;
 use stackferry_volume::manifest::{FORMAT, FileRecord, VerifyMethod};
@@ -126,7 +126,7 @@ impl CopyRun<'_> {
         };
         incoming.commit(&manifest, &mut fence)?;
         self.catalog(self.app.catalog().add_version(&row))?;
-        self.set_baselines(place, waited, &version)?;
+        self.set_baseline(place, waited, &version)?;
         let detail = json!({
             "version": version.to_string(), "route": done.route, "location": place.location.to_string(),
             "read": done.bytes.read, "wire": done.bytes.wire, "stored": done.bytes.stored,
@@ -142,27 +142,21 @@ impl CopyRun<'_> {
         Ok(done)
     }
 
-    /// From now on an equal fingerprint at any of the places where the volume was seen means that nothing changed there:
-    /// they were found to hold one disk. Where the copy waited for that, it proves that the place it read has not changed.
-    pub(super) fn set_baselines(
+    /// From now on an equal fingerprint at the location that was read means that nothing changed there. Other locations of
+    /// the volume are read on their own: equal stamps do not prove equal bytes. Where the copy waited for the files' times
+    /// to settle, an equal fingerprint proves it too.
+    pub(super) fn set_baseline(
         &self,
         place: &VolumeLocation,
         waited: bool,
         version: &VersionId,
     ) -> Result<(), Problem> {
-        let seen = self.volume.locations.iter().filter(|other| {
-            let agree = matches!(self.volume.state, State::Ready | State::Incident);
-            other.location == place.location || (other.seen && agree)
-        });
-        let baselines: Vec<Baseline> = seen
-            .map(|other| Baseline {
-                location: other.location.clone(),
-                fingerprint: other.fingerprint.clone(),
-                version: version.clone(),
-                settled: other.settled
-                    || (waited && other.location == place.location && !other.fingerprint.is_fresh(other.observed)),
-            })
-            .collect();
-        Ok(self.catalog(self.app.catalog().set_baselines(&self.volume.id, &baselines))?)
+        let baseline = Baseline {
+            location: place.location.clone(),
+            fingerprint: place.fingerprint.clone(),
+            version: version.clone(),
+            settled: place.settled || (waited && !place.fingerprint.is_fresh(place.observed)),
+        };
+        Ok(self.catalog(self.app.catalog().set_baselines(&self.volume.id, &[baseline]))?)
     }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use stackferry_catalog::{CredentialEnding, DebtRow, Direction, NewCredential};
 use stackferry_discover::{VolumeFile, VolumeLocation};
 use stackferry_transfer::resume::resume;
-use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, TransferError};
+use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, OnUse, TransferError};
 use stackferry_vault::{Incoming, VaultFile, Version};
 use stackferry_volume::block::BLOCK_BYTES;
 use stackferry_volume::manifest::{ByteCounts, FileRecord};

@@ -262,7 +262,7 @@ impl CopyRun<'_> {
                 drop(copied);
                 incoming.discard()?;
                 let version = base.manifest().version.clone();
-                self.set_baselines(place, waited, &version)?;
+                self.set_baseline(place, waited, &version)?;
                 done.outcome = Outcome::Unchanged;
                 done.version = Some(version);
                 done.verify_method = Some(VerifyMethod::Arrival);

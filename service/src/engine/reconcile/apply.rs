@@ -59,7 +59,7 @@ pub(super) async fn under_lease(
 
 async fn rows_of(app: &App, volume: &VolumeId) -> Result<IndexedVolume, Trouble> {
     let mut rows = app.catalog().indexed(std::slice::from_ref(volume)).await?;
-    Ok(rows.remove(volume).unwrap_or_default())
+    Ok(rows.remove(volume).transpose()?.unwrap_or_default())
 }
 
 async fn read_outline(vault: &Vault, volume: &VolumeId) -> Result<Option<Outline>, Trouble> {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use stackferry_catalog::CatalogError;
 use stackferry_vault::{FolderStamp, Stamps, Vault};
 use stackferry_volume::VolumeId;
 
@@ -81,7 +82,16 @@ impl Watch {
 
 /// Every volume that the vault has a folder or the catalog a version of.
 async fn all_of(app: &App, stamps: &Stamps) -> Result<BTreeSet<VolumeId>, Problem> {
-    let indexed = app.catalog().indexed_volumes().await?.into_iter();
+    let indexed = match app.catalog().indexed_volumes().await {
+        // The vault's own volumes are compared all the same.
+        Err(error @ CatalogError::Row { .. }) => {
+            let error = stackferry_transfer::describe(&error);
+            tracing::error!(error, "the catalog does not know which volumes have versions");
+            Vec::new()
+        }
+        indexed => indexed?,
+    };
+    let indexed = indexed.into_iter();
     Ok(stamps.volumes.keys().cloned().chain(indexed.filter(|volume| is_listed(stamps, volume))).collect())
 }
 
