@@ -20,12 +20,12 @@ pub use load::{MAX_FILE, Overrides};
 pub use model::{
     AppVolumes, BandwidthAt, Config, Datastore, DatastoreKeys, DigestWhen, Endpoint, Esxi, EsxiAccess, Folder, History,
     HostTrust, Http, Keep, KeepKeys, Kind, Limits, Local, Mail, MailTls, Metrics, Misfit, Notify, PerVolume, Plan,
-    PlanKeys, Restore, Retention, Route, RouteKind, Schedule, Serve, Ssh, Tls, TlsTrust, Vault, VaultKind, Verify,
-    Vsphere, Webhook,
+    PlanKeys, Restore, Retention, Route, RouteKind, Schedule, Serve, Ssh, Tls, Vault, VaultKind, Verify, Vsphere,
+    Webhook,
 };
 pub use schema::schema;
 pub use secret::{MAX_SECRET, Secret, SecretError, SecretRef};
 pub use value::{
-    AbsPath, CatalogUrl, DayTime, Fingerprint, FolderPath, HostKey, HostPort, Listen, MailAddress, MailServer, Name,
-    Percent, Period, Rate, Reserve, Site, Size, SourceAddress, UnixName, ValueError, WebUrl, Window,
+    AbsPath, CatalogUrl, CertificateFingerprint, DayTime, FolderPath, HostKey, HostPort, Listen, MailAddress,
+    MailServer, Name, Percent, Period, Rate, Reserve, Site, Size, SourceAddress, UnixName, ValueError, WebUrl, Window,
 };

@@ -25,7 +25,7 @@ pub use operation::{
 };
 pub use retention::{Keep, KeepKeys, Retention};
 pub use schedule::{Plan, PlanKeys, Schedule};
-pub use system::{AppVolumes, TlsTrust, Vsphere};
+pub use system::{AppVolumes, Vsphere};
 
 use crate::ConfigError;
 use crate::secret::SecretRef;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::load::near::nearest;
 use crate::load::place::{Issue, Step};
-use crate::model::{Config, Kind, Limits, Mail, MailTls, Route, Schedule, TlsTrust};
+use crate::model::{Config, Kind, Limits, Mail, MailTls, Route, Schedule};
 use crate::value::{AbsPath, Name, Site, check_key_line};
 
 /// Completes and checks a configuration that has the right shape.
@@ -94,18 +94,22 @@ fn unique<'a>(list: &str, names: impl Iterator<Item = &'a Name>) -> Result<(), I
 fn systems(config: &Config) -> Result<(), Issue> {
     unique("app_volumes", config.app_volumes.iter().map(|entry| &entry.name))?;
     unique("vsphere", config.vspheres.iter().map(|entry| &entry.name))?;
-    let managers = config.app_volumes.iter().enumerate().map(|(at, entry)| {
-        ("app_volumes", at, &entry.url, entry.ca.is_some() && entry.fingerprint.is_some(), entry.trust())
-    });
-    let vspheres = config.vspheres.iter().enumerate().map(|(at, entry)| {
-        ("vsphere", at, &entry.url, entry.ca.is_some() && entry.fingerprint.is_some(), entry.trust())
-    });
-    for (list, at, url, both, trust) in managers.chain(vspheres) {
-        if both {
+    let managers = config
+        .app_volumes
+        .iter()
+        .enumerate()
+        .map(|(at, entry)| ("app_volumes", at, &entry.url, entry.ca.is_some(), entry.fingerprint.is_some()));
+    let vspheres = config
+        .vspheres
+        .iter()
+        .enumerate()
+        .map(|(at, entry)| ("vsphere", at, &entry.url, entry.ca.is_some(), entry.fingerprint.is_some()));
+    for (list, at, url, has_ca, has_fingerprint) in managers.chain(vspheres) {
+        if has_ca && has_fingerprint {
             return Err(Issue::at(path![list, at, "fingerprint"], "`ca` and `fingerprint` are both given")
                 .with_hint("keep the one that is to decide"));
         }
-        if !url.is_https() && trust != TlsTrust::System {
+        if !url.is_https() && (has_ca || has_fingerprint) {
             return Err(Issue::at(path![list, at, "url"], "a certificate is given, but the address is plain http")
                 .with_hint("write https://"));
         }
@@ -277,7 +281,9 @@ fn notify(config: &Config) -> Result<(), Issue> {
         if webhook.ca.is_some() && webhook.fingerprint.is_some() {
             return Err(both("webhook"));
         }
-        if webhook.url.as_ref().is_some_and(|url| !url.is_https()) && webhook.trust() != TlsTrust::System {
+        if webhook.url.as_ref().is_some_and(|url| !url.is_https())
+            && (webhook.ca.is_some() || webhook.fingerprint.is_some())
+        {
             let text = "a certificate is given, but the address is plain http";
             return Err(Issue::at(path!["notify", "webhook", "url"], text).with_hint("write https://"));
         }
@@ -294,7 +300,7 @@ fn notify(config: &Config) -> Result<(), Issue> {
             let text = format!("mail to {} would go over the network without encryption", mail.server);
             return issue("tls", &text, "take \"starttls\" or \"tls\"; \"none\" is for a mail server on this machine");
         }
-        if mail.trust() != TlsTrust::System {
+        if mail.ca.is_some() || mail.fingerprint.is_some() {
             return issue("tls", "a certificate is given, but the connection is not encrypted", "take \"starttls\"");
         }
     }

@@ -22,7 +22,7 @@ pub use day_time::DayTime;
 pub(crate) use host::HostText;
 pub use host::{HostPort, Listen};
 pub(crate) use key::check_key_line;
-pub use key::{Fingerprint, HostKey};
+pub use key::{CertificateFingerprint, HostKey};
 pub use mail::{MailAddress, MailServer};
 pub use name::{Name, Site, UnixName};
 pub use path::{AbsPath, FolderPath};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stackferry_config::{
     Config, DayTime, DigestWhen, EsxiAccess, HostTrust, Kind, Mail, MailTls, Notify, Overrides, PerVolume, Reserve,
-    Route, SecretRef, Site, SourceAddress, TlsTrust, VaultKind, Webhook,
+    Route, SecretRef, Site, SourceAddress, VaultKind, Webhook,
 };
 
 fn load(name: &str) -> Config {
@@ -66,11 +66,11 @@ fn every_key_of_the_design_arrives() {
     assert!(!manager.guard);
     assert_eq!((manager.url.host(), manager.url.port()), ("avm.example.com", 443));
     assert!(matches!(&manager.password, SecretRef::File(path) if path.ends_with("avm.pass")));
-    assert_eq!(manager.trust(), TlsTrust::Ca(Path::new("/etc/stackferry/avm-ca.pem")));
+    assert_eq!(manager.ca.as_deref(), Some(Path::new("/etc/stackferry/avm-ca.pem")));
 
     let vsphere = config.vsphere(&"vc1".parse().unwrap()).unwrap();
     assert_eq!(vsphere.password, SecretRef::Credential("vc1".to_owned()));
-    assert!(matches!(vsphere.trust(), TlsTrust::Fingerprint(print) if print.as_bytes()[..2] == [0x9f, 0x86]));
+    assert_eq!(<[u8; 32]>::from(vsphere.fingerprint.unwrap())[..2], [0x9f, 0x86]);
 
     for kind in Kind::ALL {
         let plan = config.schedule.of(kind);

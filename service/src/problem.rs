@@ -22,7 +22,7 @@ use stackferry_volume::{ParseIdError, VersionId, VolumeId};
 pub use code::{Code, Exit, PROBLEMS, Row, troubleshooting};
 pub(crate) use from_vault::into_folder;
 pub use render::{ErrorView, colour_on_stderr};
-pub use stackferry_transfer::Retry;
+pub use stackferry_https::Retry;
 
 /// The advice where there is none.
 pub(crate) const DEFECT: &str = "this is a defect: please report it, with the log";

@@ -10,20 +10,22 @@ use std::fs;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Each room, its floor, and the rooms that it may use. The tests use everything.
-const ROOMS: [(&str, u32, &[&str]); 8] = [
+const ROOMS: [(&str, u32, &[&str]); 9] = [
     ("stackferry-config", 1, &[]),
     ("stackferry-volume", 1, &[]),
-    ("stackferry-vsphere", 2, &["stackferry-config", "stackferry-volume"]),
+    ("stackferry-https", 1, &[]),
+    ("stackferry-vsphere", 2, &["stackferry-config", "stackferry-volume", "stackferry-https"]),
     ("stackferry-vault", 2, &["stackferry-volume"]),
     ("stackferry-catalog", 2, &["stackferry-config", "stackferry-volume"]),
-    ("stackferry-discover", 3, &["stackferry-config", "stackferry-volume", "stackferry-vsphere"]),
-    ("stackferry-transfer", 3, &["stackferry-config", "stackferry-volume", "stackferry-vsphere"]),
+    ("stackferry-discover", 3, &["stackferry-config", "stackferry-volume", "stackferry-https", "stackferry-vsphere"]),
+    ("stackferry-transfer", 3, &["stackferry-config", "stackferry-volume", "stackferry-https", "stackferry-vsphere"]),
     (
         "stackferry",
         4,
         &[
             "stackferry-config",
             "stackferry-volume",
+            "stackferry-https",
             "stackferry-vsphere",
             "stackferry-vault",
             "stackferry-catalog",
@@ -49,7 +51,7 @@ fn arrows_run_downward_only() {
     let metadata = workspace();
     let floors: BTreeMap<&str, u32> = ROOMS.iter().map(|(name, floor, _)| (*name, *floor)).collect();
     let packages = metadata.workspace_packages();
-    assert!(packages.len() >= 8, "{} crates", packages.len());
+    assert!(packages.len() >= 9, "{} crates", packages.len());
     for package in &packages {
         let name = package.name.as_str();
         if name == TESTS {

@@ -3,21 +3,11 @@
 use std::io;
 use std::time::Duration;
 
+use stackferry_https::Retry;
 use stackferry_volume::{BlockIndex, FolderError};
 use stackferry_vsphere::VsphereError;
 
 use crate::esxi::DownloadFault;
-
-/// Whether an operation that failed may succeed when it is tried again as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Not before somebody changed something.
-    Permanent,
-    /// It may: the network, a restart, a file that just changed.
-    Transient,
-    /// It will, once others are done.
-    Busy,
-}
 
 /// Why a file was not copied. `file` is a path on the datastore or a file's name, `host` is `name:port`.
 #[derive(Debug, thiserror::Error)]
@@ -263,10 +253,7 @@ impl TransferError {
             | Self::Arrived { .. }
             | Self::Cancelled
             | Self::Worker { .. } => Retry::Transient,
-            Self::Vsphere(error) => match error.retry() {
-                stackferry_vsphere::web::Retry::Transient => Retry::Transient,
-                stackferry_vsphere::web::Retry::Permanent => Retry::Permanent,
-            },
+            Self::Vsphere(error) => error.retry(),
             Self::Download { fault, .. } => fault.retry(),
             Self::Refused { code, .. } if code == "busy" => Retry::Busy,
             // Its datastore or its disk is in trouble, not what was asked.

@@ -29,8 +29,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use stackferry_https::{HttpsClient, Trust};
 use stackferry_volume::io::Cancel;
-use stackferry_vsphere::web::{Trust, WebClient};
 use stackferry_vsphere::{Moid, ServiceTicket, Vsphere};
 use tokio::runtime::Handle;
 
@@ -143,7 +143,7 @@ struct Inner {
     /// Hosts whose SSH server has no SFTP.
     no_sftp: Mutex<HashSet<Moid>>,
     /// Clients of hosts, by their address and certificates.
-    clients: Mutex<HashMap<(String, Vec<String>), WebClient>>,
+    clients: Mutex<HashMap<(String, Vec<String>), HttpsClient>>,
 }
 
 impl EsxiClient {
@@ -207,7 +207,7 @@ impl Inner {
     }
 
     /// The client for `https://authority`, whose certificate is one of those that the ticket names.
-    fn web(&self, label: &str, authority: &str, ticket: &ServiceTicket) -> Result<WebClient, TransferError> {
+    fn web(&self, label: &str, authority: &str, ticket: &ServiceTicket) -> Result<HttpsClient, TransferError> {
         let known = ticket.thumbprints.iter().map(ToString::to_string).collect();
         let key = (authority.to_owned(), known);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,7 +219,7 @@ impl Inner {
         }
         // Where vSphere names no certificate, only one that the machine's authorities vouch for will do.
         let trust = ticket.trust().unwrap_or(Trust::System);
-        let client = WebClient::new(label, &format!("https://{authority}"), trust)
+        let client = HttpsClient::new(label, &format!("https://{authority}"), trust)
             .map_err(|error| TransferError::Vsphere(error.into()))?;
         clients.insert(key, client.clone());
         Ok(client)

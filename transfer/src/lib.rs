@@ -29,7 +29,7 @@ mod words;
 mod writers;
 
 pub use context::{CopyContext, FileCopy, FileOutcome, OnUse, Progress, Silent};
-pub use error::{Retry, TransferError};
+pub use error::TransferError;
 pub use throttle::Throttle;
 
 /// An error with its causes, in one line: `a: b: c`.

@@ -16,8 +16,8 @@ use crate::model::{About, Datastore, FolderListing, Host, MachineDisks, Moid, Se
 use crate::session::{Login, Session};
 use crate::ticket::{ServiceTicket, TicketMethod};
 use crate::watch::Watch;
-use crate::web::{Trust, WebClient};
 use crate::{accounts, browse, inventory, services, ticket};
+use stackferry_https::{HttpsClient, Trust};
 
 /// For so long no session is made in the place of one that was just made, and ended before anything could be done in it.
 const NO_RENEWAL: Duration = Duration::from_secs(60);
@@ -56,9 +56,14 @@ impl Vsphere {
         // The SDK's own path is often given with the address.
         let url = config.url.as_str().trim_end_matches('/');
         let base = url.strip_suffix("/sdk").unwrap_or(url);
-        let web = WebClient::new(&system, base, Trust::from(config.trust()))?;
-        let login =
-            Login { web, system: system.into(), user: config.username.to_string(), password: config.password.clone() };
+        let https =
+            HttpsClient::new(&system, base, Trust::new(config.ca.as_deref(), config.fingerprint.map(Into::into)))?;
+        let login = Login {
+            https,
+            system: system.into(),
+            user: config.username.to_string(),
+            password: config.password.clone(),
+        };
         Ok(Self { inner: Arc::new(Inner { login, state: Mutex::default() }) })
     }
 
@@ -78,10 +83,10 @@ impl Vsphere {
         &self.inner.login.system
     }
 
-    /// The HTTPS client beneath, for downloads through the system itself.
+    /// The HTTPS client, for downloads from the system itself.
     #[must_use]
-    pub fn web(&self) -> &WebClient {
-        &self.inner.login.web
+    pub fn https(&self) -> &HttpsClient {
+        &self.inner.login.https
     }
 
     /// What answers there. Needs no login where nobody has logged in yet.

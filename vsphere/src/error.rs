@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stackferry_config::SecretError;
 
-use crate::web::{Retry, WebError};
+use stackferry_https::{HttpsError, Retry};
 
 /// Why vSphere did not do what was asked. `system` is what it is called, as `vSphere vc1`; `call` is the method's name in
 /// the vSphere API. Never holds a password, cookie or ticket.
@@ -13,7 +13,7 @@ use crate::web::{Retry, WebError};
 pub enum VsphereError {
     /// No answer, or none from the right system.
     #[error(transparent)]
-    Web(#[from] WebError),
+    Https(#[from] HttpsError),
     /// The password could not be had.
     #[error("the password for {system} can't be had")]
     Secret {
@@ -128,7 +128,7 @@ impl VsphereError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Web(error) => error.hint(),
+            Self::Https(error) => error.hint(),
             Self::Secret { source, .. } => source.hint(),
             Self::LoginRefused { .. } => {
                 "check user and password; a locked account opens after some minutes, and no further try is made meanwhile"
@@ -159,7 +159,7 @@ impl VsphereError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Web(error) => error.retry(),
+            Self::Https(error) => error.retry(),
             Self::Secret { source, .. } if source.retry() => Retry::Transient,
             Self::Expired { .. } | Self::NotReady { .. } | Self::Timeout { .. } => Retry::Transient,
             Self::Fault { name, .. }

@@ -1,7 +1,6 @@
 //! Speaks with vCenter Server and ESXi hosts: sessions, properties, browsing of datastores, local accounts, one-time tickets.
 //!
-//! Also home of [`web`]: HTTPS to a system whose certificate is known by its authority or by its fingerprint. Nothing here
-//! knows what an App Volumes disk is, keeps anything on disk, or decides what is copied. Passwords and tickets never
+//! Nothing here knows what an App Volumes disk is, writes to disk, or decides what is copied. Passwords and tickets never
 //! reach an error, a log or a URL that is logged.
 //!
 //! The SOAP client is made by hand, since about twenty methods are needed of an API with thousands of types. Requests have
@@ -22,7 +21,6 @@ mod soap;
 mod task;
 pub mod ticket;
 mod watch;
-pub mod web;
 mod xml;
 
 pub use client::Vsphere;

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use crate::error::VsphereError;
 use crate::model::{About, Moid};
 use crate::soap::{self, Asked};
-use crate::web::{Answer, Request, WebClient, WebError};
 use crate::xml::{Node, Writer};
+use stackferry_https::{HttpsClient, HttpsError, Request, Response};
 
 pub(crate) use version::Version;
 
@@ -29,7 +29,7 @@ const SDK: &str = "/sdk";
 /// What a login needs. The password is fetched for each login and wiped after it.
 #[derive(Debug, Clone)]
 pub(crate) struct Login {
-    pub(crate) web: WebClient,
+    pub(crate) https: HttpsClient,
     pub(crate) system: Arc<str>,
     pub(crate) user: String,
     pub(crate) password: SecretRef,
@@ -49,7 +49,7 @@ pub(crate) struct Content {
 
 /// A session. Its cookie is as good as the password while it lives: `Debug` leaves it out.
 pub(crate) struct Session {
-    web: WebClient,
+    https: HttpsClient,
     system: Arc<str>,
     cookies: Vec<(String, Zeroizing<String>)>,
     versions: Vec<Version>,
@@ -129,7 +129,7 @@ impl Login {
         let instance = Moid { kind: "ServiceInstance".to_owned(), value: "ServiceInstance".to_owned() };
         let version = Version::choose(&versions, Version::BASE);
         let request = request(soap::envelope(call, &instance, |_| {}), &version, CALL);
-        let answer = self.web.send(request).await?;
+        let answer = self.https.send(request).await?;
         let response = soap::response(asked, &answer)?;
         let content = response.get("returnval").ok_or_else(|| asked.bad("it has no content"))?;
         let object = |name: &str| content.get(name).and_then(soap::moid);
@@ -137,7 +137,7 @@ impl Login {
         let about = content.get("about").ok_or_else(|| asked.bad("it has no about"))?;
         let text = |name: &str| about.text_of(name).unwrap_or_default().to_owned();
         let mut session = Session {
-            web: self.web.clone(),
+            https: self.https.clone(),
             system: Arc::clone(&self.system),
             cookies: Vec::new(),
             versions,
@@ -166,9 +166,9 @@ impl Login {
     /// Which versions of the API the system speaks. One that does not tell is asked in the oldest that is used here.
     async fn versions(&self) -> Result<Vec<Version>, VsphereError> {
         let request = Request::get("/sdk/vimServiceVersions.xml").limit(LONGEST_VERSIONS);
-        let answer = match self.web.send(request).await {
+        let answer = match self.https.send(request).await {
             Ok(answer) => answer,
-            Err(WebError::TooLong { .. }) => return Ok(Vec::new()),
+            Err(HttpsError::TooLong { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
         Ok(if answer.status() == 200 { version::listed(answer.body()) } else { Vec::new() })
@@ -252,13 +252,13 @@ impl Session {
         }
     }
 
-    async fn post(&self, body: Vec<u8>, version: Version, timeout: Duration) -> Result<Answer, VsphereError> {
+    async fn post(&self, body: Vec<u8>, version: Version, timeout: Duration) -> Result<Response, VsphereError> {
         let version = Version::choose(&self.versions, version);
         let mut request = request(body, &version, timeout);
         if !self.cookies.is_empty() {
             request = request.header("cookie", &self.cookie_header());
         }
-        Ok(self.web.send(request).await?)
+        Ok(self.https.send(request).await?)
     }
 
     fn cookie_header(&self) -> Zeroizing<String> {
@@ -275,7 +275,7 @@ impl Session {
         header
     }
 
-    fn take_cookies(&mut self, answer: &Answer) {
+    fn take_cookies(&mut self, answer: &Response) {
         for cookie in answer.cookies() {
             let pair = cookie.split(';').next().unwrap_or_default().trim();
             if let Some((name, value)) = pair.split_once('=') {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::error::VsphereError;
 use crate::model::Moid;
-use crate::web::{Answer, Disguise};
 use crate::xml::{Node, Writer};
+use stackferry_https::{Response, UnexpectedContent};
 
 /// How much of a fault's own words is kept, in characters.
 const MAX_WORDS: usize = 500;
@@ -82,11 +82,16 @@ fn plain(text: &str) -> String {
 }
 
 /// Reads an answer: the element `…Response`, or the fault as an error.
-pub(crate) fn response(asked: Asked<'_>, answer: &Answer) -> Result<Node, VsphereError> {
-    read(asked, answer.status(), answer.disguise(), answer.body())
+pub(crate) fn response(asked: Asked<'_>, answer: &Response) -> Result<Node, VsphereError> {
+    read(asked, answer.status(), answer.unexpected_content(), answer.body())
 }
 
-fn read(asked: Asked<'_>, status: u16, disguise: Option<Disguise>, body: &Bytes) -> Result<Node, VsphereError> {
+fn read(
+    asked: Asked<'_>,
+    status: u16,
+    disguise: Option<UnexpectedContent>,
+    body: &Bytes,
+) -> Result<Node, VsphereError> {
     if matches!(status, 429 | 502..=504) {
         return Err(VsphereError::NotReady { system: asked.system.to_owned(), status });
     }
@@ -94,8 +99,8 @@ fn read(asked: Asked<'_>, status: u16, disguise: Option<Disguise>, body: &Bytes)
         return Err(asked.bad(format!("HTTP {status}")));
     }
     match disguise {
-        Some(Disguise::WebPage) => return Err(asked.bad("it is a web page, of a portal or proxy before it")),
-        Some(Disguise::Compressed(how)) => {
+        Some(UnexpectedContent::WebPage) => return Err(asked.bad("it is a web page, of a portal or proxy before it")),
+        Some(UnexpectedContent::Compressed(how)) => {
             let what = format!("it is compressed ({how}), which nobody asked for; a proxy before it may do that");
             return Err(asked.bad(what));
         }

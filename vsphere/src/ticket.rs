@@ -11,7 +11,7 @@ use stackferry_config::Secret;
 use crate::error::VsphereError;
 use crate::model::Datastore;
 use crate::session::{Session, Version};
-use crate::web::{Thumbprint, Trust};
+use stackferry_https::{Thumbprint, Trust};
 
 /// How many fingerprints of one certificate a ticket may name; more is no answer of vSphere's.
 const MAX_THUMBPRINTS: usize = 16;
@@ -50,7 +50,7 @@ impl ServiceTicket {
     /// The host, known by exactly the certificates that vSphere names; none where it names none.
     #[must_use]
     pub fn trust(&self) -> Option<Trust> {
-        (!self.thumbprints.is_empty()).then(|| Trust::Thumbprints(self.thumbprints.clone()))
+        (!self.thumbprints.is_empty()).then(|| Trust::Certificates(self.thumbprints.clone()))
     }
 }
 

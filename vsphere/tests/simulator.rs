@@ -17,7 +17,7 @@ use peer::{Peer, client};
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 use stackferry_config::Secret;
-use stackferry_vsphere::web::{Request, Retry, Trust, WebClient, WebError};
+use stackferry_https::{HttpsClient, HttpsError, Request, Retry, Trust};
 use stackferry_vsphere::{
     Change, Datastore, FolderListing, Lockdown, TicketMethod, Via, Vsphere, VsphereError, folder_path, privilege,
 };
@@ -224,7 +224,9 @@ async fn only_a_known_certificate_gets_the_password() {
     let other = format!("sha256:{}", "00".repeat(32));
     for more in [json!({}), json!({ "fingerprint": other })] {
         let error = client(&peer.text("url"), USER, &password, &more).login().await.unwrap_err();
-        let VsphereError::Web(WebError::Certificate { shown: Some(shown), .. }) = &error else { panic!("{error:?}") };
+        let VsphereError::Https(HttpsError::Certificate { presented: Some(shown), .. }) = &error else {
+            panic!("{error:?}")
+        };
         assert_eq!(shown.to_string(), format!("sha256:{}", peer.text("sha256")));
         assert!(error.hint().contains(&shown.to_string()), "{}", error.hint());
     }
@@ -270,7 +272,7 @@ async fn a_ticket_is_good_for_one_request() {
         ticket.thumbprints[0].to_string(),
         format!("sha256:{}", peer.ready()["hosts"][0]["sha256"].as_str().unwrap())
     );
-    let host = WebClient::new("ESXi host esx1", &address, ticket.trust().unwrap()).unwrap();
+    let host = HttpsClient::new("ESXi host esx1", &address, ticket.trust().unwrap()).unwrap();
     let range =
         || Request::get(path.as_str()).header("cookie", ticket.cookie().expose()).header("range", "bytes=1000-1999");
     let mut part = host.stream(range()).await.unwrap();
@@ -285,15 +287,15 @@ async fn a_ticket_is_good_for_one_request() {
 
     // By another host's certificate it is refused before the ticket is shown.
     let second = format!("https://{}", hosts[1].addresses[0]);
-    let wrong = WebClient::new("ESXi host esx2", &second, ticket.trust().unwrap()).unwrap();
-    assert!(matches!(wrong.send(range()).await, Err(WebError::Certificate { .. })));
-    let stranger = WebClient::new("ESXi host esx1", &address, Trust::Thumbprints(Vec::new())).unwrap();
-    assert!(matches!(stranger.send(range()).await, Err(WebError::Certificate { .. })));
+    let wrong = HttpsClient::new("ESXi host esx2", &second, ticket.trust().unwrap()).unwrap();
+    assert!(matches!(wrong.send(range()).await, Err(HttpsError::Certificate { .. })));
+    let stranger = HttpsClient::new("ESXi host esx1", &address, Trust::Certificates(Vec::new())).unwrap();
+    assert!(matches!(stranger.send(range()).await, Err(HttpsError::Certificate { .. })));
 
     let through = folder_path(&vmfs, file, Via::Server);
     assert!(through.contains("dcPath=EU%2FBerlin%201&"), "{through}");
     let cookie = vsphere.session_cookie().await.unwrap();
-    let whole = vsphere.web().send(Request::get(through).header("cookie", cookie.expose())).await.unwrap();
+    let whole = vsphere.https().send(Request::get(through).header("cookie", cookie.expose())).await.unwrap();
     assert_eq!((whole.status(), whole.body().len()), (200, 5000));
 }
 
@@ -369,7 +371,7 @@ async fn a_bare_host_does_the_same() {
     assert!(vsphere.attached_disks().await.unwrap().attached.iter().any(|disk| disk.path == APP));
     let cookie = vsphere.session_cookie().await.unwrap();
     let request = Request::get(folder_path(&vmfs, APP, Via::Host)).header("cookie", cookie.expose());
-    assert_eq!(vsphere.web().send(request).await.unwrap().status(), 200);
+    assert_eq!(vsphere.https().send(request).await.unwrap().status(), 200);
     ssh_is_switched(&vsphere).await;
     accounts_live_and_go(&peer, &vsphere, "sf-123456-00000001").await;
 }
@@ -427,5 +429,5 @@ async fn a_client_may_be_used_from_anywhere() {
     assert_eq!(peer.logins(), 1);
     peer.obey(json!({ "do": "down" }));
     let error = vsphere.hosts().await.unwrap_err();
-    assert!(matches!(&error, VsphereError::Web(_)) && error.retry() == Retry::Transient, "{error:?}");
+    assert!(matches!(&error, VsphereError::Https(_)) && error.retry() == Retry::Transient, "{error:?}");
 }

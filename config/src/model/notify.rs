@@ -3,9 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::system::{TlsTrust, trust};
 use crate::secret::SecretRef;
-use crate::value::{AbsPath, DayTime, Fingerprint, HostPort, MailAddress, MailServer, Name, Period, WebUrl};
+use crate::value::{AbsPath, CertificateFingerprint, DayTime, HostPort, MailAddress, MailServer, Name, Period, WebUrl};
 
 /// `[notify]`: who is told what is wrong, and that it is right again. Default: nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,20 +76,13 @@ pub struct Webhook {
     pub ca: Option<AbsPath>,
     /// The only certificate that is trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<CertificateFingerprint>,
     /// The local time of day at which it is sent a digest. Default: none is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<DayTime>,
     /// When the digest is sent. Default `always`.
     #[serde(default)]
     pub when: DigestWhen,
-}
-
-impl Webhook {
-    /// How its certificate is judged.
-    pub fn trust(&self) -> TlsTrust<'_> {
-        trust(self.ca.as_ref(), self.fingerprint.as_ref())
-    }
 }
 
 /// How the connection to a mail server is encrypted.
@@ -133,7 +125,7 @@ pub struct Mail {
     pub ca: Option<AbsPath>,
     /// The only certificate that is trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<CertificateFingerprint>,
     /// Who logs in there. Default: nobody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<Name>,
@@ -163,11 +155,6 @@ const fn yes() -> bool {
 impl Mail {
     /// Most addresses of `to`: a list of the mail server's own serves more people better.
     pub const MOST_TO: usize = 50;
-
-    /// How its certificate is judged.
-    pub fn trust(&self) -> TlsTrust<'_> {
-        trust(self.ca.as_ref(), self.fingerprint.as_ref())
-    }
 
     /// Where the mail server is reached.
     pub fn address(&self) -> HostPort {

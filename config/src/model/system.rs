@@ -1,31 +1,10 @@
 //! `[[app_volumes]]` and `[[vsphere]]`: the systems that know of volumes and datastores.
 
-use std::path::Path;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretRef;
-use crate::value::{AbsPath, Fingerprint, Name, Site, WebUrl};
-
-/// How the certificate of a system is judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsTrust<'a> {
-    /// By the certificate authorities of the machine.
-    System,
-    /// Only by the authorities in this PEM file.
-    Ca(&'a Path),
-    /// It is exactly this certificate.
-    Fingerprint(&'a Fingerprint),
-}
-
-pub(super) fn trust<'a>(ca: Option<&'a AbsPath>, fingerprint: Option<&'a Fingerprint>) -> TlsTrust<'a> {
-    match (fingerprint, ca) {
-        (Some(fingerprint), _) => TlsTrust::Fingerprint(fingerprint),
-        (None, Some(ca)) => TlsTrust::Ca(ca),
-        (None, None) => TlsTrust::System,
-    }
-}
+use crate::value::{AbsPath, CertificateFingerprint, Name, Site, WebUrl};
 
 /// One App Volumes Manager, 2.x or 4.x.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,14 +29,7 @@ pub struct AppVolumes {
     pub ca: Option<AbsPath>,
     /// The only certificate that is trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<Fingerprint>,
-}
-
-impl AppVolumes {
-    /// How its certificate is judged.
-    pub fn trust(&self) -> TlsTrust<'_> {
-        trust(self.ca.as_ref(), self.fingerprint.as_ref())
-    }
+    pub fingerprint: Option<CertificateFingerprint>,
 }
 
 /// One vCenter Server or ESXi host.
@@ -80,12 +52,5 @@ pub struct Vsphere {
     pub ca: Option<AbsPath>,
     /// The only certificate that is trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<Fingerprint>,
-}
-
-impl Vsphere {
-    /// How its certificate is judged.
-    pub fn trust(&self) -> TlsTrust<'_> {
-        trust(self.ca.as_ref(), self.fingerprint.as_ref())
-    }
+    pub fingerprint: Option<CertificateFingerprint>,
 }

@@ -88,28 +88,27 @@ impl fmt::Display for HostKey {
 
 /// The SHA-256 of a certificate's DER form. Read with or without colons, in either case; printed in lower case without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
+pub struct CertificateFingerprint([u8; 32]);
 
 text_value!(
-    Fingerprint,
+    CertificateFingerprint,
     "the SHA-256 of a certificate",
     "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 );
 
-impl Fingerprint {
-    /// The 32 bytes of the digest.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+impl From<[u8; 32]> for CertificateFingerprint {
+    fn from(digest: [u8; 32]) -> Self {
+        Self(digest)
     }
 }
 
-impl From<[u8; 32]> for Fingerprint {
-    fn from(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+impl From<CertificateFingerprint> for [u8; 32] {
+    fn from(fingerprint: CertificateFingerprint) -> Self {
+        fingerprint.0
     }
 }
 
-impl FromStr for Fingerprint {
+impl FromStr for CertificateFingerprint {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -149,7 +148,7 @@ impl FromStr for Fingerprint {
     }
 }
 
-impl fmt::Display for Fingerprint {
+impl fmt::Display for CertificateFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256:")?;
         for byte in self.0 {

@@ -70,12 +70,12 @@ proptest! {
 
     #[test]
     fn fingerprints(bytes: [u8; 32], upper: bool) {
-        let fingerprint = Fingerprint::from(bytes);
+        let fingerprint = CertificateFingerprint::from(bytes);
         round_trip(&fingerprint)?;
         let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut colons = pairs.join(":");
         if upper { colons.make_ascii_uppercase(); }
-        prop_assert_eq!(format!("sha256:{colons}").parse::<Fingerprint>().unwrap(), fingerprint);
+        prop_assert_eq!(format!("sha256:{colons}").parse::<CertificateFingerprint>().unwrap(), fingerprint);
     }
 
     #[test]
@@ -134,7 +134,7 @@ proptest! {
         try_one::<Listen>(&text)?;
         try_one::<Name>(&text)?;
         try_one::<UnixName>(&text)?;
-        try_one::<Fingerprint>(&text)?;
+        try_one::<CertificateFingerprint>(&text)?;
         try_one::<HostKey>(&text)?;
         try_one::<WebUrl>(&format!("https://{text}"))?;
         try_one::<CatalogUrl>(&format!("postgres://{text}"))?;
@@ -393,7 +393,7 @@ fn keys_are_public_and_one_line() {
 #[test]
 fn fingerprints_are_whole() {
     let digits = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    assert!(format!("SHA256:{digits}").parse::<Fingerprint>().is_ok());
+    assert!(format!("SHA256:{digits}").parse::<CertificateFingerprint>().is_ok());
     let short = digits.get(2..).unwrap();
     for text in [
         digits.to_owned(),
@@ -406,7 +406,7 @@ fn fingerprints_are_whole() {
         "sha256:".to_owned(),
         "é".repeat(40),
     ] {
-        assert!(text.parse::<Fingerprint>().is_err(), "{text}");
+        assert!(text.parse::<CertificateFingerprint>().is_err(), "{text}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong between us and an App Volumes Manager, and what to do about it.
 
-use stackferry_vsphere::web::{Retry, WebError};
+use stackferry_https::{HttpsError, Retry};
 
 /// Why a manager could not be asked. `system` is what it is called, as `App Volumes avm1`; `path` what was asked. Never holds
 /// a password, a cookie, or more of an answer than the error text in it.
@@ -9,12 +9,12 @@ use stackferry_vsphere::web::{Retry, WebError};
 pub enum ManagerError {
     /// There is no connection, or no whole answer.
     #[error("asking for {path} failed")]
-    Web {
+    Https {
         /// What was asked.
         path: &'static str,
         /// Why; names the manager.
         #[source]
-        source: WebError,
+        source: HttpsError,
     },
     /// It does not take the user name or the password. Neither is tried again.
     #[error("{system} refuses the login of {username}: {said}")]
@@ -101,7 +101,7 @@ impl ManagerError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Web { source, .. } => source.hint(),
+            Self::Https { source, .. } => source.hint(),
             Self::PasswordRefused { .. } => {
                 "check `username` (as DOMAIN\\user) and the password, and that the user belongs to an administrators' group of \
                  App Volumes; it is not tried again until the service is started anew, so that no account gets locked"
@@ -134,7 +134,7 @@ impl ManagerError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Web { source, .. } => source.retry(),
+            Self::Https { source, .. } => source.retry(),
             Self::BadAnswer { .. } | Self::TooSlow { .. } => Retry::Transient,
             Self::Status { status, .. } if *status >= 500 || matches!(status, 408 | 429) => Retry::Transient,
             Self::PasswordRefused { .. }

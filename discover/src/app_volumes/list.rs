@@ -3,7 +3,7 @@
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use stackferry_vsphere::web::{Answer, Disguise};
+use stackferry_https::{Response, UnexpectedContent};
 
 use super::markup::plain;
 
@@ -116,10 +116,10 @@ fn said(value: &Value) -> Option<String> {
 }
 
 /// What an answer is instead of JSON, by what its head and first bytes say.
-pub(super) fn disguised(answer: &Answer) -> Option<Fault> {
-    match answer.disguise()? {
-        Disguise::WebPage => Some(Fault::WebPage),
-        Disguise::Compressed(how) => Some(Fault::Compressed(how)),
+pub(super) fn disguised(answer: &Response) -> Option<Fault> {
+    match answer.unexpected_content()? {
+        UnexpectedContent::WebPage => Some(Fault::WebPage),
+        UnexpectedContent::Compressed(how) => Some(Fault::Compressed(how)),
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::lock::Mutex;
 use jiff::Timestamp;
 use stackferry_config::{AppVolumes, Secret};
+use stackferry_https::{HttpsClient, Response, Trust};
 use stackferry_volume::SiteName;
-use stackferry_vsphere::web::{Answer, WebClient};
 
 use super::details::Details;
 use super::error::ManagerError;
@@ -58,9 +58,13 @@ impl Manager {
     /// Its address or its certificate authorities can't be used.
     pub fn new(config: &AppVolumes, site: SiteName, password: Secret, limits: Limits) -> Result<Self, ManagerError> {
         let system = format!("App Volumes {}", config.name);
-        let web = WebClient::new(&system, config.url.as_str(), config.trust().into())
-            .map_err(|source| ManagerError::Web { path: "/", source })?;
-        let session = Session::new(web, config.username.to_string(), password);
+        let https = HttpsClient::new(
+            &system,
+            config.url.as_str(),
+            Trust::new(config.ca.as_deref(), config.fingerprint.map(Into::into)),
+        )
+        .map_err(|source| ManagerError::Https { path: "/", source })?;
+        let session = Session::new(https, config.username.to_string(), password);
         Ok(Self { name: config.name.to_string(), site, limits, session, details: Mutex::default() })
     }
 
@@ -118,7 +122,7 @@ impl Manager {
     }
 
     /// Disables these writables, so that nobody gets them attached. Each is asked for by itself and has its own result, in the
-    /// order of `ids`; no other is touched. After a [`ManagerError::Web`] it is not known whether it was done.
+    /// order of `ids`; no other is touched. After a [`ManagerError::Https`] it is not known whether it was done.
     pub async fn disable(&self, ids: &[u64]) -> Vec<(u64, Result<(), ManagerError>)> {
         self.act(DISABLE, ids).await
     }
@@ -200,7 +204,7 @@ impl Asker<'_> {
     fn read_one<T>(
         &self,
         ask: Ask,
-        answer: &Answer,
+        answer: &Response,
         keys: &[&str],
         sign: &str,
         read: impl FnOnce(Fields<'_>) -> T,

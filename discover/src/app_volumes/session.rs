@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::lock::Mutex;
 use serde::Serialize;
 use stackferry_config::Secret;
-use stackferry_vsphere::web::{Answer, Method, Request, WebClient, WebError};
+use stackferry_https::{HttpsClient, HttpsError, Method, Request, Response};
 
 use super::error::ManagerError;
 use super::list::{self, Fault, error_in, said_in};
@@ -24,7 +24,7 @@ const MOST_COOKIES: usize = 16 << 10;
 
 /// A user's way into one manager.
 pub(super) struct Session {
-    web: WebClient,
+    https: HttpsClient,
     username: String,
     state: Mutex<State>,
 }
@@ -71,13 +71,13 @@ struct Login<'a> {
 }
 
 impl Session {
-    pub(super) fn new(web: WebClient, username: String, password: Secret) -> Self {
-        Self { web, username, state: Mutex::new(State { password, cookie: None, login: 0, refused: None }) }
+    pub(super) fn new(https: HttpsClient, username: String, password: Secret) -> Self {
+        Self { https, username, state: Mutex::new(State { password, cookie: None, login: 0, refused: None }) }
     }
 
     /// What errors call the manager.
     pub(super) fn system(&self) -> &str {
-        self.web.system()
+        self.https.system()
     }
 
     /// Takes another password and forgets that one was refused.
@@ -103,19 +103,19 @@ impl Session {
     }
 
     /// Asks without a login, which `…/version` does not need.
-    pub(super) async fn ask_openly(&self, run: &Run, ask: Ask) -> Result<Answer, ManagerError> {
+    pub(super) async fn ask_openly(&self, run: &Run, ask: Ask) -> Result<Response, ManagerError> {
         let request = Request::get(ask.path()).limit(ask.limit());
         let answer = self.send(run, request, ask.template()).await?;
         self.good(answer, ask.template())
     }
 
     /// Asks for something.
-    pub(super) async fn ask(&self, run: &Run, ask: Ask) -> Result<Answer, ManagerError> {
+    pub(super) async fn ask(&self, run: &Run, ask: Ask) -> Result<Response, ManagerError> {
         self.call(run, ask.template(), &|| Request::get(ask.path()).limit(ask.limit())).await
     }
 
     /// Posts something that has no body; `query` begins with `?`.
-    pub(super) async fn post(&self, run: &Run, path: &'static str, query: &str) -> Result<Answer, ManagerError> {
+    pub(super) async fn post(&self, run: &Run, path: &'static str, query: &str) -> Result<Response, ManagerError> {
         self.call(run, path, &|| Request::new(Method::POST, format!("{path}{query}"))).await
     }
 
@@ -133,7 +133,7 @@ impl Session {
         run: &Run,
         path: &'static str,
         request: &(dyn Fn() -> Request + Sync),
-    ) -> Result<Answer, ManagerError> {
+    ) -> Result<Response, ManagerError> {
         let (mut cookie, mut login) = self.cookie(run, None).await?;
         let mut answer = self.send(run, request().header("cookie", cookie.expose()), path).await?;
         if is_over(&answer) {
@@ -224,18 +224,18 @@ impl Session {
         })
     }
 
-    async fn send(&self, run: &Run, request: Request, path: &'static str) -> Result<Answer, ManagerError> {
+    async fn send(&self, run: &Run, request: Request, path: &'static str) -> Result<Response, ManagerError> {
         let too_slow = || ManagerError::TooSlow { system: self.system().to_owned(), seconds: run.whole.as_secs() };
         let left = run.whole.checked_sub(run.began.elapsed()).filter(|left| !left.is_zero()).ok_or_else(too_slow)?;
-        match self.web.send(request.timeout(run.request.min(left))).await {
+        match self.https.send(request.timeout(run.request.min(left))).await {
             Ok(answer) => Ok(answer),
-            Err(WebError::Silent { .. }) if left < run.request => Err(too_slow()),
-            Err(source) => Err(ManagerError::Web { path, source }),
+            Err(HttpsError::Stalled { .. }) if left < run.request => Err(too_slow()),
+            Err(source) => Err(ManagerError::Https { path, source }),
         }
     }
 
     /// Why something is refused in a session that was just begun.
-    fn denied(&self, answer: &Answer, path: &'static str) -> ManagerError {
+    fn denied(&self, answer: &Response, path: &'static str) -> ManagerError {
         let (system, said) = (self.system().to_owned(), said_in(answer.body()));
         match answer.status() {
             status @ 300..400 => ManagerError::Status { system, path, status, said: said.unwrap_or_default() },
@@ -247,7 +247,7 @@ impl Session {
     }
 
     /// An answer that is no error.
-    fn good(&self, answer: Answer, path: &'static str) -> Result<Answer, ManagerError> {
+    fn good(&self, answer: Response, path: &'static str) -> Result<Response, ManagerError> {
         if answer.is_success() {
             return Ok(answer);
         }
@@ -280,12 +280,12 @@ impl Session {
 
 /// Whether a manager does not know the session any more. A manager before which a portal stands sends us to its login page
 /// instead of saying so.
-fn is_over(answer: &Answer) -> bool {
+fn is_over(answer: &Response) -> bool {
     matches!(answer.status(), 401 | 403 | 301 | 302 | 303 | 307 | 308)
 }
 
 /// The value of the `Cookie` header after an answer; none without the session's own cookie in it.
-fn cookies(before: Option<&Secret>, answer: &Answer) -> Option<Secret> {
+fn cookies(before: Option<&Secret>, answer: &Response) -> Option<Secret> {
     let set = answer.cookies().filter_map(|set| set.split(';').next()?.split_once('='));
     let mut jar: Vec<(&str, &str)> =
         before.map_or("", Secret::expose).split("; ").filter_map(|pair| pair.split_once('=')).collect();

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use stackferry_config::{Datastore, Route};
-use stackferry_transfer::Retry;
+use stackferry_https::Retry;
 use stackferry_volume::local::Pulse;
 
 use super::App;

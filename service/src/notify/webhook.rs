@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use stackferry_config::{SecretRef, WebUrl, Webhook};
-use stackferry_vsphere::web::{Request, WebClient};
+use stackferry_https::{HttpsClient, Request, Trust};
 
 use super::message::Message;
 use super::send::Failed;
@@ -27,7 +27,9 @@ struct Address {
 pub(super) async fn send(settings: &Webhook, message: &Message, within: Duration) -> Result<(), Failed> {
     let body = serde_json::to_vec(message).map_err(|error| Problem::internal(format!("no JSON: {error}")))?;
     let (address, token) = resolved(settings).await?;
-    let client = WebClient::new(NAME, &address.base, settings.trust().into()).map_err(Problem::from)?;
+    let client =
+        HttpsClient::new(NAME, &address.base, Trust::new(settings.ca.as_deref(), settings.fingerprint.map(Into::into)))
+            .map_err(Problem::from)?;
     let mut request = Request::post(address.path, "application/json", body)
         .timeout(within)
         .header("accept", "*/*")
@@ -65,7 +67,8 @@ pub(super) fn check(settings: &Webhook) -> Result<(), Problem> {
         (None, None) => return Err(Problem::new(Code::BadConfig, "the webhook has no address")),
     };
     settings.token.as_ref().map(SecretRef::resolve).transpose()?;
-    WebClient::new(NAME, &address.base, settings.trust().into()).map_err(Problem::from)?;
+    HttpsClient::new(NAME, &address.base, Trust::new(settings.ca.as_deref(), settings.fingerprint.map(Into::into)))
+        .map_err(Problem::from)?;
     Ok(())
 }
 

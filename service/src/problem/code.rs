@@ -5,7 +5,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use serde::{Serialize, Serializer};
-use stackferry_transfer::Retry;
+use stackferry_https::Retry;
 
 /// How a command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,38 +1,31 @@
 //! Problems of App Volumes Managers and vSphere systems.
 
 use stackferry_discover::app_volumes::ManagerError;
+use stackferry_https::HttpsError;
 use stackferry_vsphere::VsphereError;
-use stackferry_vsphere::web::{self, WebError};
 
-use super::{Code, Problem, Retry};
+use super::{Code, Problem};
 
-fn retry(retry: web::Retry) -> Retry {
-    match retry {
-        web::Retry::Transient => Retry::Transient,
-        _ => Retry::Permanent,
-    }
-}
-
-fn web_code(error: &WebError) -> Code {
+fn https_code(error: &HttpsError) -> Code {
     match error {
-        WebError::Certificate { .. } | WebError::WeakKey { .. } => Code::CertificateRefused,
-        WebError::Silent { .. } => Code::Silent,
-        WebError::BadUrl { .. } | WebError::Trust { .. } => Code::BadConfig,
-        WebError::Unreachable { .. } | WebError::Handshake { .. } => Code::Unreachable,
+        HttpsError::Certificate { .. } | HttpsError::WeakKey { .. } => Code::CertificateRefused,
+        HttpsError::Stalled { .. } => Code::Silent,
+        HttpsError::InvalidAddress { .. } | HttpsError::NoAuthorities { .. } => Code::BadConfig,
+        HttpsError::Unreachable { .. } | HttpsError::Handshake { .. } => Code::Unreachable,
         _ => Code::Protocol,
     }
 }
 
-impl From<WebError> for Problem {
-    fn from(error: WebError) -> Self {
-        Self::of(web_code(&error), &error).subject(error.system()).hint(error.hint()).retry(retry(error.retry()))
+impl From<HttpsError> for Problem {
+    fn from(error: HttpsError) -> Self {
+        Self::of(https_code(&error), &error).subject(error.system()).hint(error.hint()).retry(error.retry())
     }
 }
 
 impl From<VsphereError> for Problem {
     fn from(error: VsphereError) -> Self {
         let code = match &error {
-            VsphereError::Web(error) => web_code(error),
+            VsphereError::Https(error) => https_code(error),
             VsphereError::Secret { .. } => Code::SecretUnavailable,
             VsphereError::LoginRefused { .. } => Code::LoginRefused,
             VsphereError::Lockdown { .. } | VsphereError::NoPermission { .. } => Code::PermissionDenied,
@@ -43,7 +36,7 @@ impl From<VsphereError> for Problem {
             _ => Code::Refused,
         };
         let subject = match &error {
-            VsphereError::Web(error) => error.system().to_owned(),
+            VsphereError::Https(error) => error.system().to_owned(),
             VsphereError::Secret { system, .. }
             | VsphereError::LoginRefused { system, .. }
             | VsphereError::Lockdown { system, .. }
@@ -57,14 +50,14 @@ impl From<VsphereError> for Problem {
             | VsphereError::Timeout { system, .. } => system.clone(),
             _ => "vSphere".to_owned(),
         };
-        Self::of(code, &error).subject(subject).hint(error.hint()).retry(retry(error.retry()))
+        Self::of(code, &error).subject(subject).hint(error.hint()).retry(error.retry())
     }
 }
 
 impl From<ManagerError> for Problem {
     fn from(error: ManagerError) -> Self {
         let code = match &error {
-            ManagerError::Web { source, .. } => web_code(source),
+            ManagerError::Https { source, .. } => https_code(source),
             ManagerError::PasswordRefused { .. } => Code::LoginRefused,
             ManagerError::Denied { .. } => Code::PermissionDenied,
             ManagerError::WebPage { .. } | ManagerError::BadAnswer { .. } | ManagerError::UnknownVersion { .. } => {
@@ -74,7 +67,7 @@ impl From<ManagerError> for Problem {
             _ => Code::Refused,
         };
         let subject = match &error {
-            ManagerError::Web { source, .. } => source.system().to_owned(),
+            ManagerError::Https { source, .. } => source.system().to_owned(),
             ManagerError::PasswordRefused { system, .. }
             | ManagerError::Denied { system, .. }
             | ManagerError::WebPage { system, .. }
@@ -85,6 +78,6 @@ impl From<ManagerError> for Problem {
             | ManagerError::TooSlow { system, .. } => system.clone(),
             _ => "App Volumes".to_owned(),
         };
-        Self::of(code, &error).subject(subject).hint(error.hint()).retry(retry(error.retry()))
+        Self::of(code, &error).subject(subject).hint(error.hint()).retry(error.retry())
     }
 }

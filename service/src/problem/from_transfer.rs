@@ -1,8 +1,9 @@
 //! Problems of sources, hosts and transfers.
 
+use stackferry_https::Retry;
+use stackferry_transfer::TransferError;
 use stackferry_transfer::endpoint::EndpointError;
 use stackferry_transfer::esxi::DownloadFault;
-use stackferry_transfer::{Retry, TransferError};
 use stackferry_volume::FolderError;
 use stackferry_volume::descriptor::DescriptorError;
 

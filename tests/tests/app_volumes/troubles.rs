@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use stackferry_config::Secret;
 use stackferry_discover::app_volumes::{Limits, Manager, ManagerError, VolumeFamily};
+use stackferry_https::{HttpsError, Retry};
 use stackferry_tests::avm::{AvmVersion, Fault};
 use stackferry_volume::SiteName;
-use stackferry_vsphere::web::{Retry, WebError};
 
 use super::support::*;
 
@@ -176,10 +176,10 @@ fn an_answer_that_is_none_is_an_error_with_a_way_out() {
         (Fault::ServerError, Retry::Transient, |error| matches!(error, ManagerError::Status { status: 500, .. })),
         (Fault::Redirect, Retry::Permanent, |error| matches!(error, ManagerError::Status { status: 302, .. })),
         (Fault::Cut, Retry::Transient, |error| {
-            matches!(error, ManagerError::Web { source: WebError::Broken { .. }, .. })
+            matches!(error, ManagerError::Https { source: HttpsError::Broken { .. }, .. })
         }),
         (Fault::Huge(70 << 20), Retry::Permanent, |error| {
-            matches!(error, ManagerError::Web { source: WebError::TooLong { .. }, .. })
+            matches!(error, ManagerError::Https { source: HttpsError::TooLong { .. }, .. })
         }),
     ];
     for (version, path) in [(AvmVersion::V2_17, "/cv_api/writables"), (AvmVersion::V4_15, "/app_volumes/app_packages")]
@@ -279,7 +279,7 @@ fn a_slow_manager_is_waited_for_only_so_long() {
     double.fail("/cv_api/writables", Fault::Slow(Duration::from_secs(60)));
     let manager = manager_with(&double, "right", Limits { request: short, look: Duration::from_secs(60) });
     let error = run_look(&manager, 0).unwrap_err();
-    assert!(matches!(error, ManagerError::Web { source: WebError::Silent { .. }, .. }), "{error:?}");
+    assert!(matches!(error, ManagerError::Https { source: HttpsError::Stalled { .. }, .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Transient);
 
     let manager = manager_with(&double, "right", Limits { request: Duration::from_secs(60), look: short });
@@ -310,7 +310,10 @@ fn a_certificate_is_known_by_its_fingerprint_or_its_authority_only() {
         serde_json::json!({ "fingerprint": other.fingerprint() }),
     ] {
         let error = run_look(&manager(trust.clone()), 0).unwrap_err();
-        assert!(matches!(error, ManagerError::Web { source: WebError::Certificate { .. }, .. }), "{trust}: {error:?}");
+        assert!(
+            matches!(error, ManagerError::Https { source: HttpsError::Certificate { .. }, .. }),
+            "{trust}: {error:?}"
+        );
         assert_eq!(error.retry(), Retry::Permanent);
         assert!(error.hint().contains("fingerprint"), "{}", error.hint());
     }
@@ -323,6 +326,6 @@ fn a_manager_that_is_not_there_is_told_as_such() {
     let manager = manager(&double);
     drop(double);
     let error = run_look(&manager, 0).unwrap_err();
-    assert!(matches!(error, ManagerError::Web { source: WebError::Unreachable { .. }, .. }), "{error:?}");
+    assert!(matches!(error, ManagerError::Https { source: HttpsError::Unreachable { .. }, .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Transient);
 }

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
+use stackferry_https::{HttpsClient, HttpsError, Request, StreamingResponse};
 use stackferry_vsphere::VsphereError;
-use stackferry_vsphere::web::{Request, Streaming, WebClient, WebError};
 
 use super::fault::DownloadFault;
 use crate::error::TransferError;
@@ -41,7 +41,12 @@ impl Asked<'_> {
     }
 
     /// Sends the request and checks the answer's head. `cookie` is secret.
-    pub(super) async fn begin(&self, web: &WebClient, path: &str, cookie: &str) -> Result<Streaming, TransferError> {
+    pub(super) async fn begin(
+        &self,
+        web: &HttpsClient,
+        path: &str,
+        cookie: &str,
+    ) -> Result<StreamingResponse, TransferError> {
         let length = self.part.end - self.part.start;
         let request = Request::get(path)
             .header("cookie", cookie)
@@ -97,9 +102,9 @@ impl Asked<'_> {
         Ok(())
     }
 
-    pub(super) fn web(&self, error: WebError) -> TransferError {
+    pub(super) fn web(&self, error: HttpsError) -> TransferError {
         match error {
-            WebError::TooLong { .. } => self.fault(DownloadFault::Long),
+            HttpsError::TooLong { .. } => self.fault(DownloadFault::Long),
             other => VsphereError::from(other).into(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::Retry;
+use stackferry_https::Retry;
 
 /// What is wrong with the answer to a download.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use stackferry_config::Secret;
+use stackferry_https::{HttpsClient, Request, Response};
 use stackferry_volume::io::MAX_SMALL_READ;
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind, Folder, FolderError, UNKNOWN_MTIME};
-use stackferry_vsphere::web::{Answer, Request, WebClient};
 use stackferry_vsphere::{BrowseEntry, Datastore, FolderListing, TicketMethod, Via, VsphereError, folder_path};
 
 use super::Inner;
@@ -98,7 +98,7 @@ impl EsxiFolder {
         };
         let real = self.inner.real_path(datastore, path).await?;
         let url = folder_path(datastore, &real, Via::Server);
-        get(vsphere.web(), vsphere.system(), &url, &cookie, path, limit).await
+        get(vsphere.https(), vsphere.system(), &url, &cookie, path, limit).await
     }
 }
 
@@ -112,14 +112,14 @@ fn may_help(error: &TransferError) -> bool {
         TransferError::Download { fault, .. } => {
             !matches!(fault, DownloadFault::NotFound | DownloadFault::Denied(_) | DownloadFault::Long)
         }
-        TransferError::Vsphere(VsphereError::Web(_)) => true,
+        TransferError::Vsphere(VsphereError::Https(_)) => true,
         _ => false,
     }
 }
 
 /// The first bytes of a file, at most `limit`. What comes is checked to be that.
 async fn get(
-    web: &WebClient,
+    web: &HttpsClient,
     host: &str,
     url: &str,
     cookie: &Secret,
@@ -134,7 +134,7 @@ async fn get(
         .limit(limit as u64);
     let answer = match web.send(request).await {
         Ok(answer) => answer,
-        Err(stackferry_vsphere::web::WebError::TooLong { .. }) => return Err(fault(DownloadFault::NotPartial)),
+        Err(stackferry_https::HttpsError::TooLong { .. }) => return Err(fault(DownloadFault::NotPartial)),
         Err(error) => return Err(VsphereError::from(error).into()),
     };
     small(&answer, limit).map(|()| answer.body().to_vec()).or_else(|wrong| match wrong {
@@ -149,7 +149,7 @@ enum Wrong {
     Fault(DownloadFault),
 }
 
-fn small(answer: &Answer, limit: usize) -> Result<(), Wrong> {
+fn small(answer: &Response, limit: usize) -> Result<(), Wrong> {
     let fault = |fault| Err(Wrong::Fault(fault));
     match answer.status() {
         200 | 206 => {}

@@ -9,8 +9,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use stackferry_https::{HttpsError, StreamingResponse};
 use stackferry_volume::block::{BlockIndex, BlockMap};
-use stackferry_vsphere::web::{Streaming, WebError};
 use stackferry_vsphere::{Datastore, ServiceTicket, VsphereError, privilege};
 
 use super::Inner;
@@ -139,7 +139,7 @@ impl Lane<'_, '_> {
         let (ticket, name) = self.ticket(stop, url)?;
         let web = match &stop.host {
             Some(_) => self.inner.web(&stop.label, &stop.authority, &ticket)?,
-            None => self.inner.datastore.vsphere.web().clone(),
+            None => self.inner.datastore.vsphere.https().clone(),
         };
         let asked = Asked { host: &stop.label, file: self.file.path, part, bytes: self.file.bytes };
         let ended = || self.receiver.ended();
@@ -161,7 +161,7 @@ impl Lane<'_, '_> {
     async fn take_body(
         &self,
         asked: &Asked<'_>,
-        streaming: &mut Streaming,
+        streaming: &mut StreamingResponse,
         blocks: &mut Range<u64>,
     ) -> Result<(), TransferError> {
         let ended = || self.receiver.ended();
@@ -204,7 +204,7 @@ impl Lane<'_, '_> {
             }
             if since.elapsed() > STALL {
                 let system = asked.host.to_owned();
-                return Err(VsphereError::from(WebError::Silent { system, seconds: STALL.as_secs() }).into());
+                return Err(VsphereError::from(HttpsError::Stalled { system, seconds: STALL.as_secs() }).into());
             }
         }
         if blocks.is_empty() {
@@ -232,9 +232,11 @@ fn judge(error: &TransferError, stop: &Stop) -> Next {
             _ => Next::Other,
         },
         // It is vSphere that gives no ticket; another host's would not come either.
-        TransferError::Vsphere(VsphereError::Web(error)) if error.system() != stop.label => Next::End,
-        TransferError::Vsphere(VsphereError::Web(WebError::Broken { .. } | WebError::Silent { .. })) => Next::Again,
-        TransferError::Vsphere(VsphereError::Web(_) | VsphereError::Fault { .. } | VsphereError::Gone { .. }) => {
+        TransferError::Vsphere(VsphereError::Https(error)) if error.system() != stop.label => Next::End,
+        TransferError::Vsphere(VsphereError::Https(HttpsError::Broken { .. } | HttpsError::Stalled { .. })) => {
+            Next::Again
+        }
+        TransferError::Vsphere(VsphereError::Https(_) | VsphereError::Fault { .. } | VsphereError::Gone { .. }) => {
             Next::Other
         }
         _ => Next::End,

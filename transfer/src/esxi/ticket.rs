@@ -70,7 +70,7 @@ impl Stops {
         let good = inner.last_good();
         all.sort_by_key(|stop| good.is_none() || stop.host.as_ref().map(|host| &host.id) != good.as_ref());
         let system = &inner.datastore.vsphere;
-        all.push(Stop { host: None, authority: system.web().authority(), label: system.system().to_owned() });
+        all.push(Stop { host: None, authority: system.https().authority(), label: system.system().to_owned() });
         Self { all, state: Mutex::default() }
     }
 

@@ -89,7 +89,7 @@ impl<'a> ServiceUse<'a> {
     }
 
     fn of(inner: &Inner, host: &Host) -> Arc<Mutex<Service>> {
-        let key = (inner.datastore.vsphere.web().authority(), host.id.value.clone());
+        let key = (inner.datastore.vsphere.https().authority(), host.id.value.clone());
         Arc::clone(SERVICES.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 

@@ -2,8 +2,9 @@
 //! connection, NIST curves.
 
 use serde_json::{Value, json};
+use stackferry_https::Retry;
+use stackferry_transfer::TransferError;
 use stackferry_transfer::esxi::{Owed, foreign_accounts, undo};
-use stackferry_transfer::{Retry, TransferError};
 use stackferry_volume::{BlockIndex, BlockState, HoleMapSource};
 
 use crate::support::esxi::Hosted;

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use stackferry_https::Retry;
 use stackferry_transfer::esxi::{Access, DownloadFault};
-use stackferry_transfer::{Retry, Throttle, TransferError};
+use stackferry_transfer::{Throttle, TransferError};
 use stackferry_volume::{BlockIndex, BlockState, Folder, HoleMapSource};
 use stackferry_vsphere::VsphereError;
 

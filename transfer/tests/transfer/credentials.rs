@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use russh::client;
+use stackferry_https::Retry;
+use stackferry_transfer::TransferError;
 use stackferry_transfer::remote::{EndpointClient, EndpointFolder, IssuedCredential};
 use stackferry_transfer::ssh::{Connection, Login, load_key};
-use stackferry_transfer::{Retry, TransferError};
 use stackferry_volume::{Folder, FolderError};
 
 use crate::support::files::{MIB, sparse};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use stackferry_https::Retry;
 use stackferry_transfer::wire::block::{Codec, DataFrame, Failure, Open};
 use stackferry_transfer::wire::frame::{FrameKind, FrameReader, encode, encode_json};
-use stackferry_transfer::{FileCopy, Retry, TransferError};
+use stackferry_transfer::{FileCopy, TransferError};
 use stackferry_volume::BlockMap;
 
 use crate::support::files::{MIB, sparse};

@@ -233,7 +233,7 @@ fn its_own_words_are_told_without_control_characters() {
     let TransferError::Refused { code, message, .. } = &error else { panic!("{error:?}") };
     assert_eq!(code, "io");
     assert!(message.len() <= 500 && !message.contains('\u{1b}'), "{message:?}");
-    assert_eq!(error.retry(), stackferry_transfer::Retry::Transient);
+    assert_eq!(error.retry(), stackferry_https::Retry::Transient);
     assert!(matches!(told("replaced"), TransferError::SourceChanged { .. }));
     is_protocol(&frames(|_, frames| frames[3] = encode(FrameKind::Error, b"x")), "not understood");
 }

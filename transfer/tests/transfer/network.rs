@@ -5,13 +5,14 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use russh::client;
+use stackferry_https::Retry;
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::Patience;
 use stackferry_transfer::resume::resume;
 use stackferry_transfer::ssh::{Connection, Login, Peer, load_key, new_key};
 use stackferry_transfer::wire::block::{Codec, Open};
 use stackferry_transfer::wire::frame::{FrameKind, encode, encode_json};
-use stackferry_transfer::{FileCopy, Retry, TransferError};
+use stackferry_transfer::{FileCopy, TransferError};
 use stackferry_volume::io::Cancel;
 
 use crate::support::double::{Double, File, Script};

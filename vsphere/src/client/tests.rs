@@ -5,8 +5,8 @@ mod server;
 mod watched;
 
 use super::*;
-use crate::web::Retry;
 use server::{CONTENT, Say, Server, arguments, browsed, denied, object, page, property};
+use stackferry_https::Retry;
 
 #[tokio::test]
 async fn pages_are_put_together() {

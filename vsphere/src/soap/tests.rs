@@ -54,8 +54,8 @@ fn each_fault_has_its_meaning() {
     }
     let other = fault("InvalidDatastore", "");
     assert_eq!(other.to_string(), "SearchDatastore_Task failed on vSphere vc1: InvalidDatastore (its         words)");
-    assert_eq!(other.retry(), crate::web::Retry::Permanent);
-    assert_eq!(fault("TaskInProgress", "").retry(), crate::web::Retry::Transient);
+    assert_eq!(other.retry(), stackferry_https::Retry::Permanent);
+    assert_eq!(fault("TaskInProgress", "").retry(), stackferry_https::Retry::Transient);
     assert!(fault("HostAccessRestrictedToManagementServer", "").hint().contains("vCenter"));
 }
 
@@ -96,7 +96,7 @@ fn what_is_no_answer_is_told_as_such() {
     assert!(matches!(other, VsphereError::BadAnswer { .. }), "{other:?}");
     let busy = bad(503, "Service Unavailable");
     assert_eq!(busy.to_string(), "vSphere vc1 is not ready: HTTP 503");
-    assert_eq!(busy.retry(), crate::web::Retry::Transient);
+    assert_eq!(busy.retry(), stackferry_https::Retry::Transient);
     read(ASKED, 200, None, &enveloped("<SearchDatastore_TaskResponse/>")).unwrap();
 }
 
@@ -112,8 +112,8 @@ fn foreign_words_are_cut() {
 #[test]
 fn what_is_no_soap_is_named_as_what_it_is() {
     for (disguise, body, expected) in [
-        (Some(Disguise::WebPage), "<html>", "web page"),
-        (Some(Disguise::Compressed("gzip")), "\u{1f}", "compressed (gzip)"),
+        (Some(UnexpectedContent::WebPage), "<html>", "web page"),
+        (Some(UnexpectedContent::Compressed("gzip")), "\u{1f}", "compressed (gzip)"),
         (None, "", "empty"),
     ] {
         let error = read(ASKED, 200, disguise, &Bytes::from(body)).unwrap_err();

@@ -14,8 +14,8 @@ use lettre::transport::smtp::client::AsyncTokioStream;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use stackferry_config::{Mail, MailTls};
+use stackferry_https::{HttpsError, Trust};
 use stackferry_transfer::dial::{DialError, dial};
-use stackferry_vsphere::web::{self, WebError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -53,7 +53,10 @@ enum Inner {
 pub(super) fn tls_config(settings: &Mail) -> Result<Option<Arc<ClientConfig>>, Problem> {
     match settings.tls {
         MailTls::None => Ok(None),
-        MailTls::Starttls | MailTls::Tls => Ok(Some(Arc::new(web::tls_config(NAME, settings.trust().into())?))),
+        MailTls::Starttls | MailTls::Tls => Ok(Some(Arc::new(stackferry_https::tls_config(
+            NAME,
+            Trust::new(settings.ca.as_deref(), settings.fingerprint.map(Into::into)),
+        )?))),
     }
 }
 
@@ -119,10 +122,10 @@ fn no_starttls(settings: &Mail, why: &Why) -> Problem {
 
 fn not_secure(settings: &Mail, error: &io::Error) -> Problem {
     let system = format!("{NAME} {}", settings.address());
-    let error = web::tls_error(&system, error);
+    let error = stackferry_https::tls_error(&system, error);
     let problem = Problem::from(error.clone()).subject(settings.address());
     match error {
-        WebError::Certificate { .. } | WebError::WeakKey { .. } => problem,
+        HttpsError::Certificate { .. } | HttpsError::WeakKey { .. } => problem,
         _ => problem.hint("does `tls` fit its port? 587 is for \"starttls\", 465 for \"tls\""),
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use stackferry_transfer::{Retry, TransferError};
+use stackferry_https::Retry;
+use stackferry_transfer::TransferError;
 use stackferry_volume::FolderError;
 
 use super::{copy, fails, is_changed, is_protocol, is_silent, runs};

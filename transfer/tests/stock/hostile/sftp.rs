@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stackferry_transfer::{CopyContext, Retry, TransferError};
+use stackferry_https::Retry;
+use stackferry_transfer::{CopyContext, TransferError};
 use stackferry_volume::io::Cancel;
 
 use super::{copy, copy_by, fails, is_changed, is_protocol, is_refused, is_silent, no_map, sftp};

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use bytes::Bytes;
-use stackferry_transfer::{Retry, TransferError};
+use stackferry_https::Retry;
+use stackferry_transfer::TransferError;
 
 use super::{copy, copy_by, fails, is_protocol, is_silent, no_map, sftp};
 use crate::support::Deadline;

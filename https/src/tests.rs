@@ -1,20 +1,20 @@
-//! Against a TLS server of our own, with certificates made on the spot.
+//! The client against a TLS server of the test, with certificates that the test creates.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use stackferry_config::Fingerprint;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::*;
+use crate::*;
 
 /// A certificate, its key, and the authority's certificate in PEM.
 struct Identity {
@@ -38,10 +38,11 @@ fn identity(name: &str, expired: bool) -> Identity {
     Identity { certificate: certificate.der().clone(), key: key.serialize_der(), authority: authority.pem() }
 }
 
-/// Serves `reply` to each request on every connection, keeps what was asked, and may show a certificate without its key.
+/// Sends `reply` to each request on every connection, records the requests, and may use a key other than its
+/// certificate's.
 struct Server {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
     connections: Arc<Mutex<usize>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -70,19 +71,19 @@ impl Server {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(Mutex::new(0));
         let task = tokio::spawn({
-            let (asked, connections) = (Arc::clone(&asked), Arc::clone(&connections));
+            let (requests, connections) = (Arc::clone(&requests), Arc::clone(&connections));
             async move {
                 while let Ok((tcp, _)) = listener.accept().await {
-                    let (acceptor, asked) = (acceptor.clone(), Arc::clone(&asked));
+                    let (acceptor, requests) = (acceptor.clone(), Arc::clone(&requests));
                     *connections.lock().unwrap() += 1;
                     tokio::spawn(async move {
                         let Ok(mut tls) = acceptor.accept(tcp).await else { return };
                         let mut buffer = vec![0; 64 * 1024];
                         while let Ok(count @ 1..) = tls.read(&mut buffer).await {
-                            asked.lock().unwrap().push(String::from_utf8_lossy(&buffer[..count]).into_owned());
+                            requests.lock().unwrap().push(String::from_utf8_lossy(&buffer[..count]).into_owned());
                             if tls.write_all(reply).await.is_err() || reply.ends_with(b"#") {
                                 return;
                             }
@@ -91,30 +92,31 @@ impl Server {
                 }
             }
         });
-        Self { address, asked, connections, task }
+        Self { address, requests, connections, task }
     }
 
-    fn client(&self, trust: Trust) -> WebClient {
+    fn client(&self, trust: Trust) -> HttpsClient {
         self.named("127.0.0.1", trust)
     }
 
-    fn named(&self, host: &str, trust: Trust) -> WebClient {
-        WebClient::new("system one", &format!("https://{host}:{}", self.address.port()), trust).unwrap()
+    fn named(&self, host: &str, trust: Trust) -> HttpsClient {
+        HttpsClient::new("system one", &format!("https://{host}:{}", self.address.port()), trust).unwrap()
     }
 }
 
 const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
                       Content-Length: 5\r\n\r\nhello";
 
-fn fingerprint(identity: &Identity) -> Fingerprint {
-    Fingerprint::from(<[u8; 32]>::from(Sha256::digest(&identity.certificate)))
+/// Trusts exactly that certificate.
+fn pinned(identity: &Identity) -> Trust {
+    Trust::new(None, Some(Sha256::digest(&identity.certificate).into()))
 }
 
 #[tokio::test]
-async fn a_fingerprint_trusts_that_certificate_whatever_it_says() {
+async fn a_pinned_certificate_is_trusted_despite_name_and_dates() {
     let identity = identity("somewhere.else.example.com", true);
     let server = Server::start(&identity, REPLY).await;
-    let client = server.client(Trust::Fingerprint(fingerprint(&identity)));
+    let client = server.client(pinned(&identity));
     let answer = client.send(Request::get("/a%20b?c=d").header("cookie", "secret=1")).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert!(answer.is_success());
@@ -123,57 +125,57 @@ async fn a_fingerprint_trusts_that_certificate_whatever_it_says() {
     assert_eq!(&answer.body()[..], b"hello");
     assert!(!format!("{answer:?}").contains("a=1"));
     client.send(Request::post("/sdk", "text/xml", b"body".to_vec())).await.unwrap();
-    let asked = server.asked.lock().unwrap().join("\n");
-    assert!(asked.starts_with("GET /a%20b?c=d HTTP/1.1\r\n"), "{asked}");
-    assert!(asked.contains("cookie: secret=1\r\n"), "{asked}");
-    assert!(asked.contains("content-type: text/xml\r\n"), "{asked}");
+    let requests = server.requests.lock().unwrap().join("\n");
+    assert!(requests.starts_with("GET /a%20b?c=d HTTP/1.1\r\n"), "{requests}");
+    assert!(requests.contains("cookie: secret=1\r\n"), "{requests}");
+    assert!(requests.contains("content-type: text/xml\r\n"), "{requests}");
     assert_eq!(*server.connections.lock().unwrap(), 1, "one connection serves both requests");
 }
 
 #[tokio::test]
-async fn another_certificate_is_refused_and_shown() {
+async fn another_certificate_is_refused_and_named() {
     let identity = identity("127.0.0.1", false);
     let server = Server::start(&identity, REPLY).await;
-    let shown = fingerprint(&identity);
+    let presented = Thumbprint::Sha256(Sha256::digest(&identity.certificate).into());
     for trust in [
-        Trust::Fingerprint(Fingerprint::from([7; 32])),
-        Trust::Thumbprints(vec![Thumbprint::Sha1([7; 20]), Thumbprint::Sha256([7; 32])]),
-        Trust::Thumbprints(Vec::new()),
+        Trust::new(None, Some([7; 32])),
+        Trust::Certificates(vec![Thumbprint::Sha1([7; 20]), Thumbprint::Sha256([7; 32])]),
+        Trust::Certificates(Vec::new()),
     ] {
         let error = server.client(trust).send(Request::get("/").header("cookie", "secret")).await.unwrap_err();
-        let WebError::Certificate { shown: Some(told), .. } = &error else { panic!("{error:?}") };
-        assert_eq!(*told, shown);
-        assert!(error.to_string().contains(&shown.to_string()), "{error}");
-        assert!(error.hint().contains(&format!("fingerprint = \"{shown}\"")), "{}", error.hint());
+        let HttpsError::Certificate { presented: Some(reported), .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*reported, presented);
+        assert!(error.to_string().contains(&presented.to_string()), "{error}");
+        assert!(error.hint().contains(&format!("fingerprint = \"{presented}\"")), "{}", error.hint());
         assert_eq!(error.retry(), Retry::Permanent);
     }
-    assert!(server.asked.lock().unwrap().is_empty(), "nothing is said to a stranger");
+    assert!(server.requests.lock().unwrap().is_empty(), "no request may reach an untrusted server");
 }
 
 #[tokio::test]
-async fn a_thumbprint_of_either_kind_does() {
+async fn sha1_and_sha256_thumbprints_are_accepted() {
     let identity = identity("localhost.localdomain", false);
     let server = Server::start(&identity, REPLY).await;
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":");
     for text in [hex(&Sha1::digest(&identity.certificate)), hex(&Sha256::digest(&identity.certificate))] {
         let known = Thumbprint::parse(&text).unwrap();
-        server.client(Trust::Thumbprints(vec![known])).send(Request::get("/")).await.unwrap();
+        server.client(Trust::Certificates(vec![known])).send(Request::get("/")).await.unwrap();
     }
     assert_eq!(Thumbprint::parse("00:11"), None);
     assert_eq!(Thumbprint::parse("é"), None);
 }
 
 #[tokio::test]
-async fn who_does_not_hold_the_key_is_refused() {
+async fn a_server_without_the_private_key_is_refused() {
     let identity = identity("127.0.0.1", false);
     let server = Server::with_key(&identity, KeyPair::generate().unwrap().serialize_der(), REPLY).await;
-    let error = server.client(Trust::Fingerprint(fingerprint(&identity))).send(Request::get("/")).await.unwrap_err();
-    assert!(matches!(error, WebError::Certificate { .. } | WebError::Handshake { .. }), "{error:?}");
-    assert!(server.asked.lock().unwrap().is_empty());
+    let error = server.client(pinned(&identity)).send(Request::get("/")).await.unwrap_err();
+    assert!(matches!(error, HttpsError::Certificate { .. } | HttpsError::Handshake { .. }), "{error:?}");
+    assert!(server.requests.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn an_authority_vouches_for_its_own_names_and_dates_only() {
+async fn an_authority_is_trusted_for_its_names_and_dates_only() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -185,17 +187,17 @@ async fn an_authority_vouches_for_its_own_names_and_dates_only() {
     let server = Server::start(&good, REPLY).await;
     server.client(good_ca.clone()).send(Request::get("/")).await.unwrap();
 
-    let why = |error: WebError| match error {
-        WebError::Certificate { why, shown: Some(_), .. } => why,
+    let why = |error: HttpsError| match error {
+        HttpsError::Certificate { why, presented: Some(_), .. } => why,
         other => panic!("{other:?}"),
     };
     let error = server.named("localhost", good_ca.clone()).send(Request::get("/")).await.unwrap_err();
-    assert_eq!(why(error), "it is for another name");
+    assert_eq!(why(error), "it was issued for another host name");
 
     let other = identity("127.0.0.1", false);
     let other_server = Server::start(&other, REPLY).await;
     let error = other_server.client(good_ca).send(Request::get("/")).await.unwrap_err();
-    assert_eq!(why(error), "it is not from an authority that is trusted here");
+    assert_eq!(why(error), "it is not issued by a trusted authority");
 
     let old = identity("127.0.0.1", true);
     let old_ca = Trust::Ca(file("old", &old.authority));
@@ -203,39 +205,39 @@ async fn an_authority_vouches_for_its_own_names_and_dates_only() {
     let error = old_server.client(old_ca).send(Request::get("/")).await.unwrap_err();
     assert_eq!(why(error), "it has expired");
 
-    // A certificate that signed itself, as appliances have it from the start.
+    // A self-signed certificate, the default of appliances.
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let own = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let own = Identity { certificate: own.der().clone(), key: own.key().serialize_der(), authority: own.pem() };
     let own_server = Server::start(&own, REPLY).await;
     let error = own_server.client(Trust::Ca(file("own", &own.authority))).send(Request::get("/")).await.unwrap_err();
-    assert!(why(error).contains("name it by its fingerprint"));
-    own_server.client(Trust::Fingerprint(fingerprint(&own))).send(Request::get("/")).await.unwrap();
+    assert!(why(error).contains("configure its fingerprint"));
+    own_server.client(pinned(&own)).send(Request::get("/")).await.unwrap();
 
-    let make = |trust| WebClient::new("system one", "https://127.0.0.1", trust).unwrap_err();
+    let make = |trust| HttpsClient::new("system one", "https://127.0.0.1", trust).unwrap_err();
     for path in [file("text", "no certificate"), folder.path().join("nowhere")] {
-        assert!(matches!(make(Trust::Ca(path)), WebError::Trust { .. }));
+        assert!(matches!(make(Trust::Ca(path)), HttpsError::NoAuthorities { .. }));
     }
 }
 
 #[tokio::test]
-async fn an_answer_has_its_limits() {
+async fn size_and_time_limits_apply_to_responses() {
     let identity = identity("127.0.0.1", false);
-    let trust = || Trust::Fingerprint(fingerprint(&identity));
-    let told = Server::start(&identity, REPLY).await;
-    let error = told.client(trust()).send(Request::get("/").limit(4)).await.unwrap_err();
-    assert_eq!(error, WebError::TooLong { system: "system one".to_owned(), limit: 4 });
+    let trust = || pinned(&identity);
+    let announced = Server::start(&identity, REPLY).await;
+    let error = announced.client(trust()).send(Request::get("/").limit(4)).await.unwrap_err();
+    assert_eq!(error, HttpsError::TooLong { system: "system one".to_owned(), limit: 4 });
 
-    let untold = Server::start(
+    let unannounced = Server::start(
         &identity,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n",
     )
     .await;
-    let answer = untold.client(trust()).send(Request::get("/").limit(6)).await.unwrap();
+    let answer = unannounced.client(trust()).send(Request::get("/").limit(6)).await.unwrap();
     assert_eq!(&answer.into_body()[..], b"abcdef");
-    let error = untold.client(trust()).send(Request::get("/").limit(5)).await.unwrap_err();
-    assert!(matches!(error, WebError::TooLong { .. }), "{error:?}");
+    let error = unannounced.client(trust()).send(Request::get("/").limit(5)).await.unwrap_err();
+    assert!(matches!(error, HttpsError::TooLong { .. }), "{error:?}");
 
     let short = Server::start(&identity, b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc#").await;
     let mut streaming = short.client(trust()).stream(Request::get("/")).await.unwrap();
@@ -243,16 +245,16 @@ async fn an_answer_has_its_limits() {
     let error = loop {
         match streaming.chunk().await {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("a body that ended too early passed for whole"),
+            Ok(None) => panic!("a body that ended too early was accepted as complete"),
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, WebError::Broken { .. }), "{error:?}");
+    assert!(matches!(error, HttpsError::Broken { .. }), "{error:?}");
 
     let slow = Server::start(&identity, b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc").await;
     let brief = Request::get("/").timeout(Duration::from_millis(300));
     let error = slow.client(trust()).send(brief).await.unwrap_err();
-    assert!(matches!(error, WebError::Silent { .. }), "{error:?}");
+    assert!(matches!(error, HttpsError::Stalled { .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Transient);
 
     let mut client = slow.client(trust());
@@ -260,65 +262,65 @@ async fn an_answer_has_its_limits() {
     let mut streaming = client.stream(Request::get("/")).await.unwrap();
     let error = loop {
         match streaming.chunk().await {
-            Ok(chunk) => assert!(chunk.is_some(), "a body that stopped passed for whole"),
+            Ok(chunk) => assert!(chunk.is_some(), "a body that stopped was accepted as complete"),
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, WebError::Silent { .. }), "{error:?}");
+    assert!(matches!(error, HttpsError::Stalled { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_head_announces_without_sending() {
+async fn a_head_response_has_a_length_but_no_body() {
     let identity = identity("127.0.0.1", false);
     let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 5000000000\r\n\r\n";
     let server = Server::start(&identity, reply).await;
-    let client = server.client(Trust::Fingerprint(fingerprint(&identity)));
+    let client = server.client(pinned(&identity));
     let answer = client.send(Request::new(Method::HEAD, "/file")).await.unwrap();
     assert_eq!(answer.header("content-length"), Some("5000000000"));
     assert!(answer.body().is_empty());
 }
 
 #[tokio::test]
-async fn a_redirect_is_only_told() {
+async fn a_redirect_is_not_followed() {
     let identity = identity("127.0.0.1", false);
     let reply = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
     let server = Server::start(&identity, reply).await;
-    let client = server.client(Trust::Fingerprint(fingerprint(&identity)));
+    let client = server.client(pinned(&identity));
     let answer = client.send(Request::get("/")).await.unwrap();
     assert_eq!((answer.status(), answer.header("location")), (302, Some("/elsewhere")));
-    assert_eq!(server.asked.lock().unwrap().len(), 1);
+    assert_eq!(server.requests.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn a_closed_port_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let trust = Trust::Fingerprint(Fingerprint::from([0; 32]));
-    let client = WebClient::new("system one", &format!("https://{address}"), trust).unwrap();
+    let trust = Trust::new(None, Some([0; 32]));
+    let client = HttpsClient::new("system one", &format!("https://{address}"), trust).unwrap();
     let error = client.send(Request::get("/")).await.unwrap_err();
-    assert!(matches!(error, WebError::Unreachable { .. }), "{error:?}");
-    assert!(error.to_string().starts_with("system one can't be reached: Connection refused"), "{error}");
+    assert!(matches!(error, HttpsError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("system one is unreachable: Connection refused"), "{error}");
 }
 
 #[tokio::test]
-async fn only_what_arrives_unchanged_is_sent() {
-    let trust = || Trust::Fingerprint(Fingerprint::from([0; 32]));
-    let client = WebClient::new("system one", "https://127.0.0.1:1/base/", trust()).unwrap();
+async fn a_path_that_would_be_rewritten_is_refused() {
+    let trust = || Trust::new(None, Some([0; 32]));
+    let client = HttpsClient::new("system one", "https://127.0.0.1:1/base/", trust()).unwrap();
     assert_eq!(client.url("/a%2Fb?c=%20d").unwrap().as_str(), "https://127.0.0.1:1/base/a%2Fb?c=%20d");
     for path in ["", "a", "/a b", "/../b", "/%2e%2e/b", "/a\\b", "/a#b", "/\n", "/a?b c", "/é"] {
-        assert!(matches!(client.url(path), Err(WebError::BadRequest { .. })), "{path:?}");
+        assert!(matches!(client.url(path), Err(HttpsError::InvalidRequest { .. })), "{path:?}");
     }
     let odd = client.send(Request::get("/").header("cookie", "se\ncret")).await.unwrap_err();
     assert!(!format!("{odd} {odd:?}").contains("cret\n"), "{odd:?}");
-    assert!(matches!(odd, WebError::BadRequest { .. }));
+    assert!(matches!(odd, HttpsError::InvalidRequest { .. }));
     for base in ["ftp://a", "a", "https://", "https://u:p@h", "https://h?q", "https://h#f"] {
-        assert!(matches!(WebClient::new("s", base, trust()), Err(WebError::BadUrl { .. })), "{base}");
+        assert!(matches!(HttpsClient::new("s", base, trust()), Err(HttpsError::InvalidAddress { .. })), "{base}");
     }
 }
 
 #[test]
-fn a_request_does_not_tell_its_secrets() {
+fn debug_output_of_a_request_omits_secrets() {
     let request =
         Request::post("/login?token=hidden", "text/xml", b"hidden".to_vec()).header("vmware_soap_session", "hidden");
     let shown = format!("{request:?}");
@@ -330,28 +332,27 @@ fn a_request_does_not_tell_its_secrets() {
 const WEAK: &str = include_str!("tests/weak.pem");
 
 #[tokio::test]
-async fn a_key_that_is_too_weak_is_named_to_whoever_trusts_it() {
+async fn a_weak_key_is_refused_even_if_pinned() {
     use rustls::pki_types::pem::PemObject;
     let certificate = CertificateDer::from_pem_slice(WEAK.as_bytes()).unwrap();
-    let judged = trust::weak_rsa(&certificate);
-    assert_eq!(judged, Some(1024));
+    assert_eq!(trust::weak_rsa(&certificate), Some(1024));
     assert_eq!(trust::weak_rsa(&identity("x", false).certificate), None, "an ECDSA key");
     for cut in 0..certificate.len() {
         let _ = trust::weak_rsa(&CertificateDer::from(certificate[..cut].to_vec()));
     }
-    // It is judged before the key of the other side is: that it has another one does not matter.
+    // The certificate is checked before the key, so the server can use another key here.
     let weak = Identity { certificate, key: identity("x", false).key, authority: String::new() };
     let server = Server::start(&weak, REPLY).await;
-    for trust in [Trust::Fingerprint(fingerprint(&weak)), Trust::Fingerprint(Fingerprint::from([7; 32]))] {
+    for trust in [pinned(&weak), Trust::new(None, Some([7; 32]))] {
         let error = server.client(trust).send(Request::get("/")).await.unwrap_err();
-        assert_eq!(error, WebError::WeakKey { system: "system one".to_owned(), bits: 1024 });
+        assert_eq!(error, HttpsError::WeakKey { system: "system one".to_owned(), bits: 1024 });
         assert!(error.hint().contains("2,048"), "{}", error.hint());
         assert_eq!(error.retry(), Retry::Permanent);
     }
 }
 
 #[tokio::test]
-async fn a_handshake_that_fails_is_named_as_one() {
+async fn a_failed_handshake_is_reported_as_one() {
     for said in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"", b"\x15\x03\x03\x00\x02\x02\x28"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -364,31 +365,31 @@ async fn a_handshake_that_fails_is_named_as_one() {
             }
         });
         let client =
-            WebClient::new("system one", &format!("https://{address}"), Trust::Thumbprints(Vec::new())).unwrap();
+            HttpsClient::new("system one", &format!("https://{address}"), Trust::Certificates(Vec::new())).unwrap();
         let error = client.send(Request::get("/")).await.unwrap_err();
-        assert!(matches!(error, WebError::Handshake { .. }), "{said:?}: {error:?}");
+        assert!(matches!(error, HttpsError::Handshake { .. }), "{said:?}: {error:?}");
         assert!(error.hint().contains("TLS 1.2"), "{}", error.hint());
         task.abort();
     }
 }
 
 #[tokio::test]
-async fn what_comes_instead_of_data_is_recognised() {
+async fn web_pages_and_compressed_bodies_are_recognised() {
     for (reply, expected) in [
-        (&b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<!DOCTYPE html>"[..], Some(Disguise::WebPage)),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\xef\xbb\xbf<HTML>", Some(Disguise::WebPage)),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", Some(Disguise::Compressed("gzip"))),
+        (&b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<!DOCTYPE html>"[..], Some(UnexpectedContent::WebPage)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\xef\xbb\xbf<HTML>", Some(UnexpectedContent::WebPage)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08", Some(UnexpectedContent::Compressed("gzip"))),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 3\r\n\r\nabc",
-            Some(Disguise::Compressed("brotli")),
+            Some(UnexpectedContent::Compressed("brotli")),
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<?xml", None),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", None),
     ] {
         let identity = identity("127.0.0.1", false);
         let server = Server::start(&identity, reply).await;
-        let client = server.client(Trust::Fingerprint(fingerprint(&identity)));
+        let client = server.client(pinned(&identity));
         let answer = client.send(Request::get("/")).await.unwrap();
-        assert_eq!(answer.disguise(), expected, "{}", String::from_utf8_lossy(reply));
+        assert_eq!(answer.unexpected_content(), expected, "{}", String::from_utf8_lossy(reply));
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of a system.
+//! A request.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use zeroize::Zeroizing;
 
-use super::IDLE;
+use crate::timeouts::IDLE;
 
-/// The longest answer that is read as a whole when nothing else was said, in bytes.
-const LIMIT: u64 = 4 * 1024 * 1024;
+/// The default limit for a response that is read as a whole, in bytes.
+const DEFAULT_LIMIT: u64 = 4 * 1024 * 1024;
 
-/// A request. Values of headers and the body may be secret: they are wiped where that is in our hands, and `Debug` leaves
-/// them and the query out.
+/// A request. Header values and the body may be secret: they are wiped from memory as far as this crate can do so, and
+/// `Debug` omits them and the query.
 pub struct Request {
     method: Method,
     path: String,
@@ -25,8 +25,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request for `path`, which begins with `/`, may have a query, is percent-encoded where that is needed, and stands
-    /// below the client's base.
+    /// A request for `path`, which is relative to the client's base, begins with `/`, may have a query, and is
+    /// percent-encoded where needed.
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>) -> Self {
         Self { method, path: path.into(), headers: Vec::new(), body: None, limit: None, timeout: IDLE }
@@ -38,13 +38,13 @@ impl Request {
         Self::new(Method::GET, path)
     }
 
-    /// `POST` of a body.
+    /// `POST` with a body.
     #[must_use]
     pub fn post(path: impl Into<String>, content_type: &str, body: Vec<u8>) -> Self {
         Self::new(Method::POST, path).body(content_type, body)
     }
 
-    /// Adds a body. It is wiped when it was sent, since it may hold a password.
+    /// Adds a body. It is wiped after it was sent, since it may hold a password.
     #[must_use]
     pub fn body(mut self, content_type: &str, body: Vec<u8>) -> Self {
         self.body = Some(Bytes::from_owner(Zeroizing::new(body)));
@@ -58,41 +58,41 @@ impl Request {
         self
     }
 
-    /// The longest answer that is taken, in bytes. Default: 4 MiB, and for a streamed answer none.
+    /// The size limit of the response body, in bytes. Default: 4 MiB, none for a streamed response.
     #[must_use]
     pub fn limit(mut self, bytes: u64) -> Self {
         self.limit = Some(bytes);
         self
     }
 
-    /// How long the whole answer may take; for a streamed one, its head. Default: 30 s.
+    /// The timeout for the whole response; for a streamed one, for its headers. Default: 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    pub(super) fn own_limit(&self) -> Option<u64> {
+    pub(crate) fn explicit_limit(&self) -> Option<u64> {
         self.limit
     }
 
-    pub(super) fn answer_limit(&self) -> u64 {
-        self.limit.unwrap_or(LIMIT)
+    pub(crate) fn response_limit(&self) -> u64 {
+        self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    pub(super) fn answer_timeout(&self) -> Duration {
+    pub(crate) fn response_timeout(&self) -> Duration {
         self.timeout
     }
 
-    pub(super) fn build(self, url: Url) -> Result<reqwest::Request, &'static str> {
+    pub(crate) fn build(self, url: Url) -> Result<reqwest::Request, &'static str> {
         let mut request = reqwest::Request::new(self.method, url);
         for (name, value) in &self.headers {
-            let name = HeaderName::from_lowercase(name.as_bytes()).map_err(|_| "a header's name is none")?;
-            let mut value = HeaderValue::from_str(value).map_err(|_| "a header's value can't be sent")?;
+            let name = HeaderName::from_lowercase(name.as_bytes()).map_err(|_| "a header name is invalid")?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| "a header value is invalid")?;
             value.set_sensitive(true);
             request.headers_mut().append(name, value);
         }
