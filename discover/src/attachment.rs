@@ -152,7 +152,7 @@ impl VsphereInventory {
         // What a host mounts is current only while vCenter has a connection to it.
         let is_connected = |host: &Moid| self.hosts.iter().any(|known| known.id == *host && known.connected);
         let mounts = |host: &Moid| datastore.mounts.iter().any(|mount| mount.host == *host);
-        let mut suspects = self.unread.iter().filter(|machine| {
+        let mut suspects = self.unreadable.iter().filter(|machine| {
             let elsewhere = |host: &Moid| is_connected(host) && !datastore.mounts.is_empty() && !mounts(host);
             !machine.host.as_ref().is_some_and(elsewhere)
         });

@@ -2,7 +2,7 @@
 
 use stackferry_volume::place::{datastore_key, path_key};
 use stackferry_volume::{Location, SiteName};
-use stackferry_vsphere::{AttachedDisk, Datastore, Host, UnreadMachine};
+use stackferry_vsphere::{AttachedDisk, Datastore, Host, UnreadableMachine};
 
 use crate::app_volumes::Report;
 use crate::scan::Scan;
@@ -69,7 +69,7 @@ pub struct VsphereInventory {
     /// The disks of all its machines.
     pub attached: Vec<AttachedDisk>,
     /// Machines that may have disks beside these.
-    pub unread: Vec<UnreadMachine>,
+    pub unreadable: Vec<UnreadableMachine>,
 }
 
 impl VsphereView {

@@ -1,7 +1,7 @@
-//! Local accounts of a host, and what our own user may do.
+//! Local accounts of a host, and the privileges of the user.
 //!
-//! Through vCenter each host has managers of its own (vSphere API 6.0). A bare host has them too, and for what they lack its
-//! own older ones.
+//! In vCenter each host has its own managers (vSphere API 6.0). A standalone host has them too, and older ones for what
+//! they lack.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) async fn create(
                 writer.text("id", name);
                 writer.text("password", password.expose());
                 writer.text("description", description);
-                // Newer hosts have it per account; what new ones get without it is not written anywhere.
+                // Newer hosts have this setting per account; its default is undocumented.
                 writer.text("shellAccess", "true");
             });
         })
@@ -39,25 +39,25 @@ pub(crate) async fn create(
 }
 
 pub(crate) async fn grant_admin(session: Arc<Session>, host: &Moid, name: &str) -> Result<(), VsphereError> {
-    match change_mode(&session, host, name, "accessAdmin").await {
+    match change_access_mode(&session, host, name, "accessAdmin").await {
         Err(error) if error.is_not_supported() && !session.about().is_vcenter => set_permission(&session, name).await,
         outcome => outcome,
     }
 }
 
 pub(crate) async fn remove(session: Arc<Session>, host: &Moid, name: &str) -> Result<bool, VsphereError> {
-    // An entry of an account that is gone would stay in the host's list for ever. Whether it was there does not matter.
-    let taken = match change_mode(&session, host, name, "accessNone").await {
+    // Otherwise the entry would stay in the host's access list for ever. It does not matter whether there is one.
+    let revoked = match change_access_mode(&session, host, name, "accessNone").await {
         Err(error) if error.is_not_supported() && !session.about().is_vcenter => {
             remove_permission(&session, name).await
         }
         outcome => outcome,
     };
-    if let Err(error) = taken {
+    if let Err(error) = revoked {
         if error.is_expired() {
             return Err(error);
         }
-        tracing::debug!(system = session.system(), %error, "the rights of {name} were not taken away by themselves");
+        tracing::debug!(system = session.system(), %error, "failed to revoke the permissions of {name} before removing it");
     }
     let manager = account_manager(&session, host).await?;
     match session.call("RemoveUser", &manager, |writer| writer.text("userName", name)).await {
@@ -93,7 +93,7 @@ async fn access_entries(session: &Session, host: &Moid) -> Result<Vec<String>, V
 
 async fn local_users(session: &Session) -> Result<Vec<String>, VsphereError> {
     let call = "RetrieveUserGroups";
-    let directory = session.content().users.as_ref().ok_or_else(|| session.asked(call).not_supported())?;
+    let directory = session.content().users.as_ref().ok_or_else(|| session.context(call).not_supported())?;
     let response = session
         .call(call, directory, |writer| {
             writer.text("searchStr", "");
@@ -110,7 +110,7 @@ async fn local_users(session: &Session) -> Result<Vec<String>, VsphereError> {
         .collect())
 }
 
-async fn change_mode(session: &Session, host: &Moid, name: &str, mode: &str) -> Result<(), VsphereError> {
+async fn change_access_mode(session: &Session, host: &Moid, name: &str, mode: &str) -> Result<(), VsphereError> {
     let call = "ChangeAccessMode";
     let manager = access_manager(session, host, call).await?;
     session
@@ -126,7 +126,7 @@ async fn change_mode(session: &Session, host: &Moid, name: &str, mode: &str) -> 
 async fn set_permission(session: &Session, name: &str) -> Result<(), VsphereError> {
     let call = "SetEntityPermissions";
     let content = session.content();
-    let manager = content.authorization.as_ref().ok_or_else(|| session.asked(call).not_supported())?;
+    let manager = content.authorization.as_ref().ok_or_else(|| session.context(call).not_supported())?;
     session
         .call(call, manager, |writer| {
             writer.object("entity", &content.root.kind, &content.root.value);
@@ -144,7 +144,7 @@ async fn set_permission(session: &Session, name: &str) -> Result<(), VsphereErro
 async fn remove_permission(session: &Session, name: &str) -> Result<(), VsphereError> {
     let call = "RemoveEntityPermission";
     let content = session.content();
-    let manager = content.authorization.as_ref().ok_or_else(|| session.asked(call).not_supported())?;
+    let manager = content.authorization.as_ref().ok_or_else(|| session.context(call).not_supported())?;
     session
         .call(call, manager, |writer| {
             writer.object("entity", &content.root.kind, &content.root.value);
@@ -173,8 +173,8 @@ pub(crate) async fn missing_privileges(
     privileges: &[&str],
 ) -> Result<Vec<String>, VsphereError> {
     let call = "HasPrivilegeOnEntities";
-    let asked = session.asked(call);
-    let manager = session.content().authorization.as_ref().ok_or_else(|| asked.not_supported())?;
+    let context = session.context(call);
+    let manager = session.content().authorization.as_ref().ok_or_else(|| context.not_supported())?;
     let response = session
         .call(call, manager, |writer| {
             writer.object("entity", &entity.kind, &entity.value);
@@ -182,14 +182,18 @@ pub(crate) async fn missing_privileges(
             privileges.iter().for_each(|privilege| writer.text("privId", privilege));
         })
         .await?;
-    let told = response
+    let report = response
         .all("returnval")
-        .find(|told| told.get("entity").and_then(soap::moid).as_ref() == Some(entity))
-        .ok_or_else(|| asked.bad("it is about something else"))?;
-    let granted: Vec<&str> = told
+        .find(|report| report.get("entity").and_then(soap::moid).as_ref() == Some(entity))
+        .ok_or_else(|| context.invalid_response("it is about another object"))?;
+    let granted: Vec<&str> = report
         .all("privAvailability")
         .filter(|each| each.is("isGranted"))
         .filter_map(|each| each.text_of("privId"))
         .collect();
-    Ok(privileges.iter().filter(|wanted| !granted.contains(wanted)).map(|wanted| (*wanted).to_owned()).collect())
+    Ok(privileges
+        .iter()
+        .filter(|privilege| !granted.contains(privilege))
+        .map(|missing| (*missing).to_owned())
+        .collect())
 }

@@ -1,21 +1,21 @@
-//! What lies in the folders of a datastore.
+//! Lists the folders of a datastore.
 //!
-//! The search asks for no type of file: with the one for disks a server looks into each of them, which is slow, and leaves
-//! the `-flat` files out.
+//! The search requests no type of file: with the type for disks a server opens each of them, which is slow, and omits the
+//! `-flat` files.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::VsphereError;
 use crate::model::{BrowseEntry, Datastore, FolderListing};
-use crate::session::{Session, Version};
-use crate::xml::Node;
+use crate::session::{ApiVersion, Session};
+use crate::xml::XmlNode;
 use crate::{soap, task};
 
-/// How long a search may take. One of a datastore with thousands of folders takes minutes.
-const LIMIT: Duration = Duration::from_secs(600);
-/// How long the server may take to begin.
-const BEGIN: Duration = Duration::from_secs(60);
+/// The timeout of a search, which takes minutes on a datastore with thousands of folders.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(600);
+/// The timeout of the call that starts the search.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn browse(
     session: Arc<Session>,
@@ -25,12 +25,12 @@ pub(crate) async fn browse(
     pattern: Option<&str>,
 ) -> Result<Vec<FolderListing>, VsphereError> {
     let call = if recursive { "SearchDatastoreSubFolders_Task" } else { "SearchDatastore_Task" };
-    let asked = session.asked(call);
+    let context = session.context(call);
     let folder = folder.trim_matches('/');
-    let place = format!("[{}] {folder}", datastore.name);
+    let folder_path = format!("[{}] {folder}", datastore.name);
     let response = session
-        .call_in(call, &datastore.browser, Version::FRIENDLY_NAMES, BEGIN, |writer| {
-            writer.text("datastorePath", place.trim_end());
+        .call_in(call, &datastore.browser, ApiVersion::FRIENDLY_NAMES, START_TIMEOUT, |writer| {
+            writer.text("datastorePath", folder_path.trim_end());
             writer.within("searchSpec", |writer| {
                 writer.within("details", |writer| {
                     for detail in ["fileType", "fileSize", "modification", "fileOwner"] {
@@ -38,14 +38,15 @@ pub(crate) async fn browse(
                     }
                 });
                 writer.text("searchCaseInsensitive", "true");
-                // Without one some servers give nothing, though the reference says that they give all.
+                // Without a pattern some servers return nothing, although the reference says that they return everything.
                 writer.text("matchPattern", pattern.unwrap_or("*"));
             });
         })
         .await
-        .map_err(|error| named(error, &place))?;
-    let task = response.get("returnval").and_then(soap::moid).ok_or_else(|| asked.bad("it has no task"))?;
-    let result = task::wait(&session, call, &task, LIMIT).await.map_err(|error| named(error, &place))?;
+        .map_err(|error| named(error, &folder_path))?;
+    let task =
+        response.get("returnval").and_then(soap::moid).ok_or_else(|| context.invalid_response("it has no task"))?;
+    let result = task::wait(&session, call, &task, SEARCH_TIMEOUT).await.map_err(|error| named(error, &folder_path))?;
     let results = if result.kind.as_deref().is_some_and(|kind| kind.starts_with("ArrayOf")) {
         result.children
     } else {
@@ -55,33 +56,35 @@ pub(crate) async fn browse(
         .iter()
         .map(|result| listing(result, datastore))
         .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| asked.bad("a folder has no path"))?;
+        .ok_or_else(|| context.invalid_response("a folder has no path"))?;
     listings.sort_by(|a, b| a.folder.cmp(&b.folder));
     Ok(listings)
 }
 
-/// The servers' own words do not say which folder is not there.
-fn named(error: VsphereError, place: &str) -> VsphereError {
+/// Adds the name of the missing folder, which the server's message omits.
+fn named(error: VsphereError, folder_path: &str) -> VsphereError {
     match error {
-        VsphereError::NotFound { system, .. } => VsphereError::NotFound { system, what: format!("folder {place}") },
+        VsphereError::NotFound { system, .. } => {
+            VsphereError::NotFound { system, what: format!("folder {folder_path}") }
+        }
         other => other,
     }
 }
 
-fn listing(result: &Node, datastore: &Datastore) -> Option<FolderListing> {
-    let place = result.text_of("folderPath")?;
-    // Some servers end it with a slash, and some begin the part after the name with one.
-    let rest = place.strip_prefix('[')?.strip_prefix(datastore.name.as_str())?.strip_prefix(']')?;
+fn listing(result: &XmlNode, datastore: &Datastore) -> Option<FolderListing> {
+    let folder_path = result.text_of("folderPath")?;
+    // Some servers append a slash, and some put one after the name of the datastore.
+    let rest = folder_path.strip_prefix('[')?.strip_prefix(datastore.name.as_str())?.strip_prefix(']')?;
     let mut entries: Vec<BrowseEntry> = result.all("file").filter_map(entry).collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Some(FolderListing { folder: rest.trim_start().trim_matches('/').to_owned(), entries })
 }
 
-fn entry(file: &Node) -> Option<BrowseEntry> {
-    // vSAN tells whole paths for the folders of its root.
+fn entry(file: &XmlNode) -> Option<BrowseEntry> {
+    // vSAN reports whole paths for the folders of its root.
     let name = file.text_of("path")?.trim_end_matches('/');
     let name = name.rsplit('/').next().unwrap_or(name);
-    // Never a way out of the folder, whatever a server says.
+    // Never leave the folder, whatever the server sends.
     if matches!(name, "" | "." | "..") {
         return None;
     }
@@ -89,12 +92,11 @@ fn entry(file: &Node) -> Option<BrowseEntry> {
         name: name.to_owned(),
         friendly_name: file
             .text_of("friendlyName")
-            .filter(|known| !known.is_empty() && *known != name)
+            .filter(|friendly| !friendly.is_empty() && *friendly != name)
             .map(str::to_owned),
         is_folder: file.kind.as_deref() == Some("FolderFileInfo"),
         bytes: file.text_of("fileSize").and_then(|size| size.trim().parse().ok()).unwrap_or(0),
         mtime: file.text_of("modification").and_then(|time| time.trim().parse().ok()),
-        thin: file.text_of("thin").map(crate::xml::is_true),
     })
 }
 

@@ -3,122 +3,121 @@
 use std::sync::Arc;
 
 use stackferry_config::SecretError;
-
 use stackferry_https::{HttpsError, Retry};
 
-/// Why vSphere did not do what was asked. `system` is what it is called, as `vSphere vc1`; `call` is the method's name in
-/// the vSphere API. Never holds a password, cookie or ticket.
+/// Why a vSphere operation failed. `system` is the system's name, such as `vSphere vc1`; `call` is the method's name in the
+/// vSphere API. Never holds a password, cookie or ticket.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum VsphereError {
-    /// No answer, or none from the right system.
+    /// The HTTPS request failed.
     #[error(transparent)]
     Https(#[from] HttpsError),
-    /// The password could not be had.
-    #[error("the password for {system} can't be had")]
+    /// The password is unavailable.
+    #[error("the password for {system} is unavailable")]
     Secret {
-        /// Which system.
+        /// The system.
         system: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: Arc<SecretError>,
     },
-    /// The user or password is wrong, or the account is locked. It is not tried again until somebody says so.
+    /// The user or password is wrong, or the account is locked. The client does not try again.
     #[error("{system} refused the login of {user}")]
     LoginRefused {
-        /// Which system.
+        /// The system.
         system: String,
-        /// As whom.
+        /// The user.
         user: String,
     },
-    /// The host is in lockdown mode, or the user has no rights there at all.
-    #[error("{system} lets {user} in nowhere: lockdown mode, or no permission at all")]
+    /// The host is in lockdown mode, or the user has no permission at all.
+    #[error("{system} denies {user} all access: lockdown mode, or no permission")]
     Lockdown {
-        /// Which system.
+        /// The system.
         system: String,
-        /// As whom.
+        /// The user.
         user: String,
     },
     /// A privilege is missing.
     #[error("{system} denies {call}: {} is missing on {object}", privilege_text(privilege))]
     NoPermission {
-        /// Which system.
+        /// The system.
         system: String,
         /// The method.
         call: &'static str,
-        /// Its id, as `Datastore.Browse`; empty where vSphere does not tell.
+        /// Its id, such as `Datastore.Browse`; empty if vSphere does not report it.
         privilege: String,
         /// The object's id.
         object: String,
     },
-    /// A file, folder, user or service is not there. The object that was asked is.
+    /// A file, folder, user or service does not exist.
     #[error("{system} has no {what}")]
     NotFound {
-        /// Which system.
+        /// The system.
         system: String,
-        /// The thing.
+        /// What is missing.
         what: String,
     },
-    /// The object that was asked is not there, or not any more: a datastore or host that was removed.
+    /// The managed object does not exist any more: a datastore or host that was removed.
     #[error("{system} has no object {object}")]
     Gone {
-        /// Which system.
+        /// The system.
         system: String,
         /// The object's id.
         object: String,
     },
-    /// The session ended, and so did the one that was made in its place.
+    /// The session expired, and so did the one that replaced it.
     #[error("{system} ended the session")]
     Expired {
-        /// Which system.
+        /// The system.
         system: String,
     },
-    /// This system does not have that call.
+    /// The system does not have this method.
     #[error("{system} does not support {call}")]
     NotSupported {
-        /// Which system.
+        /// The system.
         system: String,
         /// The method.
         call: &'static str,
     },
-    /// Something else that vSphere reports.
-    #[error("{call} failed on {system}: {name}{}", said(text))]
+    /// Another fault that vSphere reports.
+    #[error("{call} failed on {system}: {name}{}", in_parentheses(text))]
     Fault {
-        /// Which system.
+        /// The system.
         system: String,
         /// The method.
         call: &'static str,
-        /// The fault's type, as `InvalidDatastore`.
+        /// The fault's type, such as `InvalidDatastore`.
         name: String,
-        /// Its own words, at most 500 characters.
+        /// Its message, at most 500 characters.
         text: String,
     },
-    /// An answer that no vSphere gives.
-    #[error("{system} gave no answer that can be understood to {call}: {what}")]
-    BadAnswer {
-        /// Which system.
+    /// A response that vSphere would not send.
+    #[error("invalid response of {system} to {call}: {what}")]
+    InvalidResponse {
+        /// The system.
         system: String,
         /// The method.
         call: &'static str,
-        /// What is odd about it.
+        /// What is wrong with it.
         what: String,
     },
-    /// The server is there, but can't serve now.
+    /// The server is up, but can't serve requests now.
     #[error("{system} is not ready: HTTP {status}")]
     NotReady {
-        /// Which system.
+        /// The system.
         system: String,
         /// 429, 502, 503 or 504.
         status: u16,
     },
-    /// A task did not end in time. It was cancelled.
-    #[error("{call} on {system} was not done within {seconds} seconds")]
+    /// A task did not end in time and was cancelled.
+    #[error("{call} on {system} did not finish within {seconds} seconds")]
     Timeout {
-        /// Which system.
+        /// The system.
         system: String,
         /// The method.
         call: &'static str,
-        /// How long it was waited for.
+        /// The timeout.
         seconds: u64,
     },
 }
@@ -131,31 +130,31 @@ impl VsphereError {
             Self::Https(error) => error.hint(),
             Self::Secret { source, .. } => source.hint(),
             Self::LoginRefused { .. } => {
-                "check user and password; a locked account opens after some minutes, and no further try is made meanwhile"
+                "check user and password; a locked account is unlocked after some minutes, and Stackferry does not try again meanwhile"
                     .to_owned()
             }
             Self::Lockdown { .. } => {
-                "name the vCenter Server instead of the host, add the user to the host's exception users, or give it a role"
+                "configure the vCenter Server instead of the host, add the user to the host's exception users, or assign a role"
                     .to_owned()
             }
             Self::NoPermission { privilege, object, .. } if privilege.is_empty() => {
-                format!("give its user a role on {object} that allows it")
+                format!("assign the user a role on {object} that allows it")
             }
-            Self::NoPermission { privilege, object, .. } => format!("give its user a role with {privilege} on {object}"),
+            Self::NoPermission { privilege, object, .. } => format!("assign the user a role with {privilege} on {object}"),
             Self::NotFound { .. } | Self::Gone { .. } => "check the name; it may have been renamed, moved or removed".to_owned(),
-            Self::Expired { .. } => "try again; if it stays, look for limits of sessions on it".to_owned(),
-            Self::NotSupported { .. } => "use another way there, or a newer version of it".to_owned(),
+            Self::Expired { .. } => "try again; if it persists, check its session limits".to_owned(),
+            Self::NotSupported { .. } => "use another access method, or a newer version of it".to_owned(),
             Self::Fault { name, .. } if name == "HostAccessRestrictedToManagementServer" => {
-                "this host is managed by a vCenter Server: name that one in the configuration".to_owned()
+                "this host is managed by a vCenter Server: configure that one instead".to_owned()
             }
-            Self::Fault { .. } => "look into its own log of tasks and events".to_owned(),
-            Self::BadAnswer { .. } => "check that the address leads to a vCenter Server or ESXi host".to_owned(),
-            Self::NotReady { .. } => "wait until its services have started, or look at its load".to_owned(),
-            Self::Timeout { .. } => "look at its load and that of the datastore".to_owned(),
+            Self::Fault { .. } => "check its tasks and events".to_owned(),
+            Self::InvalidResponse { .. } => "check that the address leads to a vCenter Server or ESXi host".to_owned(),
+            Self::NotReady { .. } => "wait until its services have started, or check its load".to_owned(),
+            Self::Timeout { .. } => "check its load and that of the datastore".to_owned(),
         }
     }
 
-    /// Whether it may work a moment later.
+    /// Whether another attempt may succeed.
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
@@ -195,6 +194,6 @@ fn privilege_text(privilege: &str) -> &str {
     if privilege.is_empty() { "a privilege" } else { privilege }
 }
 
-fn said(text: &str) -> String {
+fn in_parentheses(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(" ({text})") }
 }

@@ -1,4 +1,4 @@
-//! Datastores, hosts, and the disks that virtual machines have.
+//! Datastores, hosts, and the disks of virtual machines.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,21 +6,24 @@ use std::sync::Arc;
 use stackferry_volume::place::{clean_path, split_datastore_path};
 
 use crate::error::VsphereError;
-use crate::model::{AttachedDisk, Datastore, Host, Lockdown, MachineDisks, Moid, Mount, UnreadMachine};
-use crate::properties::{self, Object, Wanted};
+use crate::model::{AttachedDisk, Datastore, Host, HostMount, Lockdown, MachineDisks, Moid, UnreadableMachine};
+use crate::properties::{self, Object, PropertySpec};
 use crate::session::Session;
 use crate::soap;
-use crate::xml::{Node, is_true};
+use crate::xml::{XmlNode, is_true};
 
-/// How deep folders lie in each other before the inventory is taken for a circle.
-const MAX_FOLDERS: usize = 64;
-/// How many disks a chain of snapshots may have: vSphere allows 32 snapshots.
+/// The deepest nesting of folders; more is taken for a cycle.
+const MAX_FOLDER_DEPTH: usize = 64;
+/// The most disks in a chain of snapshots: vSphere allows 32 snapshots.
 const MAX_CHAIN: usize = 64;
 
-const DATASTORES: Wanted = Wanted { kind: "Datastore", paths: &["name", "parent", "summary", "host", "browser"] };
-const PLACES: [Wanted; 2] =
-    [Wanted { kind: "Datacenter", paths: &["name", "parent"] }, Wanted { kind: "Folder", paths: &["name", "parent"] }];
-const HOSTS: Wanted = Wanted {
+const DATASTORES: PropertySpec =
+    PropertySpec { kind: "Datastore", paths: &["name", "parent", "summary", "host", "browser"] };
+const FOLDERS: [PropertySpec; 2] = [
+    PropertySpec { kind: "Datacenter", paths: &["name", "parent"] },
+    PropertySpec { kind: "Folder", paths: &["name", "parent"] },
+];
+const HOSTS: PropertySpec = PropertySpec {
     kind: "HostSystem",
     paths: &[
         "name",
@@ -33,29 +36,29 @@ const HOSTS: Wanted = Wanted {
     ],
 };
 const DEVICES: &str = "config.hardware.device";
-const MACHINES: Wanted = Wanted {
+const MACHINES: PropertySpec = PropertySpec {
     kind: "VirtualMachine",
     paths: &["name", "runtime.host", "runtime.powerState", "runtime.connectionState", DEVICES],
 };
-const NAMES: Wanted = Wanted { kind: "Datastore", paths: &["name"] };
+const NAMES: PropertySpec = PropertySpec { kind: "Datastore", paths: &["name"] };
 
 pub(crate) async fn datastores(session: Arc<Session>) -> Result<Vec<Datastore>, VsphereError> {
-    let mut places = HashMap::new();
+    let mut folders = HashMap::new();
     if session.about().is_vcenter {
-        properties::for_all(&session, &PLACES, |object| {
+        properties::for_each_object(&session, &FOLDERS, |object| {
             let name = object.text("name").unwrap_or_default().to_owned();
-            places.insert(object.id.clone(), (name, object.moid("parent")));
+            folders.insert(object.id.clone(), (name, object.moid("parent")));
             Ok(())
         })
         .await?;
     }
     let mut found = Vec::new();
-    properties::for_all(&session, &[DATASTORES], |object| {
-        // One that is just being removed has nothing left to tell.
-        match (datastore(&object, &places), object.complete()) {
+    properties::for_each_object(&session, &[DATASTORES], |object| {
+        // A datastore that is being removed has no properties any more.
+        match (datastore(&object, &folders), object.complete()) {
             (Some(datastore), _) => found.push(datastore),
             (None, Err(error)) => {
-                tracing::warn!(system = session.system(), %error, "a datastore is left out: {}", object.id);
+                tracing::warn!(system = session.system(), %error, "skipping datastore {}", object.id);
             }
             (None, Ok(())) => {}
         }
@@ -66,9 +69,9 @@ pub(crate) async fn datastores(session: Arc<Session>) -> Result<Vec<Datastore>, 
     Ok(found)
 }
 
-type Places = HashMap<Moid, (String, Option<Moid>)>;
+type InventoryFolders = HashMap<Moid, (String, Option<Moid>)>;
 
-fn datastore(object: &Object, places: &Places) -> Option<Datastore> {
+fn datastore(object: &Object, folders: &InventoryFolders) -> Option<Datastore> {
     let summary = object.get("summary")?;
     let bytes = |name: &str| summary.text_of(name).and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let mounts = object.get("host").map(|hosts| hosts.children.iter().filter_map(mount).collect()).unwrap_or_default();
@@ -86,38 +89,38 @@ fn datastore(object: &Object, places: &Places) -> Option<Datastore> {
             .map(str::to_owned),
         mounts,
         browser: object.moid("browser")?,
-        datacenter: object.moid("parent").and_then(|parent| datacenter(parent, places)),
+        datacenter: object.moid("parent").and_then(|parent| datacenter(parent, folders)),
     })
 }
 
-fn mount(node: &Node) -> Option<Mount> {
+fn mount(node: &XmlNode) -> Option<HostMount> {
     let info = node.get("mountInfo")?;
-    Some(Mount {
+    Some(HostMount {
         host: node.get("key").and_then(soap::moid)?,
         path: info.text_of("path").filter(|path| !path.is_empty()).map(str::to_owned),
-        // A server that does not tell has it mounted and reachable: both came later than the rest.
+        // Older servers lack these two properties; they list mounted, accessible datastores only.
         accessible: info.text_of("accessible").is_none_or(is_true) && info.text_of("mounted").is_none_or(is_true),
         read_write: info.text_of("accessMode") == Some("readWrite"),
     })
 }
 
-/// The inventory path of the datacenter above `place`, without the root folder's own name: as `dcPath` wants it.
-fn datacenter(place: Moid, places: &Places) -> Option<String> {
+/// The inventory path of the datacenter above an object, without the name of the root folder, for `dcPath`.
+fn datacenter(object: Moid, folders: &InventoryFolders) -> Option<String> {
     let mut names: Vec<&str> = Vec::new();
-    let mut place = place;
-    for _ in 0..MAX_FOLDERS {
-        let (name, parent) = match places.get(&place) {
-            Some(known) => known,
+    let mut current = object;
+    for _ in 0..MAX_FOLDER_DEPTH {
+        let (name, parent) = match folders.get(&current) {
+            Some(entry) => entry,
             None => break,
         };
-        if place.kind == "Datacenter" {
+        if current.kind == "Datacenter" {
             names.clear();
             names.push(name);
         } else if !names.is_empty() && parent.is_some() {
             names.push(name);
         }
         match parent {
-            Some(parent) => place = parent.clone(),
+            Some(parent) => current = parent.clone(),
             None => break,
         }
     }
@@ -127,7 +130,7 @@ fn datacenter(place: Moid, places: &Places) -> Option<String> {
 
 pub(crate) async fn hosts(session: Arc<Session>) -> Result<Vec<Host>, VsphereError> {
     let mut found = Vec::new();
-    properties::for_all(&session, &[HOSTS], |object| {
+    properties::for_each_object(&session, &[HOSTS], |object| {
         found.push(host(&object));
         Ok(())
     })
@@ -152,14 +155,14 @@ fn host(object: &Object) -> Host {
     }
 }
 
-/// The addresses of the interfaces that are selected for management; where that is not told, of all, the first first.
+/// The addresses of the interfaces for management traffic, or of all interfaces if none is reported, in vSphere's order.
 fn addresses(object: &Object) -> Vec<String> {
     let children = |path: &str| object.get(path).map(|list| list.children.as_slice()).unwrap_or_default();
     let mut selected = Vec::new();
     for net in children("config.virtualNicManagerInfo.netConfig") {
         if net.text_of("nicType") == Some("management") {
             let keys: Vec<&str> = net.all("selectedVnic").map(|key| key.text.as_str()).collect();
-            let is_selected = |vnic: &&Node| vnic.text_of("key").is_some_and(|key| keys.contains(&key));
+            let is_selected = |vnic: &&XmlNode| vnic.text_of("key").is_some_and(|key| keys.contains(&key));
             selected.extend(net.all("candidateVnic").filter(is_selected));
         }
     }
@@ -170,28 +173,28 @@ fn addresses(object: &Object) -> Vec<String> {
     found
 }
 
-fn distinct<'a>(vnics: impl Iterator<Item = &'a Node>) -> Vec<String> {
+fn distinct<'a>(vnics: impl Iterator<Item = &'a XmlNode>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for address in vnics.filter_map(|vnic| vnic.at(&["spec", "ip", "ipAddress"])) {
         let address = address.text.trim();
-        if !matches!(address, "" | "0.0.0.0") && !found.iter().any(|known| known == address) {
+        if !matches!(address, "" | "0.0.0.0") && !found.iter().any(|other| other == address) {
             found.push(address.to_owned());
         }
     }
     found
 }
 
-/// The disks of all machines. The names of the datastores are asked for in the same call: a name may hold brackets, and then
-/// only those that exist tell where it ends.
+/// The disks of all machines. The same call reads the names of the datastores: a name may contain brackets, and then only
+/// the list of names shows where it ends.
 pub(crate) async fn attached_disks(session: Arc<Session>) -> Result<MachineDisks, VsphereError> {
     let mut names = Vec::new();
     let mut machines = Vec::new();
-    properties::for_all(&session, &[MACHINES, NAMES], |object| {
+    properties::for_each_object(&session, &[MACHINES, NAMES], |object| {
         if object.id.kind == NAMES.kind {
             names.extend(object.text("name").map(str::to_owned));
             return Ok(());
         }
-        // A machine whose disks are hidden could have any disk: to say that it has none would be wrong.
+        // A machine whose disks are hidden could have any disk, so an incomplete result is an error.
         object.complete()?;
         machines.extend(machine(&object));
         Ok(())
@@ -204,20 +207,20 @@ pub(crate) async fn attached_disks(session: Arc<Session>) -> Result<MachineDisks
     Ok(found)
 }
 
-/// A machine and the files of its disks, as vSphere writes them.
-struct Machine {
+/// A machine and the files of its disks, in vSphere's notation.
+struct VirtualMachine {
     vm: Moid,
     name: String,
     host: Option<Moid>,
     powered_on: bool,
-    /// Each with its disk's mode.
+    /// Each file with the mode of its disk.
     files: Vec<(String, String)>,
-    /// Why it may have other disks than these.
-    unread: Option<String>,
+    /// Why the machine may have other disks than these.
+    unreadable: Option<String>,
 }
 
-/// None for one that was removed while vSphere told of it.
-fn machine(object: &Object) -> Option<Machine> {
+/// `None` for a machine that was removed during the call.
+fn machine(object: &Object) -> Option<VirtualMachine> {
     let fault = object.fault(DEVICES);
     if fault == Some("ManagedObjectNotFound") {
         return None;
@@ -234,33 +237,33 @@ fn machine(object: &Object) -> Option<Machine> {
             backing = this.get("parent");
         }
     }
-    // vCenter shows what it last knew of a machine that it has no connection to.
+    // For a machine without a connection vCenter shows the last known state.
     let state = object.text("runtime.connectionState").filter(|state| !matches!(*state, "" | "connected"));
-    let unread = match (state, fault, devices) {
+    let unreadable = match (state, fault, devices) {
         (Some(state), _, _) => Some(format!("it is {state}")),
         (None, Some(fault), _) => Some(format!("vSphere reports {fault} for its configuration")),
         (None, None, None) => Some("it has no configuration".to_owned()),
         (None, None, Some(_)) => None,
     };
-    Some(Machine {
+    Some(VirtualMachine {
         vm: object.id.clone(),
         name: object.text("name").unwrap_or(&object.id.value).to_owned(),
         host: object.moid("runtime.host"),
-        // A suspended machine holds its disks as a running one does.
+        // A suspended machine holds its disks like a running one.
         powered_on: object.text("runtime.powerState").is_some_and(|state| state != "poweredOff"),
         files,
-        unread,
+        unreadable,
     })
 }
 
-impl Machine {
+impl VirtualMachine {
     fn add_to(self, found: &mut MachineDisks, datastores: &[String]) {
-        let mut unread = self.unread;
+        let mut unreadable = self.unreadable;
         for (file, mode) in self.files {
-            let place = split_datastore_path(&file, datastores);
-            let Some((datastore, path)) = place.and_then(|(datastore, path)| Some((datastore, clean_path(path)?)))
+            let location = split_datastore_path(&file, datastores);
+            let Some((datastore, path)) = location.and_then(|(datastore, path)| Some((datastore, clean_path(path)?)))
             else {
-                unread.get_or_insert_with(|| "the place of one of its disks can't be read".to_owned());
+                unreadable.get_or_insert_with(|| "the path of one of its disks can't be parsed".to_owned());
                 continue;
             };
             found.attached.push(AttachedDisk {
@@ -273,8 +276,8 @@ impl Machine {
                 mode,
             });
         }
-        if let Some(why) = unread {
-            found.unread.push(UnreadMachine { vm: self.vm, name: self.name, host: self.host, why });
+        if let Some(why) = unreadable {
+            found.unreadable.push(UnreadableMachine { vm: self.vm, name: self.name, host: self.host, why });
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Speaks with vCenter Server and ESXi hosts: sessions, properties, browsing of datastores, local accounts, one-time tickets.
+//! The vSphere client, for vCenter Server and ESXi hosts: sessions, properties, browsing of datastores, local accounts,
+//! one-time tickets.
 //!
 //! Nothing here knows what an App Volumes disk is, writes to disk, or decides what is copied. Passwords and tickets never
 //! reach an error, a log or a URL that is logged.
 //!
-//! The SOAP client is made by hand, since about twenty methods are needed of an API with thousands of types. Requests have
-//! the elements in the order of the API's schema, and answers are read by the names of their elements: what a newer server
-//! adds does no harm.
+//! The SOAP client is written by hand, since Stackferry needs about twenty methods of an API with thousands of types.
+//! Requests have their elements in the order of the API's schema. Responses are read by element name, so that elements
+//! that a newer server adds are ignored.
 
 mod accounts;
 mod browse;
@@ -26,8 +27,8 @@ mod xml;
 pub use client::Vsphere;
 pub use error::VsphereError;
 pub use model::{
-    About, AttachedDisk, BrowseEntry, Datastore, FolderListing, Host, Lockdown, MachineDisks, Moid, Mount,
-    ServiceState, UnreadMachine,
+    About, AttachedDisk, BrowseEntry, Datastore, FolderListing, Host, HostMount, Lockdown, MachineDisks, Moid,
+    UnreadableMachine,
 };
 pub use ticket::{ServiceTicket, TicketMethod, Via, folder_path};
 pub use watch::{Change, Watch};

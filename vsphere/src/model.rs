@@ -1,11 +1,11 @@
-//! What vSphere says, as plain data. Ids are opaque text: they may hold `/`, `@` and brackets.
+//! What vSphere reports, as plain data. Ids are opaque text and may contain `/`, `@` and brackets.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A managed object's id.
+/// The id of a managed object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Moid {
     /// Its type (`Datastore`, `HostSystem`, `VirtualMachine`, …).
@@ -20,17 +20,15 @@ impl fmt::Display for Moid {
     }
 }
 
-/// What answers at an address.
+/// A product and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// `VMware vCenter Server 8.0.2 build-…`.
     pub full_name: String,
     /// `8.0.2.0`.
     pub api_version: String,
-    /// Whether it is a vCenter Server (`VirtualCenter`), else a host (`HostAgent`).
+    /// Whether it is a vCenter Server (`VirtualCenter`) and not a host (`HostAgent`).
     pub is_vcenter: bool,
-    /// Its own id, where it tells one.
-    pub instance_uuid: Option<String>,
 }
 
 /// A datastore.
@@ -44,32 +42,32 @@ pub struct Datastore {
     pub kind: String,
     /// `summary.url`.
     pub url: String,
-    /// In bytes; 0 where it is not known.
+    /// The capacity in bytes, 0 if unknown.
     pub capacity: u64,
-    /// In bytes; 0 where it is not known.
+    /// The free space in bytes, 0 if unknown.
     pub free: u64,
-    /// Whether a host reaches it.
+    /// Whether any host can access it.
     pub accessible: bool,
-    /// `summary.maintenanceMode` where it is not `normal`.
+    /// `summary.maintenanceMode` unless it is `normal`.
     pub maintenance: Option<String>,
-    /// Which hosts mount it.
-    pub mounts: Vec<Mount>,
-    /// Its browser.
+    /// The hosts that mount it.
+    pub mounts: Vec<HostMount>,
+    /// Its `HostDatastoreBrowser`.
     pub browser: Moid,
-    /// The inventory path of its datacenter, as `dcPath` wants it; none on a host.
+    /// The inventory path of its datacenter, for `dcPath`; none on a host.
     pub datacenter: Option<String>,
 }
 
 /// A host's mount of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub struct HostMount {
     /// The host.
     pub host: Moid,
-    /// Where it is mounted there, where that is told: `/vmfs/volumes/…`.
+    /// The mount point, if reported: `/vmfs/volumes/…`.
     pub path: Option<String>,
-    /// Whether that host reaches it now.
+    /// Whether the host can access it now.
     pub accessible: bool,
-    /// Whether it may write there.
+    /// Whether the host may write to it.
     pub read_write: bool,
 }
 
@@ -78,9 +76,9 @@ pub struct Mount {
 pub struct Host {
     /// Its id.
     pub id: Moid,
-    /// Its name, as vSphere gives it.
+    /// Its name in vSphere.
     pub name: String,
-    /// Its management addresses, the preferred first.
+    /// Its management addresses, the preferred one first.
     pub addresses: Vec<String>,
     /// `runtime.connectionState` is `connected`.
     pub connected: bool,
@@ -103,7 +101,7 @@ impl Host {
 /// `config.lockdownMode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lockdown {
-    /// `lockdownDisabled`, or not told.
+    /// `lockdownDisabled`, or not reported.
     #[default]
     Disabled,
     /// `lockdownNormal`.
@@ -112,53 +110,53 @@ pub enum Lockdown {
     Strict,
 }
 
-/// What vSphere tells of the disks of all machines that it shows.
+/// The disks of all virtual machines that are visible to the user.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MachineDisks {
-    /// Every disk, each base of a snapshot too.
+    /// Every disk, including the bases of snapshots.
     pub attached: Vec<AttachedDisk>,
-    /// Machines that may have disks beside these.
-    pub unread: Vec<UnreadMachine>,
+    /// Machines that may have other disks than these.
+    pub unreadable: Vec<UnreadableMachine>,
 }
 
-/// A machine of which vSphere can't tell the disks now: it is disconnected, inaccessible, orphaned or broken.
+/// A machine whose disks vSphere can't report now: it is disconnected, inaccessible, orphaned or invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnreadMachine {
+pub struct UnreadableMachine {
     /// The machine.
     pub vm: Moid,
-    /// Its name; its id where it has none.
+    /// Its name, or its id if it has none.
     pub name: String,
-    /// The host that it was last known on.
+    /// The host on which it was last registered.
     pub host: Option<Moid>,
-    /// Why, for a person: `it is inaccessible`.
+    /// Why, as text for users: `it is inaccessible`.
     pub why: String,
 }
 
-/// A disk that a virtual machine has.
+/// A disk of a virtual machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachedDisk {
     /// The machine.
     pub vm: Moid,
     /// Its name.
     pub vm_name: String,
-    /// The host that it runs on.
+    /// The host of the machine.
     pub host: Option<Moid>,
-    /// Whether it is powered on, or suspended: then it holds its disks too.
+    /// Whether the machine is powered on or suspended: a suspended machine holds its disks too.
     pub powered_on: bool,
     /// The datastore's name.
     pub datastore: String,
-    /// The descriptor's path on it, with one `/` between its parts.
+    /// The path of the descriptor on the datastore, with single slashes.
     pub path: String,
     /// `backing.diskMode`: `persistent`, `independent_nonpersistent`, …
     pub mode: String,
 }
 
-/// What lies in a folder of a datastore.
+/// The entries of a folder of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderListing {
     /// The folder, relative to the datastore; empty for its root.
     pub folder: String,
-    /// What is in it.
+    /// Its entries.
     pub entries: Vec<BrowseEntry>,
 }
 
@@ -167,25 +165,12 @@ pub struct FolderListing {
 pub struct BrowseEntry {
     /// Its name.
     pub name: String,
-    /// The name that a person knows, where it is another one (a namespace folder on vSAN).
+    /// The name that users see, if it differs (a namespace folder on vSAN).
     pub friendly_name: Option<String>,
     /// Whether it is a folder.
     pub is_folder: bool,
-    /// Its length in bytes; the server leaves it out where it is 0.
+    /// Its length in bytes. The server omits a length of 0.
     pub bytes: u64,
     /// Its time of last change.
     pub mtime: Option<Timestamp>,
-    /// Whether the server says that it is a thin disk.
-    pub thin: Option<bool>,
-}
-
-/// The state of a service of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceState {
-    /// Its key: `TSM-SSH`.
-    pub key: String,
-    /// Whether it runs.
-    pub running: bool,
-    /// `on`, `off` or `automatic`: whether it starts with the host.
-    pub policy: String,
 }

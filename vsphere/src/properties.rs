@@ -1,36 +1,36 @@
-//! Properties of many objects: through a view of the inventory and the property collector, page by page.
+//! Properties of many objects, read page by page through a view of the inventory and the property collector.
 
 use crate::error::VsphereError;
 use crate::model::Moid;
 use crate::session::Session;
 use crate::soap;
-use crate::xml::{Node, Writer};
+use crate::xml::{XmlNode, XmlWriter};
 
-/// How many objects one answer has. A virtual machine's devices take up to 50 KiB.
-const PAGE: usize = 100;
-/// How many pages are read. A vCenter Server has at most 45,000 virtual machines.
+/// How many objects one response has. The devices of a virtual machine take up to 50 KiB.
+const PAGE_SIZE: usize = 100;
+/// The most pages that are read. A vCenter Server has at most 45,000 virtual machines.
 const MAX_PAGES: usize = 2000;
 
-/// Which properties of objects of one type.
+/// The properties to read of objects of one type.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct PropertySpec {
     pub(crate) kind: &'static str,
     pub(crate) paths: &'static [&'static str],
 }
 
-/// An object with the properties that it has.
+/// An object with its properties.
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) id: Moid,
-    properties: Vec<(String, Node)>,
-    /// Why one was not told, where that was a denial.
+    properties: Vec<(String, XmlNode)>,
+    /// The first permission error for a property.
     denied: Option<VsphereError>,
-    /// Which others are missing, each with the fault's name.
+    /// The missing properties, each with the name of its fault.
     missing: Vec<(String, String)>,
 }
 
 impl Object {
-    pub(crate) fn get(&self, path: &str) -> Option<&Node> {
+    pub(crate) fn get(&self, path: &str) -> Option<&XmlNode> {
         self.properties.iter().find(|(name, _)| name == path).map(|(_, value)| value)
     }
 
@@ -42,43 +42,43 @@ impl Object {
         self.get(path).and_then(soap::moid)
     }
 
-    pub(crate) fn take(&mut self, path: &str) -> Option<Node> {
+    pub(crate) fn take(&mut self, path: &str) -> Option<XmlNode> {
         self.properties.iter_mut().find(|(name, _)| name == path).map(|(_, value)| std::mem::take(value))
     }
 
-    /// The name of the fault that a property is missing for, whether it is named itself or what it is part of.
+    /// The name of the fault for a missing property, or for the property that contains it.
     pub(crate) fn fault(&self, path: &str) -> Option<&str> {
         let is_of =
             |missing: &str| path.strip_prefix(missing).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.missing.iter().find(|(missing, _)| is_of(missing)).map(|(_, fault)| fault.as_str())
     }
 
-    /// An error where something of it was denied: for answers that would be wrong without it.
+    /// An error if a property was denied, for results that would be wrong without it.
     pub(crate) fn complete(&self) -> Result<(), VsphereError> {
         self.denied.clone().map_or(Ok(()), Err)
     }
 }
 
-/// Hands each object of those types, wherever in the inventory, to `each`.
-pub(crate) async fn for_all(
+/// Calls `each` with every object of those types in the inventory.
+pub(crate) async fn for_each_object(
     session: &Session,
-    wanted: &[Wanted],
+    specs: &[PropertySpec],
     each: impl FnMut(Object) -> Result<(), VsphereError> + Send,
 ) -> Result<(), VsphereError> {
-    let view = make_view(session, wanted).await?;
+    let view = create_view(session, specs).await?;
     let outcome =
-        pages(session, |writer| writer.within("specSet", |writer| specification(writer, wanted, &view)), each).await;
-    // It would go with the session anyway.
+        pages(session, |writer| writer.within("specSet", |writer| specification(writer, specs, &view)), each).await;
+    // The view would end with the session anyway.
     if let Err(error) = session.call("DestroyView", &view, |_| {}).await {
-        tracing::debug!(system = session.system(), %error, "a view stays until the session ends");
+        tracing::debug!(system = session.system(), %error, "failed to destroy a view; it ends with the session");
     }
     outcome
 }
 
 /// Properties of one object.
-pub(crate) async fn of_one(session: &Session, object: &Moid, paths: &[&str]) -> Result<Object, VsphereError> {
+pub(crate) async fn of_object(session: &Session, object: &Moid, paths: &[&str]) -> Result<Object, VsphereError> {
     let mut found = None;
-    let write = |writer: &mut Writer| {
+    let write = |writer: &mut XmlWriter| {
         writer.within("specSet", |writer| {
             property_set(writer, &object.kind, paths);
             writer.within("objectSet", |writer| {
@@ -96,24 +96,27 @@ pub(crate) async fn of_one(session: &Session, object: &Moid, paths: &[&str]) -> 
 }
 
 /// A view of all objects of those types.
-pub(crate) async fn make_view(session: &Session, wanted: &[Wanted]) -> Result<Moid, VsphereError> {
+pub(crate) async fn create_view(session: &Session, specs: &[PropertySpec]) -> Result<Moid, VsphereError> {
     let call = "CreateContainerView";
     let content = session.content();
-    let manager = content.views.as_ref().ok_or_else(|| session.asked(call).not_supported())?;
+    let manager = content.views.as_ref().ok_or_else(|| session.context(call).not_supported())?;
     let response = session
         .call(call, manager, |writer| {
             writer.object("container", &content.root.kind, &content.root.value);
-            wanted.iter().for_each(|wanted| writer.text("type", wanted.kind));
+            specs.iter().for_each(|spec| writer.text("type", spec.kind));
             writer.text("recursive", "true");
         })
         .await?;
-    response.get("returnval").and_then(soap::moid).ok_or_else(|| session.asked(call).bad("it has no view"))
+    response
+        .get("returnval")
+        .and_then(soap::moid)
+        .ok_or_else(|| session.context(call).invalid_response("it has no view"))
 }
 
-/// What stands in a `PropertyFilterSpec` for objects of a view.
-pub(crate) fn specification(writer: &mut Writer, wanted: &[Wanted], view: &Moid) {
-    for wanted in wanted {
-        property_set(writer, wanted.kind, wanted.paths);
+/// The content of a `PropertyFilterSpec` for the objects of a view.
+pub(crate) fn specification(writer: &mut XmlWriter, specs: &[PropertySpec], view: &Moid) {
+    for spec in specs {
+        property_set(writer, spec.kind, spec.paths);
     }
     writer.within("objectSet", |writer| {
         writer.object("obj", &view.kind, &view.value);
@@ -127,7 +130,7 @@ pub(crate) fn specification(writer: &mut Writer, wanted: &[Wanted], view: &Moid)
     });
 }
 
-fn property_set(writer: &mut Writer, kind: &str, paths: &[&str]) {
+fn property_set(writer: &mut XmlWriter, kind: &str, paths: &[&str]) {
     writer.within("propSet", |writer| {
         writer.text("type", kind);
         paths.iter().for_each(|path| writer.text("pathSet", path));
@@ -136,7 +139,7 @@ fn property_set(writer: &mut Writer, kind: &str, paths: &[&str]) {
 
 async fn pages(
     session: &Session,
-    specification: impl FnOnce(&mut Writer),
+    specification: impl FnOnce(&mut XmlWriter),
     mut each: impl FnMut(Object) -> Result<(), VsphereError>,
 ) -> Result<(), VsphereError> {
     let collector = &session.content().properties;
@@ -144,7 +147,7 @@ async fn pages(
     let mut response = session
         .call(call, collector, |writer| {
             specification(writer);
-            writer.within("options", |writer| writer.text("maxObjects", &PAGE.to_string()));
+            writer.within("options", |writer| writer.text("maxObjects", &PAGE_SIZE.to_string()));
         })
         .await?;
     for _ in 0..MAX_PAGES {
@@ -155,18 +158,18 @@ async fn pages(
             .map(str::to_owned);
         let page = response.children.into_iter().find(|child| &*child.name == "returnval").unwrap_or_default();
         for object in page.children.into_iter().filter(|child| &*child.name == "objects") {
-            each(read(session, call, object)?)?;
+            each(parse(session, call, object)?)?;
         }
         let Some(token) = token else { return Ok(()) };
         call = "ContinueRetrievePropertiesEx";
         response = session.call(call, collector, |writer| writer.text("token", &token)).await?;
     }
-    Err(session.asked(call).bad("it does not end"))
+    Err(session.context(call).invalid_response("it never ends"))
 }
 
-fn read(session: &Session, call: &'static str, object: Node) -> Result<Object, VsphereError> {
-    let asked = session.asked(call);
-    let id = object.get("obj").and_then(soap::moid).ok_or_else(|| asked.bad("an object has no id"))?;
+fn parse(session: &Session, call: &'static str, object: XmlNode) -> Result<Object, VsphereError> {
+    let context = session.context(call);
+    let id = object.get("obj").and_then(soap::moid).ok_or_else(|| context.invalid_response("an object has no id"))?;
     let mut denied = None;
     let mut faults = Vec::new();
     for missing in object.all("missingSet") {
@@ -174,10 +177,10 @@ fn read(session: &Session, call: &'static str, object: Node) -> Result<Object, V
         let text = missing.get("fault").and_then(|fault| fault.text_of("localizedMessage")).unwrap_or_default();
         let path = missing.text_of("path").unwrap_or_default().to_owned();
         faults.push((path, soap::fault_name(fault).to_owned()));
-        match asked.fault(fault, text) {
+        match context.fault(fault, text) {
             error if error.is_expired() => return Err(error),
             VsphereError::NoPermission { system, call, privilege, object } => {
-                // Not every server says on what.
+                // Some servers omit the object.
                 let object = if object.is_empty() { id.value.clone() } else { object };
                 denied.get_or_insert(VsphereError::NoPermission { system, call, privilege, object });
             }

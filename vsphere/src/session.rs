@@ -1,4 +1,4 @@
-//! One session with a system: who is asked, by which cookie, in which version of the API.
+//! One session with a system: its cookies, its root objects, and the versions of the API that it speaks.
 
 mod version;
 
@@ -12,32 +12,32 @@ use zeroize::Zeroizing;
 
 use crate::error::VsphereError;
 use crate::model::{About, Moid};
-use crate::soap::{self, Asked};
-use crate::xml::{Node, Writer};
+use crate::soap::{self, ErrorContext};
+use crate::xml::{XmlNode, XmlWriter};
 use stackferry_https::{HttpsClient, HttpsError, Request, Response};
 
-pub(crate) use version::Version;
+pub(crate) use version::ApiVersion;
 
-/// How long one call may take, in which the server does nothing slow.
-const CALL: Duration = Duration::from_secs(60);
-/// The longest answer to a call, in bytes: a folder with 100,000 files gives about 40 MiB.
-const LONGEST: u64 = 64 * 1024 * 1024;
-/// The longest list of versions, in bytes. A real one has about 4 KiB.
-const LONGEST_VERSIONS: u64 = 256 * 1024;
+/// The timeout of a call that starts no long operation on the server.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The size limit of a response, in bytes: a folder with 100,000 files takes about 40 MiB.
+const MAX_RESPONSE: u64 = 64 * 1024 * 1024;
+/// The size limit of the list of versions, in bytes. A real one has about 4 KiB.
+const MAX_VERSIONS_FILE: u64 = 256 * 1024;
 const SDK: &str = "/sdk";
 
-/// What a login needs. The password is fetched for each login and wiped after it.
+/// What a login needs. The password is fetched for each login and wiped afterwards.
 #[derive(Debug, Clone)]
-pub(crate) struct Login {
+pub(crate) struct LoginSettings {
     pub(crate) https: HttpsClient,
     pub(crate) system: Arc<str>,
     pub(crate) user: String,
     pub(crate) password: SecretRef,
 }
 
-/// The objects of a system that everything else begins with.
+/// The root objects of a system, from `ServiceContent` of the API.
 #[derive(Debug, Clone)]
-pub(crate) struct Content {
+pub(crate) struct ServiceContent {
     pub(crate) root: Moid,
     pub(crate) properties: Moid,
     pub(crate) sessions: Moid,
@@ -47,18 +47,18 @@ pub(crate) struct Content {
     pub(crate) users: Option<Moid>,
 }
 
-/// A session. Its cookie is as good as the password while it lives: `Debug` leaves it out.
+/// A session. Its cookie grants as much as the password until the session ends, so `Debug` omits it.
 pub(crate) struct Session {
     https: HttpsClient,
     system: Arc<str>,
     cookies: Vec<(String, Zeroizing<String>)>,
-    versions: Vec<Version>,
-    content: Content,
+    versions: Vec<ApiVersion>,
+    content: ServiceContent,
     about: About,
-    /// The session's key, which the authorization manager wants.
+    /// The session's key, which the authorization manager requires.
     key: String,
-    /// Whether anything was ever done in it.
-    worked: AtomicBool,
+    /// Whether any operation has succeeded in it.
+    used: AtomicBool,
 }
 
 impl fmt::Debug for Session {
@@ -67,39 +67,39 @@ impl fmt::Debug for Session {
     }
 }
 
-impl Login {
+impl LoginSettings {
     pub(crate) async fn about(&self) -> Result<About, VsphereError> {
-        Ok(self.begin().await?.about)
+        Ok(self.connect().await?.about)
     }
 
     /// Logs in.
     pub(crate) async fn session(&self) -> Result<Session, VsphereError> {
-        let mut session = self.begin().await?;
+        let mut session = self.connect().await?;
         let password = self.password().await?;
         let manager = session.content.sessions.clone();
         let call = "Login";
-        let asked = Asked { system: &self.system, call };
+        let context = ErrorContext { system: &self.system, call };
         let body = soap::envelope(call, &manager, |writer| {
             writer.text("userName", &self.user);
             writer.text("password", password.expose());
         });
         drop(password);
-        let answer = session.post(body, Version::BASE, CALL).await?;
-        let response = soap::response(asked, &answer).map_err(|error| self.refused(error))?;
-        session.take_cookies(&answer);
+        let response = session.post(body, ApiVersion::BASE, CALL_TIMEOUT).await?;
+        let login = soap::response(context, &response).map_err(|error| self.login_error(error))?;
+        session.store_cookies(&response);
         if session.cookies.is_empty() {
-            return Err(asked.bad("it gave no cookie"));
+            return Err(context.invalid_response("it has no cookie"));
         }
-        session.key = response
+        session.key = login
             .at(&["returnval", "key"])
             .map(|key| key.text.clone())
-            .ok_or_else(|| asked.bad("it gave no session"))?;
+            .ok_or_else(|| context.invalid_response("it has no session key"))?;
         tracing::debug!(system = %self.system, version = %session.about.api_version, "logged in");
         Ok(session)
     }
 
-    /// What a fault means where it is the answer to a login.
-    fn refused(&self, error: VsphereError) -> VsphereError {
+    /// Translates a fault in the response to a login.
+    fn login_error(&self, error: VsphereError) -> VsphereError {
         let (system, user) = (self.system.to_string(), self.user.clone());
         match error {
             VsphereError::Fault { name, .. } if name == "InvalidLogin" => VsphereError::LoginRefused { system, user },
@@ -111,37 +111,38 @@ impl Login {
     async fn password(&self) -> Result<Secret, VsphereError> {
         let failed = |source| VsphereError::Secret { system: self.system.to_string(), source: Arc::new(source) };
         let reference = self.password.clone();
-        // It may wait for a program.
+        // The reference may run a program and wait for it.
         match tokio::task::spawn_blocking(move || reference.resolve()).await {
             Ok(secret) => secret.map_err(failed),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(Asked { system: &self.system, call: "Login" }.bad("the program is ending")),
+                Err(_) => Err(ErrorContext { system: &self.system, call: "Login" }
+                    .invalid_response("Stackferry is shutting down")),
             },
         }
     }
 
-    /// What can be had without a login.
-    async fn begin(&self) -> Result<Session, VsphereError> {
+    /// A session before the login, with what a system reports without one.
+    async fn connect(&self) -> Result<Session, VsphereError> {
         let versions = self.versions().await?;
         let call = "RetrieveServiceContent";
-        let asked = Asked { system: &self.system, call };
+        let context = ErrorContext { system: &self.system, call };
         let instance = Moid { kind: "ServiceInstance".to_owned(), value: "ServiceInstance".to_owned() };
-        let version = Version::choose(&versions, Version::BASE);
-        let request = request(soap::envelope(call, &instance, |_| {}), &version, CALL);
-        let answer = self.https.send(request).await?;
-        let response = soap::response(asked, &answer)?;
-        let content = response.get("returnval").ok_or_else(|| asked.bad("it has no content"))?;
+        let version = ApiVersion::choose(&versions, ApiVersion::BASE);
+        let request = request(soap::envelope(call, &instance, |_| {}), &version, CALL_TIMEOUT);
+        let response = self.https.send(request).await?;
+        let result = soap::response(context, &response)?;
+        let content = result.get("returnval").ok_or_else(|| context.invalid_response("it has no content"))?;
         let object = |name: &str| content.get(name).and_then(soap::moid);
-        let needed = |name: &str| object(name).ok_or_else(|| asked.bad(format!("it has no {name}")));
-        let about = content.get("about").ok_or_else(|| asked.bad("it has no about"))?;
+        let needed = |name: &str| object(name).ok_or_else(|| context.invalid_response(format!("it has no {name}")));
+        let about = content.get("about").ok_or_else(|| context.invalid_response("it has no about"))?;
         let text = |name: &str| about.text_of(name).unwrap_or_default().to_owned();
         let mut session = Session {
             https: self.https.clone(),
             system: Arc::clone(&self.system),
             cookies: Vec::new(),
             versions,
-            content: Content {
+            content: ServiceContent {
                 root: needed("rootFolder")?,
                 properties: needed("propertyCollector")?,
                 sessions: needed("sessionManager")?,
@@ -154,24 +155,23 @@ impl Login {
                 full_name: text("fullName"),
                 api_version: text("apiVersion"),
                 is_vcenter: about.text_of("apiType") == Some("VirtualCenter"),
-                instance_uuid: about.text_of("instanceUuid").filter(|uuid| !uuid.is_empty()).map(str::to_owned),
             },
             key: String::new(),
-            worked: AtomicBool::new(false),
+            used: AtomicBool::new(false),
         };
-        session.take_cookies(&answer);
+        session.store_cookies(&response);
         Ok(session)
     }
 
-    /// Which versions of the API the system speaks. One that does not tell is asked in the oldest that is used here.
-    async fn versions(&self) -> Result<Vec<Version>, VsphereError> {
-        let request = Request::get("/sdk/vimServiceVersions.xml").limit(LONGEST_VERSIONS);
-        let answer = match self.https.send(request).await {
-            Ok(answer) => answer,
+    /// The versions of the API that the system speaks. If it reports none, calls use the oldest supported version.
+    async fn versions(&self) -> Result<Vec<ApiVersion>, VsphereError> {
+        let request = Request::get("/sdk/vimServiceVersions.xml").limit(MAX_VERSIONS_FILE);
+        let response = match self.https.send(request).await {
+            Ok(response) => response,
             Err(HttpsError::TooLong { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        Ok(if answer.status() == 200 { version::listed(answer.body()) } else { Vec::new() })
+        Ok(if response.status() == 200 { version::listed(response.body()) } else { Vec::new() })
     }
 }
 
@@ -184,7 +184,7 @@ impl Session {
         &self.about
     }
 
-    pub(crate) fn content(&self) -> &Content {
+    pub(crate) fn content(&self) -> &ServiceContent {
         &self.content
     }
 
@@ -192,17 +192,17 @@ impl Session {
         &self.key
     }
 
-    /// Something was done in it.
-    pub(crate) fn worked(&self) {
-        self.worked.store(true, Ordering::Relaxed);
+    /// Records that an operation succeeded in it.
+    pub(crate) fn mark_used(&self) {
+        self.used.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn has_worked(&self) -> bool {
-        self.worked.load(Ordering::Relaxed)
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn asked(&self, call: &'static str) -> Asked<'_> {
-        Asked { system: &self.system, call }
+    pub(crate) fn context(&self, call: &'static str) -> ErrorContext<'_> {
+        ErrorContext { system: &self.system, call }
     }
 
     /// All cookies as one header.
@@ -210,33 +210,33 @@ impl Session {
         Secret::new(self.cookie_header().to_string())
     }
 
-    /// Calls a method that answers soon.
+    /// Calls a method that responds soon.
     pub(crate) async fn call(
         &self,
         call: &'static str,
         this: &Moid,
-        arguments: impl FnOnce(&mut Writer),
-    ) -> Result<Node, VsphereError> {
-        self.call_in(call, this, Version::BASE, CALL, arguments).await
+        arguments: impl FnOnce(&mut XmlWriter),
+    ) -> Result<XmlNode, VsphereError> {
+        self.call_in(call, this, ApiVersion::BASE, CALL_TIMEOUT, arguments).await
     }
 
-    /// Calls a method, in a version of the API that is at least `version` where the system has one.
+    /// Calls a method in the lowest version of the API from `version` on that the system speaks.
     pub(crate) async fn call_in(
         &self,
         call: &'static str,
         this: &Moid,
-        version: Version,
+        version: ApiVersion,
         timeout: Duration,
-        arguments: impl FnOnce(&mut Writer),
-    ) -> Result<Node, VsphereError> {
+        arguments: impl FnOnce(&mut XmlWriter),
+    ) -> Result<XmlNode, VsphereError> {
         let body = soap::envelope(call, this, arguments);
-        let answer = self.post(body, version, timeout).await?;
-        tracing::trace!(system = %self.system, call, status = answer.status(), bytes = answer.body().len(), "answered");
-        if answer.status() == 401 {
-            // What stands before the SDK (a gateway of newer vCenter Servers) tells so that the session ended.
+        let response = self.post(body, version, timeout).await?;
+        tracing::trace!(system = %self.system, call, status = response.status(), bytes = response.body().len(), "response");
+        if response.status() == 401 {
+            // The gateway before the SDK of newer vCenter Servers reports an expired session this way.
             return Err(VsphereError::Expired { system: self.system.to_string() });
         }
-        soap::response(self.asked(call), &answer)
+        soap::response(self.context(call), &response)
     }
 
     pub(crate) async fn current_time(&self) -> Result<(), VsphereError> {
@@ -246,14 +246,14 @@ impl Session {
 
     pub(crate) async fn logout(&self) -> Result<(), VsphereError> {
         match self.call("Logout", &self.content.sessions, |_| {}).await {
-            // Then there is nothing left to end.
+            // The session has ended already.
             Err(error) if error.is_expired() => Ok(()),
             outcome => outcome.map(|_| ()),
         }
     }
 
-    async fn post(&self, body: Vec<u8>, version: Version, timeout: Duration) -> Result<Response, VsphereError> {
-        let version = Version::choose(&self.versions, version);
+    async fn post(&self, body: Vec<u8>, version: ApiVersion, timeout: Duration) -> Result<Response, VsphereError> {
+        let version = ApiVersion::choose(&self.versions, version);
         let mut request = request(body, &version, timeout);
         if !self.cookies.is_empty() {
             request = request.header("cookie", &self.cookie_header());
@@ -275,21 +275,21 @@ impl Session {
         header
     }
 
-    fn take_cookies(&mut self, answer: &Response) {
-        for cookie in answer.cookies() {
+    fn store_cookies(&mut self, response: &Response) {
+        for cookie in response.cookies() {
             let pair = cookie.split(';').next().unwrap_or_default().trim();
             if let Some((name, value)) = pair.split_once('=') {
-                self.cookies.retain(|(known, _)| known != name);
+                self.cookies.retain(|(stored, _)| stored != name);
                 self.cookies.push((name.to_owned(), Zeroizing::new(value.to_owned())));
             }
         }
     }
 }
 
-fn request(body: Vec<u8>, version: &Version, timeout: Duration) -> Request {
+fn request(body: Vec<u8>, version: &ApiVersion, timeout: Duration) -> Request {
     Request::post(SDK, "text/xml; charset=utf-8", body)
         .header("soapaction", &format!("\"urn:vim25/{version}\""))
-        .limit(LONGEST)
+        .limit(MAX_RESPONSE)
         .timeout(timeout)
 }
 

@@ -1,18 +1,18 @@
-//! SOAP's envelopes, and what the faults in them mean.
+//! SOAP envelopes and faults.
 
 use bytes::Bytes;
 
 use crate::error::VsphereError;
 use crate::model::Moid;
-use crate::xml::{Node, Writer};
+use crate::xml::{XmlNode, XmlWriter};
 use stackferry_https::{Response, UnexpectedContent};
 
-/// How much of a fault's own words is kept, in characters.
-const MAX_WORDS: usize = 500;
+/// The longest part of a fault's text that is kept, in characters.
+const MAX_FAULT_TEXT: usize = 500;
 
-/// A call that is being written: its name, the object that it is for, and its arguments in the order of the API.
-pub(crate) fn envelope(method: &str, this: &Moid, arguments: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    let mut writer = Writer::new();
+/// The request of a call: the method, the object it is called on, and its arguments in the order of the API.
+pub(crate) fn envelope(method: &str, this: &Moid, arguments: impl FnOnce(&mut XmlWriter)) -> Vec<u8> {
+    let mut writer = XmlWriter::new();
     writer.push(r#"<?xml version="1.0" encoding="UTF-8"?>"#);
     let envelope = r#"soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:xsd="http://www.w3.org/2001/XMLSchema""#;
     writer.within(envelope, |writer| {
@@ -26,120 +26,122 @@ pub(crate) fn envelope(method: &str, this: &Moid, arguments: impl FnOnce(&mut Wr
     writer.into_bytes()
 }
 
-/// Who was asked what; for errors.
+/// The system and the method that an error names.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct ErrorContext<'a> {
     pub(crate) system: &'a str,
     pub(crate) call: &'static str,
 }
 
-impl Asked<'_> {
-    pub(crate) fn bad(self, what: impl Into<String>) -> VsphereError {
-        VsphereError::BadAnswer { system: self.system.to_owned(), call: self.call, what: what.into() }
+impl ErrorContext<'_> {
+    pub(crate) fn invalid_response(self, what: impl Into<String>) -> VsphereError {
+        VsphereError::InvalidResponse { system: self.system.to_owned(), call: self.call, what: what.into() }
     }
 
     pub(crate) fn not_supported(self) -> VsphereError {
         VsphereError::NotSupported { system: self.system.to_owned(), call: self.call }
     }
 
-    /// What a fault means. `fault` is the element with its type, `text` what it says.
-    pub(crate) fn fault(self, fault: &Node, text: &str) -> VsphereError {
+    /// Translates a fault. `fault` is the element with its type, `text` its message.
+    pub(crate) fn fault(self, fault: &XmlNode, text: &str) -> VsphereError {
         let system = self.system.to_owned();
-        let text = plain(text);
+        let text = one_line(text);
         match fault_name(fault) {
             "NotAuthenticated" => VsphereError::Expired { system },
             "NoPermission" => VsphereError::NoPermission {
                 system,
                 call: self.call,
-                privilege: plain(fault.text_of("privilegeId").unwrap_or_default()),
-                object: plain(fault.text_of("object").unwrap_or_default()),
+                privilege: one_line(fault.text_of("privilegeId").unwrap_or_default()),
+                object: one_line(fault.text_of("object").unwrap_or_default()),
             },
             "FileNotFound" => {
                 let file = fault.text_of("file").filter(|file| !file.is_empty());
-                VsphereError::NotFound { system, what: file.map_or_else(|| text.clone(), plain) }
+                VsphereError::NotFound { system, what: file.map_or_else(|| text.clone(), one_line) }
             }
             "ManagedObjectNotFound" => {
-                VsphereError::Gone { system, object: plain(fault.text_of("obj").unwrap_or_default()) }
+                VsphereError::Gone { system, object: one_line(fault.text_of("obj").unwrap_or_default()) }
             }
             "UserNotFound" => {
-                let who = plain(fault.text_of("principal").unwrap_or_default());
+                let who = one_line(fault.text_of("principal").unwrap_or_default());
                 VsphereError::NotFound { system, what: format!("user {who}") }
             }
             "NotSupported" | "NotImplemented" | "MethodNotFound" => self.not_supported(),
-            name => VsphereError::Fault { system, call: self.call, name: plain(name), text },
+            name => VsphereError::Fault { system, call: self.call, name: one_line(name), text },
         }
     }
 }
 
 /// The type of a fault. Without one, the element is named after it: `InvalidLoginFault`.
-pub(crate) fn fault_name(fault: &Node) -> &str {
+pub(crate) fn fault_name(fault: &XmlNode) -> &str {
     fault.kind.as_deref().unwrap_or_else(|| fault.name.strip_suffix("Fault").unwrap_or(&fault.name))
 }
 
-/// A foreign text for a message: one line, not too long.
-fn plain(text: &str) -> String {
-    text.trim().chars().take(MAX_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// A foreign text for a message, on one line and shortened.
+fn one_line(text: &str) -> String {
+    text.trim().chars().take(MAX_FAULT_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Reads an answer: the element `…Response`, or the fault as an error.
-pub(crate) fn response(asked: Asked<'_>, answer: &Response) -> Result<Node, VsphereError> {
-    read(asked, answer.status(), answer.unexpected_content(), answer.body())
+/// Parses a response: the element `…Response`, or the fault as an error.
+pub(crate) fn response(context: ErrorContext<'_>, response: &Response) -> Result<XmlNode, VsphereError> {
+    parse(context, response.status(), response.unexpected_content(), response.body())
 }
 
-fn read(
-    asked: Asked<'_>,
+fn parse(
+    context: ErrorContext<'_>,
     status: u16,
-    disguise: Option<UnexpectedContent>,
+    unexpected: Option<UnexpectedContent>,
     body: &Bytes,
-) -> Result<Node, VsphereError> {
+) -> Result<XmlNode, VsphereError> {
     if matches!(status, 429 | 502..=504) {
-        return Err(VsphereError::NotReady { system: asked.system.to_owned(), status });
+        return Err(VsphereError::NotReady { system: context.system.to_owned(), status });
     }
     if !matches!(status, 200 | 500) {
-        return Err(asked.bad(format!("HTTP {status}")));
+        return Err(context.invalid_response(format!("HTTP {status}")));
     }
-    match disguise {
-        Some(UnexpectedContent::WebPage) => return Err(asked.bad("it is a web page, of a portal or proxy before it")),
-        Some(UnexpectedContent::Compressed(how)) => {
-            let what = format!("it is compressed ({how}), which nobody asked for; a proxy before it may do that");
-            return Err(asked.bad(what));
+    match unexpected {
+        Some(UnexpectedContent::WebPage) => {
+            return Err(context.invalid_response("it is a web page, probably of a proxy or login portal"));
         }
-        None if body.is_empty() => return Err(asked.bad("it is empty")),
+        Some(UnexpectedContent::Compressed(how)) => {
+            let what = format!("it is compressed ({how}), probably by a proxy");
+            return Err(context.invalid_response(what));
+        }
+        None if body.is_empty() => return Err(context.invalid_response("it is empty")),
         None => {}
     }
-    let mut root = Node::parse(body).map_err(|error| asked.bad(error.to_string()))?;
+    let mut root = XmlNode::parse(body).map_err(|error| context.invalid_response(error.to_string()))?;
     let in_body = (&*root.name == "Envelope")
         .then(|| root.children.iter_mut().find(|child| &*child.name == "Body"))
         .flatten()
         .and_then(|body| body.children.pop())
-        .ok_or_else(|| asked.bad("it is not SOAP"))?;
+        .ok_or_else(|| context.invalid_response("it is not SOAP"))?;
     if &*in_body.name == "Fault" {
         let text = in_body.text_of("faultstring").unwrap_or_default();
         let detail = in_body.get("detail").and_then(|detail| detail.children.first());
         let code = in_body.text_of("faultcode").unwrap_or_default();
         return Err(match detail {
-            Some(detail) => asked.fault(detail, text),
-            // Without a detail only the words tell that a method is not known.
+            Some(detail) => context.fault(detail, text),
+            // Without a detail only the text shows that the method is unknown.
             None if text.contains("Unable to resolve WSDL method") || text.contains("is not supported") => {
-                asked.not_supported()
+                context.not_supported()
             }
             None => VsphereError::Fault {
-                system: asked.system.to_owned(),
-                call: asked.call,
-                name: plain(code),
-                text: plain(text),
+                system: context.system.to_owned(),
+                call: context.call,
+                name: one_line(code),
+                text: one_line(text),
             },
         });
     }
-    if in_body.name.strip_suffix("Response") == Some(asked.call) {
+    if in_body.name.strip_suffix("Response") == Some(context.call) {
         Ok(in_body)
     } else {
-        Err(asked.bad("it is the answer to something else"))
+        Err(context.invalid_response("it is the response to another call"))
     }
 }
 
 /// The id of a managed object.
-pub(crate) fn moid(node: &Node) -> Option<Moid> {
+pub(crate) fn moid(node: &XmlNode) -> Option<Moid> {
     let kind = node.object.as_deref().filter(|kind| !kind.is_empty())?;
     (!node.text.is_empty()).then(|| Moid { kind: kind.to_owned(), value: node.text.clone() })
 }

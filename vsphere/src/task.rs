@@ -1,4 +1,4 @@
-//! Waits for a task of the server.
+//! Waiting for a task of the server.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use crate::error::VsphereError;
 use crate::model::Moid;
 use crate::properties;
 use crate::session::Session;
-use crate::xml::Node;
+use crate::xml::XmlNode;
 
-/// How long to wait before the first and at most before each later look.
-const FIRST: Duration = Duration::from_millis(50);
-const LATER: Duration = Duration::from_secs(2);
+/// The pause before the first poll; it doubles up to the maximum.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// Waits until a task has ended, and gives its result.
+/// Waits until a task has ended, and returns its result.
 pub(crate) async fn wait(
     session: &Session,
     call: &'static str,
     task: &Moid,
-    limit: Duration,
-) -> Result<Node, VsphereError> {
-    let asked = session.asked(call);
-    let deadline = Instant::now() + limit;
-    let mut pause = FIRST;
+    timeout: Duration,
+) -> Result<XmlNode, VsphereError> {
+    let context = session.context(call);
+    let deadline = Instant::now() + timeout;
+    let mut pause = FIRST_PAUSE;
     loop {
-        let mut object = properties::of_one(session, task, &["info"]).await?;
-        let mut info = object.take("info").ok_or_else(|| asked.bad("its task tells nothing"))?;
+        let mut object = properties::of_object(session, task, &["info"]).await?;
+        let mut info = object.take("info").ok_or_else(|| context.invalid_response("its task has no info"))?;
         match info.text_of("state") {
             Some("success") => {
                 let result = info.children.iter_mut().find(|child| &*child.name == "result");
@@ -35,21 +35,21 @@ pub(crate) async fn wait(
             Some("error") => {
                 let text = info.at(&["error", "localizedMessage"]).map(|text| text.text.clone()).unwrap_or_default();
                 return Err(match info.at(&["error", "fault"]) {
-                    Some(fault) => asked.fault(fault, &text),
-                    None => asked.bad("its task failed without saying why"),
+                    Some(fault) => context.fault(fault, &text),
+                    None => context.invalid_response("its task failed without a fault"),
                 });
             }
             Some("queued" | "running") => {}
-            _ => return Err(asked.bad("its task is in no state")),
+            _ => return Err(context.invalid_response("its task has an unknown state")),
         }
         if Instant::now() + pause > deadline {
             if let Err(error) = session.call("CancelTask", task, |_| {}).await {
-                tracing::debug!(system = session.system(), %error, "a task that took too long can't be cancelled");
+                tracing::debug!(system = session.system(), %error, "failed to cancel a task that timed out");
             }
             let system = session.system().to_owned();
-            return Err(VsphereError::Timeout { system, call, seconds: limit.as_secs() });
+            return Err(VsphereError::Timeout { system, call, seconds: timeout.as_secs() });
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LATER);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }

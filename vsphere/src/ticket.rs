@@ -1,22 +1,23 @@
-//! One-time tickets, and the addresses that they are for.
+//! One-time tickets, and the URLs that they are for.
 //!
-//! A ticket is good for one request of one method to one address: the host itself refuses everything else. It goes into the
-//! cookie `vmware_cgi_ticket` (vim.SessionManager.GenericServiceTicket in the vSphere Web Services API reference).
+//! A ticket is valid for one request with one method to one URL: the host refuses everything else. It is sent as the cookie
+//! `vmware_cgi_ticket` (vim.SessionManager.GenericServiceTicket in the vSphere Web Services API reference).
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stackferry_config::Secret;
 
 use crate::error::VsphereError;
 use crate::model::Datastore;
-use crate::session::{Session, Version};
+use crate::session::{ApiVersion, Session};
 use stackferry_https::{Thumbprint, Trust};
 
-/// How many fingerprints of one certificate a ticket may name; more is no answer of vSphere's.
+/// The most thumbprints of one certificate in a ticket; vSphere never sends more.
 const MAX_THUMBPRINTS: usize = 16;
-/// How long the call may take.
-const CALL: std::time::Duration = std::time::Duration::from_secs(60);
+/// The timeout of the call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The method of the request that a ticket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,39 +33,39 @@ pub enum TicketMethod {
 /// A one-time ticket.
 #[derive(Debug, Clone)]
 pub struct ServiceTicket {
-    /// The ticket itself.
+    /// Its secret id.
     pub id: Secret,
-    /// The name that the host has for itself; it may be `localhost.localdomain`.
+    /// The name that the host reports for itself; it may be `localhost.localdomain`.
     pub host_name: Option<String>,
-    /// The certificates by which the host is known, SHA-256 first; empty where vSphere names none.
+    /// The thumbprints of the host's certificate, SHA-256 first; empty if vSphere reports none.
     pub thumbprints: Vec<Thumbprint>,
 }
 
 impl ServiceTicket {
-    /// The `Cookie` header that shows it.
+    /// The `Cookie` header that presents it.
     #[must_use]
     pub fn cookie(&self) -> Secret {
         Secret::new(format!("vmware_cgi_ticket={}", self.id.expose()))
     }
 
-    /// The host, known by exactly the certificates that vSphere names; none where it names none.
+    /// Trusts exactly the certificates that vSphere reports for the host; `None` if it reports none.
     #[must_use]
     pub fn trust(&self) -> Option<Trust> {
         (!self.thumbprints.is_empty()).then(|| Trust::Certificates(self.thumbprints.clone()))
     }
 }
 
-/// Through whom a file is read.
+/// The server from which a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// A host: it knows the datastore by name only.
+    /// A host, which knows the datastore by name only.
     Host,
-    /// The system of the client, where a datastore's name is only known within its datacenter.
+    /// The system of the client itself. In a vCenter a datastore's name is unique only within its datacenter.
     Server,
 }
 
-/// The path and query of a file below `/folder`, as `/folder/a/b-flat.vmdk?dcPath=…&dsName=…`. `path` is relative to the
-/// datastore. A host gets no `dcPath`: it does not know vCenter's.
+/// The path and query of a file below `/folder`, such as `/folder/a/b-flat.vmdk?dcPath=…&dsName=…`. `path` is relative to
+/// the datastore. A host gets no `dcPath`, since it does not know vCenter's datacenters.
 #[must_use]
 pub fn folder_path(datastore: &Datastore, path: &str, via: Via) -> String {
     let mut text = String::from("/folder");
@@ -83,7 +84,7 @@ pub fn folder_path(datastore: &Datastore, path: &str, via: Via) -> String {
     text
 }
 
-/// Writes all but RFC 3986's unreserved characters as `%XX`.
+/// Percent-encodes all but RFC 3986's unreserved characters.
 fn escape(out: &mut String, text: &str) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -101,10 +102,10 @@ pub(crate) async fn acquire(
     url: &str,
 ) -> Result<ServiceTicket, VsphereError> {
     let call = "AcquireGenericServiceTicket";
-    let asked = session.asked(call);
+    let context = session.context(call);
     let manager = session.content().sessions.clone();
     let response = session
-        .call_in(call, &manager, Version::THUMBPRINTS, CALL, |writer| {
+        .call_in(call, &manager, ApiVersion::THUMBPRINTS, CALL_TIMEOUT, |writer| {
             writer.within(r#"spec xsi:type="SessionManagerHttpServiceRequestSpec""#, |writer| {
                 let method = match method {
                     TicketMethod::Get => "httpGet",
@@ -116,15 +117,18 @@ pub(crate) async fn acquire(
             });
         })
         .await?;
-    let ticket = response.get("returnval").ok_or_else(|| asked.bad("it has no ticket"))?;
-    let id = ticket.text_of("id").filter(|id| !id.is_empty()).ok_or_else(|| asked.bad("its ticket is empty"))?;
-    let listed = ticket.all("certThumbprintList").filter_map(|known| known.text_of("thumbprint"));
+    let ticket = response.get("returnval").ok_or_else(|| context.invalid_response("it has no ticket"))?;
+    let id = ticket
+        .text_of("id")
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| context.invalid_response("its ticket is empty"))?;
+    let listed = ticket.all("certThumbprintList").filter_map(|entry| entry.text_of("thumbprint"));
     let mut thumbprints: Vec<Thumbprint> =
         listed.chain(ticket.text_of("sslThumbprint")).filter_map(Thumbprint::parse).take(MAX_THUMBPRINTS).collect();
-    thumbprints.sort_by_key(|known| matches!(known, Thumbprint::Sha1(_)));
-    // Where the better digest is told, the weaker one adds nothing but risk.
-    if thumbprints.iter().any(|known| matches!(known, Thumbprint::Sha256(_))) {
-        thumbprints.retain(|known| matches!(known, Thumbprint::Sha256(_)));
+    thumbprints.sort_by_key(|thumbprint| matches!(thumbprint, Thumbprint::Sha1(_)));
+    // Next to SHA-256, SHA-1 adds nothing but risk.
+    if thumbprints.iter().any(|thumbprint| matches!(thumbprint, Thumbprint::Sha256(_))) {
+        thumbprints.retain(|thumbprint| matches!(thumbprint, Thumbprint::Sha256(_)));
     }
     thumbprints.dedup();
     Ok(ServiceTicket {

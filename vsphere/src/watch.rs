@@ -1,5 +1,5 @@
-//! Tells that something changed, so that a round need not wait for its time. What changed is not told: the round looks for
-//! itself. Nothing depends on it: where it fails, rounds still come by the clock.
+//! Watches for changes, so that a scan can start before its scheduled time. It reports that something changed, not what:
+//! the scan finds that out. Nothing depends on it: if it fails, scans still run on schedule.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -10,84 +10,86 @@ use tokio::time::Instant;
 use crate::client::Vsphere;
 use crate::error::VsphereError;
 use crate::model::Moid;
-use crate::properties::{self, Wanted};
-use crate::session::{Session, Version};
+use crate::properties::{self, PropertySpec};
+use crate::session::{ApiVersion, Session};
 use crate::soap;
-use crate::xml::{Node, Writer};
+use crate::xml::{XmlNode, XmlWriter};
 
-/// Not the free space: it changes with every write.
-const WATCHED: [Wanted; 2] = [
-    Wanted { kind: "VirtualMachine", paths: &["config.hardware.device", "runtime.powerState"] },
-    Wanted { kind: "Datastore", paths: &["name", "summary.accessible", "summary.maintenanceMode"] },
+/// Without the free space, which changes with every write.
+const WATCHED: [PropertySpec; 2] = [
+    PropertySpec { kind: "VirtualMachine", paths: &["config.hardware.device", "runtime.powerState"] },
+    PropertySpec { kind: "Datastore", paths: &["name", "summary.accessible", "summary.maintenanceMode"] },
 ];
-/// The longest single wait: what stands between us and the server may end a connection that is silent for longer.
-const WAIT: Duration = Duration::from_secs(60);
-/// How often at most a server is asked that says at once that nothing happened.
-const PACE: Duration = Duration::from_secs(1);
-/// How much longer than it was told to the server may take to answer.
+/// The longest single wait: a firewall in between may close a connection that is idle for longer.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// The shortest time between two calls to a server that responds at once without a change.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// How much longer than the requested wait the server may take to respond.
 const GRACE: Duration = Duration::from_secs(30);
-/// How many objects one answer has.
+/// How many objects one response has.
 const PAGE: &str = "100";
-/// How many answers the first state may have, in which every object is told once.
+/// The most responses with the initial state, which contains every object once.
 const MAX_PAGES: usize = 2000;
-/// How often a server without updates is looked at. A look costs it as much as a round of discovery.
-const LOOK: Duration = Duration::from_secs(60);
+/// How often a server without updates is polled. A poll costs it as much as a scan.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What happened while it was waited for.
+/// The result of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// A machine's disks or power, or a datastore, changed; or something may have been missed.
     Changed,
-    /// Nothing.
+    /// Nothing changed.
     Quiet,
 }
 
-/// Waits for changes. The first call of [`Watch::next`] begins the watch; what was before it is not told.
+/// Waits for changes. The first call of [`Watch::next`] starts the watch; earlier changes are not reported.
 #[derive(Debug)]
 pub struct Watch {
     vsphere: Vsphere,
-    state: State,
-    /// How often a server without updates is looked at.
-    pub(crate) look: Duration,
+    state: WatchState,
+    /// How often a server without updates is polled.
+    pub(crate) poll_interval: Duration,
 }
 
 #[derive(Debug)]
-enum State {
-    Fresh,
+enum WatchState {
+    NotStarted,
     Updates {
         session: Arc<Session>,
         collector: Moid,
         version: String,
     },
-    /// The server has no updates: what it looked like, and when.
-    Looks {
-        seen: u64,
+    /// The server has no updates: a hash of the last poll, and its time.
+    Polling {
+        hash: u64,
         at: Instant,
     },
 }
 
 impl Watch {
-    pub(crate) fn new(vsphere: Vsphere) -> Self {
-        Self { vsphere, state: State::Fresh, look: LOOK }
+    /// Watches this system once [`Watch::next`] is called.
+    #[must_use]
+    pub fn new(vsphere: Vsphere) -> Self {
+        Self { vsphere, state: WatchState::NotStarted, poll_interval: POLL_INTERVAL }
     }
 
-    /// Waits for a change, at most for `max_wait`. Dropping the future ends the wait; the next call goes on from there.
+    /// Waits up to `max_wait` for a change. Dropping the future ends the wait; the next call continues from there.
     ///
     /// # Errors
-    /// As [`Vsphere::datastores`]. The next call begins anew.
+    /// As [`Vsphere::datastores`]. The next call starts a new watch.
     pub async fn next(&mut self, max_wait: Duration) -> Result<Change, VsphereError> {
         let deadline = Instant::now() + max_wait;
-        if matches!(self.state, State::Fresh) {
-            self.state = self.begin().await?;
+        if matches!(self.state, WatchState::NotStarted) {
+            self.state = self.start().await?;
         }
         let outcome = self.wait(deadline).await;
         match outcome {
             Ok(change) => Ok(change),
             Err(error) => {
-                self.state = State::Fresh;
-                // A session that ended, or a collector that went with it: what happened meanwhile is not known.
+                self.state = WatchState::NotStarted;
+                // The session expired, or the collector with it: changes may have been missed.
                 if error.is_expired() || matches!(error, VsphereError::Gone { .. }) {
-                    self.state = self.begin().await?;
+                    self.state = self.start().await?;
                     return Ok(Change::Changed);
                 }
                 Err(error)
@@ -95,18 +97,11 @@ impl Watch {
         }
     }
 
-    /// Whether the server tells changes by itself; else it is looked at once a minute. Known after the first call of
-    /// [`Watch::next`].
-    #[must_use]
-    pub fn is_told(&self) -> bool {
-        matches!(self.state, State::Updates { .. })
-    }
-
-    async fn begin(&self) -> Result<State, VsphereError> {
+    async fn start(&self) -> Result<WatchState, VsphereError> {
         match self.vsphere.run(updates).await {
             Err(error) if error.is_not_supported() => {
-                tracing::debug!(system = self.vsphere.system(), %error, "changes are looked for");
-                Ok(State::Looks { seen: look(&self.vsphere).await?, at: Instant::now() })
+                tracing::debug!(system = self.vsphere.system(), %error, "the server reports no changes; polling it");
+                Ok(WatchState::Polling { hash: poll(&self.vsphere).await?, at: Instant::now() })
             }
             outcome => outcome,
         }
@@ -116,23 +111,23 @@ impl Watch {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match &mut self.state {
-                State::Fresh => return Ok(Change::Changed),
-                State::Updates { session, collector, version } => {
-                    let asked = Instant::now();
-                    let told = wait_for_updates(session, collector, version, left.min(WAIT)).await?;
-                    if told.is_some() {
-                        drain(session, collector, version, told).await?;
+                WatchState::NotStarted => return Ok(Change::Changed),
+                WatchState::Updates { session, collector, version } => {
+                    let called = Instant::now();
+                    let update = wait_for_updates(session, collector, version, left.min(MAX_WAIT)).await?;
+                    if update.is_some() {
+                        drain(session, collector, version, update).await?;
                         return Ok(Change::Changed);
                     }
-                    tokio::time::sleep_until((asked + PACE).min(deadline)).await;
+                    tokio::time::sleep_until((called + MIN_INTERVAL).min(deadline)).await;
                 }
-                State::Looks { seen, at } => {
-                    let next = *at + self.look;
+                WatchState::Polling { hash, at } => {
+                    let next = *at + self.poll_interval;
                     tokio::time::sleep_until(next.min(deadline)).await;
                     if next <= deadline {
-                        let now = look(&self.vsphere).await?;
+                        let now = poll(&self.vsphere).await?;
                         *at = Instant::now();
-                        if std::mem::replace(seen, now) != now {
+                        if std::mem::replace(hash, now) != now {
                             return Ok(Change::Changed);
                         }
                     }
@@ -145,13 +140,15 @@ impl Watch {
     }
 }
 
-/// Makes a collector of our own, with a filter, and takes the first state from it.
-async fn updates(session: Arc<Session>) -> Result<State, VsphereError> {
+/// Creates a collector with a filter, and reads the initial state from it.
+async fn updates(session: Arc<Session>) -> Result<WatchState, VsphereError> {
     let call = "CreatePropertyCollector";
     let response = session.call(call, &session.content().properties, |_| {}).await?;
-    let collector =
-        response.get("returnval").and_then(soap::moid).ok_or_else(|| session.asked(call).bad("it has no collector"))?;
-    let view = properties::make_view(&session, &WATCHED).await?;
+    let collector = response
+        .get("returnval")
+        .and_then(soap::moid)
+        .ok_or_else(|| session.context(call).invalid_response("it has no collector"))?;
+    let view = properties::create_view(&session, &WATCHED).await?;
     session
         .call("CreateFilter", &collector, |writer| {
             writer.within("spec", |writer| properties::specification(writer, &WATCHED, &view));
@@ -161,53 +158,53 @@ async fn updates(session: Arc<Session>) -> Result<State, VsphereError> {
     let mut version = String::new();
     let first = wait_for_updates(&session, &collector, &mut version, Duration::ZERO).await?;
     drain(&session, &collector, &mut version, first).await?;
-    Ok(State::Updates { session, collector, version })
+    Ok(WatchState::Updates { session, collector, version })
 }
 
-/// Takes the rest of an answer that did not fit into one.
+/// Reads the remaining responses of an update that did not fit into one.
 async fn drain(
     session: &Session,
     collector: &Moid,
     version: &mut String,
-    mut told: Option<Node>,
+    mut update: Option<XmlNode>,
 ) -> Result<(), VsphereError> {
     for _ in 0..MAX_PAGES {
-        match told {
-            Some(update) if update.is("truncated") => {
-                told = wait_for_updates(session, collector, version, Duration::ZERO).await?;
+        match update {
+            Some(part) if part.is("truncated") => {
+                update = wait_for_updates(session, collector, version, Duration::ZERO).await?;
             }
             _ => return Ok(()),
         }
     }
-    Err(session.asked("WaitForUpdatesEx").bad("it does not end"))
+    Err(session.context("WaitForUpdatesEx").invalid_response("it never ends"))
 }
 
-/// The next set of updates; none where nothing happened. What a server calls the version is handed back to it as it is.
+/// The next set of updates, `None` without a change. The server's version string is sent back unchanged.
 async fn wait_for_updates(
     session: &Session,
     collector: &Moid,
     version: &mut String,
     wait: Duration,
-) -> Result<Option<Node>, VsphereError> {
-    // Whole seconds, upwards: a wait for less than one would be none.
+) -> Result<Option<XmlNode>, VsphereError> {
+    // Whole seconds, rounded up: less than one second would be no wait at all.
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    let arguments = |writer: &mut Writer| {
+    let arguments = |writer: &mut XmlWriter| {
         writer.text("version", version);
         writer.within("options", |writer| {
             writer.text("maxWaitSeconds", &seconds.to_string());
             writer.text("maxObjectUpdates", PAGE);
         });
     };
-    let response = session.call_in("WaitForUpdatesEx", collector, Version::BASE, wait + GRACE, arguments).await?;
+    let response = session.call_in("WaitForUpdatesEx", collector, ApiVersion::BASE, wait + GRACE, arguments).await?;
     let update = response.children.into_iter().find(|child| &*child.name == "returnval");
-    if let Some(told) = update.as_ref().and_then(|update| update.text_of("version")) {
-        told.clone_into(version);
+    if let Some(next) = update.as_ref().and_then(|update| update.text_of("version")) {
+        next.clone_into(version);
     }
     Ok(update.filter(|update| update.get("filterSet").is_some()))
 }
 
-/// What would be told, as one number. The free space is part of it: who wrote to a datastore changed it.
-async fn look(vsphere: &Vsphere) -> Result<u64, VsphereError> {
+/// A hash of the watched state. It includes the free space, since every write to a datastore changes that.
+async fn poll(vsphere: &Vsphere) -> Result<u64, VsphereError> {
     let mut hasher = DefaultHasher::new();
     for datastore in vsphere.datastores().await? {
         (datastore.id, datastore.name, datastore.accessible, datastore.maintenance, datastore.free).hash(&mut hasher);

@@ -1,5 +1,5 @@
-//! XML in and out, as far as SOAP needs it. What comes in is hostile: its size, depth and number of elements are bounded, it
-//! may declare nothing (no DTD, no entities of its own), and whatever else is odd is an error, never a panic.
+//! Reads and writes XML, as far as SOAP needs it. Input is hostile: its size, depth and number of elements are bounded, it
+//! may declare nothing (no DTD, no entities), and anything else that is unusual is an error, never a panic.
 
 use std::borrow::Cow;
 
@@ -9,34 +9,34 @@ use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::reader::NsReader;
 use zeroize::Zeroizing;
 
-/// How deep elements may lie in each other. vSphere's deepest answers have about 20 levels.
+/// The deepest nesting of elements. vSphere's deepest responses have about 20 levels.
 pub(crate) const MAX_DEPTH: usize = 64;
-/// How many elements an answer may have. 100,000 files in one folder have 600,000.
+/// The most elements of a response. 100,000 files in one folder take 600,000.
 pub(crate) const MAX_ELEMENTS: usize = 1_000_000;
 /// The namespace of `xsi:type`, whatever prefix a server gives it.
 const INSTANCE: Namespace<'static> = Namespace("http://www.w3.org/2001/XMLSchema-instance");
 
-/// An element with what is in it.
+/// An element with its content.
 #[derive(Debug, Default)]
-pub(crate) struct Node {
+pub(crate) struct XmlNode {
     /// Its name without prefix.
     pub(crate) name: Box<str>,
     /// Its `xsi:type` without prefix.
     pub(crate) kind: Option<Box<str>>,
     /// Its plain `type` attribute: the type of a managed object.
     pub(crate) object: Option<Box<str>>,
-    /// Its own text.
+    /// Its text.
     pub(crate) text: String,
-    /// The elements in it.
+    /// Its child elements.
     pub(crate) children: Vec<Self>,
 }
 
-/// Why something is no XML that is read here.
+/// Why a document is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum XmlError {
     #[error("it is not XML")]
     Malformed,
-    #[error("it lies more than {MAX_DEPTH} elements deep")]
+    #[error("its elements are nested more than {MAX_DEPTH} levels deep")]
     TooDeep,
     #[error("it has more than {MAX_ELEMENTS} elements")]
     TooMany,
@@ -44,8 +44,8 @@ pub(crate) enum XmlError {
     Entity,
 }
 
-impl Node {
-    /// Reads a whole document and gives its root.
+impl XmlNode {
+    /// Parses a whole document and returns its root.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         let text = std::str::from_utf8(bytes).map_err(|_| XmlError::Malformed)?;
         let mut reader = NsReader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
@@ -72,7 +72,7 @@ impl Node {
                 Event::End(_) => {
                     let mut node = open.pop().ok_or(XmlError::Malformed)?;
                     if !node.children.is_empty() {
-                        // Only indentation stands between elements in what vSphere says.
+                        // vSphere puts only indentation between elements.
                         node.text = String::new();
                     }
                     match open.last_mut() {
@@ -122,8 +122,7 @@ impl Node {
 
     fn add(open: &mut [Self], text: &str) -> Result<(), XmlError> {
         match open.last_mut() {
-            // The indentation in front of the first child is dropped with the rest when the element ends; what comes after
-            // a child never has to be kept.
+            // Indentation before the first child is dropped when the element ends; text after a child is never needed.
             Some(node) if node.children.is_empty() => node.text.push_str(text),
             Some(_) => {}
             None if text.trim().is_empty() => {}
@@ -137,9 +136,9 @@ impl Node {
         self.children.iter().find(|child| &*child.name == name)
     }
 
-    /// The element at the end of that way.
-    pub(crate) fn at(&self, way: &[&str]) -> Option<&Self> {
-        way.iter().try_fold(self, |node, name| node.get(name))
+    /// The element at that path.
+    pub(crate) fn at(&self, path: &[&str]) -> Option<&Self> {
+        path.iter().try_fold(self, |node, name| node.get(name))
     }
 
     /// All children of that name.
@@ -152,13 +151,13 @@ impl Node {
         self.get(name).map(|child| child.text.as_str())
     }
 
-    /// Whether the first child of that name says true.
+    /// Whether the first child of that name is true.
     pub(crate) fn is(&self, name: &str) -> bool {
         self.text_of(name).is_some_and(is_true)
     }
 }
 
-/// `true` or `1`, as XML Schema has it.
+/// `true` or `1`, as in XML Schema.
 pub(crate) fn is_true(text: &str) -> bool {
     matches!(text.trim(), "true" | "1")
 }
@@ -174,15 +173,15 @@ fn predefined(name: &str) -> Option<char> {
     }
 }
 
-/// Writes XML. What it holds may be a password: it is wiped when it is dropped, also where it had to move to grow.
-pub(crate) struct Writer(Zeroizing<String>);
+/// Writes XML. The text may hold a password: it is wiped when it is dropped, and also when the buffer has to grow.
+pub(crate) struct XmlWriter(Zeroizing<String>);
 
-impl Writer {
+impl XmlWriter {
     pub(crate) fn new() -> Self {
         Self(Zeroizing::new(String::with_capacity(4096)))
     }
 
-    /// `<name xmlns=…>` … `</name>` around what `inside` writes.
+    /// `<name xmlns=…>` … `</name>` around the output of `inside`.
     pub(crate) fn within(&mut self, start: &str, inside: impl FnOnce(&mut Self)) {
         let name = start.split(' ').next().unwrap_or(start);
         self.push("<");
@@ -194,7 +193,7 @@ impl Writer {
         self.push(">");
     }
 
-    /// An element with a text. `start` is its name, with attributes where it has some.
+    /// An element with text. `start` is its name, with its attributes if it has any.
     pub(crate) fn text(&mut self, start: &str, text: &str) {
         self.within(start, |writer| writer.escaped(text));
     }
@@ -212,7 +211,7 @@ impl Writer {
         self.push(">");
     }
 
-    /// Takes what was written.
+    /// Consumes the writer and returns the document.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         std::mem::take(&mut *self.0).into_bytes()
     }
@@ -228,8 +227,8 @@ impl Writer {
                 '\t' => self.push("&#9;"),
                 '\n' => self.push("&#10;"),
                 '\r' => self.push("&#13;"),
-                // XML 1.0 has no way to write the other control characters. A server refuses what lacks them, as it would
-                // them.
+                // XML 1.0 can't represent other control characters. A server refuses the value without them, as it would
+                // refuse the characters.
                 c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => self.push("\u{fffd}"),
                 c => self.push(c.encode_utf8(&mut [0; 4])),
             }
@@ -238,7 +237,7 @@ impl Writer {
 
     pub(crate) fn push(&mut self, text: &str) {
         if self.0.capacity() - self.0.len() < text.len() {
-            // `String` would grow by itself, but leave the old bytes behind.
+            // `String` would grow by itself, but leave the old bytes in memory.
             let mut larger = Zeroizing::new(String::with_capacity((self.0.len() + text.len()) * 2));
             larger.push_str(&self.0);
             self.0 = larger;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use stackferry_config::Secret;
 use stackferry_https::{HttpsClient, HttpsError, Request, Retry, Trust};
 use stackferry_vsphere::{
-    Change, Datastore, FolderListing, Lockdown, TicketMethod, Via, Vsphere, VsphereError, folder_path, privilege,
+    Change, Datastore, FolderListing, Lockdown, TicketMethod, Via, Vsphere, VsphereError, Watch, folder_path, privilege,
 };
 use tempfile::TempDir;
 
@@ -96,7 +96,7 @@ async fn store(vsphere: &Vsphere, name: &str) -> Datastore {
 }
 
 #[tokio::test]
-async fn a_vcenter_tells_what_it_has() {
+async fn a_vcenter_inventory_is_read() {
     let ground = Ground::new();
     let Some(peer) = Peer::start(&ground.config()) else { return };
     let vsphere = peer.client(USER, &ground.password(PASSWORD));
@@ -138,7 +138,7 @@ async fn a_vcenter_tells_what_it_has() {
 }
 
 #[tokio::test]
-async fn folders_are_browsed() {
+async fn folders_are_listed() {
     let ground = Ground::new();
     let Some(peer) = Peer::start(&ground.config()) else { return };
     let vsphere = peer.client(USER, &ground.password(PASSWORD));
@@ -183,19 +183,18 @@ async fn a_refused_password_is_sent_once() {
         let error = vsphere.datastores().await.unwrap_err();
         assert_eq!(error.to_string(), format!("vSphere vc1 refused the login of {USER}"));
         assert_eq!(error.retry(), Retry::Permanent);
-        let (one, two) = tokio::join!(vsphere.hosts(), vsphere.keep_alive());
+        let (one, two) = tokio::join!(vsphere.hosts(), vsphere.login());
         assert!(one.is_err() && two.is_err());
     }
     assert_eq!(peer.logins(), 1);
 
-    ground.password(PASSWORD);
-    vsphere.forget_refusal().await;
+    let vsphere = peer.client(USER, &ground.password(PASSWORD));
     vsphere.login().await.unwrap();
     assert_eq!(peer.logins(), 2);
 }
 
 #[tokio::test]
-async fn a_session_that_ended_is_made_anew() {
+async fn an_expired_session_is_renewed() {
     let ground = Ground::new();
     let Some(peer) = Peer::start(&ground.config()) else { return };
     let vsphere = peer.client(USER, &ground.password(PASSWORD));
@@ -211,13 +210,13 @@ async fn a_session_that_ended_is_made_anew() {
     ground.password("wrong");
     peer.obey(json!({ "do": "expire_sessions" }));
     for _ in 0..2 {
-        assert!(matches!(vsphere.keep_alive().await, Err(VsphereError::LoginRefused { .. })));
+        assert!(matches!(vsphere.session_cookie().await, Err(VsphereError::LoginRefused { .. })));
     }
     assert_eq!(peer.logins(), 3);
 }
 
 #[tokio::test]
-async fn only_a_known_certificate_gets_the_password() {
+async fn a_password_is_sent_to_trusted_certificates_only() {
     let ground = Ground::new();
     let Some(peer) = Peer::start(&ground.config()) else { return };
     let password = ground.password(PASSWORD);
@@ -234,7 +233,7 @@ async fn only_a_known_certificate_gets_the_password() {
 }
 
 #[tokio::test]
-async fn an_authority_of_our_own_will_do() {
+async fn a_configured_authority_is_trusted() {
     let ground = Ground::new();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -255,7 +254,7 @@ async fn an_authority_of_our_own_will_do() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_good_for_one_request() {
+async fn a_ticket_is_valid_for_one_request() {
     let ground = Ground::new();
     let Some(peer) = Peer::start(&ground.config()) else { return };
     let vsphere = peer.client(USER, &ground.password(PASSWORD));
@@ -299,7 +298,7 @@ async fn a_ticket_is_good_for_one_request() {
     assert_eq!((whole.status(), whole.body().len()), (200, 5000));
 }
 
-async fn accounts_live_and_go(peer: &Peer, vsphere: &Vsphere, name: &str) {
+async fn create_and_remove_account(peer: &Peer, vsphere: &Vsphere, name: &str) {
     let host = vsphere.hosts().await.unwrap().remove(0).id;
     let password = Secret::new("aF9<x>&k2-mQ7tz".to_owned());
     vsphere.create_account(&host, name, &password, "one & only").await.unwrap();
@@ -321,7 +320,7 @@ async fn accounts_live_and_go(peer: &Peer, vsphere: &Vsphere, name: &str) {
     assert!(!told.contains(name), "{told}");
 }
 
-async fn ssh_is_switched(vsphere: &Vsphere) {
+async fn start_and_stop_ssh(vsphere: &Vsphere) {
     let host = vsphere.hosts().await.unwrap().remove(0).id;
     for on in [true, true, false, false] {
         if on {
@@ -329,21 +328,19 @@ async fn ssh_is_switched(vsphere: &Vsphere) {
         } else {
             vsphere.stop_service(&host, "TSM-SSH").await.unwrap();
         }
-        let state = vsphere.service_state(&host, "TSM-SSH").await.unwrap();
-        assert_eq!((state.key.as_str(), state.running), ("TSM-SSH", on));
-        assert!(!state.policy.is_empty());
+        assert_eq!(vsphere.service_is_running(&host, "TSM-SSH").await.unwrap(), on);
     }
     let none = vsphere.start_service(&host, "nothing").await.unwrap_err();
     assert!(matches!(none, VsphereError::NotFound { .. }), "{none:?}");
 }
 
 #[tokio::test]
-async fn a_host_s_accounts_and_services_are_reached_through_vcenter() {
+async fn accounts_and_services_work_through_vcenter() {
     let ground = Ground::new();
     let Some(peer) = Peer::start(&ground.config()) else { return };
     let vsphere = peer.client(USER, &ground.password(PASSWORD));
-    ssh_is_switched(&vsphere).await;
-    accounts_live_and_go(&peer, &vsphere, "sf-123456-89abcdef").await;
+    start_and_stop_ssh(&vsphere).await;
+    create_and_remove_account(&peer, &vsphere, "sf-123456-89abcdef").await;
     peer.obey(json!({ "do": "revoke", "user": USER, "privilege": "Host.Local.ManageUserGroups" }));
     let host = vsphere.hosts().await.unwrap().remove(0).id;
     let denied = vsphere.create_account(&host, "x", &Secret::new("y".to_owned()), "").await.unwrap_err();
@@ -351,7 +348,7 @@ async fn a_host_s_accounts_and_services_are_reached_through_vcenter() {
 }
 
 #[tokio::test]
-async fn a_bare_host_does_the_same() {
+async fn a_standalone_host_supports_everything() {
     let ground = Ground::new();
     let mut config = ground.config();
     config["mode"] = json!("esxi");
@@ -372,18 +369,17 @@ async fn a_bare_host_does_the_same() {
     let cookie = vsphere.session_cookie().await.unwrap();
     let request = Request::get(folder_path(&vmfs, APP, Via::Host)).header("cookie", cookie.expose());
     assert_eq!(vsphere.https().send(request).await.unwrap().status(), 200);
-    ssh_is_switched(&vsphere).await;
-    accounts_live_and_go(&peer, &vsphere, "sf-123456-00000001").await;
+    start_and_stop_ssh(&vsphere).await;
+    create_and_remove_account(&peer, &vsphere, "sf-123456-00000001").await;
 }
 
 #[tokio::test]
-async fn changes_are_told() {
+async fn changes_are_reported() {
     let ground = Ground::new();
     let Some(peer) = Peer::start(&ground.config()) else { return };
     let vsphere = peer.client(USER, &ground.password(PASSWORD));
-    let mut watch = vsphere.watch();
-    assert_eq!(watch.next(Duration::ZERO).await.unwrap(), Change::Quiet, "what was before is not told");
-    assert!(watch.is_told());
+    let mut watch = Watch::new(vsphere.clone());
+    assert_eq!(watch.next(Duration::ZERO).await.unwrap(), Change::Quiet, "earlier changes are not reported");
     let long = Duration::from_secs(30);
 
     let attach = json!({ "do": "attach", "vm": "vdi 2", "path": "[vmfs 01] x/y.vmdk", "mode": "persistent" });
@@ -410,7 +406,7 @@ async fn changes_are_told() {
 }
 
 #[tokio::test]
-async fn a_client_may_be_used_from_anywhere() {
+async fn a_client_can_be_used_from_any_thread() {
     let ground = Ground::new();
     let Some(peer) = Peer::start(&ground.config()) else { return };
     let vsphere = peer.client(USER, &ground.password(PASSWORD));

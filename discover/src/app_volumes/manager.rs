@@ -70,7 +70,7 @@ impl Manager {
 
     /// The same, of a manager whose last login was refused: it tries none until [`set_password`](Self::set_password).
     #[must_use]
-    pub fn refused_before(mut self) -> Self {
+    pub fn with_refused_login(mut self) -> Self {
         self.session.refused_before();
         self
     }

@@ -1,7 +1,7 @@
 //! What each word of each system counts for.
 
 use stackferry_volume::SiteName;
-use stackferry_vsphere::{Datastore, Host, Lockdown, Moid, Mount, UnreadMachine};
+use stackferry_vsphere::{Datastore, Host, HostMount, Lockdown, Moid, UnreadableMachine};
 
 use super::*;
 
@@ -30,8 +30,9 @@ fn host(id: &str, connected: bool) -> Host {
 }
 
 /// A vSphere with two hosts, of which the first mounts the datastore.
-fn inventory(unread: &[(&str, Option<&str>)]) -> VsphereInventory {
-    let mount = |host: &str| Mount { host: moid("HostSystem", host), path: None, accessible: true, read_write: true };
+fn inventory(unreadable: &[(&str, Option<&str>)]) -> VsphereInventory {
+    let mount =
+        |host: &str| HostMount { host: moid("HostSystem", host), path: None, accessible: true, read_write: true };
     let datastore = Datastore {
         id: moid("Datastore", "1"),
         name: "nfs01".to_owned(),
@@ -45,7 +46,7 @@ fn inventory(unread: &[(&str, Option<&str>)]) -> VsphereInventory {
         browser: moid("HostDatastoreBrowser", "1"),
         datacenter: None,
     };
-    let machine = |(name, host): &(&str, Option<&str>)| UnreadMachine {
+    let machine = |(name, host): &(&str, Option<&str>)| UnreadableMachine {
         vm: moid("VirtualMachine", name),
         name: (*name).to_owned(),
         host: host.map(|host| moid("HostSystem", host)),
@@ -55,7 +56,7 @@ fn inventory(unread: &[(&str, Option<&str>)]) -> VsphereInventory {
         datastores: vec![datastore],
         hosts: vec![host("esx1", true), host("esx2", true), host("esx3", false)],
         attached: Vec::new(),
-        unread: unread.iter().map(machine).collect(),
+        unreadable: unreadable.iter().map(machine).collect(),
     }
 }
 
@@ -71,7 +72,7 @@ fn unknown(word: &Word) -> Option<&str> {
 
 #[test]
 fn a_vsphere_says_detached_only_if_it_knows_every_machine() {
-    let word = |unread: &[(&str, Option<&str>)]| inventory(unread).word("vc1", &location(), None);
+    let word = |unreadable: &[(&str, Option<&str>)]| inventory(unreadable).word("vc1", &location(), None);
     assert_eq!(word(&[]), Word::Detached);
     assert_eq!(word(&[("VDI-1", Some("esx2"))]), Word::Detached, "its host does not mount the datastore");
     for machines in [

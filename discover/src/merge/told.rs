@@ -105,7 +105,7 @@ fn vsphere(site: &str, datastores: &[(&str, &str)], attached: &[(&str, &str, &st
         datastores: datastores.iter().map(datastore).collect(),
         hosts: Vec::new(),
         attached: attached.iter().map(disk).collect(),
-        unread: Vec::new(),
+        unreadable: Vec::new(),
     };
     VsphereView { name: "vc1".to_owned(), site: SiteName(site.to_owned()), inventory: Ok(inventory) }
 }

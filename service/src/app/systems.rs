@@ -118,7 +118,7 @@ impl App {
             Manager::new(&settings, site, password, Limits::default()).map_err(Problem::from)
         })
         .await??;
-        let made = if refused_before { made.refused_before() } else { made };
+        let made = if refused_before { made.with_refused_login() } else { made };
         let mut managers = self.setup.systems.managers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(managers.entry(name).or_insert_with(|| Arc::new(made))))
     }
@@ -146,7 +146,7 @@ impl App {
         }
         let settings = self.config().vspheres.iter().find(|one| one.name.as_str() == name);
         let vsphere = Vsphere::new(settings.ok_or_else(|| not_configured("vsphere", name))?)?;
-        let vsphere = if self.setup.refusals.has("vsphere", name) { vsphere.refused_before() } else { vsphere };
+        let vsphere = if self.setup.refusals.has("vsphere", name) { vsphere.with_refused_login() } else { vsphere };
         vspheres.insert(name.to_owned(), vsphere.clone());
         Ok(vsphere)
     }
@@ -326,8 +326,8 @@ enum Answer {
 
 async fn inventory(vsphere: &Vsphere) -> Result<VsphereInventory, Problem> {
     let (datastores, hosts) = (vsphere.datastores().await?, vsphere.hosts().await?);
-    let MachineDisks { attached, unread } = vsphere.attached_disks().await?;
-    Ok(VsphereInventory { datastores, hosts, attached, unread })
+    let MachineDisks { attached, unreadable } = vsphere.attached_disks().await?;
+    Ok(VsphereInventory { datastores, hosts, attached, unreadable })
 }
 
 /// Notes that a system did not answer; gives why in one line.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stackferry_vsphere::{Change, Vsphere};
+use stackferry_vsphere::{Change, Vsphere, Watch};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -32,7 +32,7 @@ pub(super) fn watch(app: &App, every: Duration, changed: &Arc<Notify>) -> JoinSe
 }
 
 async fn one(vsphere: Vsphere, apart: Duration, changed: Arc<Notify>) {
-    let mut watch = vsphere.watch();
+    let mut watch = Watch::new(vsphere);
     loop {
         match watch.next(WAIT).await {
             Ok(Change::Quiet) => continue,

@@ -91,9 +91,9 @@ async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) ->
 async fn disks_now(app: &App, view: &VsphereView) -> VsphereView {
     let asking = async { Ok::<_, Problem>(app.vsphere(&view.name)?.attached_disks().await?) };
     let inventory = match (asking.await, &view.inventory) {
-        (Ok(MachineDisks { attached, unread }), Ok(before)) => {
+        (Ok(MachineDisks { attached, unreadable }), Ok(before)) => {
             let (datastores, hosts) = (before.datastores.clone(), before.hosts.clone());
-            let mut inventory = VsphereInventory { datastores, hosts, attached, unread };
+            let mut inventory = VsphereInventory { datastores, hosts, attached, unreadable };
             app.configured_names().align_inventory(&view.site, &mut inventory);
             Ok(inventory)
         }

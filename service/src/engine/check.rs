@@ -184,7 +184,7 @@ async fn try_vsphere(app: &App, name: &str) -> Result<String, Problem> {
     let about = vsphere.about().await?;
     let (datastores, hosts) = (vsphere.datastores().await?, vsphere.hosts().await?);
     let disks = vsphere.attached_disks().await?;
-    let unread = disks.unread.len();
+    let unreadable = disks.unreadable.len();
     let usable = hosts.iter().filter(|host| host.is_usable()).count();
     let mut text = format!(
         "{}: {} datastores, {usable} of {} hosts usable, {} disks of machines",
@@ -193,9 +193,9 @@ async fn try_vsphere(app: &App, name: &str) -> Result<String, Problem> {
         hosts.len(),
         disks.attached.len()
     );
-    if let Some(first) = disks.unread.first() {
+    if let Some(first) = disks.unreadable.first() {
         text.push_str(&format!(
-            "; the disks of {unread} machines can't be told ({}: {}): they may have any",
+            "; the disks of {unreadable} machines can't be told ({}: {}): they may have any",
             first.name, first.why
         ));
     }

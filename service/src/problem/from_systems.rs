@@ -30,7 +30,7 @@ impl From<VsphereError> for Problem {
             VsphereError::LoginRefused { .. } => Code::LoginRefused,
             VsphereError::Lockdown { .. } | VsphereError::NoPermission { .. } => Code::PermissionDenied,
             VsphereError::NotFound { .. } => Code::SourceMissing,
-            VsphereError::BadAnswer { .. } | VsphereError::NotSupported { .. } => Code::Protocol,
+            VsphereError::InvalidResponse { .. } | VsphereError::NotSupported { .. } => Code::Protocol,
             VsphereError::NotReady { .. } => Code::Unreachable,
             VsphereError::Timeout { .. } => Code::Silent,
             _ => Code::Refused,
@@ -45,7 +45,7 @@ impl From<VsphereError> for Problem {
             | VsphereError::Expired { system }
             | VsphereError::NotSupported { system, .. }
             | VsphereError::Fault { system, .. }
-            | VsphereError::BadAnswer { system, .. }
+            | VsphereError::InvalidResponse { system, .. }
             | VsphereError::NotReady { system, .. }
             | VsphereError::Timeout { system, .. } => system.clone(),
             _ => "vSphere".to_owned(),

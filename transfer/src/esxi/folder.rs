@@ -397,7 +397,6 @@ mod tests {
             is_folder: !name.contains('.'),
             bytes: 7,
             mtime: "2024-01-02T03:04:05.678Z".parse().ok(),
-            thin: None,
         });
         FolderListing { folder: folder.to_owned(), entries: entries.collect() }
     }

@@ -63,8 +63,8 @@ impl<'a> ServiceUse<'a> {
         let mut state = service.lock().unwrap_or_else(PoisonError::into_inner);
         let vsphere = &inner.datastore.vsphere;
         // Also while others use it: somebody may have stopped it under them.
-        let asking = async { Ok(vsphere.service_state(&host.id, SSH_SERVICE).await?) };
-        if !inner.wait(asking)?.running {
+        let asking = async { Ok(vsphere.service_is_running(&host.id, SSH_SERVICE).await?) };
+        if !inner.wait(asking)? {
             let number = inner.ledger.owe(&Owed::SshService {
                 system: inner.datastore.system.clone(),
                 host_id: host.id.value.clone(),

@@ -73,6 +73,34 @@ fn a_file_comes_in_parts_each_with_a_ticket_of_its_own() {
 }
 
 #[test]
+fn a_copy_continues_although_sessions_expire() {
+    let _deadline = Deadline::seconds(300);
+    let Some(site) = site() else { return };
+    let client = site.client();
+    let copying = Copying::of(&site.shared(FLAT), &site.path("copies"), "sessions");
+    let found = client.folder().stat(FLAT).unwrap().unwrap();
+    let file = stackferry_transfer::FileCopy {
+        path: FLAT,
+        bytes: BYTES,
+        mtime: found.mtime,
+        sink: &copying.sink,
+        done: copying.done.clone(),
+        base: None,
+    };
+    // Each part has a ticket of its own. Nothing keeps the session alive between two of them.
+    let mut expired = 0;
+    client
+        .copy(file, &context(), &mut |_| {
+            site.obey(json!({ "do": "expire_sessions" }));
+            expired += 1;
+        })
+        .unwrap();
+    assert!(same(copying.sink.file(), &site.shared(FLAT)));
+    assert!(expired >= 4, "{expired} parts");
+    assert!(site.peer.logins() >= expired, "{} logins for {expired} parts", site.peer.logins());
+}
+
+#[test]
 fn what_is_there_is_not_read_again() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };

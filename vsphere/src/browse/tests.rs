@@ -19,7 +19,7 @@ fn datastore() -> Datastore {
 }
 
 #[test]
-fn a_folder_is_read_as_servers_write_it() {
+fn folder_paths_of_all_servers_are_parsed() {
     for (path, expected) in [
         ("[a] b] apps", "apps"),
         ("[a] b] apps/", "apps"),
@@ -29,27 +29,27 @@ fn a_folder_is_read_as_servers_write_it() {
         ("[a] b] /", ""),
     ] {
         let xml = format!("<r><folderPath>{path}</folderPath></r>");
-        let listing = listing(&Node::parse(xml.as_bytes()).unwrap(), &datastore()).unwrap();
+        let listing = listing(&XmlNode::parse(xml.as_bytes()).unwrap(), &datastore()).unwrap();
         assert_eq!(listing.folder, expected);
     }
-    let other = Node::parse(b"<r><folderPath>[c] apps</folderPath></r>").unwrap();
+    let other = XmlNode::parse(b"<r><folderPath>[c] apps</folderPath></r>").unwrap();
     assert_eq!(listing(&other, &datastore()), None);
 }
 
 #[test]
-fn a_file_is_read_with_what_is_told_of_it() {
+fn file_attributes_are_parsed() {
     let xml = br#"<r xmlns:x="http://www.w3.org/2001/XMLSchema-instance"><folderPath>[a] b] </folderPath>
         <file x:type="VmDiskFileInfo"><path>b-flat.vmdk</path><friendlyName>b-flat.vmdk</friendlyName><fileSize>7</fileSize>
           <modification>2024-05-06T07:08:09.123456Z</modification><thin>true</thin></file>
         <file x:type="FolderFileInfo"><path>/vmfs/volumes/vsan:1/uuid/</path><friendlyName>apps</friendlyName></file>
         <file x:type="FileInfo"><path>a.metadata</path><modification>odd</modification></file>
         <file><path>../..</path></file><file><path></path></file><file/></r>"#;
-    let listing = listing(&Node::parse(xml).unwrap(), &datastore()).unwrap();
+    let listing = listing(&XmlNode::parse(xml).unwrap(), &datastore()).unwrap();
     let names: Vec<_> = listing.entries.iter().map(|entry| entry.name.as_str()).collect();
     assert_eq!(names, ["a.metadata", "b-flat.vmdk", "uuid"]);
     let [plain, disk, folder] = listing.entries.as_slice() else { panic!("{listing:?}") };
-    assert_eq!((plain.bytes, plain.mtime, plain.thin, plain.is_folder), (0, None, None, false));
-    assert_eq!((disk.bytes, disk.thin, disk.friendly_name.as_deref()), (7, Some(true), None));
+    assert_eq!((plain.bytes, plain.mtime, plain.is_folder), (0, None, false));
+    assert_eq!((disk.bytes, disk.friendly_name.as_deref()), (7, None));
     assert_eq!(disk.mtime.unwrap().to_string(), "2024-05-06T07:08:09.123456Z");
     assert_eq!((folder.is_folder, folder.friendly_name.as_deref()), (true, Some("apps")));
 }

@@ -9,7 +9,7 @@ use server::{CONTENT, Say, Server, arguments, browsed, denied, object, page, pro
 use stackferry_https::Retry;
 
 #[tokio::test]
-async fn pages_are_put_together() {
+async fn pages_are_merged() {
     let server = Server::start(|called| {
         let host = |n: usize| object("HostSystem", &format!("host-{n}"), &property("name", &format!("esx{n}")));
         match called.method {
@@ -34,18 +34,18 @@ async fn pages_are_put_together() {
 }
 
 #[tokio::test]
-async fn pages_without_end_are_given_up() {
+async fn endless_pages_are_an_error() {
     let server = Server::start(|called| match called.method {
         "RetrievePropertiesEx" | "ContinueRetrievePropertiesEx" => page("<token>again</token>"),
         _ => None,
     })
     .await;
     let error = server.client().hosts().await.unwrap_err();
-    assert!(matches!(error, VsphereError::BadAnswer { .. }), "{error:?}");
+    assert!(matches!(error, VsphereError::InvalidResponse { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn hidden_disks_are_no_missing_disks() {
+async fn denied_disks_are_an_error() {
     let server = Server::start(|called| match called.method {
         "RetrievePropertiesEx" => {
             page(&object("VirtualMachine", "vm-7", &format!("{}{}", property("name", "vdi"), denied("NoPermission"))))
@@ -61,7 +61,7 @@ async fn hidden_disks_are_no_missing_disks() {
 }
 
 #[tokio::test]
-async fn a_machine_whose_disks_can_not_be_read_is_named() {
+async fn a_machine_with_unreadable_disks_is_reported() {
     let disk = |file: &str| {
         format!(
             "<VirtualDevice i:type=\"VirtualDisk\"><backing><fileName>{file}</fileName><diskMode>persistent</diskMode></backing></VirtualDevice>"
@@ -81,7 +81,7 @@ async fn a_machine_whose_disks_can_not_be_read_is_named() {
         ("away", format!("{}{}", state("disconnected"), devices(&disk("[ds] d.vmdk")))),
         ("broken", format!("{}{}", state("connected"), fault("config.hardware.device", "SystemError"))),
         ("half", format!("{}{}", state("connected"), fault("config", "HostNotConnected"))),
-        ("unread", format!("{}{}", state("connected"), devices(&disk("")))),
+        ("unreadable", format!("{}{}", state("connected"), devices(&disk("")))),
         ("removed", fault("config.hardware.device", "ManagedObjectNotFound")),
     ];
     let mut objects: String = machines
@@ -99,23 +99,24 @@ async fn a_machine_whose_disks_can_not_be_read_is_named() {
     let disks = server.client().attached_disks().await.unwrap();
     let attached: Vec<_> = disks.attached.iter().map(|disk| (disk.datastore.as_str(), disk.path.as_str())).collect();
     assert_eq!(attached, [("ssd [fast] 01", "a/b.vmdk"), ("odd] name", "c.vmdk"), ("ds", "d.vmdk")]);
-    let unread: Vec<_> = disks.unread.iter().map(|machine| (machine.name.as_str(), machine.why.as_str())).collect();
+    let unreadable: Vec<_> =
+        disks.unreadable.iter().map(|machine| (machine.name.as_str(), machine.why.as_str())).collect();
     assert_eq!(
-        unread,
+        unreadable,
         [
             ("bare", "it has no configuration"),
             ("lost", "it is inaccessible"),
             ("away", "it is disconnected"),
             ("broken", "vSphere reports SystemError for its configuration"),
             ("half", "vSphere reports HostNotConnected for its configuration"),
-            ("unread", "the place of one of its disks can't be read"),
+            ("unreadable", "the path of one of its disks can't be parsed"),
         ]
     );
     assert_eq!(server.count("RetrievePropertiesEx"), 1, "the names of datastores come with the machines");
 }
 
 #[tokio::test]
-async fn a_session_is_made_anew_once_for_an_operation() {
+async fn an_operation_renews_the_session_once() {
     let server = Server::start(|called| match called.method {
         "RetrievePropertiesEx" => page(&object("HostSystem", "host-1", &denied("NotAuthenticated"))),
         _ => None,
@@ -131,7 +132,7 @@ async fn a_session_is_made_anew_once_for_an_operation() {
 }
 
 #[tokio::test]
-async fn no_vsphere_at_all() {
+async fn a_server_that_is_not_vsphere_is_an_error() {
     for (status, body) in [(200, "<html><body>Welcome</body></html>"), (404, ""), (200, "{\"a\": 1}"), (301, "")] {
         let server = Server::start(move |called| match called.method {
             "RetrieveServiceContent" => Some(Say::Raw(status, body)),
@@ -139,7 +140,7 @@ async fn no_vsphere_at_all() {
         })
         .await;
         let error = server.client().about().await.unwrap_err();
-        assert!(matches!(error, VsphereError::BadAnswer { .. }), "{error:?}");
+        assert!(matches!(error, VsphereError::InvalidResponse { .. }), "{error:?}");
         assert_eq!(server.count("Login"), 0, "no stranger gets the password");
     }
     let server = Server::start(|called| match called.method {
@@ -153,7 +154,7 @@ async fn no_vsphere_at_all() {
 }
 
 #[tokio::test]
-async fn who_is_let_in_nowhere_is_not_tried_again() {
+async fn a_login_without_any_permission_is_not_retried() {
     let server = Server::start(|called| match called.method {
         "Login" => Some(Say::Fault("NoPermission")),
         _ => None,
@@ -168,7 +169,7 @@ async fn who_is_let_in_nowhere_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_password_that_is_not_there_is_looked_for_again() {
+async fn a_missing_password_is_fetched_again() {
     let server = Server::start(|_| None).await;
     let path = server.folder.path().join("later");
     let vsphere = server.client_with(&path);
@@ -183,14 +184,14 @@ async fn a_password_that_is_not_there_is_looked_for_again() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_login_shares_its_failure() {
+async fn concurrent_calls_share_a_failed_login() {
     let server = Server::start(|called| match called.method {
         "RetrieveServiceContent" => Some(Say::Raw(502, "")),
         _ => None,
     })
     .await;
     let vsphere = server.client();
-    let (a, b, c) = tokio::join!(vsphere.hosts(), vsphere.keep_alive(), vsphere.datastores());
+    let (a, b, c) = tokio::join!(vsphere.hosts(), vsphere.login(), vsphere.datastores());
     assert!(a.is_err() && b.is_err() && c.is_err());
     assert_eq!(server.count("RetrieveServiceContent"), 1);
     vsphere.hosts().await.unwrap_err();
@@ -198,7 +199,7 @@ async fn who_waits_for_a_login_shares_its_failure() {
 }
 
 #[tokio::test]
-async fn a_task_is_waited_for() {
+async fn a_task_is_polled_until_it_ends() {
     let server = Server::start(|called| match called.method {
         "SearchDatastoreSubFolders_Task" => Some(Say::Inside(r#"<returnval type="Task">task-1</returnval>"#.to_owned())),
         "RetrievePropertiesEx" => {
@@ -223,7 +224,7 @@ async fn a_task_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_task_s_error_is_told() {
+async fn the_error_of_a_task_is_reported() {
     let failed = |fault: &'static str| {
         Server::start(move |called| match called.method {
             "SearchDatastore_Task" => Some(Say::Inside(r#"<returnval type="Task">task-1</returnval>"#.to_owned())),
@@ -245,7 +246,7 @@ async fn a_task_s_error_is_told() {
 }
 
 #[tokio::test]
-async fn a_datastore_that_is_gone_is_no_missing_folder() {
+async fn a_removed_datastore_is_not_a_missing_folder() {
     let server = Server::start(|called| match called.method {
         "SearchDatastore_Task" => Some(Say::Fault("ManagedObjectNotFound")),
         _ => None,

@@ -5,8 +5,8 @@ fn id(kind: &str, value: &str) -> Moid {
 }
 
 #[test]
-fn a_datacenter_is_found_above_a_datastore() {
-    let places: Places = [
+fn the_datacenter_of_a_datastore_is_found() {
+    let places: InventoryFolders = [
         (id("Folder", "root"), ("Datacenters".to_owned(), None)),
         (id("Folder", "f"), ("EU".to_owned(), Some(id("Folder", "root")))),
         (id("Datacenter", "d"), ("Berlin".to_owned(), Some(id("Folder", "f")))),

@@ -1,27 +1,27 @@
-//! Versions of the vSphere API. A call is made in the lowest version that has what it needs: a server gives the shapes of the
-//! version that it is asked in, so they stay the same from release to release.
+//! Versions of the vSphere API. Each call uses the lowest version that has what it needs: a server responds in the format of
+//! the requested version, so formats stay the same from release to release.
 
 use std::fmt;
 
-use crate::xml::Node;
+use crate::xml::XmlNode;
 
 /// `6.0`, `7.0.3.1`. Missing parts are 0.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version {
+pub(crate) struct ApiVersion {
     order: [u32; 4],
-    /// As the server writes it: it knows `6.0`, not `6.0.0.0`.
+    /// The server's spelling: it accepts `6.0`, not `6.0.0.0`.
     text: String,
 }
 
-impl Version {
-    /// The oldest that is spoken here: since 6.0 a host's accounts are reached through vCenter.
+impl ApiVersion {
+    /// The oldest supported version: since 6.0 vCenter manages the accounts of a host.
     pub(crate) const BASE: Self = Self { order: [6, 0, 0, 0], text: String::new() };
-    /// Where a listed file tells the name that a person knows.
+    /// The first version that lists the names of files that users see.
     pub(crate) const FRIENDLY_NAMES: Self = Self { order: [6, 5, 0, 0], text: String::new() };
-    /// Where a ticket names the host's certificate by SHA-256.
+    /// The first version whose tickets name the host's certificate by SHA-256.
     pub(crate) const THUMBPRINTS: Self = Self { order: [7, 0, 3, 1], text: String::new() };
 
-    /// The lowest of the sorted `listed` that is at least `least`; else the highest, else 6.0.
+    /// The lowest of the sorted `listed` from `least` on; otherwise the highest, otherwise 6.0.
     pub(crate) fn choose(listed: &[Self], least: Self) -> Self {
         let found = listed.iter().find(|version| version.order >= least.order).or_else(|| listed.last());
         found.cloned().unwrap_or_else(|| Self { text: "6.0".to_owned(), ..Self::BASE })
@@ -30,9 +30,9 @@ impl Version {
     fn parse(text: &str) -> Option<Self> {
         let mut order = [0; 4];
         let mut parts = text.split('.');
-        for place in &mut order {
+        for number in &mut order {
             match parts.next() {
-                Some(part) => *place = part.parse().ok()?,
+                Some(part) => *number = part.parse().ok()?,
                 None => break,
             }
         }
@@ -40,25 +40,25 @@ impl Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-/// The versions of `urn:vim25`, from 6.0, that a `vimServiceVersions.xml` lists, sorted. Empty where it can't be understood.
-pub(super) fn listed(body: &[u8]) -> Vec<Version> {
-    let Ok(root) = Node::parse(body) else { return Vec::new() };
+/// The versions of `urn:vim25` from 6.0 on in a `vimServiceVersions.xml`, sorted. Empty if it can't be parsed.
+pub(super) fn listed(body: &[u8]) -> Vec<ApiVersion> {
+    let Ok(root) = XmlNode::parse(body) else { return Vec::new() };
     let Some(space) = root.all("namespace").find(|space| space.text_of("name") == Some("urn:vim25")) else {
         return Vec::new();
     };
     let prior = space.get("priorVersions").map(|prior| prior.children.as_slice()).unwrap_or_default();
-    let mut versions: Vec<Version> = space
+    let mut versions: Vec<ApiVersion> = space
         .get("version")
         .into_iter()
         .chain(prior.iter().filter(|node| &*node.name == "version"))
-        .filter_map(|node| Version::parse(node.text.trim()))
-        .filter(|version| version.order >= Version::BASE.order)
+        .filter_map(|node| ApiVersion::parse(node.text.trim()))
+        .filter(|version| version.order >= ApiVersion::BASE.order)
         .collect();
     versions.sort();
     versions

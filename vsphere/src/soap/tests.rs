@@ -1,6 +1,6 @@
 use super::*;
 
-const ASKED: Asked<'static> = Asked { system: "vSphere vc1", call: "SearchDatastore_Task" };
+const CONTEXT: ErrorContext<'static> = ErrorContext { system: "vSphere vc1", call: "SearchDatastore_Task" };
 
 fn enveloped(inside: &str) -> Bytes {
     format!(
@@ -15,21 +15,21 @@ fn fault(kind: &str, inside: &str) -> VsphereError {
         r#"<soapenv:Fault><faultcode>ServerFaultCode</faultcode><faultstring>its
         words</faultstring><detail><{kind}Fault xmlns="urn:vim25" XMLSchema-instance:type="{kind}">{inside}</{kind}Fault></detail></soapenv:Fault>"#
     ));
-    read(ASKED, 500, None, &body).unwrap_err()
+    parse(CONTEXT, 500, None, &body).unwrap_err()
 }
 
 #[test]
-fn an_envelope_is_escaped() {
+fn envelope_values_are_escaped() {
     let this = Moid { kind: "SessionManager".to_owned(), value: "a<b>&\"c".to_owned() };
     let text = String::from_utf8(envelope("Login", &this, |writer| writer.text("userName", "CORP\\a&b"))).unwrap();
-    let root = Node::parse(text.as_bytes()).unwrap();
+    let root = XmlNode::parse(text.as_bytes()).unwrap();
     let login = root.at(&["Body", "Login"]).unwrap();
     assert_eq!(moid(login.get("_this").unwrap()), Some(this));
     assert_eq!(login.text_of("userName"), Some("CORP\\a&b"));
 }
 
 #[test]
-fn each_fault_has_its_meaning() {
+fn faults_become_errors() {
     assert!(fault("NotAuthenticated", "").is_expired());
     let denied = fault(
         "NoPermission",
@@ -39,7 +39,7 @@ fn each_fault_has_its_meaning() {
         denied.to_string(),
         "vSphere vc1 denies SearchDatastore_Task: Datastore.Browse is missing on datastore-1"
     );
-    assert_eq!(denied.hint(), "give its user a role with Datastore.Browse on datastore-1");
+    assert_eq!(denied.hint(), "assign the user a role with Datastore.Browse on datastore-1");
     assert_eq!(fault("FileNotFound", "<file>[a] b</file>").to_string(), "vSphere vc1 has no [a] b");
     assert_eq!(
         fault("ManagedObjectNotFound", r#"<obj type="Task">task-1</obj>"#).to_string(),
@@ -60,25 +60,25 @@ fn each_fault_has_its_meaning() {
 }
 
 #[test]
-fn a_fault_without_a_type_is_known_by_its_element() {
+fn an_untyped_fault_is_recognised_by_its_element() {
     let body = enveloped(
         "<soapenv:Fault><faultcode>a</faultcode><faultstring>b</faultstring><detail><NotAuthenticatedFault/></detail>\
          </soapenv:Fault>",
     );
-    assert!(read(ASKED, 500, None, &body).unwrap_err().is_expired());
+    assert!(parse(CONTEXT, 500, None, &body).unwrap_err().is_expired());
     let unknown = enveloped(
         "<soapenv:Fault><faultcode>ClientFaultCode</faultcode>\
          <faultstring>Unable to resolve WSDL method name HasPrivilegeOnEntities</faultstring></soapenv:Fault>",
     );
-    assert!(read(ASKED, 500, None, &unknown).unwrap_err().is_not_supported());
+    assert!(parse(CONTEXT, 500, None, &unknown).unwrap_err().is_not_supported());
     let bare = enveloped("<soapenv:Fault><faultcode>Server</faultcode><faultstring>no</faultstring></soapenv:Fault>");
-    let error = read(ASKED, 500, None, &bare).unwrap_err();
+    let error = parse(CONTEXT, 500, None, &bare).unwrap_err();
     assert!(matches!(&error, VsphereError::Fault { name, .. } if name == "Server"), "{error:?}");
 }
 
 #[test]
-fn what_is_no_answer_is_told_as_such() {
-    let bad = |status: u16, body: &str| read(ASKED, status, None, &Bytes::from(body.to_owned())).unwrap_err();
+fn invalid_responses_are_reported() {
+    let bad = |status: u16, body: &str| parse(CONTEXT, status, None, &Bytes::from(body.to_owned())).unwrap_err();
     for (status, body) in [
         (200, "<!DOCTYPE html><html></html>"),
         (200, "<html><body>Welcome</body></html>"),
@@ -89,34 +89,35 @@ fn what_is_no_answer_is_told_as_such() {
         (302, ""),
     ] {
         let error = bad(status, body);
-        assert!(matches!(error, VsphereError::BadAnswer { .. }), "{error:?}");
+        assert!(matches!(error, VsphereError::InvalidResponse { .. }), "{error:?}");
         assert!(error.hint().contains("vCenter"), "{}", error.hint());
     }
-    let other = read(ASKED, 200, None, &enveloped("<LoginResponse/>")).unwrap_err();
-    assert!(matches!(other, VsphereError::BadAnswer { .. }), "{other:?}");
+    let other = parse(CONTEXT, 200, None, &enveloped("<LoginResponse/>")).unwrap_err();
+    assert!(matches!(other, VsphereError::InvalidResponse { .. }), "{other:?}");
     let busy = bad(503, "Service Unavailable");
     assert_eq!(busy.to_string(), "vSphere vc1 is not ready: HTTP 503");
     assert_eq!(busy.retry(), stackferry_https::Retry::Transient);
-    read(ASKED, 200, None, &enveloped("<SearchDatastore_TaskResponse/>")).unwrap();
+    parse(CONTEXT, 200, None, &enveloped("<SearchDatastore_TaskResponse/>")).unwrap();
 }
 
 #[test]
-fn foreign_words_are_cut() {
+fn fault_texts_are_shortened() {
     let long = "x".repeat(5000);
-    let VsphereError::Fault { text, .. } = ASKED.fault(&Node { name: "Odd".into(), ..Node::default() }, &long) else {
+    let VsphereError::Fault { text, .. } = CONTEXT.fault(&XmlNode { name: "Odd".into(), ..XmlNode::default() }, &long)
+    else {
         panic!("another error");
     };
-    assert_eq!(text.len(), MAX_WORDS);
+    assert_eq!(text.len(), MAX_FAULT_TEXT);
 }
 
 #[test]
-fn what_is_no_soap_is_named_as_what_it_is() {
-    for (disguise, body, expected) in [
+fn bodies_other_than_soap_are_named() {
+    for (unexpected, body, expected) in [
         (Some(UnexpectedContent::WebPage), "<html>", "web page"),
         (Some(UnexpectedContent::Compressed("gzip")), "\u{1f}", "compressed (gzip)"),
         (None, "", "empty"),
     ] {
-        let error = read(ASKED, 200, disguise, &Bytes::from(body)).unwrap_err();
+        let error = parse(CONTEXT, 200, unexpected, &Bytes::from(body)).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 }

@@ -18,7 +18,7 @@ fn datastore(name: &str, datacenter: Option<&str>) -> Datastore {
 }
 
 #[test]
-fn a_file_s_address_is_encoded_once() {
+fn a_file_url_is_encoded_once() {
     let store = datastore("vmfs 01+&", Some("EU/Berlin 1"));
     assert_eq!(
         folder_path(&store, "cloudvolumes/apps/Caf\u{e9} #1%20!5C!+-flat.vmdk", Via::Server),
@@ -29,7 +29,7 @@ fn a_file_s_address_is_encoded_once() {
 }
 
 #[test]
-fn a_ticket_does_not_tell_itself() {
+fn debug_output_omits_the_ticket() {
     let ticket = ServiceTicket { id: Secret::new("hidden".to_owned()), host_name: None, thumbprints: Vec::new() };
     assert!(!format!("{ticket:?}").contains("hidden"));
     assert_eq!(ticket.cookie().expose(), "vmware_cgi_ticket=hidden");

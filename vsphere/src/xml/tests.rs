@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn an_attribute_is_known_by_its_namespace() {
+fn attributes_are_matched_by_namespace() {
     let xml = br#"<?xml version="1.0"?><a:r xmlns:a="x" xmlns:XMLSchema-instance="http://www.w3.org/2001/XMLSchema-instance">
         <v XMLSchema-instance:type="v25:InvalidLogin" type="Folder" a:type="no">one &amp; &lt;two&gt; &#x41;<![CDATA[<&>]]></v><e/>
         </a:r>"#;
-    let root = Node::parse(xml).unwrap();
+    let root = XmlNode::parse(xml).unwrap();
     assert_eq!((&*root.name, root.text.as_str()), ("r", ""));
     let value = root.get("v").unwrap();
     assert_eq!(value.kind.as_deref(), Some("InvalidLogin"));
@@ -18,9 +18,9 @@ fn an_attribute_is_known_by_its_namespace() {
 }
 
 #[test]
-fn what_is_hostile_is_refused() {
+fn hostile_xml_is_refused() {
     let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
-    Node::parse(nested(MAX_DEPTH).as_bytes()).unwrap();
+    XmlNode::parse(nested(MAX_DEPTH).as_bytes()).unwrap();
     for (xml, expected) in [
         (nested(MAX_DEPTH + 1), XmlError::TooDeep),
         (format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS)), XmlError::TooMany),
@@ -36,14 +36,14 @@ fn what_is_hostile_is_refused() {
         ("<a x:type='b'/>".to_owned(), XmlError::Malformed),
         ("<!doctype html><html><body><br></body></html>".to_owned(), XmlError::Entity),
     ] {
-        assert_eq!(Node::parse(xml.as_bytes()).unwrap_err(), expected, "{:.60}", xml);
+        assert_eq!(XmlNode::parse(xml.as_bytes()).unwrap_err(), expected, "{:.60}", xml);
     }
-    assert_eq!(Node::parse(b"<a>\xff</a>").unwrap_err(), XmlError::Malformed);
+    assert_eq!(XmlNode::parse(b"<a>\xff</a>").unwrap_err(), XmlError::Malformed);
 }
 
 #[test]
-fn a_writer_grows_without_leaving_anything_out() {
-    let mut writer = Writer::new();
+fn a_growing_writer_keeps_its_text() {
+    let mut writer = XmlWriter::new();
     let long = "x".repeat(10_000);
     writer.within("a b=\"c\"", |writer| {
         writer.text("d", &long);
@@ -56,7 +56,7 @@ fn a_writer_grows_without_leaving_anything_out() {
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Node::parse(&bytes);
+        let _ = XmlNode::parse(&bytes);
     }
 
     #[test]
@@ -64,13 +64,13 @@ proptest! {
         "<a>", "</a>", "<a/>", "<a", " b='c'", ">", "&amp;", "&#0;", "&#x110000;", "&x;", "<![CDATA[", "]]>", "<!--", "-->",
         "<?x", "?>", "<!DOCTYPE", "xmlns:x='y'", " x:type='z'", " type='&lt;'", "text", "\u{e9}", "\0", "<x:a xmlns:x=''>",
     ]), 0..40)) {
-        let _ = Node::parse(pieces.concat().as_bytes());
+        let _ = XmlNode::parse(pieces.concat().as_bytes());
     }
 
     #[test]
-    fn what_is_written_is_read_again(text in "[^\u{0}-\u{1f}\u{7f}-\u{9f}\u{fffe}\u{ffff}]{0,60}[\t\n\r]{0,3}x") {
-        let mut writer = Writer::new();
+    fn written_text_is_read_back(text in "[^\u{0}-\u{1f}\u{7f}-\u{9f}\u{fffe}\u{ffff}]{0,60}[\t\n\r]{0,3}x") {
+        let mut writer = XmlWriter::new();
         writer.text("a", &text);
-        prop_assert_eq!(Node::parse(&writer.into_bytes()).unwrap().text, text);
+        prop_assert_eq!(XmlNode::parse(&writer.into_bytes()).unwrap().text, text);
     }
 }

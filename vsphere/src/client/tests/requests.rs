@@ -1,12 +1,13 @@
-//! What is sent, to the letter, and what is asked of hosts that lack the newer managers.
+//! The exact requests, and the fallbacks for hosts that lack the newer managers.
 
 use std::time::Duration;
 
 use super::*;
+use crate::watch::Watch;
 
 /// A real server refuses elements in another order than that of the schema; the simulator takes any.
 #[tokio::test]
-async fn arguments_stand_in_the_order_of_the_schema() {
+async fn arguments_follow_the_order_of_the_schema() {
     let server = Server::start(|called| {
         let manager = |name: &str| property(name, "").replace("<val>", "<val type=\"Manager\">1");
         let told = match called.method {
@@ -59,7 +60,7 @@ async fn arguments_stand_in_the_order_of_the_schema() {
          <modification>true</modification><fileOwner>true</fileOwner></details>\
          <searchCaseInsensitive>true</searchCaseInsensitive><matchPattern>*.vmdk</matchPattern></searchSpec>"
     );
-    vsphere.watch().next(Duration::ZERO).await.unwrap();
+    Watch::new(vsphere.clone()).next(Duration::ZERO).await.unwrap();
     let view = r#"<objectSet><obj type="ContainerView">view</obj><skip>true</skip><selectSet xsi:type="TraversalSpec"><name>inView</name><type>ContainerView</type><path>view</path><skip>false</skip></selectSet></objectSet>"#;
     assert_eq!(
         arguments(&server, "CreateFilter"),
@@ -79,13 +80,16 @@ async fn arguments_stand_in_the_order_of_the_schema() {
         "<version></version><options><maxWaitSeconds>0</maxWaitSeconds><maxObjectUpdates>100</maxObjectUpdates></options>"
     );
     vsphere.hosts().await.unwrap();
-    let asked = arguments(&server, "RetrievePropertiesEx");
-    assert!(asked.starts_with("<specSet><propSet><type>HostSystem</type><pathSet>name</pathSet>"), "{asked}");
-    assert!(asked.ends_with(&format!("{view}</specSet><options><maxObjects>100</maxObjects></options>")), "{asked}");
+    let request = arguments(&server, "RetrievePropertiesEx");
+    assert!(request.starts_with("<specSet><propSet><type>HostSystem</type><pathSet>name</pathSet>"), "{request}");
+    assert!(
+        request.ends_with(&format!("{view}</specSet><options><maxObjects>100</maxObjects></options>")),
+        "{request}"
+    );
 }
 
 #[tokio::test]
-async fn a_host_of_the_old_kind_has_its_own_managers() {
+async fn an_old_host_uses_its_own_managers() {
     let server = Server::start(|called| {
         let told = match called.method {
             "RetrieveServiceContent" => {
@@ -128,6 +132,6 @@ async fn a_host_of_the_old_kind_has_its_own_managers() {
         arguments(&server, "RemoveEntityPermission"),
         r#"<entity type="Folder">group-d1</entity><user>sf-1</user><isGroup>false</isGroup>"#
     );
-    let missing = vsphere.service_state(&host, "TSM-SSH").await.unwrap_err();
+    let missing = vsphere.service_is_running(&host, "TSM-SSH").await.unwrap_err();
     assert!(missing.is_not_supported(), "{missing:?}");
 }

@@ -1,4 +1,4 @@
-//! The server of these tests: it says over plain HTTP what a script wants, and keeps what it was asked.
+//! The server of these tests: a script decides what it answers over plain HTTP, and it records the requests.
 
 use std::sync::Mutex as StdMutex;
 
