@@ -10,9 +10,9 @@ use sqlx::SqliteConnection;
 use stackferry_volume::manifest::ByteCounts;
 use stackferry_volume::{Generation, VersionId, VolumeId};
 
-use crate::convert::{During, stamp, words};
+use crate::convert::{During, Row, stamp, words};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 use crate::process::{Fate, Process};
 use crate::versions::need_volume;
 use crate::volumes::LastError;

@@ -14,14 +14,15 @@ use serde_json::Value;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use stackferry_volume::Digest;
 
-use crate::convert::{During, stamp, words};
+use crate::convert::{During, Row, stamp, words};
 use crate::error::CatalogError;
-use crate::history::ANCHOR;
 use crate::meta;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 
 /// Where the number and the digest of the last record are kept.
 const HEAD: &str = "audit_head";
+/// Where the number and the digest of the last record that was cut off are kept.
+pub(crate) const ANCHOR: &str = "audit_anchor";
 /// So many records are checked at a time: the chain may be long, memory is not.
 const PAGE: u32 = 1000;
 const DOMAIN: &[u8] = b"stackferry audit record 1\0";

@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 
 use crate::error::{CatalogError, DatabaseCause, is_corrupt};
-use crate::pool::Row;
+
+pub(crate) type Row = sqlx::sqlite::SqliteRow;
 
 /// A time as it lies in the database: always nine digits of fraction, so that texts sort as times do.
 pub(crate) fn stamp(at: Timestamp) -> String {

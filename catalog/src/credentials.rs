@@ -7,9 +7,9 @@ use serde_json::json;
 use stackferry_volume::VolumeId;
 
 use crate::audit::{self, AuditAction};
-use crate::convert::{During, stamp, words};
+use crate::convert::{During, Row, stamp, words};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row, WriteTx};
+use crate::pool::{Catalog, WriteTx};
 
 /// Who acts when a credential is issued, used or ended: the program itself.
 const SELF: &str = "stackferry";

@@ -10,7 +10,6 @@ use stackferry_volume::{VersionId, VolumeId};
 use crate::convert::During;
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::versions;
 
 impl Catalog {
     /// Keeps what was found in a version, instead of what was found before. A version that has no row is passed over. One
@@ -22,11 +21,9 @@ impl Catalog {
         let during = self.during("keeping what is damaged", format!("{volume}@{version}"));
         let text = during.json("found", found)?;
         let mut tx = self.write(&during).await?;
-        if !versions::exists(tx.conn(), &during, volume, version).await? {
-            return Ok(());
-        }
         sqlx::query(
-            "INSERT INTO damages (volume, version, found) VALUES ($1, $2, $3) \
+            "INSERT INTO damages (volume, version, found) \
+             SELECT volume, version, $3 FROM versions WHERE volume = $1 AND version = $2 \
              ON CONFLICT (volume, version) DO UPDATE SET found = excluded.found",
         )
         .bind(volume.to_string())

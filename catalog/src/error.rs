@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use stackferry_volume::{VersionId, VolumeId};
 
-use crate::leases::LeaseBusy;
-
 /// A failure of the catalog: what was being done, to what, and why it failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -257,6 +255,24 @@ impl CatalogError {
     }
 }
 
+/// Another holds the lease.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is held by {holder} (process {pid} on {host}) since {since:.0}, until {expires:.0} unless it is renewed")]
+pub struct LeaseBusy {
+    /// What the lease is on.
+    pub name: String,
+    /// What the holder said that it is.
+    pub holder: String,
+    /// The holder's machine.
+    pub host: String,
+    /// The holder's process number on it.
+    pub pid: u32,
+    /// Since when it has the lease.
+    pub since: Timestamp,
+    /// When the lease ends, unless it is renewed.
+    pub expires: Timestamp,
+}
+
 /// The database's own words on a failure, and what kind of failure it is.
 pub struct DatabaseCause {
     class: Class,
@@ -340,24 +356,6 @@ impl fmt::Debug for DatabaseCause {
 }
 
 impl std::error::Error for DatabaseCause {}
-
-impl fmt::Display for LeaseBusy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = |at: Timestamp| format!("{at:.0}");
-        write!(
-            f,
-            "{} is held by {} (process {} on {}) since {}, until {} unless it is renewed",
-            self.name,
-            self.holder,
-            self.pid,
-            self.host,
-            whole(self.since),
-            whole(self.expires)
-        )
-    }
-}
-
-impl std::error::Error for LeaseBusy {}
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite};
 use stackferry_volume::{SiteName, VolumeId};
 
-use crate::convert::{During, stamp};
+use crate::convert::{During, Row, stamp};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 use crate::volumes::{DatastoreKey, VolumeState};
 
 /// How many volumes one statement names. `SQLite` takes 32,766 values.

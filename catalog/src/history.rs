@@ -10,14 +10,12 @@ use serde_json::json;
 use sqlx::SqliteConnection;
 use stackferry_volume::Digest;
 
-use crate::audit::{self, AuditAction};
+use crate::audit::{self, ANCHOR, AuditAction};
 use crate::convert::{During, stamp};
 use crate::error::CatalogError;
 use crate::meta;
 use crate::pool::Catalog;
 
-/// Where the number and the digest of the last record that was cut off are kept.
-pub(crate) const ANCHOR: &str = "audit_anchor";
 /// Who cuts.
 const SELF: &str = "stackferry";
 /// So many rows go in one transaction: others wait for it, and its pages lie in the log until then.

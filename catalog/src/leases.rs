@@ -14,9 +14,9 @@ mod guard;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
 
-use crate::convert::{During, stamp};
-use crate::error::CatalogError;
-use crate::pool::{Catalog, Row};
+use crate::convert::{During, Row, stamp};
+use crate::error::{CatalogError, LeaseBusy};
+use crate::pool::Catalog;
 use crate::process::{Fate, Process};
 
 pub use guard::LeaseGuard;
@@ -36,23 +36,6 @@ pub struct Lease {
     /// Its fencing number, from 1: a later holder's is larger.
     pub fence: u64,
     /// When it ends, unless it is renewed.
-    pub expires: Timestamp,
-}
-
-/// Another holds the lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseBusy {
-    /// What the lease is on.
-    pub name: String,
-    /// What the holder said that it is.
-    pub holder: String,
-    /// The holder's machine.
-    pub host: String,
-    /// The holder's process number on it.
-    pub pid: u32,
-    /// Since when it has the lease.
-    pub since: Timestamp,
-    /// When the lease ends, unless it is renewed.
     pub expires: Timestamp,
 }
 

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
-use crate::convert::{During, opt_stamp, stamp, words};
+use crate::convert::{During, Row, opt_stamp, stamp, words};
 use crate::error::CatalogError;
 use crate::meta;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 
 /// Before the name of a way in the note that tells of its last digest.
 const DIGEST: &str = "note/notify_digest/";

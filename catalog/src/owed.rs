@@ -10,9 +10,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::convert::{During, stamp, words};
+use crate::convert::{During, Row, stamp, words};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 use crate::process::{Fate, Process};
 
 words! {

@@ -6,30 +6,23 @@
 //! lock: SQLite fails it at once.
 
 use std::collections::HashSet;
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate as _, MigrateError, Migration, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection, Transaction};
-use stackferry_volume::local::give_to_owner;
+use sqlx::{Connection as _, Row as _, SqliteConnection, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
 use crate::convert::During;
 use crate::error::{CatalogError, DatabaseCause, is_corrupt};
+use crate::file::{BUSY_WAIT, create, options};
 use crate::scratch::Scratch;
-
-pub(crate) type Row = sqlx::sqlite::SqliteRow;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// How long a statement waits for another process's write.
-const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// How long a task waits for a connection of the pool: longer than a write may wait for its lock.
 const POOL_WAIT: Duration = Duration::from_secs(30);
 /// Reads run beside each other and beside one write; more connections than this only cost memory.
@@ -284,33 +277,6 @@ fn is_usable(conn: &SqliteConnection) -> bool {
 
 fn at(path: &Path) -> During {
     During { path: path.into(), operation: "opening the catalog", subject: path.display().to_string() }
-}
-
-pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(false)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_WAIT)
-        // The statements' texts, which hold no values: for counting them, and for whoever asks for everything.
-        .log_statements(log::LevelFilter::Trace)
-        .log_slow_statements(log::LevelFilter::Off, Duration::MAX)
-}
-
-/// Makes the empty file, if there is none. SQLite gives its side files the mode and the owner of this one.
-fn create(path: &Path) -> io::Result<()> {
-    let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    give_to_owner(&file, folder)?;
-    file.sync_all()?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use sqlx::ConnectOptions as _;
 
 use crate::error::CatalogError;
-use crate::pool::options;
+use crate::file::options;
 
 /// Where temporary files may be made, beside what `TMPDIR` says.
 const ELSEWHERE: [&str; 2] = ["/var/tmp", "/dev/shm"];

@@ -8,9 +8,9 @@ use serde_json::json;
 use stackferry_volume::Digest;
 
 use crate::audit::{self, AuditAction};
-use crate::convert::{During, stamp, words};
+use crate::convert::{During, Row, stamp, words};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 
 words! {
     /// What a caller of the API may do.

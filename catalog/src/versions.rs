@@ -9,10 +9,10 @@ use stackferry_volume::{Generation, VersionId, VolumeId};
 
 use crate::audit::{self, AuditAction, Entry};
 use crate::baselines;
-use crate::convert::{During, opt_stamp, stamp};
+use crate::convert::{During, Row, opt_stamp, stamp};
 use crate::damages;
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row, WriteTx};
+use crate::pool::{Catalog, WriteTx};
 use crate::tallies;
 
 /// The incidents that stand.
@@ -416,21 +416,6 @@ fn one(
         0 => Err(CatalogError::NoSuchVersion { volume: volume.clone(), version: version.clone() }),
         _ => Ok(()),
     }
-}
-
-pub(crate) async fn exists(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VolumeId,
-    version: &VersionId,
-) -> Result<bool, CatalogError> {
-    let row = sqlx::query("SELECT 1 FROM versions WHERE volume = $1 AND version = $2")
-        .bind(volume.to_string())
-        .bind(version.to_string())
-        .fetch_optional(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    Ok(row.is_some())
 }
 
 /// The volume's current generation.

@@ -48,7 +48,8 @@ fuzz_target!(|bytes: &[u8]| {
         vec![entry("Office.vmdk"), entry("Office-flat.vmdk"), entry("Other.vmdk"), entry("Other-flat.vmdk")];
     entries.extend(disk.extent_files().iter().take(8).map(|name| entry(name.as_str())));
     entries.dedup_by(|one, two| one.name == two.name);
-    let _ = disk.check_against(&entries);
+    let names = group::Names::of(&entries);
+    let _ = disk.check_with(|name| names.find(name));
     let found = group::candidates(&entries);
     let reading = |name: &FileName| match *name == file {
         true => group::Reading::Descriptor(&disk),

@@ -31,8 +31,8 @@ use stackferry_volume::{FileName, Manifest, VersionId};
 use crate::dir::Moved;
 use crate::incoming::{FILES, Incoming};
 use crate::rebuilt::load_record;
+use crate::record::version_ids;
 use crate::steps::step;
-use crate::volumes::version_ids;
 use crate::walk::{Opened, walk};
 use crate::{Cause, Damage, VaultError};
 

@@ -24,9 +24,9 @@ use stackferry_volume::io::Cancel;
 use stackferry_volume::{Generation, Manifest, ManifestError, VersionId, VolumeId};
 
 use crate::dir::{Dir, Moved};
-use crate::record::{DamageMark, RECORD_NAME, VolumeRecord};
+use crate::error::Chain;
+use crate::record::{DamageMark, RECORD_NAME, VolumeRecord, version_ids};
 use crate::version::load_manifest;
-use crate::volumes::{Chain, version_ids};
 use crate::whole::{self, Looks};
 use crate::{Damage, Vault, VaultError, random_name};
 

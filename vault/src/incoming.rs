@@ -29,9 +29,11 @@ use stackferry_volume::{BlockIndex, BlockMap, BlockState, Digest, FileName, Tran
 
 use crate::dir::Dir;
 use crate::steps::step;
-use crate::sweep::MAX_AGE;
 use crate::{Inner, Vault, VaultError};
 use journal::Journal;
+
+/// How long an interrupted copy can be resumed.
+pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 pub(crate) const FILES: &str = "files";
 const JOURNAL: &str = "journal";

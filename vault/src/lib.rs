@@ -46,14 +46,14 @@ use std::sync::{Arc, Mutex, Weak};
 
 pub use delete::{DeleteOutcome, DeleteRequest, FoundVersion};
 pub use error::{Cause, VaultError};
-pub use incoming::{Incoming, IncomingSpec, VaultFile};
+pub use incoming::{Incoming, IncomingSpec, MAX_AGE, VaultFile};
 pub use list::{VersionEntry, VersionSummary};
 pub use open::{VaultId, VaultOptions};
 pub use outline::{FolderStamp, Outline, Stamps};
 pub use rebuilt::Marks;
 pub use record::{DamageMark, GenerationRecord, Pin, Place, VolumeRecord, VolumeSpec};
 pub use restore::RestoreReport;
-pub use sweep::{MAX_AGE, Swept};
+pub use sweep::Swept;
 pub use version::{Version, VersionFile};
 pub use volumes::{Problem, Volumes};
 pub use walk::{Damage, MAX_DAMAGE};

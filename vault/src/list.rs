@@ -6,9 +6,9 @@ use stackferry_volume::manifest::{ByteCounts, Owner, VerifyMethod};
 use stackferry_volume::{Fingerprint, Generation, Location, Manifest, VersionId, VolumeId};
 
 use crate::dir::Dir;
-use crate::record::{DamageMark, Pin, VolumeRecord};
+use crate::error::Chain;
+use crate::record::{DamageMark, Pin, VolumeRecord, version_ids};
 use crate::version::load_manifest;
-use crate::volumes::{Chain, version_ids};
 use crate::{Vault, VaultError};
 
 /// What a list needs of a manifest: all but the digests.

@@ -7,10 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use stackferry_volume::manifest::MANIFEST_NAME;
 use stackferry_volume::{Kind, VersionId, VolumeId};
 
+use crate::error::Chain;
 use crate::list::{VersionEntry, summary};
 use crate::rebuilt::load_record;
-use crate::record::{RECORD_NAME, VolumeRecord};
-use crate::volumes::{Chain, Problem, version_ids};
+use crate::record::{RECORD_NAME, VolumeRecord, version_ids};
+use crate::volumes::Problem;
 use crate::{Vault, VaultError};
 
 /// A folder that was changed less long ago than this may be changed once more without a new time: clocks of file systems

@@ -14,9 +14,8 @@ use jiff::Timestamp;
 use stackferry_volume::{Manifest, VersionId, VolumeId};
 
 use crate::dir::Dir;
-use crate::record::{DamageMark, GenerationRecord, Pin, Place, RECORD_NAME, VolumeRecord, VolumeSpec};
+use crate::record::{DamageMark, GenerationRecord, Pin, Place, RECORD_NAME, VolumeRecord, VolumeSpec, read_record, version_ids};
 use crate::version::load_manifest;
-use crate::volumes::{read_record, version_ids};
 use crate::{Vault, VaultError};
 
 /// What a damaged `volume.json` is called.

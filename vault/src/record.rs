@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use stackferry_volume::{FileName, Generation, Kind, SiteName, VersionId, VolumeId};
 
 use crate::VaultError;
+use crate::dir::Dir;
 
 /// Its file name.
 pub(crate) const RECORD_NAME: &str = "volume.json";
@@ -173,4 +174,24 @@ impl VolumeRecord {
         }
         Ok(record)
     }
+}
+
+/// What is noted of a volume in its folder; none where that was never written.
+pub(crate) fn read_record(folder: &Dir, volume: &VolumeId) -> Result<Option<VolumeRecord>, VaultError> {
+    let path = folder.child(RECORD_NAME);
+    let Some(bytes) = folder.read(RECORD_NAME, MAX_RECORD_BYTES)? else { return Ok(None) };
+    let record = VolumeRecord::from_bytes(&bytes, &path)?;
+    if record.id != *volume {
+        return Err(VaultError::RecordDamaged { path, why: format!("it is of {}", record.id) });
+    }
+    Ok(Some(record))
+}
+
+/// The versions in a volume's folder, oldest first, whatever state they are in.
+pub(crate) fn version_ids(folder: &Dir) -> Result<Vec<VersionId>, VaultError> {
+    let items = folder.items()?;
+    let mut ids: Vec<VersionId> =
+        items.iter().filter(|item| item.is_folder).filter_map(|item| item.shown.parse().ok()).collect();
+    ids.sort();
+    Ok(ids)
 }

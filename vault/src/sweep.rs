@@ -6,17 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use stackferry_volume::{TransferId, VolumeId};
 
 use crate::delete::trash_name;
 use crate::dir::{Dir, Item, Moved};
+use crate::error::Chain;
 use crate::incoming::{FILES, is_fresh, last_change, read_transfer};
-use crate::volumes::{Chain, Problem};
+use crate::volumes::Problem;
 use crate::{Vault, VaultError};
-
-/// How long an interrupted copy can be resumed.
-pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use stackferry_volume::manifest::{FileRecord, MANIFEST_NAME, MAX_MANIFEST_BYTES}
 use stackferry_volume::{Manifest, ManifestError, VersionId, VolumeId};
 
 use crate::dir::Dir;
-use crate::volumes::Chain;
+use crate::error::Chain;
 use crate::{Damage, Vault, VaultError};
 
 /// A committed version.

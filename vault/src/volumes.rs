@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use stackferry_volume::{Kind, VersionId, VolumeId};
 
 use crate::dir::Dir;
+use crate::error::Chain;
 use crate::rebuilt::{DAMAGED_NAME, keep_damaged, load_or_begin, load_record};
-use crate::record::{DamageMark, MAX_RECORD_BYTES, Pin, RECORD_NAME, VolumeRecord, VolumeSpec};
+use crate::record::{DamageMark, MAX_RECORD_BYTES, Pin, RECORD_NAME, VolumeRecord, VolumeSpec, version_ids};
 use crate::{Inner, Vault, VaultError};
 
 /// Something in the vault that can't be read, or does not belong there.
@@ -78,16 +79,6 @@ impl Inner {
     }
 }
 
-pub(crate) fn read_record(folder: &Dir, volume: &VolumeId) -> Result<Option<VolumeRecord>, VaultError> {
-    let path = folder.child(RECORD_NAME);
-    let Some(bytes) = folder.read(RECORD_NAME, MAX_RECORD_BYTES)? else { return Ok(None) };
-    let record = VolumeRecord::from_bytes(&bytes, &path)?;
-    if record.id != *volume {
-        return Err(VaultError::RecordDamaged { path, why: format!("it is of {}", record.id) });
-    }
-    Ok(Some(record))
-}
-
 fn write_record(folder: &Dir, record: &VolumeRecord, vault: &Inner) -> Result<(), VaultError> {
     let path = folder.child(RECORD_NAME);
     let bytes = record.to_bytes(&path)?;
@@ -97,15 +88,6 @@ fn write_record(folder: &Dir, record: &VolumeRecord, vault: &Inner) -> Result<()
         return Err(VaultError::system("write", &path, why));
     }
     folder.replace(RECORD_NAME, &bytes, vault.access)
-}
-
-/// The versions in a volume's folder, oldest first, whatever state they are in.
-pub(crate) fn version_ids(folder: &Dir) -> Result<Vec<VersionId>, VaultError> {
-    let items = folder.items()?;
-    let mut ids: Vec<VersionId> =
-        items.iter().filter(|item| item.is_folder).filter_map(|item| item.shown.parse().ok()).collect();
-    ids.sort();
-    Ok(ids)
 }
 
 impl Vault {
@@ -284,19 +266,4 @@ fn one_volume(kind: &Dir, volume: &VolumeId, found: &mut Volumes) -> Result<(), 
         None => found.problem(dir.path().to_owned(), format!("{RECORD_NAME} is missing")),
     }
     Ok(())
-}
-
-/// An error with its causes, on one line.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self.0, f)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

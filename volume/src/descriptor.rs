@@ -361,20 +361,11 @@ impl Descriptor {
         self.create_type.eq_ignore_ascii_case("vmfsSparse")
     }
 
-    /// Checks the folder that the descriptor lies in: each extent is in a regular file that is long enough. A file may
-    /// be longer than the disk needs.
+    /// Checks the folder that holds the descriptor: each extent is in a regular file that is long enough, which `find` looks
+    /// up by name. A file may be longer than the disk needs.
     ///
     /// # Errors
     /// [`Flaw::ExtentMissing`] and the flaws beside it.
-    pub fn check_against(&self, entries: &[Entry]) -> Result<(), DescriptorError> {
-        let names = crate::group::Names::of(entries);
-        self.check_with(|name| names.find(name))
-    }
-
-    /// The same, where the caller can look up a name faster than by going through all entries.
-    ///
-    /// # Errors
-    /// As of [`Descriptor::check_against`].
     pub fn check_with<'a>(&self, find: impl Fn(&str) -> Option<&'a Entry>) -> Result<(), DescriptorError> {
         self.extents.iter().try_for_each(|extent| {
             let Some(name) = extent.file_name() else { return Ok(()) };

@@ -14,8 +14,8 @@ use crate::io::HoleMapSource;
 use crate::location::Location;
 use crate::name::FileName;
 
-/// The manifest's file name within a version's folder. No file of a volume may have it.
-pub const MANIFEST_NAME: &str = "manifest.json";
+pub use crate::name::MANIFEST_NAME;
+
 /// The newest format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 /// The longest manifest that is read, in bytes: the digests of 4 TiB of data.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 /// The longest stem, in bytes: `.vmdk` must fit into a file name as well. No volume has a longer one, since its descriptor has
 /// a file name.
 pub const MAX_STEM_BYTES: usize = MAX_NAME_BYTES - ".vmdk".len();
+/// The manifest's file name within a version's folder. No file of a volume may have it.
+pub const MANIFEST_NAME: &str = "manifest.json";
 /// The longest file name that Linux file systems hold, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 

@@ -5,9 +5,9 @@ use sqlx::QueryBuilder;
 use stackferry_volume::Kind;
 
 use super::{Job, JobId, JobKind, read};
-use crate::convert::stamp;
+use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 use crate::process::{Fate, Process};
 
 /// Which jobs may be begun now.

@@ -7,9 +7,9 @@ use sqlx::QueryBuilder;
 use stackferry_volume::VolumeId;
 
 use super::{Job, JobId, JobKind, JobState, Priority};
-use crate::convert::{During, stamp};
+use crate::convert::{During, Row, stamp};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 use crate::volumes::LastError;
 
 /// Which jobs are listed. An empty list of states or kinds means all of them.

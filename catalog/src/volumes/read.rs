@@ -8,9 +8,9 @@ use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Generation, Location, SiteName, VolumeId};
 
 use super::{LastError, LocationRow, Reason, VolumeRow};
-use crate::convert::During;
+use crate::convert::{During, Row};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, Row};
+use crate::pool::Catalog;
 
 /// Volumes with what is counted of their versions: `versions`, `damaged_versions`, and of the present life `good_versions` and `newest_good`.
 /// `$more` is further columns, `$tail` what follows `FROM`.

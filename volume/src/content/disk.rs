@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::Content;
+use super::model::Content;
 use crate::descriptor::{Descriptor, ExtentKind, SECTOR_BYTES};
 use crate::io::Source;
 use crate::name::FileName;

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use super::bytes::{size_at, u16_at, u32_at, u64_at};
 use super::disk::Disk;
-use super::{FileSystem, MAX_ENTRIES};
+use super::model::{FileSystem, MAX_ENTRIES};
 use crate::io::Source;
 use attribute::{Attribute, Kind};
 use boot::Geometry;

@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use super::bytes::{u32_at, u64_at};
 use super::disk::Disk;
-use super::sectors;
 use crate::descriptor::SECTOR_BYTES;
 use crate::io::Source;
 
@@ -29,6 +28,11 @@ const RESERVED: [[u8; 16]; 2] = [
 ];
 /// The types of MBR partitions that hold a table of further ones.
 const CONTAINERS: [u8; 3] = [0x05, 0x0f, 0x85];
+
+/// Bytes of so many sectors.
+const fn sectors(count: u64) -> Option<u64> {
+    count.checked_mul(SECTOR_BYTES)
+}
 
 /// One partition.
 pub(super) struct Partition {

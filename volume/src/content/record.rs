@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Content;
-
 /// What a version's disk holds. The order is that of concern: of several file systems the worst one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,16 +60,6 @@ pub struct ContentRecord {
     pub systems: Vec<String>,
     /// A sentence for a person.
     pub text: String,
-}
-
-impl From<&Content> for ContentRecord {
-    fn from(content: &Content) -> Self {
-        Self {
-            state: content.state(),
-            systems: content.systems().map(str::to_owned).collect(),
-            text: content.to_string(),
-        }
-    }
 }
 
 impl ContentRecord {

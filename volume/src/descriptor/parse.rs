@@ -14,8 +14,7 @@ use super::{
     SECTOR_BYTES, binary, layout,
 };
 use crate::block::MAX_FILE_BYTES;
-use crate::manifest::MANIFEST_NAME;
-use crate::name::FileName;
+use crate::name::{FileName, MANIFEST_NAME};
 use crate::reason::shown;
 
 /// What the first line of a descriptor says, without blanks.
