@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::SqliteConnection;
 use stackferry_volume::manifest::ByteCounts;
 use stackferry_volume::{Generation, VersionId, VolumeId};
 
-use crate::convert::{During, Row, stamp, words};
+use crate::convert::{Row, stamp, words};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::process::{Fate, Process};
+use crate::process::{Liveness, Process};
+use crate::session::Session;
 use crate::versions::need_volume;
-use crate::volumes::LastError;
+use crate::volumes::StatusReason;
 
 words! {
     /// What an attempt came to.
@@ -62,7 +62,7 @@ pub struct AttemptEnd {
     /// The version that was made, or that the source was found equal to.
     pub version: Option<VersionId>,
     /// Why it failed or was deferred.
-    pub error: Option<LastError>,
+    pub error: Option<StatusReason>,
     /// The bytes of this run.
     pub bytes: ByteCounts,
     /// How long it took; kept to the millisecond.
@@ -104,20 +104,15 @@ impl Catalog {
         route: &str,
         trigger: Trigger,
     ) -> Result<AttemptId, CatalogError> {
-        let during = self.during("starting an attempt", volume);
-        let process = during.json("process", &Process::current()?)?;
+        let process = Process::current()?;
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        let generation = need_volume(tx.conn(), &during, volume).await?;
-        let open = sqlx::query("SELECT id, volume FROM attempts WHERE ended IS NULL AND volume = $1")
-            .bind(volume.to_string())
-            .fetch_all(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        for row in &open {
-            close(tx.conn(), &during, during.row(row).signed("id")?, now, &interrupted()).await?;
+        let mut tx = self.write("starting an attempt", volume).await?;
+        let generation = need_volume(&mut tx, volume).await?;
+        let open = sqlx::query("SELECT id FROM attempts WHERE ended IS NULL AND volume = $1").bind(volume.to_string());
+        for id in tx.all(open, |row| row.signed("id")).await? {
+            close(&mut tx, id, now, &interrupted()).await?;
         }
-        let row = sqlx::query(
+        let query = sqlx::query(
             "INSERT INTO attempts (volume, generation, route, cause, process, started) \
              VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
         )
@@ -125,19 +120,13 @@ impl Catalog {
         .bind(i64::from(generation.0))
         .bind(route)
         .bind(trigger.as_str())
-        .bind(process)
-        .bind(stamp(now))
-        .fetch_one(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        let id = during.row(&row).signed("id")?;
-        sqlx::query("UPDATE volumes SET last_attempt = $2 WHERE id = $1")
-            .bind(volume.to_string())
-            .bind(stamp(now))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
+        .bind(tx.json("process", &process)?)
+        .bind(stamp(now));
+        let id = tx.one(query, |row| row.signed("id")).await?;
+        let statement =
+            sqlx::query("UPDATE volumes SET last_attempt = $2 WHERE id = $1").bind(volume.to_string()).bind(stamp(now));
+        tx.execute(statement).await?;
+        tx.commit().await?;
         Ok(AttemptId(id))
     }
 
@@ -148,11 +137,10 @@ impl Catalog {
     /// # Errors
     /// `AttemptNotOpen`, `Range`, or `Database`.
     pub async fn finish_attempt(&self, id: AttemptId, end: &AttemptEnd) -> Result<(), CatalogError> {
-        let during = self.during("finishing an attempt", id);
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        close(tx.conn(), &during, id.0, now, end).await?;
-        tx.commit(&during).await
+        let mut tx = self.write("finishing an attempt", id).await?;
+        close(&mut tx, id.0, now, end).await?;
+        tx.commit().await
     }
 
     /// Closes, as failed (`interrupted`), every attempt whose process is no more: to be called at start. Attempts of
@@ -161,26 +149,20 @@ impl Catalog {
     /// # Errors
     /// `Process`, `Row`, or `Database`.
     pub async fn close_interrupted_attempts(&self) -> Result<Vec<(AttemptId, VolumeId)>, CatalogError> {
-        let during = self.during("closing interrupted attempts", "the catalog");
         let here = Process::current()?;
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        let rows = sqlx::query("SELECT id, volume, process FROM attempts WHERE ended IS NULL ORDER BY id")
-            .fetch_all(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
+        let mut tx = self.write("closing interrupted attempts", "the catalog").await?;
+        let open = sqlx::query("SELECT id, volume, process FROM attempts WHERE ended IS NULL ORDER BY id");
+        let read = |row: &Row<'_>| Ok((row.signed("id")?, row.parsed("volume")?, row.json::<Process>("process")?));
         let mut closed = Vec::new();
-        for row in &rows {
-            let row = during.row(row);
-            let process: Process = row.json("process")?;
-            if matches!(process.fate(&here), Fate::Dead | Fate::OtherBoot) {
-                let id = row.signed("id")?;
-                close(tx.conn(), &during, id, now, &interrupted()).await?;
-                closed.push((AttemptId(id), row.parsed("volume")?));
+        for (id, volume, process) in tx.all(open, read).await? {
+            if matches!(process.liveness(&here), Liveness::Dead | Liveness::OtherBoot) {
+                close(&mut tx, id, now, &interrupted()).await?;
+                closed.push((AttemptId(id), volume));
             }
         }
         if !closed.is_empty() {
-            tx.commit(&during).await?;
+            tx.commit().await?;
         }
         Ok(closed)
     }
@@ -190,14 +172,11 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn attempts(&self, volume: &VolumeId, limit: u32) -> Result<Vec<Attempt>, CatalogError> {
-        let during = self.during("reading the attempts", volume);
-        let rows = sqlx::query("SELECT * FROM attempts WHERE volume = $1 ORDER BY id DESC LIMIT $2")
+        let mut session = self.session("reading the attempts", volume).await?;
+        let query = sqlx::query("SELECT * FROM attempts WHERE volume = $1 ORDER BY id DESC LIMIT $2")
             .bind(volume.to_string())
-            .bind(i64::from(limit))
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| attempt(&during, row)).collect()
+            .bind(i64::from(limit));
+        session.all(query, attempt).await
     }
 
     /// The attempts that have not ended, oldest first.
@@ -205,18 +184,14 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn open_attempts(&self) -> Result<Vec<Attempt>, CatalogError> {
-        let during = self.during("reading the open attempts", "the catalog");
-        let rows = sqlx::query("SELECT * FROM attempts WHERE ended IS NULL ORDER BY id")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| attempt(&during, row)).collect()
+        let mut session = self.session("reading the open attempts", "the catalog").await?;
+        session.all(sqlx::query("SELECT * FROM attempts WHERE ended IS NULL ORDER BY id"), attempt).await
     }
 }
 
 fn interrupted() -> AttemptEnd {
     let error =
-        LastError { code: INTERRUPTED.into(), text: "the process that made it ended before it was done".into() };
+        StatusReason { code: INTERRUPTED.into(), text: "the process that made it ended before it was done".into() };
     AttemptEnd {
         outcome: Outcome::Failed,
         version: None,
@@ -226,15 +201,9 @@ fn interrupted() -> AttemptEnd {
     }
 }
 
-async fn close(
-    conn: &mut SqliteConnection,
-    during: &During,
-    id: i64,
-    now: Timestamp,
-    end: &AttemptEnd,
-) -> Result<(), CatalogError> {
+async fn close(tx: &mut Session, id: i64, now: Timestamp, end: &AttemptEnd) -> Result<(), CatalogError> {
     let millis = u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX);
-    let row = sqlx::query(
+    let query = sqlx::query(
         "UPDATE attempts SET ended = $2, outcome = $3, version = $4, error_code = $5, error_text = $6, \
            logical_bytes = $7, read_bytes = $8, zero_bytes = $9, wire_bytes = $10, stored_bytes = $11, millis = $12 \
          WHERE id = $1 AND ended IS NULL RETURNING volume, generation",
@@ -245,18 +214,14 @@ async fn close(
     .bind(end.version.as_ref().map(ToString::to_string))
     .bind(end.error.as_ref().map(|error| &error.code))
     .bind(end.error.as_ref().map(|error| &error.text))
-    .bind(during.number("logical bytes", end.bytes.logical)?)
-    .bind(during.number("read bytes", end.bytes.read)?)
-    .bind(during.number("zero bytes", end.bytes.zero)?)
-    .bind(during.number("wire bytes", end.bytes.wire)?)
-    .bind(during.number("stored bytes", end.bytes.stored)?)
-    .bind(during.number("milliseconds", millis)?)
-    .fetch_optional(&mut *conn)
-    .await
-    .map_err(|error| during.sql(error))?;
-    let row = row.ok_or(CatalogError::AttemptNotOpen(id))?;
-    let row = during.row(&row);
-    let (volume, generation) = (row.text("volume")?, row.signed("generation")?);
+    .bind(tx.number("logical bytes", end.bytes.logical)?)
+    .bind(tx.number("read bytes", end.bytes.read)?)
+    .bind(tx.number("zero bytes", end.bytes.zero)?)
+    .bind(tx.number("wire bytes", end.bytes.wire)?)
+    .bind(tx.number("stored bytes", end.bytes.stored)?)
+    .bind(tx.number("milliseconds", millis)?);
+    let ended = tx.optional(query, |row| Ok((row.text("volume")?, row.signed("generation")?))).await?;
+    let (volume, generation) = ended.ok_or(CatalogError::AttemptNotOpen(id))?;
     let summary = match end.outcome {
         Outcome::Copied | Outcome::Unchanged => sqlx::query(
             "UPDATE volumes SET last_success = $3, last_error_code = NULL, last_error_text = NULL \
@@ -277,12 +242,10 @@ async fn close(
         }
         Outcome::Deferred => return Ok(()),
     };
-    summary.execute(conn).await.map_err(|error| during.sql(error))?;
-    Ok(())
+    tx.execute(summary).await.map(|_| ())
 }
 
-fn attempt(during: &During, row: &Row) -> Result<Attempt, CatalogError> {
-    let row = during.row(row);
+fn attempt(row: &Row<'_>) -> Result<Attempt, CatalogError> {
     let count = |column| Ok::<_, CatalogError>(row.opt_count(column)?.unwrap_or(0));
     let ended = row.opt_time("ended")?;
     let end = match row.opt_parsed("outcome")? {
@@ -290,12 +253,7 @@ fn attempt(during: &During, row: &Row) -> Result<Attempt, CatalogError> {
         Some(outcome) => Some(AttemptEnd {
             outcome,
             version: row.opt_parsed("version")?,
-            error: row
-                .opt_text("error_code")?
-                .map(|code| {
-                    Ok::<_, CatalogError>(LastError { code, text: row.opt_text("error_text")?.unwrap_or_default() })
-                })
-                .transpose()?,
+            error: StatusReason::read(row, "error_code", "error_text")?,
             bytes: ByteCounts {
                 logical: count("logical_bytes")?,
                 read: count("read_bytes")?,

@@ -11,13 +11,15 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite};
 use stackferry_volume::Digest;
 
-use crate::convert::{During, Row, stamp, words};
+use crate::convert::{Row, stamp, words};
 use crate::error::CatalogError;
 use crate::meta;
 use crate::pool::Catalog;
+use crate::session::Session;
 
 /// Where the number and the digest of the last record are kept.
 const HEAD: &str = "audit_head";
@@ -163,10 +165,9 @@ impl Catalog {
         subject: &str,
         detail: &Value,
     ) -> Result<u64, CatalogError> {
-        let during = self.during("writing an audit record", format!("{action} {subject}"));
-        let mut tx = self.write(&during).await?;
-        let id = append(tx.conn(), &during, self.clock().now(), action, actor, subject, detail).await?;
-        tx.commit(&during).await?;
+        let mut tx = self.write("writing an audit record", format!("{action} {subject}")).await?;
+        let id = append(&mut tx, self.clock().now(), action, actor, subject, detail).await?;
+        tx.commit().await?;
         Ok(id)
     }
 
@@ -175,10 +176,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn audit_records(&self, after: u64, limit: u32) -> Result<Vec<AuditRecord>, CatalogError> {
-        let during = self.during("reading audit records", format!("after {after}"));
-        let mut conn = self.pool().acquire().await.map_err(|error| during.sql(error))?;
-        let rows = page(&mut conn, &during, after, limit).await?;
-        rows.iter().map(|row| record(&during, row)).collect()
+        let mut session = self.session("reading audit records", format!("after {after}")).await?;
+        let rows = page(&mut session, after, limit).await?;
+        rows.iter().map(|row| record(&session.row(row))).collect()
     }
 
     /// The last records, newest first, at most `limit`.
@@ -186,13 +186,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn last_audit_records(&self, limit: u32) -> Result<Vec<AuditRecord>, CatalogError> {
-        let during = self.during("reading audit records", "the last");
-        let rows = sqlx::query("SELECT * FROM audit ORDER BY id DESC LIMIT $1")
-            .bind(i64::from(limit))
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| record(&during, row)).collect()
+        let mut session = self.session("reading audit records", "the last").await?;
+        let query = sqlx::query("SELECT * FROM audit ORDER BY id DESC LIMIT $1").bind(i64::from(limit));
+        session.all(query, record).await
     }
 
     /// The records before number `before`, newest first, at most `limit`: those of `action`, those about `subject`, or all.
@@ -206,21 +202,18 @@ impl Catalog {
         subject: Option<&str>,
         limit: u32,
     ) -> Result<Vec<AuditRecord>, CatalogError> {
-        let during = self.during("reading audit records", "a page");
+        let mut session = self.session("reading audit records", "a page").await?;
         // No record has a number beyond what SQL can count.
         let before = before.map(|before| i64::try_from(before).unwrap_or(i64::MAX));
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "SELECT * FROM audit WHERE ($1 IS NULL OR id < $1) AND ($2 IS NULL OR action = $2) \
              AND ($3 IS NULL OR subject = $3) ORDER BY id DESC LIMIT $4",
         )
         .bind(before)
         .bind(action)
         .bind(subject)
-        .bind(i64::from(limit))
-        .fetch_all(self.pool())
-        .await
-        .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| record(&during, row)).collect()
+        .bind(i64::from(limit));
+        session.all(query, record).await
     }
 
     /// Checks every record's seal, and that none is missing.
@@ -228,10 +221,9 @@ impl Catalog {
     /// # Errors
     /// `Database`; a broken chain is no error but an answer.
     pub async fn verify_audit(&self) -> Result<AuditCheck, CatalogError> {
-        let during = self.during("checking the audit records", "the catalog");
-        let mut tx = self.read(&during).await?;
+        let mut tx = self.read("checking the audit records", "the catalog").await?;
         let mut check = AuditCheck { records: 0, cut: 0, head: None, broken: None };
-        let anchor = meta::get(&mut tx, &during, ANCHOR).await?;
+        let anchor = meta::get(&mut tx, ANCHOR).await?;
         if let Some(text) = &anchor {
             let read = text.split_once(' ').and_then(|(id, digest)| Some((id.parse().ok()?, digest.parse().ok()?)));
             let Some((cut, digest)) = read else {
@@ -243,17 +235,18 @@ impl Catalog {
         let mut last = check.cut;
         let mut told = None;
         loop {
-            let rows = page(&mut tx, &during, last, PAGE).await?;
+            let rows = page(&mut tx, last, PAGE).await?;
             if rows.is_empty() {
                 break;
             }
             for row in &rows {
-                match sealed(&during, row, last, check.head) {
+                let row = tx.row(row);
+                match sealed(&row, last, check.head) {
                     Ok(digest) => {
                         last += 1;
                         check.records += 1;
                         check.head = Some(digest);
-                        told = cut_of(&during, row).or(told);
+                        told = cut_of(&row).or(told);
                     }
                     Err(why) => {
                         check.broken = Some((last.saturating_add(1), why));
@@ -262,7 +255,7 @@ impl Catalog {
                 }
             }
         }
-        let head = meta::get(&mut tx, &during, HEAD).await?;
+        let head = meta::get(&mut tx, HEAD).await?;
         if head != check.head.map(|digest| head_text(last, digest)) {
             let why = "records are missing at the end: the last one is not the last that was written";
             check.broken = Some((last.saturating_add(1), why.into()));
@@ -276,20 +269,19 @@ impl Catalog {
 
 /// Adds a record within a transaction.
 pub(crate) async fn append(
-    conn: &mut SqliteConnection,
-    during: &During,
+    tx: &mut Session,
     at: Timestamp,
     action: AuditAction,
     actor: &str,
     subject: &str,
     detail: &Value,
 ) -> Result<u64, CatalogError> {
-    let entry = Entry { action, actor, subject, detail };
-    append_all(conn, during, at, std::slice::from_ref(&entry)).await
+    let entry = AuditEntry { action, actor, subject, detail };
+    append_all(tx, at, std::slice::from_ref(&entry)).await
 }
 
 /// What a record is made of.
-pub(crate) struct Entry<'a> {
+pub(crate) struct AuditEntry<'a> {
     pub(crate) action: AuditAction,
     pub(crate) actor: &'a str,
     pub(crate) subject: &'a str,
@@ -298,29 +290,20 @@ pub(crate) struct Entry<'a> {
 
 /// Adds records, some thousand at most, within a transaction. Gives the number of the last one.
 pub(crate) async fn append_all(
-    conn: &mut SqliteConnection,
-    during: &During,
+    tx: &mut Session,
     at: Timestamp,
-    entries: &[Entry<'_>],
+    entries: &[AuditEntry<'_>],
 ) -> Result<u64, CatalogError> {
-    let last = sqlx::query("SELECT id, digest FROM audit ORDER BY id DESC LIMIT 1")
-        .fetch_optional(&mut *conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    let (mut id, mut former) = match &last {
-        Some(row) => {
-            let row = during.row(row);
-            (row.count("id")?, Some(row.parsed::<Digest>("digest")?))
-        }
-        None => (0, None),
-    };
+    let query = sqlx::query("SELECT id, digest FROM audit ORDER BY id DESC LIMIT 1");
+    let last = tx.optional(query, |row| Ok((row.count("id")?, Some(row.parsed::<Digest>("digest")?)))).await?;
+    let (mut id, mut former) = last.unwrap_or((0, None));
     let at = stamp(at);
     let mut rows = Vec::with_capacity(entries.len());
     for entry in entries {
         id = id.saturating_add(1);
-        let detail = during.json("detail", entry.detail)?;
+        let detail = tx.json("detail", entry.detail)?;
         let digest = seal(former, id, [&at, entry.action.as_str(), entry.actor, entry.subject, &detail]);
-        rows.push((during.number("id", id)?, entry, detail, digest));
+        rows.push((tx.number("id", id)?, entry, detail, digest));
         former = Some(digest);
     }
     let Some(digest) = former.filter(|_| !rows.is_empty()) else { return Ok(id) };
@@ -335,14 +318,14 @@ pub(crate) async fn append_all(
             .push_bind(detail)
             .push_bind(digest.to_string());
     });
-    insert.build().execute(&mut *conn).await.map_err(|error| during.sql(error))?;
-    meta::put(conn, during, HEAD, &head_text(id, digest)).await?;
+    tx.execute(insert.build()).await?;
+    meta::put(tx, HEAD, &head_text(id, digest)).await?;
     Ok(id)
 }
 
 /// What a record of a cut tells, as it is kept beside the chain; none of another record.
-fn cut_of(during: &During, row: &Row) -> Option<String> {
-    let record = record(during, row).ok().filter(|record| record.action == AuditAction::HistoryTrimmed.as_str())?;
+fn cut_of(row: &Row<'_>) -> Option<String> {
+    let record = record(row).ok().filter(|record| record.action == AuditAction::HistoryTrimmed.as_str())?;
     Some(format!("{} {}", record.detail.get("through")?.as_u64()?, record.detail.get("digest")?.as_str()?))
 }
 
@@ -363,8 +346,7 @@ fn seal(former: Option<Digest>, id: u64, fields: [&str; 5]) -> Digest {
 }
 
 /// The digest of a row if it is the right one after `before` records that end with `former`; else what is wrong.
-fn sealed(during: &During, row: &Row, before: u64, former: Option<Digest>) -> Result<Digest, String> {
-    let row = during.row(row);
+fn sealed(row: &Row<'_>, before: u64, former: Option<Digest>) -> Result<Digest, String> {
     let unreadable = |error: CatalogError| format!("it can't be read: {error}");
     let id = row.count("id").map_err(unreadable)?;
     if id != before.saturating_add(1) {
@@ -384,17 +366,12 @@ fn sealed(during: &During, row: &Row, before: u64, former: Option<Digest>) -> Re
     }
 }
 
-async fn page(conn: &mut SqliteConnection, during: &During, after: u64, limit: u32) -> Result<Vec<Row>, CatalogError> {
-    sqlx::query("SELECT * FROM audit WHERE id > $1 ORDER BY id LIMIT $2")
-        .bind(during.number("id", after)?)
-        .bind(i64::from(limit))
-        .fetch_all(conn)
-        .await
-        .map_err(|error| during.sql(error))
+async fn page(tx: &mut Session, after: u64, limit: u32) -> Result<Vec<SqliteRow>, CatalogError> {
+    let query = sqlx::query("SELECT * FROM audit WHERE id > $1 ORDER BY id LIMIT $2");
+    tx.rows(query.bind(tx.number("id", after)?).bind(i64::from(limit))).await
 }
 
-fn record(during: &During, row: &Row) -> Result<AuditRecord, CatalogError> {
-    let row = during.row(row);
+fn record(row: &Row<'_>) -> Result<AuditRecord, CatalogError> {
     Ok(AuditRecord {
         id: row.count("id")?,
         at: row.time("at")?,

@@ -5,25 +5,12 @@
 //! volume begins a new generation.
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
-use stackferry_volume::{Fingerprint, Location, SiteName, VersionId, VolumeId};
+use stackferry_volume::{Baseline, Location, SiteName, VersionId, VolumeId};
 
-use crate::convert::{During, stamp};
+use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-
-/// A location's content equals a version as long as its fingerprint is this.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Baseline {
-    /// Where.
-    pub location: Location,
-    /// What the files looked like there.
-    pub fingerprint: Fingerprint,
-    /// The version that their content equals.
-    pub version: VersionId,
-    /// Whether an equal fingerprint proves an equal content; see [`stackferry_volume::FileClock::settles`].
-    pub settled: bool,
-}
+use crate::session::Session;
 
 impl Catalog {
     /// Says that each of these locations, as long as its fingerprint stays, equals its version. A location's former
@@ -33,14 +20,13 @@ impl Catalog {
     /// # Errors
     /// `NoSuchVersion`, or `Database`.
     pub async fn set_baselines(&self, volume: &VolumeId, baselines: &[Baseline]) -> Result<(), CatalogError> {
-        let during = self.during("setting baselines", volume);
-        let mut tx = self.write(&during).await?;
+        let mut tx = self.write("setting baselines", volume).await?;
         for baseline in baselines {
-            if bears(tx.conn(), &during, volume, &baseline.version).await? {
-                put(tx.conn(), &during, volume, baseline, self.clock().now()).await?;
+            if bears(&mut tx, volume, &baseline.version).await? {
+                put(&mut tx, volume, baseline, self.clock().now()).await?;
             }
         }
-        tx.commit(&during).await
+        tx.commit().await
     }
 
     /// The baselines of a volume's locations.
@@ -48,18 +34,14 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn baselines(&self, volume: &VolumeId) -> Result<Vec<Baseline>, CatalogError> {
-        let during = self.during("reading baselines", volume);
-        let rows = sqlx::query(
+        let mut session = self.session("reading baselines", volume).await?;
+        let query = sqlx::query(
             "SELECT site, datastore, path, fingerprint, version, settled FROM baselines WHERE volume = $1 \
              ORDER BY site, datastore, path",
         )
-        .bind(volume.to_string())
-        .fetch_all(self.pool())
-        .await
-        .map_err(|error| during.sql(error))?;
-        rows.iter()
-            .map(|row| {
-                let row = during.row(row);
+        .bind(volume.to_string());
+        session
+            .all(query, |row| {
                 Ok(Baseline {
                     location: Location {
                         site: SiteName(row.text("site")?),
@@ -71,39 +53,30 @@ impl Catalog {
                     settled: row.flag("settled")?,
                 })
             })
-            .collect()
+            .await
     }
 }
 
 /// Whether a baseline may rest on a version.
-async fn bears(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VolumeId,
-    version: &VersionId,
-) -> Result<bool, CatalogError> {
-    let row = sqlx::query(
+async fn bears(tx: &mut Session, volume: &VolumeId, version: &VersionId) -> Result<bool, CatalogError> {
+    let query = sqlx::query(
         "SELECT n.damaged, n.generation AS own, v.generation AS current FROM versions n \
          JOIN volumes v ON v.id = n.volume WHERE n.volume = $1 AND n.version = $2",
     )
     .bind(volume.to_string())
-    .bind(version.to_string())
-    .fetch_optional(conn)
-    .await
-    .map_err(|error| during.sql(error))?
-    .ok_or_else(|| CatalogError::NoSuchVersion { volume: volume.clone(), version: version.clone() })?;
-    let row = during.row(&row);
-    Ok(row.opt_text("damaged")?.is_none() && row.signed("own")? == row.signed("current")?)
+    .bind(version.to_string());
+    let read = |row: &Row<'_>| Ok(row.opt_text("damaged")?.is_none() && row.signed("own")? == row.signed("current")?);
+    let found = tx.optional(query, read).await?;
+    found.ok_or_else(|| CatalogError::NoSuchVersion { volume: volume.clone(), version: version.clone() })
 }
 
 pub(crate) async fn put(
-    conn: &mut SqliteConnection,
-    during: &During,
+    tx: &mut Session,
     volume: &VolumeId,
     baseline: &Baseline,
     at: Timestamp,
 ) -> Result<(), CatalogError> {
-    sqlx::query(
+    let statement = sqlx::query(
         "INSERT INTO baselines (volume, site, datastore, path, fingerprint, version, settled, set_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
          ON CONFLICT (volume, site, datastore, path) DO UPDATE SET fingerprint = excluded.fingerprint, \
@@ -113,28 +86,17 @@ pub(crate) async fn put(
     .bind(&baseline.location.site.0)
     .bind(&baseline.location.datastore)
     .bind(&baseline.location.path)
-    .bind(during.json("fingerprint", &baseline.fingerprint)?)
+    .bind(tx.json("fingerprint", &baseline.fingerprint)?)
     .bind(baseline.version.to_string())
     .bind(baseline.settled)
-    .bind(stamp(at))
-    .execute(conn)
-    .await
-    .map_err(|error| during.sql(error))?;
-    Ok(())
+    .bind(stamp(at));
+    tx.execute(statement).await.map(|_| ())
 }
 
 /// Forgets every baseline that rests on a version.
-pub(crate) async fn forget(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VolumeId,
-    version: &VersionId,
-) -> Result<(), CatalogError> {
-    sqlx::query("DELETE FROM baselines WHERE volume = $1 AND version = $2")
+pub(crate) async fn forget(tx: &mut Session, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
+    let statement = sqlx::query("DELETE FROM baselines WHERE volume = $1 AND version = $2")
         .bind(volume.to_string())
-        .bind(version.to_string())
-        .execute(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    Ok(())
+        .bind(version.to_string());
+    tx.execute(statement).await.map(|_| ())
 }

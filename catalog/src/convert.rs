@@ -10,10 +10,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
 use crate::error::{CatalogError, DatabaseCause, is_corrupt};
-
-pub(crate) type Row = sqlx::sqlite::SqliteRow;
 
 /// A time as it lies in the database: always nine digits of fraction, so that texts sort as times do.
 pub(crate) fn stamp(at: Timestamp) -> String {
@@ -24,22 +23,21 @@ pub(crate) fn opt_stamp(at: Option<Timestamp>) -> Option<String> {
     at.map(stamp)
 }
 
-/// What is being done to what: the start of every error's text.
-#[derive(Clone)]
-pub(crate) struct During {
+/// An operation on a subject: the start of every error's text.
+pub(crate) struct Operation {
     pub(crate) path: Arc<Path>,
-    pub(crate) operation: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) subject: String,
 }
 
-impl During {
-    pub(crate) fn sql(&self, error: sqlx::Error) -> CatalogError {
+impl Operation {
+    pub(crate) fn failed(&self, error: sqlx::Error) -> CatalogError {
         if is_corrupt(&error) {
             let why = DatabaseCause::of(&error).to_string();
             return CatalogError::Corrupt { path: self.path.to_path_buf(), why };
         }
         CatalogError::Database {
-            operation: self.operation,
+            operation: self.name,
             subject: self.subject.clone(),
             source: DatabaseCause::at(&self.path, &error),
         }
@@ -48,7 +46,7 @@ impl During {
     /// A number as the database holds it.
     pub(crate) fn number(&self, field: &'static str, value: u64) -> Result<i64, CatalogError> {
         i64::try_from(value).map_err(|_| CatalogError::Range {
-            operation: self.operation,
+            operation: self.name,
             subject: self.subject.clone(),
             field,
             value: u128::from(value),
@@ -57,34 +55,38 @@ impl During {
 
     pub(crate) fn json<T: Serialize>(&self, field: &'static str, value: &T) -> Result<String, CatalogError> {
         serde_json::to_string(value).map_err(|source| CatalogError::Json {
-            operation: self.operation,
+            operation: self.name,
             subject: self.subject.clone(),
             field,
             source,
         })
     }
 
-    pub(crate) fn row<'a>(&'a self, row: &'a Row) -> Reader<'a> {
-        Reader { row, during: self }
+    pub(crate) fn row<'a>(&'a self, row: &'a SqliteRow) -> Row<'a> {
+        Row { row, operation: self }
     }
 
     pub(crate) fn bad(&self, column: &'static str, why: impl fmt::Display) -> CatalogError {
-        CatalogError::Row { operation: self.operation, subject: self.subject.clone(), column, why: why.to_string() }
+        CatalogError::Row { operation: self.name, subject: self.subject.clone(), column, why: why.to_string() }
     }
 }
 
-/// Reads one row's columns by name.
-pub(crate) struct Reader<'a> {
-    row: &'a Row,
-    during: &'a During,
+/// One row, read by the names of its columns.
+pub(crate) struct Row<'a> {
+    row: &'a SqliteRow,
+    operation: &'a Operation,
 }
 
-impl Reader<'_> {
+impl Row<'_> {
+    pub(crate) fn bad(&self, column: &'static str, why: impl fmt::Display) -> CatalogError {
+        self.operation.bad(column, why)
+    }
+
     fn get<'r, T>(&'r self, column: &'static str) -> Result<T, CatalogError>
     where
         T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
     {
-        self.row.try_get(column).map_err(|error| self.during.bad(column, error))
+        self.row.try_get(column).map_err(|error| self.bad(column, error))
     }
 
     pub(crate) fn text(&self, column: &'static str) -> Result<String, CatalogError> {
@@ -112,18 +114,18 @@ impl Reader<'_> {
     }
 
     pub(crate) fn count(&self, column: &'static str) -> Result<u64, CatalogError> {
-        u64::try_from(self.get::<i64>(column)?).map_err(|error| self.during.bad(column, error))
+        u64::try_from(self.get::<i64>(column)?).map_err(|error| self.bad(column, error))
     }
 
     pub(crate) fn opt_count(&self, column: &'static str) -> Result<Option<u64>, CatalogError> {
         match self.get::<Option<i64>>(column)? {
-            Some(value) => u64::try_from(value).map(Some).map_err(|error| self.during.bad(column, error)),
+            Some(value) => u64::try_from(value).map(Some).map_err(|error| self.bad(column, error)),
             None => Ok(None),
         }
     }
 
     pub(crate) fn small(&self, column: &'static str) -> Result<u32, CatalogError> {
-        u32::try_from(self.get::<i64>(column)?).map_err(|error| self.during.bad(column, error))
+        u32::try_from(self.get::<i64>(column)?).map_err(|error| self.bad(column, error))
     }
 
     pub(crate) fn parsed<T>(&self, column: &'static str) -> Result<T, CatalogError>
@@ -131,7 +133,7 @@ impl Reader<'_> {
         T: FromStr,
         T::Err: fmt::Display,
     {
-        self.text(column)?.parse().map_err(|error| self.during.bad(column, error))
+        self.text(column)?.parse().map_err(|error| self.bad(column, error))
     }
 
     pub(crate) fn opt_parsed<T>(&self, column: &'static str) -> Result<Option<T>, CatalogError>
@@ -140,7 +142,7 @@ impl Reader<'_> {
         T::Err: fmt::Display,
     {
         match self.opt_text(column)? {
-            Some(text) => text.parse().map(Some).map_err(|error| self.during.bad(column, error)),
+            Some(text) => text.parse().map(Some).map_err(|error| self.bad(column, error)),
             None => Ok(None),
         }
     }
@@ -154,23 +156,15 @@ impl Reader<'_> {
     }
 
     pub(crate) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, CatalogError> {
-        serde_json::from_str(&self.text(column)?).map_err(|error| self.during.bad(column, error))
+        serde_json::from_str(&self.text(column)?).map_err(|error| self.bad(column, error))
     }
 
     pub(crate) fn opt_json<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, CatalogError> {
         match self.opt_text(column)? {
-            Some(text) => serde_json::from_str(&text).map(Some).map_err(|error| self.during.bad(column, error)),
+            Some(text) => serde_json::from_str(&text).map(Some).map_err(|error| self.bad(column, error)),
             None => Ok(None),
         }
     }
-}
-
-/// A word is none of those that are known.
-#[derive(Debug, thiserror::Error)]
-#[error("`{word}` is no {what}")]
-pub struct UnknownWord {
-    pub(crate) what: &'static str,
-    pub(crate) word: String,
 }
 
 /// An enum whose values are words: in the database, in JSON and for people the same.
@@ -203,13 +197,13 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = $crate::convert::UnknownWord;
+            type Err = stackferry_volume::reason::UnknownWord;
             fn from_str(word: &str) -> Result<Self, Self::Err> {
                 $name::ALL
                     .iter()
                     .copied()
                     .find(|value| value.as_str() == word)
-                    .ok_or_else(|| $crate::convert::UnknownWord { what: $what, word: word.to_owned() })
+                    .ok_or_else(|| stackferry_volume::reason::UnknownWord { what: $what, text: word.to_owned() })
             }
         }
     };

@@ -7,9 +7,10 @@ use serde_json::json;
 use stackferry_volume::VolumeId;
 
 use crate::audit::{self, AuditAction};
-use crate::convert::{During, Row, stamp, words};
+use crate::convert::{Row, stamp, words};
 use crate::error::CatalogError;
-use crate::pool::{Catalog, WriteTx};
+use crate::pool::Catalog;
+use crate::session::Session;
 
 /// Who acts when a credential is issued, used or ended: the program itself.
 const SELF: &str = "stackferry";
@@ -76,9 +77,8 @@ impl Catalog {
     /// # Errors
     /// `CredentialExists`, or `Database`: then the credential must not be made.
     pub async fn credential_issued(&self, new: &NewCredential) -> Result<(), CatalogError> {
-        let during = self.during("recording a credential", &new.name);
-        let mut tx = self.write(&during).await?;
-        sqlx::query(
+        let mut tx = self.write("recording a credential", &new.name).await?;
+        let statement = sqlx::query(
             "INSERT INTO credentials (name, volume, file, route, host, direction, standing, issued, expires) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
@@ -90,20 +90,15 @@ impl Catalog {
         .bind(new.direction.as_str())
         .bind(new.standing)
         .bind(stamp(new.issued))
-        .bind(stamp(new.expires))
-        .execute(tx.conn())
-        .await
-        .map_err(|error| match error.as_database_error() {
-            Some(cause) if cause.is_unique_violation() => CatalogError::CredentialExists(new.name.clone()),
-            _ => during.sql(error),
-        })?;
+        .bind(stamp(new.expires));
+        tx.insert(statement, || CatalogError::CredentialExists(new.name.clone())).await?;
         let detail = json!({
             "volume": new.volume, "file": new.file, "route": new.route, "host": new.host,
             "direction": new.direction, "expires": new.expires,
         });
         let now = self.clock().now();
-        audit::append(tx.conn(), &during, now, AuditAction::CredentialIssued, SELF, &new.name, &detail).await?;
-        tx.commit(&during).await
+        audit::append(&mut tx, now, AuditAction::CredentialIssued, SELF, &new.name, &detail).await?;
+        tx.commit().await
     }
 
     /// Records that a credential is used: once, and not after its end. One durable transaction.
@@ -111,29 +106,22 @@ impl Catalog {
     /// # Errors
     /// `NoSuchCredential`, `CredentialSpent` if it was used or has ended, or `Database`.
     pub async fn credential_used(&self, name: &str) -> Result<(), CatalogError> {
-        let (during, mut tx, now) = self.about_credential(name, "recording a credential's use").await?;
-        let row = sqlx::query("SELECT used, ended, expires FROM credentials WHERE name = $1")
-            .bind(name)
-            .fetch_optional(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?
-            .ok_or_else(|| CatalogError::NoSuchCredential(name.to_owned()))?;
-        let row = during.row(&row);
+        let (mut tx, now) = self.about_credential(name, "recording a credential's use").await?;
+        let query = sqlx::query("SELECT used, ended, expires FROM credentials WHERE name = $1").bind(name);
+        let read = |row: &Row<'_>| Ok((row.opt_time("used")?, row.opt_time("ended")?, row.time("expires")?));
+        let found = tx.optional(query, read).await?;
+        let (used, ended, expires) = found.ok_or_else(|| CatalogError::NoSuchCredential(name.to_owned()))?;
         let spent = |why| Err(CatalogError::CredentialSpent { name: name.to_owned(), why });
-        if row.opt_text("used")?.is_some() {
+        if used.is_some() {
             return spent("was used before");
         }
-        if row.opt_text("ended")?.is_some() || row.time("expires")? <= now {
+        if ended.is_some() || expires <= now {
             return spent("has ended");
         }
-        sqlx::query("UPDATE credentials SET used = $2 WHERE name = $1")
-            .bind(name)
-            .bind(stamp(now))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        audit::append(tx.conn(), &during, now, AuditAction::CredentialUsed, SELF, name, &json!({})).await?;
-        tx.commit(&during).await
+        let statement = sqlx::query("UPDATE credentials SET used = $2 WHERE name = $1").bind(name).bind(stamp(now));
+        tx.execute(statement).await?;
+        audit::append(&mut tx, now, AuditAction::CredentialUsed, SELF, name, &json!({})).await?;
+        tx.commit().await
     }
 
     /// Records that a credential was refused by whom it was shown to. One durable transaction.
@@ -141,18 +129,15 @@ impl Catalog {
     /// # Errors
     /// `NoSuchCredential`, or `Database`.
     pub async fn credential_refused(&self, name: &str, why: &str) -> Result<(), CatalogError> {
-        let (during, mut tx, now) = self.about_credential(name, "recording a credential's refusal").await?;
-        let done = sqlx::query("UPDATE credentials SET refusals = refusals + 1 WHERE name = $1")
-            .bind(name)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        if done.rows_affected() == 0 {
+        let (mut tx, now) = self.about_credential(name, "recording a credential's refusal").await?;
+        let statement = sqlx::query("UPDATE credentials SET refusals = refusals + 1 WHERE name = $1").bind(name);
+        let done = tx.execute(statement).await?;
+        if done == 0 {
             return Err(CatalogError::NoSuchCredential(name.to_owned()));
         }
         let detail = json!({ "why": why });
-        audit::append(tx.conn(), &during, now, AuditAction::CredentialRefused, SELF, name, &detail).await?;
-        tx.commit(&during).await
+        audit::append(&mut tx, now, AuditAction::CredentialRefused, SELF, name, &detail).await?;
+        tx.commit().await
     }
 
     /// Records that a credential is no more: its time was over, or it was taken back and what stood for it is removed.
@@ -161,29 +146,23 @@ impl Catalog {
     /// # Errors
     /// `NoSuchCredential`, or `Database`.
     pub async fn credential_ended(&self, name: &str, ending: CredentialEnding) -> Result<bool, CatalogError> {
-        let (during, mut tx, now) = self.about_credential(name, "recording a credential's end").await?;
-        let row = sqlx::query("SELECT ended FROM credentials WHERE name = $1")
-            .bind(name)
-            .fetch_optional(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?
-            .ok_or_else(|| CatalogError::NoSuchCredential(name.to_owned()))?;
-        if during.row(&row).opt_text("ended")?.is_some() {
+        let (mut tx, now) = self.about_credential(name, "recording a credential's end").await?;
+        let query = sqlx::query("SELECT ended FROM credentials WHERE name = $1").bind(name);
+        let found = tx.optional(query, |row| row.opt_time("ended")).await?;
+        if found.ok_or_else(|| CatalogError::NoSuchCredential(name.to_owned()))?.is_some() {
             return Ok(false);
         }
-        sqlx::query("UPDATE credentials SET ended = $2, ending = $3 WHERE name = $1")
+        let statement = sqlx::query("UPDATE credentials SET ended = $2, ending = $3 WHERE name = $1")
             .bind(name)
             .bind(stamp(now))
-            .bind(ending.as_str())
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
+            .bind(ending.as_str());
+        tx.execute(statement).await?;
         let action = match ending {
             CredentialEnding::Expired => AuditAction::CredentialExpired,
             CredentialEnding::Revoked => AuditAction::CredentialRevoked,
         };
-        audit::append(tx.conn(), &during, now, action, SELF, name, &json!({})).await?;
-        tx.commit(&during).await?;
+        audit::append(&mut tx, now, action, SELF, name, &json!({})).await?;
+        tx.commit().await?;
         Ok(true)
     }
 
@@ -194,29 +173,24 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn outstanding_credentials(&self) -> Result<Vec<Credential>, CatalogError> {
-        let during = self.during("reading the outstanding credentials", "the catalog");
-        let rows = sqlx::query(
+        let mut session = self.session("reading the outstanding credentials", "the catalog").await?;
+        let query = sqlx::query(
             "SELECT * FROM credentials WHERE ended IS NULL AND (standing OR used IS NULL) ORDER BY issued, name",
-        )
-        .fetch_all(self.pool())
-        .await
-        .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| credential(&during, row)).collect()
+        );
+        session.all(query, credential).await
     }
 
     async fn about_credential(
         &self,
         name: &str,
         operation: &'static str,
-    ) -> Result<(During, WriteTx, Timestamp), CatalogError> {
-        let during = self.during(operation, name);
-        let tx = self.write(&during).await?;
-        Ok((during, tx, self.clock().now()))
+    ) -> Result<(Session, Timestamp), CatalogError> {
+        let tx = self.write(operation, name).await?;
+        Ok((tx, self.clock().now()))
     }
 }
 
-fn credential(during: &During, row: &Row) -> Result<Credential, CatalogError> {
-    let row = during.row(row);
+fn credential(row: &Row<'_>) -> Result<Credential, CatalogError> {
     Ok(Credential {
         issued: NewCredential {
             name: row.text("name")?,

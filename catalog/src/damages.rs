@@ -4,12 +4,11 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use sqlx::SqliteConnection;
 use stackferry_volume::{VersionId, VolumeId};
 
-use crate::convert::During;
 use crate::error::CatalogError;
 use crate::pool::Catalog;
+use crate::session::Session;
 
 impl Catalog {
     /// Keeps what was found in a version, instead of what was found before. A version that has no row is passed over. One
@@ -18,21 +17,17 @@ impl Catalog {
     /// # Errors
     /// `Json`, or `Database`.
     pub async fn keep_damage(&self, volume: &VolumeId, version: &VersionId, found: &Value) -> Result<(), CatalogError> {
-        let during = self.during("keeping what is damaged", format!("{volume}@{version}"));
-        let text = during.json("found", found)?;
-        let mut tx = self.write(&during).await?;
-        sqlx::query(
+        let mut tx = self.write("keeping what is damaged", format!("{volume}@{version}")).await?;
+        let statement = sqlx::query(
             "INSERT INTO damages (volume, version, found) \
              SELECT volume, version, $3 FROM versions WHERE volume = $1 AND version = $2 \
              ON CONFLICT (volume, version) DO UPDATE SET found = excluded.found",
         )
         .bind(volume.to_string())
         .bind(version.to_string())
-        .bind(text)
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await
+        .bind(tx.json("found", found)?);
+        tx.execute(statement).await?;
+        tx.commit().await
     }
 
     /// What was found in versions of a volume.
@@ -40,33 +35,17 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn damages(&self, volume: &VolumeId) -> Result<HashMap<VersionId, Value>, CatalogError> {
-        let during = self.during("reading what is damaged", volume);
-        let rows = sqlx::query("SELECT version, found FROM damages WHERE volume = $1")
-            .bind(volume.to_string())
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter()
-            .map(|row| {
-                let row = during.row(row);
-                Ok((row.parsed("version")?, row.json("found")?))
-            })
-            .collect()
+        let mut session = self.session("reading what is damaged", volume).await?;
+        let query = sqlx::query("SELECT version, found FROM damages WHERE volume = $1").bind(volume.to_string());
+        let found = session.all(query, |row| Ok((row.parsed("version")?, row.json("found")?))).await?;
+        Ok(found.into_iter().collect())
     }
 }
 
 /// The version was found whole.
-pub(crate) async fn forget(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VolumeId,
-    version: &VersionId,
-) -> Result<(), CatalogError> {
-    sqlx::query("DELETE FROM damages WHERE volume = $1 AND version = $2")
+pub(crate) async fn forget(tx: &mut Session, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
+    let statement = sqlx::query("DELETE FROM damages WHERE volume = $1 AND version = $2")
         .bind(volume.to_string())
-        .bind(version.to_string())
-        .execute(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    Ok(())
+        .bind(version.to_string());
+    tx.execute(statement).await.map(|_| ())
 }

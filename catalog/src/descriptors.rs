@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use stackferry_volume::io::MAX_SMALL_READ;
 
-use super::volumes::DatastoreKey;
-use crate::convert::stamp;
+use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
+use crate::volumes::DatastoreKey;
 
 /// The longest content that is kept of one descriptor, in bytes: no more of it is ever read.
 pub const MAX_CACHED_DESCRIPTOR: usize = MAX_SMALL_READ;
 
 /// A descriptor as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CachedDescriptor {
+pub struct DescriptorRow {
     /// The file's length in bytes, as the folder told it.
     pub bytes: u64,
     /// Its time of last change.
@@ -32,26 +32,18 @@ impl Catalog {
     pub async fn cached_descriptors(
         &self,
         datastore: &DatastoreKey,
-    ) -> Result<HashMap<String, CachedDescriptor>, CatalogError> {
-        let during = self.during("reading the cached descriptors", &datastore.datastore);
-        let rows =
+    ) -> Result<HashMap<String, DescriptorRow>, CatalogError> {
+        let mut session = self.session("reading the cached descriptors", &datastore.datastore).await?;
+        let query =
             sqlx::query("SELECT path, bytes, mtime, content FROM descriptors WHERE site = $1 AND datastore = $2")
                 .bind(&datastore.site.0)
-                .bind(&datastore.datastore)
-                .fetch_all(self.pool())
-                .await
-                .map_err(|error| during.sql(error))?;
-        rows.iter()
-            .map(|row| {
-                let row = during.row(row);
-                let descriptor = CachedDescriptor {
-                    bytes: row.count("bytes")?,
-                    mtime: row.time("mtime")?,
-                    content: row.bytes("content")?,
-                };
-                Ok((row.text("path")?, descriptor))
-            })
-            .collect()
+                .bind(&datastore.datastore);
+        let read = |row: &Row<'_>| {
+            let descriptor =
+                DescriptorRow { bytes: row.count("bytes")?, mtime: row.time("mtime")?, content: row.bytes("content")? };
+            Ok((row.text("path")?, descriptor))
+        };
+        Ok(session.all(query, read).await?.into_iter().collect())
     }
 
     /// Makes the cache of a datastore hold these, by path, and no others; only what differs is written. To be called
@@ -62,9 +54,8 @@ impl Catalog {
     pub async fn store_descriptors(
         &self,
         datastore: &DatastoreKey,
-        seen: &HashMap<String, CachedDescriptor>,
+        seen: &HashMap<String, DescriptorRow>,
     ) -> Result<(), CatalogError> {
-        let during = self.during("caching descriptors", &datastore.datastore);
         if let Some((path, long)) = seen.iter().find(|(_, one)| one.content.len() > MAX_CACHED_DESCRIPTOR) {
             return Err(CatalogError::DescriptorTooLong {
                 datastore: datastore.datastore.clone(),
@@ -81,18 +72,16 @@ impl Catalog {
         if changed.is_empty() && gone.is_empty() {
             return Ok(());
         }
-        let mut tx = self.write(&during).await?;
+        let mut tx = self.write("caching descriptors", &datastore.datastore).await?;
         for path in gone {
-            sqlx::query("DELETE FROM descriptors WHERE site = $1 AND datastore = $2 AND path = $3")
+            let statement = sqlx::query("DELETE FROM descriptors WHERE site = $1 AND datastore = $2 AND path = $3")
                 .bind(&datastore.site.0)
                 .bind(&datastore.datastore)
-                .bind(path)
-                .execute(tx.conn())
-                .await
-                .map_err(|error| during.sql(error))?;
+                .bind(path);
+            tx.execute(statement).await?;
         }
         for (path, one) in changed {
-            sqlx::query(
+            let statement = sqlx::query(
                 "INSERT INTO descriptors (site, datastore, path, bytes, mtime, content) \
                  VALUES ($1, $2, $3, $4, $5, $6) \
                  ON CONFLICT (site, datastore, path) DO UPDATE SET bytes = excluded.bytes, \
@@ -101,13 +90,11 @@ impl Catalog {
             .bind(&datastore.site.0)
             .bind(&datastore.datastore)
             .bind(path)
-            .bind(during.number("bytes", one.bytes)?)
+            .bind(tx.number("bytes", one.bytes)?)
             .bind(stamp(one.mtime))
-            .bind(&one.content)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
+            .bind(&one.content);
+            tx.execute(statement).await?;
         }
-        tx.commit(&during).await
+        tx.commit().await
     }
 }

@@ -257,7 +257,9 @@ impl CatalogError {
 
 /// Another holds the lease.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name} is held by {holder} (process {pid} on {host}) since {since:.0}, until {expires:.0} unless it is renewed")]
+#[error(
+    "{name} is held by {holder} (process {pid} on {host}) since {since:.0}, until {expires:.0} unless it is renewed"
+)]
 pub struct LeaseBusy {
     /// What the lease is on.
     pub name: String,

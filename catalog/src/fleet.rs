@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite};
 use stackferry_volume::{SiteName, VolumeId};
 
-use crate::convert::{During, Row, stamp};
+use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::volumes::{DatastoreKey, VolumeState};
+use crate::volumes::DatastoreKey;
+use stackferry_volume::VolumeState;
 
 /// How many volumes one statement names. `SQLite` takes 32,766 values.
 const AT_ONCE: usize = 1000;
@@ -94,33 +95,30 @@ impl Catalog {
     /// # Errors
     /// `Row` if a row can't be understood, or `Database`.
     pub async fn fleet(&self) -> Result<Fleet, CatalogError> {
-        let during = self.during("counting the volumes", "the catalog");
-        let mut tx = self.read(&during).await?;
-        let rows = sqlx::query(VOLUMES).fetch_all(&mut *tx).await.map_err(|error| during.sql(error))?;
-        let places = sqlx::query(
+        let mut tx = self.read("counting the volumes", "the catalog").await?;
+        let rows = tx.all(sqlx::query(VOLUMES), fleet_volume).await?;
+        let query = sqlx::query(
             "SELECT volume, site, datastore, CASE WHEN fingerprint IS NULL THEN NULL ELSE seen_at END AS seen \
              FROM locations WHERE gone_since IS NULL ORDER BY reachable DESC, site, datastore, path",
-        )
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(|error| during.sql(error))?;
+        );
+        let location = |row: &Row<'_>| {
+            let key = DatastoreKey { site: SiteName(row.text("site")?), datastore: row.text("datastore")? };
+            Ok((row.parsed("volume")?, key, row.opt_time("seen")?))
+        };
+        let locations: Vec<(VolumeId, DatastoreKey, Option<Timestamp>)> = tx.all(query, location).await?;
         drop(tx);
-        let mut fleet = Fleet::default();
-        let mut datastores: HashMap<String, String> = HashMap::new();
-        for row in &places {
-            let row = during.row(row);
-            let datastore = row.text("datastore")?;
-            // What App Volumes only tells of was not seen.
-            if let Some(seen) = row.opt_time("seen")? {
-                let key = DatastoreKey { site: SiteName(row.text("site")?), datastore: datastore.clone() };
+        let mut fleet = Fleet { volumes: rows, ..Fleet::default() };
+        let mut datastores: HashMap<VolumeId, String> = HashMap::new();
+        for (volume, key, seen) in locations {
+            datastores.entry(volume).or_insert_with(|| key.datastore.clone());
+            // What App Volumes only names was not seen.
+            if let Some(seen) = seen {
                 let last = fleet.seen.entry(key).or_insert(seen);
                 *last = seen.max(*last);
             }
-            datastores.entry(row.text("volume")?).or_insert(datastore);
         }
-        for row in &rows {
-            let datastore = datastores.remove(&during.row(row).text("id")?);
-            fleet.volumes.push(fleet_volume(&during, row, datastore)?);
+        for volume in &mut fleet.volumes {
+            volume.datastore = datastores.remove(&volume.id);
         }
         Ok(fleet)
     }
@@ -134,8 +132,7 @@ impl Catalog {
         if volumes.is_empty() {
             return Ok(());
         }
-        let during = self.during("recording what did not change", format!("{} volumes", volumes.len()));
-        let mut tx = self.write(&during).await?;
+        let mut tx = self.write("recording what did not change", format!("{} volumes", volumes.len())).await?;
         for some in volumes.chunks(AT_ONCE) {
             let mut update: QueryBuilder<Sqlite> = QueryBuilder::new("UPDATE volumes SET confirmed = ");
             update.push_bind(stamp(at)).push(" WHERE id IN (");
@@ -144,14 +141,14 @@ impl Catalog {
                 ids.push_bind(id.to_string());
             }
             update.push(")");
-            update.build().execute(tx.conn()).await.map_err(|error| during.sql(error))?;
+            tx.execute(update.build()).await?;
         }
-        tx.commit(&during).await
+        tx.commit().await
     }
 }
 
-fn fleet_volume(during: &During, row: &Row, datastore: Option<String>) -> Result<FleetVolume, CatalogError> {
-    let row = during.row(row);
+/// A volume without its datastore.
+fn fleet_volume(row: &Row<'_>) -> Result<FleetVolume, CatalogError> {
     Ok(FleetVolume {
         id: row.parsed("id")?,
         name: row.text("name")?,
@@ -165,7 +162,7 @@ fn fleet_volume(during: &During, row: &Row, datastore: Option<String>) -> Result
         last_success: row.opt_time("last_success")?.max(row.opt_time("newest_good")?),
         last_attempt: row.opt_time("last_attempt")?,
         has_failed: row.opt_text("last_error_code")?.is_some(),
-        datastore,
+        datastore: None,
         versions: row.count("versions")?,
         good_versions: row.count("good_versions")?,
         damaged_versions: row.count("damaged_versions")?,

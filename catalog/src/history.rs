@@ -7,14 +7,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use sqlx::SqliteConnection;
 use stackferry_volume::Digest;
 
 use crate::audit::{self, ANCHOR, AuditAction};
-use crate::convert::{During, stamp};
+use crate::convert::stamp;
 use crate::error::CatalogError;
 use crate::meta;
 use crate::pool::Catalog;
+use crate::session::Session;
 
 /// Who cuts.
 const SELF: &str = "stackferry";
@@ -74,9 +74,8 @@ impl Catalog {
     async fn trim_attempts(&self, limits: &HistoryLimits) -> Result<u64, CatalogError> {
         let old = "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE ended < $1 LIMIT $2)";
         let gone = self.delete_rows(old, &stamp(limits.before)).await?;
-        let during = self.during("forgetting old attempts", "the catalog");
         let texts = "length(volume) + length(process) + COALESCE(length(version), 0) + COALESCE(length(error_text), 0)";
-        let Some(span) = self.span(&during, "attempts", texts, ATTEMPT_ROW).await? else { return Ok(gone) };
+        let Some(span) = self.span("attempts", texts, ATTEMPT_ROW).await? else { return Ok(gone) };
         let last = span.last_to_go(limits.size / 4);
         if last < span.first {
             return Ok(gone);
@@ -88,13 +87,11 @@ impl Catalog {
 
     /// Deletes rows until none is left that fits. The statement's first parameter is `text`, its second the most at once.
     async fn delete_rows(&self, sql: &'static str, text: &str) -> Result<u64, CatalogError> {
-        let during = self.during("forgetting what was done long ago", "the catalog");
         let mut gone = 0;
         loop {
-            let mut tx = self.write(&during).await?;
-            let done = sqlx::query(sql).bind(text).bind(CHUNK).execute(tx.conn()).await;
-            let rows = done.map_err(|error| during.sql(error))?.rows_affected();
-            tx.commit(&during).await?;
+            let mut tx = self.write("forgetting what was done long ago", "the catalog").await?;
+            let rows = tx.execute(sqlx::query(sql).bind(text).bind(CHUNK)).await?;
+            tx.commit().await?;
             gone += rows;
             if i64::try_from(rows).unwrap_or(CHUNK) < CHUNK {
                 return Ok(gone);
@@ -103,63 +100,51 @@ impl Catalog {
     }
 
     async fn trim_audit(&self, limits: &HistoryLimits) -> Result<u64, CatalogError> {
-        let during = self.during("cutting the audit", "its oldest records");
         let texts = "length(at) + length(action) + length(actor) + length(subject) + length(detail) + length(digest)";
-        let Some(mut span) = self.span(&during, "audit", texts, ROW).await? else { return Ok(0) };
-        let by_age = self.last_audit_before(&during, &span, limits.before).await?;
+        let Some(mut span) = self.span("audit", texts, ROW).await? else { return Ok(0) };
+        let by_age = self.last_audit_before(&span, limits.before).await?;
         let last = by_age.max(span.last_to_go(limits.size / 4 * 3)).min(span.last);
         let mut gone = 0;
         while span.first <= last {
             let through = last.min(span.first.saturating_add(CHUNK - 1));
-            let mut tx = self.write(&during).await?;
+            let mut tx = self.write("cutting the audit", "its oldest records").await?;
             let now = self.clock().now();
-            gone += cut(tx.conn(), &during, through, limits, now).await?;
-            tx.commit(&during).await?;
+            gone += cut(&mut tx, through, limits, now).await?;
+            tx.commit().await?;
             span.first = through + 1;
         }
         Ok(gone)
     }
 
     /// The last record that is older, since numbers and times grow together; 0 if none is.
-    async fn last_audit_before(&self, during: &During, span: &Span, before: Timestamp) -> Result<i64, CatalogError> {
-        let mut conn = self.pool().acquire().await.map_err(|error| during.sql(error))?;
+    async fn last_audit_before(&self, span: &Span, before: Timestamp) -> Result<i64, CatalogError> {
+        let mut session = self.session("cutting the audit", "its oldest records").await?;
         let (mut low, mut high) = (span.first - 1, span.last);
         let before = stamp(before);
         while low < high {
             let middle = low + (high - low + 1) / 2;
-            let row = sqlx::query("SELECT at FROM audit WHERE id >= $1 ORDER BY id LIMIT 1")
-                .bind(middle)
-                .fetch_optional(&mut *conn)
-                .await
-                .map_err(|error| during.sql(error))?;
-            let is_older = match &row {
-                Some(row) => during.row(row).text("at")? < before,
-                None => false,
-            };
+            let query = sqlx::query("SELECT at FROM audit WHERE id >= $1 ORDER BY id LIMIT 1").bind(middle);
+            let is_older = session.optional(query, |row| row.text("at")).await?.is_some_and(|at| at < before);
             if is_older { low = middle } else { high = middle - 1 }
         }
         Ok(if low < span.first { 0 } else { low })
     }
 
     /// The numbers of a table's rows, and about how long one is; none if there are none. Numbers are given without gaps.
-    async fn span(
-        &self,
-        during: &During,
-        table: &'static str,
-        texts: &'static str,
-        beside: i64,
-    ) -> Result<Option<Span>, CatalogError> {
+    async fn span(&self, table: &'static str, texts: &'static str, beside: i64) -> Result<Option<Span>, CatalogError> {
         let sql = format!(
             "SELECT (SELECT MIN(id) FROM {table}) AS first, (SELECT MAX(id) FROM {table}) AS last, \
                (SELECT CAST(AVG({texts}) AS BIGINT) FROM (SELECT * FROM {table} ORDER BY id DESC LIMIT {SAMPLE})) AS bytes"
         );
-        let row =
-            sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(self.pool()).await.map_err(|error| during.sql(error))?;
-        let row = during.row(&row);
-        if row.opt_count("first")?.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Span { first: row.signed("first")?, last: row.signed("last")?, bytes: row.signed("bytes")? + beside }))
+        let mut session = self.session("measuring the history", table).await?;
+        let span = session.one(sqlx::query(sqlx::AssertSqlSafe(sql)), |row| {
+            if row.opt_count("first")?.is_none() {
+                return Ok(None);
+            }
+            let bytes = row.signed("bytes")? + beside;
+            Ok(Some(Span { first: row.signed("first")?, last: row.signed("last")?, bytes }))
+        });
+        span.await
     }
 }
 
@@ -180,25 +165,13 @@ impl Span {
 }
 
 /// Cuts the chain after the record `through`. Gives the number of records that went.
-async fn cut(
-    conn: &mut SqliteConnection,
-    during: &During,
-    through: i64,
-    limits: &HistoryLimits,
-    now: Timestamp,
-) -> Result<u64, CatalogError> {
-    let row = sqlx::query("SELECT id, digest FROM audit WHERE id = $1")
-        .bind(through)
-        .fetch_optional(&mut *conn)
-        .await
-        .map_err(|error| during.sql(error))?;
+async fn cut(tx: &mut Session, through: i64, limits: &HistoryLimits, now: Timestamp) -> Result<u64, CatalogError> {
+    let query = sqlx::query("SELECT id, digest FROM audit WHERE id = $1").bind(through);
+    let last = tx.optional(query, |row| Ok((row.count("id")?, row.parsed::<Digest>("digest")?))).await?;
     // Another process was faster, or a record is missing: that is for whoever checks the chain.
-    let Some(row) = row else { return Ok(0) };
-    let row = during.row(&row);
-    let (id, digest) = (row.count("id")?, row.parsed::<Digest>("digest")?);
+    let Some((id, digest)) = last else { return Ok(0) };
     let detail = json!({ "through": id, "digest": digest, "before": limits.before });
-    audit::append(conn, during, now, AuditAction::HistoryTrimmed, SELF, "audit", &detail).await?;
-    meta::put(conn, during, ANCHOR, &format!("{id} {digest}")).await?;
-    let done = sqlx::query("DELETE FROM audit WHERE id <= $1").bind(through).execute(conn).await;
-    Ok(done.map_err(|error| during.sql(error))?.rows_affected())
+    audit::append(tx, now, AuditAction::HistoryTrimmed, SELF, "audit", &detail).await?;
+    meta::put(tx, ANCHOR, &format!("{id} {digest}")).await?;
+    tx.execute(sqlx::query("DELETE FROM audit WHERE id <= $1").bind(through)).await
 }

@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 use stackferry_volume::{Generation, VersionId, VolumeId};
 
-use crate::baselines::{self, Baseline};
-use crate::convert::{During, Reader};
+use crate::baselines;
+use crate::convert::Row;
 use crate::error::CatalogError;
 use crate::leases::LeaseGuard;
 use crate::pool::Catalog;
 use crate::rebuild::{VaultVolume, add_volume, usable_baselines};
+use crate::session::Session;
 use crate::tallies;
 use crate::versions::{self, VersionRow};
 use crate::volumes::forget_generation;
+use stackferry_volume::Baseline;
 
 /// How many volumes one statement names. `SQLite` takes 32,766 values.
 const AT_ONCE: usize = 1000;
@@ -63,12 +65,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn indexed_volumes(&self) -> Result<Vec<VolumeId>, CatalogError> {
-        let during = self.during("reading which volumes have versions", "the catalog");
-        let rows = sqlx::query("SELECT DISTINCT volume FROM tallies ORDER BY volume")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| during.row(row).parsed("volume")).collect()
+        let mut session = self.session("reading which volumes have versions", "the catalog").await?;
+        let query = sqlx::query("SELECT DISTINCT volume FROM tallies ORDER BY volume");
+        session.all(query, |row| row.parsed("volume")).await
     }
 
     /// What the index says of these volumes, or that a row of a volume can't be read. Those that it does not know are not
@@ -80,24 +79,23 @@ impl Catalog {
         &self,
         volumes: &[VolumeId],
     ) -> Result<BTreeMap<VolumeId, Result<IndexedVolume, CatalogError>>, CatalogError> {
-        let during = self.during("comparing with the vault", format!("{} volumes", volumes.len()));
         let mut found = BTreeMap::new();
         for some in volumes.chunks(AT_ONCE) {
-            let mut tx = self.read(&during).await?;
+            let mut tx = self.read("comparing with the vault", format!("{} volumes", volumes.len())).await?;
             let sql = "SELECT id, generation, guid FROM volumes WHERE id IN (";
-            let rows = named(sql, some, ")").build().fetch_all(&mut *tx).await.map_err(|error| during.sql(error))?;
-            for row in &rows {
-                let row = during.row(row);
-                let volume = generation(&row)
-                    .map(|generation| IndexedVolume { generation: Some(generation), versions: Vec::new() });
-                found.insert(row.parsed("id")?, volume);
+            let mut known = named(sql, some, ")");
+            let known = tx.all(known.build(), |row| Ok((row.parsed("id")?, generation(row))));
+            for (id, generation) in known.await? {
+                let volume =
+                    generation.map(|generation| IndexedVolume { generation: Some(generation), versions: Vec::new() });
+                found.insert(id, volume);
             }
             let sql = "SELECT volume, version, pinned, damaged, deleting FROM versions WHERE volume IN (";
-            let rows = named(sql, some, ") ORDER BY volume, seq").build().fetch_all(&mut *tx).await;
-            for row in &rows.map_err(|error| during.sql(error))? {
-                let row = during.row(row);
-                let entry = found.entry(row.parsed("volume")?).or_insert_with(|| Ok(IndexedVolume::default()));
-                match (indexed_version(&row), entry.as_mut()) {
+            let mut versions = named(sql, some, ") ORDER BY volume, seq");
+            let versions = tx.all(versions.build(), |row| Ok((row.parsed("volume")?, indexed_version(row))));
+            for (id, version) in versions.await? {
+                let entry = found.entry(id).or_insert_with(|| Ok(IndexedVolume::default()));
+                match (version, entry.as_mut()) {
                     (Ok(version), Ok(volume)) => volume.versions.push(version),
                     (Err(error), Ok(_)) => *entry = Err(error),
                     (_, Err(_)) => {}
@@ -114,47 +112,46 @@ impl Catalog {
     /// `VersionExists` if another version has the number of one that is added, `NoSuchVersion`, `Range`, or `Database`.
     pub async fn reconcile(&self, lease: &LeaseGuard, change: &IndexChange) -> Result<bool, CatalogError> {
         let volume = &change.volume.id;
-        let during = self.during("bringing the index in line with the vault", volume);
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        if lease.is_lost() || !is_held(tx.conn(), &during, lease).await? {
+        let mut tx = self.write("bringing the index in line with the vault", volume).await?;
+        if lease.is_lost() || !is_held(&mut tx, lease).await? {
             return Ok(false);
         }
-        tallies::put_off(tx.conn(), &during).await?;
-        add_volume(tx.conn(), &during, &change.volume, now).await?;
+        tallies::put_off(&mut tx).await?;
+        add_volume(&mut tx, &change.volume, now).await?;
         if change.renewed {
-            renew(tx.conn(), &during, &change.volume).await?;
+            renew(&mut tx, &change.volume).await?;
         }
         for version in &change.forgotten {
-            run(tx.conn(), &during, "DELETE FROM versions WHERE volume = $1 AND version = $2", volume, version).await?;
+            run(&mut tx, "DELETE FROM versions WHERE volume = $1 AND version = $2", volume, version).await?;
         }
         for version in &change.volume.versions {
-            versions::insert(tx.conn(), &during, version).await?;
+            versions::insert(&mut tx, version).await?;
         }
         for row in &change.rewritten {
-            versions::rewrite(tx.conn(), &during, row).await?;
+            versions::rewrite(&mut tx, row).await?;
         }
         for (version, pinned, damaged) in &change.marked {
-            versions::remark(tx.conn(), &during, volume, version, *pinned, damaged.as_deref()).await?;
+            versions::remark(&mut tx, volume, version, *pinned, damaged.as_deref()).await?;
             if damaged.is_some() {
-                baselines::forget(tx.conn(), &during, volume, version).await?;
+                baselines::forget(&mut tx, volume, version).await?;
             }
         }
         for row in change.rewritten.iter().filter(|row| row.damaged.is_some()) {
-            baselines::forget(tx.conn(), &during, volume, &row.version).await?;
+            baselines::forget(&mut tx, volume, &row.version).await?;
         }
-        add_newer(tx.conn(), &during, &change.volume, now).await?;
-        tallies::count(tx.conn(), &during, volume).await?;
-        tx.commit(&during).await?;
+        add_newer(&mut tx, &change.volume, now).await?;
+        tallies::count(&mut tx, volume).await?;
+        tx.commit().await?;
         Ok(true)
     }
 }
 
-fn generation(row: &Reader<'_>) -> Result<(Generation, Option<String>), CatalogError> {
+fn generation(row: &Row<'_>) -> Result<(Generation, Option<String>), CatalogError> {
     Ok((Generation(row.small("generation")?), row.opt_text("guid")?))
 }
 
-fn indexed_version(row: &Reader<'_>) -> Result<IndexedVersion, CatalogError> {
+fn indexed_version(row: &Row<'_>) -> Result<IndexedVersion, CatalogError> {
     Ok(IndexedVersion {
         version: row.parsed("version")?,
         pinned: row.flag("pinned")?,
@@ -174,48 +171,32 @@ fn named(sql: &'static str, volumes: &[VolumeId], end: &'static str) -> QueryBui
     query
 }
 
-async fn run(
-    conn: &mut SqliteConnection,
-    during: &During,
-    sql: &'static str,
-    volume: &VolumeId,
-    version: &VersionId,
-) -> Result<(), CatalogError> {
+async fn run(tx: &mut Session, sql: &'static str, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
     let query = sqlx::query(sql).bind(volume.to_string()).bind(version.to_string());
-    query.execute(conn).await.map(|_| ()).map_err(|error| during.sql(error))
+    tx.execute(query).await.map(|_| ())
 }
 
 /// One that expired and that nobody else took is held: nobody else can have worked under it.
-async fn is_held(conn: &mut SqliteConnection, during: &During, lease: &LeaseGuard) -> Result<bool, CatalogError> {
-    let row = sqlx::query("SELECT 1 FROM leases WHERE name = $1 AND fence = $2 AND NOT released")
+async fn is_held(tx: &mut Session, lease: &LeaseGuard) -> Result<bool, CatalogError> {
+    let query = sqlx::query("SELECT 1 FROM leases WHERE name = $1 AND fence = $2 AND NOT released")
         .bind(lease.name())
-        .bind(during.number("fence", lease.fence())?)
-        .fetch_optional(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    Ok(row.is_some())
+        .bind(tx.number("fence", lease.fence())?);
+    tx.exists(query).await
 }
 
-async fn renew(conn: &mut SqliteConnection, during: &During, volume: &VaultVolume) -> Result<(), CatalogError> {
-    sqlx::query("UPDATE volumes SET generation = $2, guid = COALESCE($3, guid) WHERE id = $1")
+async fn renew(tx: &mut Session, volume: &VaultVolume) -> Result<(), CatalogError> {
+    let statement = sqlx::query("UPDATE volumes SET generation = $2, guid = COALESCE($3, guid) WHERE id = $1")
         .bind(volume.id.to_string())
         .bind(i64::from(volume.generation.0))
-        .bind(&volume.guid)
-        .execute(&mut *conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    forget_generation(conn, during, &volume.id).await
+        .bind(&volume.guid);
+    tx.execute(statement).await?;
+    forget_generation(tx, &volume.id).await
 }
 
-async fn add_newer(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VaultVolume,
-    at: jiff::Timestamp,
-) -> Result<(), CatalogError> {
+async fn add_newer(tx: &mut Session, volume: &VaultVolume, at: jiff::Timestamp) -> Result<(), CatalogError> {
     for baseline in usable_baselines(volume) {
-        if known_version(conn, during, &volume.id, baseline).await?.is_none_or(|known| known < baseline.version) {
-            baselines::put(conn, during, &volume.id, baseline, at).await?;
+        if known_version(tx, &volume.id, baseline).await?.is_none_or(|known| known < baseline.version) {
+            baselines::put(tx, &volume.id, baseline, at).await?;
         }
     }
     Ok(())
@@ -223,19 +204,15 @@ async fn add_newer(
 
 /// The version that a location's known baseline rests on.
 async fn known_version(
-    conn: &mut SqliteConnection,
-    during: &During,
+    tx: &mut Session,
     volume: &VolumeId,
     baseline: &Baseline,
 ) -> Result<Option<VersionId>, CatalogError> {
-    let row =
+    let query =
         sqlx::query("SELECT version FROM baselines WHERE volume = $1 AND site = $2 AND datastore = $3 AND path = $4")
             .bind(volume.to_string())
             .bind(&baseline.location.site.0)
             .bind(&baseline.location.datastore)
-            .bind(&baseline.location.path)
-            .fetch_optional(conn)
-            .await
-            .map_err(|error| during.sql(error))?;
-    row.map(|row| during.row(&row).parsed("version")).transpose()
+            .bind(&baseline.location.path);
+    tx.optional(query, |row| row.parsed("version")).await
 }

@@ -12,15 +12,15 @@ mod read;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::SqliteConnection;
 use stackferry_volume::VolumeId;
 
 use crate::attempts::Trigger;
-use crate::convert::{During, opt_stamp, stamp};
+use crate::convert::{Row, opt_stamp, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
 use crate::process::Process;
-use crate::volumes::LastError;
+use crate::session::Session;
+use crate::volumes::StatusReason;
 
 pub use claim::Claim;
 pub use model::{Cancelled, Job, JobEnd, JobId, JobKind, JobState, NewJob, Priority};
@@ -35,26 +35,25 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn enqueue_job(&self, job: &NewJob) -> Result<JobId, CatalogError> {
-        let during = self.during("putting a job into the queue", job.kind);
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        let found = find_equal(tx.conn(), &during, job).await?;
+        let mut tx = self.write("putting a job into the queue", job.kind).await?;
+        let found = find_equal(&mut tx, job).await?;
         let id = match found {
             Some(found) if found.priority >= job.priority || found.is_wanted => {
                 if job.priority >= found.priority {
-                    prefer(tx.conn(), &during, &found, job).await?;
+                    prefer(&mut tx, &found, job).await?;
                 }
                 found.id
             }
             // A number of its own: who reads the queue sees by it that the wish is newer than what is known.
             Some(found) => {
-                remove(tx.conn(), &during, found.id).await?;
+                remove(&mut tx, found.id).await?;
                 let placed = NewJob { host: found.host, datastore: found.datastore, ..job.clone() };
-                insert(tx.conn(), &during, &placed, now).await?
+                insert(&mut tx, &placed, now).await?
             }
-            None => insert(tx.conn(), &during, job, now).await?,
+            None => insert(&mut tx, job, now).await?,
         };
-        tx.commit(&during).await?;
+        tx.commit().await?;
         Ok(id)
     }
 
@@ -72,22 +71,18 @@ impl Catalog {
         decided: impl Fn(&VolumeId) -> bool + Send,
         held: impl Fn(&VolumeId) -> bool + Send,
     ) -> Result<u64, CatalogError> {
-        let during = self.during("putting what is due into the queue", "the catalog");
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        let rows = sqlx::query(
+        let mut tx = self.write("putting what is due into the queue", "the catalog").await?;
+        let query = sqlx::query(
             "SELECT id, volume, state, cause, tries FROM jobs WHERE kind = 'copy' AND state IN ('queued', 'running')",
-        )
-        .fetch_all(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
+        );
+        let rows = tx.rows(query).await?;
         let mut open = std::collections::HashMap::new();
         for row in &rows {
-            let row = during.row(row);
-            let volume: Option<VolumeId> = row.opt_parsed("volume")?;
+            let row = tx.row(row);
+            let Some(volume) = row.opt_parsed::<VolumeId>("volume")? else { continue };
             let planned = row.parsed::<Trigger>("cause")? == Trigger::Schedule;
             let queued = row.parsed::<JobState>("state")? == JobState::Queued;
-            let Some(volume) = volume else { continue };
             if queued && planned && row.signed("tries")? > 0 && held(&volume) {
                 continue;
             }
@@ -100,31 +95,29 @@ impl Catalog {
         let mut new = 0;
         for job in due {
             match job.volume.as_ref().and_then(|volume| open.remove(volume)) {
-                Some((Some(id), _)) => replan(tx.conn(), &during, id, job).await?,
+                Some((Some(id), _)) => replan(&mut tx, id, job).await?,
                 Some((None, _)) => {}
                 None => {
-                    insert(tx.conn(), &during, job, now).await?;
+                    insert(&mut tx, job, now).await?;
                     new += 1;
                 }
             }
         }
         for (volume, (planned, _)) in open {
             if let Some(id) = planned.filter(|_| decided(&volume)) {
-                let done = sqlx::query(
+                let statement = sqlx::query(
                     "UPDATE jobs SET state = 'deferred', outcome = 'not_due', ended = $2, not_before = NULL \
                      WHERE id = $1 AND started IS NOT NULL",
                 )
                 .bind(id)
-                .bind(stamp(now))
-                .execute(tx.conn())
-                .await
-                .map_err(|error| during.sql(error))?;
-                if done.rows_affected() == 0 {
-                    remove(tx.conn(), &during, JobId(id)).await?;
+                .bind(stamp(now));
+                let done = tx.execute(statement).await?;
+                if done == 0 {
+                    remove(&mut tx, JobId(id)).await?;
                 }
             }
         }
-        tx.commit(&during).await?;
+        tx.commit().await?;
         Ok(new)
     }
 
@@ -133,27 +126,24 @@ impl Catalog {
     /// # Errors
     /// `Process`, `Json`, or `Database`.
     pub async fn finish_job(&self, id: JobId, end: &JobEnd) -> Result<bool, CatalogError> {
-        let during = self.during("recording how a job ended", id);
-        let process = during.json("process", &Process::current()?)?;
-        let result = end.result.as_ref().map(|result| during.json("result", result)).transpose()?;
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query(
+        let process = Process::current()?;
+        let mut tx = self.write("recording how a job ended", id).await?;
+        let result = end.result.as_ref().map(|result| tx.json("result", result)).transpose()?;
+        let statement = sqlx::query(
             "UPDATE jobs SET state = $3, ended = $4, outcome = $5, error_code = $6, error_text = $7, result = $8, \
              not_before = NULL WHERE id = $1 AND state = 'running' AND process = $2",
         )
         .bind(id.0)
-        .bind(process)
+        .bind(tx.json("process", &process)?)
         .bind(end.state.as_str())
         .bind(stamp(self.clock().now()))
         .bind(&end.outcome)
         .bind(end.error.as_ref().map(|error| &error.code))
         .bind(end.error.as_ref().map(|error| &error.text))
-        .bind(result)
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
-        Ok(done.rows_affected() == 1)
+        .bind(result);
+        let done = tx.execute(statement).await?;
+        tx.commit().await?;
+        Ok(done == 1)
     }
 
     /// Puts a job of this process back into the queue: with an error as one more failed try, not to be begun before
@@ -165,30 +155,27 @@ impl Catalog {
     pub async fn put_job_back(
         &self,
         id: JobId,
-        error: Option<&LastError>,
+        error: Option<&StatusReason>,
         not_before: Option<Timestamp>,
     ) -> Result<bool, CatalogError> {
-        let during = self.during("putting a job back into the queue", id);
-        let process = during.json("process", &Process::current()?)?;
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query(
+        let process = Process::current()?;
+        let mut tx = self.write("putting a job back into the queue", id).await?;
+        let statement = sqlx::query(
             "UPDATE jobs SET state = CASE WHEN cancel_wanted THEN 'cancelled' ELSE 'queued' END, \
              ended = CASE WHEN cancel_wanted THEN $7 ELSE NULL END, process = NULL, \
              tries = tries + $3, not_before = $4, error_code = $5, error_text = $6 \
              WHERE id = $1 AND state = 'running' AND process = $2",
         )
         .bind(id.0)
-        .bind(process)
+        .bind(tx.json("process", &process)?)
         .bind(i64::from(error.is_some()))
         .bind(opt_stamp(not_before))
         .bind(error.map(|error| &error.code))
         .bind(error.map(|error| &error.text))
-        .bind(stamp(self.clock().now()))
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
-        Ok(done.rows_affected() == 1)
+        .bind(stamp(self.clock().now()));
+        let done = tx.execute(statement).await?;
+        tx.commit().await?;
+        Ok(done == 1)
     }
 
     /// Says where a copy that waits would be read, for the caps. One durable transaction; without a change none is written.
@@ -196,21 +183,18 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn place_job(&self, id: JobId, host: Option<&str>, datastore: Option<&str>) -> Result<(), CatalogError> {
-        let during = self.during("noting where a job reads", id);
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query(
+        let mut tx = self.write("noting where a job reads", id).await?;
+        let statement = sqlx::query(
             "UPDATE jobs SET host = $2, datastore = $3 WHERE id = $1 AND state = 'queued' \
              AND (host IS NOT $2 OR datastore IS NOT $3)",
         )
         .bind(id.0)
         .bind(host)
-        .bind(datastore)
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        match done.rows_affected() {
+        .bind(datastore);
+        let done = tx.execute(statement).await?;
+        match done {
             0 => Ok(()),
-            _ => tx.commit(&during).await,
+            _ => tx.commit().await,
         }
     }
 
@@ -220,15 +204,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn cancel_job(&self, id: JobId) -> Result<Option<Cancelled>, CatalogError> {
-        let during = self.during("cancelling a job", id);
-        let mut tx = self.write(&during).await?;
-        let row = sqlx::query("SELECT state FROM jobs WHERE id = $1")
-            .bind(id.0)
-            .fetch_optional(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        let Some(row) = row else { return Ok(None) };
-        let state: JobState = during.row(&row).parsed("state")?;
+        let mut tx = self.write("cancelling a job", id).await?;
+        let query = sqlx::query("SELECT state FROM jobs WHERE id = $1").bind(id.0);
+        let Some(state) = tx.optional(query, |row| row.parsed("state")).await? else { return Ok(None) };
         let (statement, done) = match state {
             JobState::Queued => (
                 "UPDATE jobs SET state = 'cancelled', cancel_wanted = TRUE, ended = $2 WHERE id = $1",
@@ -239,13 +217,9 @@ impl Catalog {
             }
             ended => return Ok(Some(Cancelled::Ended(ended))),
         };
-        sqlx::query(statement)
-            .bind(id.0)
-            .bind(stamp(self.clock().now()))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
+        let statement = sqlx::query(statement).bind(id.0).bind(stamp(self.clock().now()));
+        tx.execute(statement).await?;
+        tx.commit().await?;
         Ok(Some(done))
     }
 
@@ -254,11 +228,9 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn trim_jobs(&self, before: Timestamp) -> Result<u64, CatalogError> {
-        let during = self.during("forgetting old jobs", "the catalog");
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query("DELETE FROM jobs WHERE ended < $1").bind(stamp(before)).execute(tx.conn()).await;
-        let gone = done.map_err(|error| during.sql(error))?.rows_affected();
-        tx.commit(&during).await?;
+        let mut tx = self.write("forgetting old jobs", "the catalog").await?;
+        let gone = tx.execute(sqlx::query("DELETE FROM jobs WHERE ended < $1").bind(stamp(before))).await?;
+        tx.commit().await?;
         Ok(gone)
     }
 }
@@ -275,111 +247,84 @@ struct Queued {
 }
 
 /// The job in the queue that does what this one would. For what is planned one that runs counts, too: it does it just now.
-async fn find_equal(
-    conn: &mut SqliteConnection,
-    during: &During,
-    job: &NewJob,
-) -> Result<Option<Queued>, CatalogError> {
-    let row = sqlx::query(
+async fn find_equal(tx: &mut Session, job: &NewJob) -> Result<Option<Queued>, CatalogError> {
+    let query = sqlx::query(
         "SELECT * FROM jobs WHERE kind = $1 AND volume IS $2 AND (state = 'queued' OR ($5 AND state = 'running')) \
          AND (kind = 'copy' OR (version IS $3 AND detail = $4)) ORDER BY state LIMIT 1",
     )
     .bind(job.kind.as_str())
     .bind(job.volume.as_ref().map(ToString::to_string))
     .bind(job.version.as_ref().map(ToString::to_string))
-    .bind(during.json("detail", &job.detail)?)
-    .bind(job.trigger == Trigger::Schedule)
-    .fetch_optional(conn)
-    .await
-    .map_err(|error| during.sql(error))?;
-    let Some(row) = row else { return Ok(None) };
-    let row = during.row(&row);
-    let is_running = row.parsed::<JobState>("state")? == JobState::Running;
-    Ok(Some(Queued {
-        id: JobId(row.signed("id")?),
-        // Nothing changes what runs.
-        priority: if is_running { Priority(i64::MAX) } else { Priority(row.signed("priority")?) },
-        is_wanted: row.parsed::<Trigger>("cause")? != Trigger::Schedule,
-        makes_version: job.kind == JobKind::Copy
-            && row
-                .opt_json::<Value>("detail")?
-                .is_some_and(|detail| detail.get("if_changed") == Some(&Value::Bool(false))),
-        host: row.opt_text("host")?,
-        datastore: row.opt_text("datastore")?,
-    }))
+    .bind(tx.json("detail", &job.detail)?)
+    .bind(job.trigger == Trigger::Schedule);
+    let queued = |row: &Row<'_>| {
+        let is_running = row.parsed::<JobState>("state")? == JobState::Running;
+        let detail: Option<Value> = row.opt_json("detail")?;
+        let is_unconditional = detail.is_some_and(|detail| detail.get("if_changed") == Some(&Value::Bool(false)));
+        Ok(Queued {
+            id: JobId(row.signed("id")?),
+            // Nothing changes what runs.
+            priority: if is_running { Priority(i64::MAX) } else { Priority(row.signed("priority")?) },
+            is_wanted: row.parsed::<Trigger>("cause")? != Trigger::Schedule,
+            makes_version: job.kind == JobKind::Copy && is_unconditional,
+            host: row.opt_text("host")?,
+            datastore: row.opt_text("datastore")?,
+        })
+    };
+    tx.optional(query, queued).await
 }
 
 /// What waits becomes what the last one asks for. What a person wants waits for no delay.
-async fn prefer(
-    conn: &mut SqliteConnection,
-    during: &During,
-    found: &Queued,
-    job: &NewJob,
-) -> Result<(), CatalogError> {
-    sqlx::query(
+async fn prefer(tx: &mut Session, found: &Queued, job: &NewJob) -> Result<(), CatalogError> {
+    let statement = sqlx::query(
         "UPDATE jobs SET detail = CASE WHEN $7 THEN detail ELSE $3 END, cause = $4, actor = $5, priority = $2, \
          not_before = CASE WHEN $2 >= $6 THEN NULL ELSE not_before END WHERE id = $1",
     )
     .bind(found.id.0)
     .bind(job.priority.0)
-    .bind(during.json("detail", &job.detail)?)
+    .bind(tx.json("detail", &job.detail)?)
     .bind(job.trigger.as_str())
     .bind(&job.actor)
     .bind(Priority::WANTED.0)
-    // Who wanted a version in any case gets one, whatever is asked for after him.
-    .bind(found.is_wanted && found.makes_version)
-    .execute(conn)
-    .await
-    .map_err(|error| during.sql(error))?;
-    Ok(())
+    // Who wanted a version in any case gets one, whatever is asked for after them.
+    .bind(found.is_wanted && found.makes_version);
+    tx.execute(statement).await.map(|_| ())
 }
 
-async fn remove(conn: &mut SqliteConnection, during: &During, id: JobId) -> Result<(), CatalogError> {
-    let done = sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.0).execute(conn).await;
-    done.map_err(|error| during.sql(error))?;
-    Ok(())
+async fn remove(tx: &mut Session, id: JobId) -> Result<(), CatalogError> {
+    tx.execute(sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.0)).await.map(|_| ())
 }
 
 /// A later round sees the volume again: at another place, longer unread.
-async fn replan(conn: &mut SqliteConnection, during: &During, id: i64, job: &NewJob) -> Result<(), CatalogError> {
-    sqlx::query("UPDATE jobs SET priority = $2, rank = $3, host = $4, datastore = $5, detail = $6 WHERE id = $1")
-        .bind(id)
-        .bind(job.priority.0)
-        .bind(rank(job))
-        .bind(&job.host)
-        .bind(&job.datastore)
-        .bind(during.json("detail", &job.detail)?)
-        .execute(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    Ok(())
+async fn replan(tx: &mut Session, id: i64, job: &NewJob) -> Result<(), CatalogError> {
+    let statement =
+        sqlx::query("UPDATE jobs SET priority = $2, rank = $3, host = $4, datastore = $5, detail = $6 WHERE id = $1")
+            .bind(id)
+            .bind(job.priority.0)
+            .bind(rank(job))
+            .bind(&job.host)
+            .bind(&job.datastore)
+            .bind(tx.json("detail", &job.detail)?);
+    tx.execute(statement).await.map(|_| ())
 }
 
-async fn insert(
-    conn: &mut SqliteConnection,
-    during: &During,
-    job: &NewJob,
-    now: Timestamp,
-) -> Result<JobId, CatalogError> {
-    let row = sqlx::query(
+async fn insert(tx: &mut Session, job: &NewJob, now: Timestamp) -> Result<JobId, CatalogError> {
+    let query = sqlx::query(
         "INSERT INTO jobs (kind, volume, version, detail, cause, actor, priority, rank, host, datastore, state, tries, \
          created, cancel_wanted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', 0, $11, FALSE) RETURNING id",
     )
     .bind(job.kind.as_str())
     .bind(job.volume.as_ref().map(ToString::to_string))
     .bind(job.version.as_ref().map(ToString::to_string))
-    .bind(during.json("detail", &job.detail)?)
+    .bind(tx.json("detail", &job.detail)?)
     .bind(job.trigger.as_str())
     .bind(&job.actor)
     .bind(job.priority.0)
     .bind(rank(job))
     .bind(&job.host)
     .bind(&job.datastore)
-    .bind(stamp(now))
-    .fetch_one(conn)
-    .await
-    .map_err(|error| during.sql(error))?;
-    Ok(JobId(during.row(&row).signed("id")?))
+    .bind(stamp(now));
+    tx.one(query, |row| Ok(JobId(row.signed("id")?))).await
 }
 
 /// Texts sort as times do; a volume that was never tried is first.

@@ -12,12 +12,12 @@
 mod guard;
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::SqliteConnection;
 
-use crate::convert::{During, Row, stamp};
+use crate::convert::{Operation, Row, stamp};
 use crate::error::{CatalogError, LeaseBusy};
 use crate::pool::Catalog;
-use crate::process::{Fate, Process};
+use crate::process::{Liveness, Process};
+use crate::session::Session;
 
 pub use guard::LeaseGuard;
 
@@ -64,10 +64,10 @@ impl LeaseInfo {
         if self.released || now >= self.expires {
             return true;
         }
-        match self.process.fate(here) {
-            Fate::Dead => true,
-            Fate::OtherBoot => self.expires.duration_since(now) > LIFE,
-            Fate::Alive | Fate::Unseen => false,
+        match self.process.liveness(here) {
+            Liveness::Dead => true,
+            Liveness::OtherBoot => self.expires.duration_since(now) > LIFE,
+            Liveness::Alive | Liveness::Unseen => false,
         }
     }
 }
@@ -87,11 +87,10 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::acquire_lease`].
     pub async fn acquire_lease_as(&self, name: &str, holder: &str, process: &Process) -> Result<Lease, CatalogError> {
-        let during = self.during("taking a lease", name);
         let here = Process::current()?;
-        let mut tx = self.write(&during).await?;
+        let mut tx = self.write("taking a lease", name).await?;
         let now = self.clock().now();
-        let fence = match find(tx.conn(), &during, name).await? {
+        let fence = match find(&mut tx, name).await? {
             None => 1,
             Some(lease) if lease.is_free(&here, now) => lease.fence.saturating_add(1),
             Some(lease) => {
@@ -105,23 +104,21 @@ impl Catalog {
                 }));
             }
         };
-        let expires = after(&during, now)?;
-        sqlx::query(
+        let expires = after(&tx, now)?;
+        let statement = sqlx::query(
             "INSERT INTO leases (name, fence, holder, process, since, expires, released) \
              VALUES ($1, $2, $3, $4, $5, $6, FALSE) \
              ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, holder = excluded.holder, \
                process = excluded.process, since = excluded.since, expires = excluded.expires, released = FALSE",
         )
         .bind(name)
-        .bind(during.number("fence", fence)?)
+        .bind(tx.number("fence", fence)?)
         .bind(holder)
-        .bind(during.json("process", process)?)
+        .bind(tx.json("process", process)?)
         .bind(stamp(now))
-        .bind(stamp(expires))
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
+        .bind(stamp(expires));
+        tx.execute(statement).await?;
+        tx.commit().await?;
         Ok(Lease { name: name.to_owned(), fence, expires })
     }
 
@@ -132,18 +129,15 @@ impl Catalog {
     /// # Errors
     /// `Database`; the lease is then as it was.
     pub async fn renew_lease(&self, lease: &mut Lease) -> Result<bool, CatalogError> {
-        let during = self.during("renewing a lease", &lease.name);
-        let mut tx = self.write(&during).await?;
-        let expires = after(&during, self.clock().now())?;
-        let done = sqlx::query("UPDATE leases SET expires = $3 WHERE name = $1 AND fence = $2 AND NOT released")
+        let mut tx = self.write("renewing a lease", &lease.name).await?;
+        let expires = after(&tx, self.clock().now())?;
+        let statement = sqlx::query("UPDATE leases SET expires = $3 WHERE name = $1 AND fence = $2 AND NOT released")
             .bind(&lease.name)
-            .bind(during.number("fence", lease.fence)?)
-            .bind(stamp(expires))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
-        let held = done.rows_affected() == 1;
+            .bind(tx.number("fence", lease.fence)?)
+            .bind(stamp(expires));
+        let done = tx.execute(statement).await?;
+        tx.commit().await?;
+        let held = done == 1;
         if held {
             lease.expires = expires;
         }
@@ -155,16 +149,14 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn release_lease(&self, lease: &Lease) -> Result<bool, CatalogError> {
-        let during = self.during("releasing a lease", &lease.name);
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query("UPDATE leases SET released = TRUE WHERE name = $1 AND fence = $2 AND NOT released")
-            .bind(&lease.name)
-            .bind(during.number("fence", lease.fence)?)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
-        Ok(done.rows_affected() == 1)
+        let mut tx = self.write("releasing a lease", &lease.name).await?;
+        let statement =
+            sqlx::query("UPDATE leases SET released = TRUE WHERE name = $1 AND fence = $2 AND NOT released")
+                .bind(&lease.name)
+                .bind(tx.number("fence", lease.fence)?);
+        let done = tx.execute(statement).await?;
+        tx.commit().await?;
+        Ok(done == 1)
     }
 
     /// Whether this lease is still the current one of its name, and has not expired. To be asked right before the step
@@ -173,9 +165,8 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`: then the answer must be taken as no.
     pub async fn check_fence(&self, lease: &Lease) -> Result<bool, CatalogError> {
-        let during = self.during("checking a lease", &lease.name);
-        let mut conn = self.pool().acquire().await.map_err(|error| during.sql(error))?;
-        let found = find(&mut conn, &during, &lease.name).await?;
+        let mut session = self.session("checking a lease", &lease.name).await?;
+        let found = find(&mut session, &lease.name).await?;
         let now = self.clock().now();
         Ok(found.is_some_and(|found| found.fence == lease.fence && !found.released && now < found.expires))
     }
@@ -185,10 +176,9 @@ impl Catalog {
     /// # Errors
     /// `Process`, `Row`, or `Database`.
     pub async fn lease_holder(&self, name: &str) -> Result<Option<LeaseInfo>, CatalogError> {
-        let during = self.during("looking who holds a lease", name);
         let here = Process::current()?;
-        let mut conn = self.pool().acquire().await.map_err(|error| during.sql(error))?;
-        let found = find(&mut conn, &during, name).await?;
+        let mut session = self.session("looking who holds a lease", name).await?;
+        let found = find(&mut session, name).await?;
         let now = self.clock().now();
         Ok(found.filter(|lease| !lease.is_free(&here, now)))
     }
@@ -198,30 +188,20 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn leases(&self) -> Result<Vec<LeaseInfo>, CatalogError> {
-        let during = self.during("reading the leases", "the catalog");
-        let rows = sqlx::query("SELECT * FROM leases ORDER BY name")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| info(&during, row)).collect()
+        let mut session = self.session("reading the leases", "the catalog").await?;
+        session.all(sqlx::query("SELECT * FROM leases ORDER BY name"), info).await
     }
 }
 
-fn after(during: &During, now: Timestamp) -> Result<Timestamp, CatalogError> {
-    now.checked_add(LIFE).map_err(|error| during.bad("expires", error))
+fn after(operation: &Operation, now: Timestamp) -> Result<Timestamp, CatalogError> {
+    now.checked_add(LIFE).map_err(|error| operation.bad("expires", error))
 }
 
-async fn find(conn: &mut SqliteConnection, during: &During, name: &str) -> Result<Option<LeaseInfo>, CatalogError> {
-    let row = sqlx::query("SELECT * FROM leases WHERE name = $1")
-        .bind(name)
-        .fetch_optional(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    row.map(|row| info(during, &row)).transpose()
+async fn find(tx: &mut Session, name: &str) -> Result<Option<LeaseInfo>, CatalogError> {
+    tx.optional(sqlx::query("SELECT * FROM leases WHERE name = $1").bind(name), info).await
 }
 
-fn info(during: &During, row: &Row) -> Result<LeaseInfo, CatalogError> {
-    let row = during.row(row);
+fn info(row: &Row<'_>) -> Result<LeaseInfo, CatalogError> {
     Ok(LeaseInfo {
         name: row.text("name")?,
         fence: row.count("fence")?,

@@ -41,6 +41,7 @@ mod process;
 mod rebuild;
 mod renamed;
 mod scratch;
+mod session;
 mod tallies;
 mod tokens;
 mod versions;
@@ -48,11 +49,9 @@ mod volumes;
 
 pub use attempts::{Attempt, AttemptEnd, AttemptId, Outcome, Trigger};
 pub use audit::{AuditAction, AuditCheck, AuditRecord};
-pub use baselines::Baseline;
 pub use clock::Clock;
-pub use convert::UnknownWord;
 pub use credentials::{Credential, CredentialEnding, Direction, NewCredential};
-pub use descriptors::{CachedDescriptor, MAX_CACHED_DESCRIPTOR};
+pub use descriptors::{DescriptorRow, MAX_CACHED_DESCRIPTOR};
 pub use error::{CatalogError, DatabaseCause, LeaseBusy};
 pub use fleet::{Fleet, FleetVolume};
 pub use history::{HistoryLimits, Trimmed};
@@ -63,11 +62,13 @@ pub use notify::{Channel, NewMessage, NotifyChange, ToldProblem, WaitingMessage}
 pub use owed::{Debt, DebtId, DebtKind, DebtRow};
 pub use pool::Catalog;
 pub use process::Process;
-pub use rebuild::{VaultPlace, VaultVolume};
+pub use rebuild::{VaultLocation, VaultVolume};
 pub use tokens::{NewToken, Role, TokenRow};
 pub use versions::{RestoreTest, VersionContent, VersionRow};
 pub use volumes::{
-    DatastoreKey, FoundVolumes, Fresh, FreshKinds, HeldVolume, InventoryChange, InventoryRound, LastError, LocationRow,
-    ObservedLocation, ObservedVolume, Page, Reason, Standing, StandingCount, UnreachableDatastore, VolumeFilter,
-    VolumeOrder, VolumeRow, VolumeState,
+    DatastoreKey, FoundVolumes, Fresh, FreshKinds, HeldVolume, InventoryChange, InventoryRound, LocationRow,
+    ObservedLocation, ObservedVolume, Page, Standing, StandingCount, StatusReason, UnreachableDatastore, VolumeFilter,
+    VolumeOrder, VolumeRow,
 };
+
+pub use stackferry_volume::{Baseline, VolumeState};

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::SqliteConnection;
 
-use crate::convert::{During, Row, opt_stamp, stamp, words};
+use crate::convert::{Row, opt_stamp, stamp, words};
 use crate::error::CatalogError;
 use crate::meta;
 use crate::pool::Catalog;
+use crate::session::Session;
 
 /// Before the name of a way in the note that tells of its last digest.
 const DIGEST: &str = "note/notify_digest/";
@@ -109,13 +109,8 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn told_problems(&self) -> Result<Vec<ToldProblem>, CatalogError> {
-        let during = self.during("reading what was told", "the catalog");
-        let rows = sqlx::query("SELECT * FROM notify_problems ORDER BY code, subject")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        let problem = |row: &Row| {
-            let row = during.row(row);
+        let mut session = self.session("reading what was told", "the catalog").await?;
+        let read = |row: &Row<'_>| {
             Ok(ToldProblem {
                 code: row.text("code")?,
                 subject: row.text("subject")?,
@@ -127,7 +122,7 @@ impl Catalog {
                 gone: row.opt_time("gone")?,
             })
         };
-        rows.iter().map(problem).collect()
+        session.all(sqlx::query("SELECT * FROM notify_problems ORDER BY code, subject"), read).await
     }
 
     /// When a message about each kind of problem was last made.
@@ -135,16 +130,10 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn told_codes(&self) -> Result<BTreeMap<String, Timestamp>, CatalogError> {
-        let during = self.during("reading what was told", "the catalog");
-        let rows = sqlx::query("SELECT code, told FROM notify_codes")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        let pair = |row: &Row| {
-            let row = during.row(row);
-            Ok((row.text("code")?, row.time("told")?))
-        };
-        rows.iter().map(pair).collect()
+        let mut session = self.session("reading what was told", "the catalog").await?;
+        let query = sqlx::query("SELECT code, told FROM notify_codes");
+        let codes = session.all(query, |row| Ok((row.text("code")?, row.time("told")?))).await?;
+        Ok(codes.into_iter().collect())
     }
 
     /// The day of the last digest by this way, as `YYYY-MM-DD`; none before the first.
@@ -152,9 +141,8 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn last_digest(&self, channel: Channel) -> Result<Option<String>, CatalogError> {
-        let during = self.during("reading when the last digest was made", channel);
-        let mut conn = self.pool().acquire().await.map_err(|error| during.sql(error))?;
-        meta::get(&mut conn, &during, &format!("{DIGEST}{channel}")).await
+        let mut session = self.session("reading when the last digest was made", channel).await?;
+        meta::get(&mut session, &format!("{DIGEST}{channel}")).await
     }
 
     /// Writes what a look at the problems came to. One durable transaction.
@@ -165,53 +153,43 @@ impl Catalog {
         if change.is_empty() {
             return Ok(());
         }
-        let during = self.during("recording what is told", format!("{} problems", change.put.len()));
         let now = stamp(self.clock().now());
-        let mut tx = self.write(&during).await?;
+        let mut tx = self.write("recording what is told", format!("{} problems", change.put.len())).await?;
         for problem in &change.put {
-            put(tx.conn(), &during, problem).await?;
+            put(&mut tx, problem).await?;
         }
         for (code, subject) in &change.forget {
-            sqlx::query("DELETE FROM notify_problems WHERE code = $1 AND subject = $2")
-                .bind(code)
-                .bind(subject)
-                .execute(tx.conn())
-                .await
-                .map_err(|error| during.sql(error))?;
+            let statement =
+                sqlx::query("DELETE FROM notify_problems WHERE code = $1 AND subject = $2").bind(code).bind(subject);
+            tx.execute(statement).await?;
         }
         for code in &change.codes {
-            sqlx::query(
+            let statement = sqlx::query(
                 "INSERT INTO notify_codes (code, told) VALUES ($1, $2) \
                  ON CONFLICT (code) DO UPDATE SET told = excluded.told",
             )
             .bind(code)
-            .bind(&now)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
+            .bind(&now);
+            tx.execute(statement).await?;
         }
         for (channel, day) in &change.digests {
-            meta::put(tx.conn(), &during, &format!("{DIGEST}{channel}"), day).await?;
-            sqlx::query("DELETE FROM notify_outbox WHERE channel = $1 AND event = 'digest'")
-                .bind(channel.as_str())
-                .execute(tx.conn())
-                .await
-                .map_err(|error| during.sql(error))?;
+            meta::put(&mut tx, &format!("{DIGEST}{channel}"), day).await?;
+            let statement =
+                sqlx::query("DELETE FROM notify_outbox WHERE channel = $1 AND event = 'digest'").bind(channel.as_str());
+            tx.execute(statement).await?;
         }
         for message in &change.messages {
-            sqlx::query(
+            let statement = sqlx::query(
                 "INSERT INTO notify_outbox (id, channel, event, body, made, tries) VALUES ($1, $2, $3, $4, $5, 0)",
             )
             .bind(&message.id)
             .bind(message.channel.as_str())
             .bind(&message.event)
             .bind(&message.body)
-            .bind(&now)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
+            .bind(&now);
+            tx.execute(statement).await?;
         }
-        tx.commit(&during).await
+        tx.commit().await
     }
 
     /// The oldest message that waits for this way.
@@ -219,28 +197,25 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn next_message(&self, channel: Channel) -> Result<Option<WaitingMessage>, CatalogError> {
-        let during = self.during("reading the next message", channel);
-        let row = sqlx::query("SELECT * FROM notify_outbox WHERE channel = $1 ORDER BY seq LIMIT 1")
-            .bind(channel.as_str())
-            .fetch_optional(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        let Some(row) = row else { return Ok(None) };
-        let row = during.row(&row);
-        let message = NewMessage {
-            id: row.text("id")?,
-            channel: row.parsed("channel")?,
-            event: row.text("event")?,
-            body: row.text("body")?,
+        let mut session = self.session("reading the next message", channel).await?;
+        let query = sqlx::query("SELECT * FROM notify_outbox WHERE channel = $1 ORDER BY seq LIMIT 1");
+        let read = |row: &Row<'_>| {
+            let message = NewMessage {
+                id: row.text("id")?,
+                channel: row.parsed("channel")?,
+                event: row.text("event")?,
+                body: row.text("body")?,
+            };
+            Ok(WaitingMessage {
+                seq: row.signed("seq")?,
+                message,
+                made: row.time("made")?,
+                tries: row.count("tries")?,
+                not_before: row.opt_time("not_before")?,
+                last_error: row.opt_text("last_error")?,
+            })
         };
-        Ok(Some(WaitingMessage {
-            seq: row.signed("seq")?,
-            message,
-            made: row.time("made")?,
-            tries: row.count("tries")?,
-            not_before: row.opt_time("not_before")?,
-            last_error: row.opt_text("last_error")?,
-        }))
+        session.optional(query.bind(channel.as_str()), read).await
     }
 
     /// How many messages wait for each way that any waits for.
@@ -248,16 +223,10 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn waiting_messages(&self) -> Result<BTreeMap<String, u64>, CatalogError> {
-        let during = self.during("counting the messages that wait", "the catalog");
-        let rows = sqlx::query("SELECT channel, COUNT(*) AS waiting FROM notify_outbox GROUP BY channel")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        let pair = |row: &Row| {
-            let row = during.row(row);
-            Ok((row.text("channel")?, row.count("waiting")?))
-        };
-        rows.iter().map(pair).collect()
+        let mut session = self.session("counting the messages that wait", "the catalog").await?;
+        let query = sqlx::query("SELECT channel, COUNT(*) AS waiting FROM notify_outbox GROUP BY channel");
+        let waiting = session.all(query, |row| Ok((row.text("channel")?, row.count("waiting")?))).await?;
+        Ok(waiting.into_iter().collect())
     }
 
     /// A try to send a message failed: it waits until `not_before`. One durable transaction.
@@ -265,16 +234,14 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn message_failed(&self, seq: i64, why: &str, not_before: Timestamp) -> Result<(), CatalogError> {
-        let during = self.during("recording that a message was not taken", seq);
-        let mut tx = self.write(&during).await?;
-        sqlx::query("UPDATE notify_outbox SET tries = tries + 1, last_error = $2, not_before = $3 WHERE seq = $1")
-            .bind(seq)
-            .bind(why)
-            .bind(opt_stamp(Some(not_before)))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await
+        let mut tx = self.write("recording that a message was not taken", seq).await?;
+        let statement =
+            sqlx::query("UPDATE notify_outbox SET tries = tries + 1, last_error = $2, not_before = $3 WHERE seq = $1")
+                .bind(seq)
+                .bind(why)
+                .bind(opt_stamp(Some(not_before)));
+        tx.execute(statement).await?;
+        tx.commit().await
     }
 
     /// Messages for this way need not wait any longer: something was changed that may help. One durable transaction.
@@ -282,13 +249,9 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn end_message_delays(&self) -> Result<(), CatalogError> {
-        let during = self.during("ending delays of messages", "the catalog");
-        let mut tx = self.write(&during).await?;
-        sqlx::query("UPDATE notify_outbox SET not_before = NULL")
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await
+        let mut tx = self.write("ending delays of messages", "the catalog").await?;
+        tx.execute(sqlx::query("UPDATE notify_outbox SET not_before = NULL")).await?;
+        tx.commit().await
     }
 
     /// A message was taken, or is given up: it does not wait any more. One durable transaction.
@@ -296,19 +259,15 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn message_done(&self, seq: i64) -> Result<(), CatalogError> {
-        let during = self.during("recording that a message was sent", seq);
-        let mut tx = self.write(&during).await?;
-        sqlx::query("DELETE FROM notify_outbox WHERE seq = $1")
-            .bind(seq)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await
+        let mut tx = self.write("recording that a message was sent", seq).await?;
+        let statement = sqlx::query("DELETE FROM notify_outbox WHERE seq = $1").bind(seq);
+        tx.execute(statement).await?;
+        tx.commit().await
     }
 }
 
-async fn put(conn: &mut SqliteConnection, during: &During, problem: &ToldProblem) -> Result<(), CatalogError> {
-    sqlx::query(
+async fn put(tx: &mut Session, problem: &ToldProblem) -> Result<(), CatalogError> {
+    let statement = sqlx::query(
         "INSERT INTO notify_problems (code, subject, name, detail, since, seen, told, gone) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
          ON CONFLICT (code, subject) DO UPDATE SET name = excluded.name, detail = excluded.detail, \
@@ -321,9 +280,6 @@ async fn put(conn: &mut SqliteConnection, during: &During, problem: &ToldProblem
     .bind(stamp(problem.since))
     .bind(stamp(problem.seen))
     .bind(opt_stamp(problem.told))
-    .bind(opt_stamp(problem.gone))
-    .execute(conn)
-    .await
-    .map_err(|error| during.sql(error))?;
-    Ok(())
+    .bind(opt_stamp(problem.gone));
+    tx.execute(statement).await.map(|_| ())
 }

@@ -10,10 +10,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::convert::{During, Row, stamp, words};
+use crate::convert::{Row, stamp, words};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::process::{Fate, Process};
+use crate::process::{Liveness, Process};
 
 words! {
     /// What has to be put back.
@@ -80,25 +80,21 @@ impl Catalog {
     /// # Errors
     /// `Process`, or `Database`: then the change must not be made.
     pub async fn owe(&self, debt: &Debt) -> Result<DebtId, CatalogError> {
-        let during = self.during("recording what has to be put back", format!("{} {}", debt.system, debt.subject));
-        let process = during.json("process", &Process::current()?)?;
-        let detail = during.json("detail", &debt.detail)?;
+        let process = Process::current()?;
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query(
-            "INSERT INTO owed (what, system, subject, detail, process, since) VALUES ($1, $2, $3, $4, $5, $6)",
+        let mut tx =
+            self.write("recording what has to be put back", format!("{} {}", debt.system, debt.subject)).await?;
+        let query = sqlx::query(
+            "INSERT INTO owed (what, system, subject, detail, process, since) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
         )
         .bind(debt.what.as_str())
         .bind(&debt.system)
         .bind(&debt.subject)
-        .bind(detail)
-        .bind(process)
-        .bind(stamp(now))
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        let id = DebtId(done.last_insert_rowid());
-        tx.commit(&during).await?;
+        .bind(tx.json("detail", &debt.detail)?)
+        .bind(tx.json("process", &process)?)
+        .bind(stamp(now));
+        let id = tx.one(query, |row| Ok(DebtId(row.signed("id")?))).await?;
+        tx.commit().await?;
         Ok(id)
     }
 
@@ -107,14 +103,10 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn settle(&self, id: DebtId) -> Result<(), CatalogError> {
-        let during = self.during("recording what was put back", id.0.to_string());
-        let mut tx = self.write(&during).await?;
-        sqlx::query("DELETE FROM owed WHERE id = $1")
-            .bind(id.0)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await
+        let mut tx = self.write("recording what was put back", id.0.to_string()).await?;
+        let statement = sqlx::query("DELETE FROM owed WHERE id = $1").bind(id.0);
+        tx.execute(statement).await?;
+        tx.commit().await
     }
 
     /// All that has to be put back, oldest first.
@@ -122,23 +114,16 @@ impl Catalog {
     /// # Errors
     /// `Row`, `Process`, or `Database`.
     pub async fn owed(&self) -> Result<Vec<DebtRow>, CatalogError> {
-        let during = self.during("reading what has to be put back", "the catalog");
-        let rows = sqlx::query("SELECT * FROM owed ORDER BY id")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
+        let mut session = self.session("reading what has to be put back", "the catalog").await?;
         let here = Process::current()?;
-        let mut owed =
-            rows.iter().map(|row| debt(&during, row, &here)).collect::<Result<Vec<(DebtRow, Process)>, _>>()?;
+        let mut owed = session.all(sqlx::query("SELECT * FROM owed ORDER BY id"), |row| debt(row, &here)).await?;
+        drop(session);
         // Of a process in another container nothing can be seen, but whoever copies holds a lease and renews it.
-        if owed.iter().any(|(_, process)| process.fate(&here) == Fate::Unseen) {
+        if owed.iter().any(|(_, process)| process.liveness(&here) == Liveness::Unseen) {
             let now = self.clock().now();
             let mut leases = self.leases().await?;
             leases.retain(|lease| !lease.released && now < lease.expires);
-            for (row, process) in owed.iter_mut().filter(|(_, process)| process.fate(&here) == Fate::Unseen) {
+            for (row, process) in owed.iter_mut().filter(|(_, process)| process.liveness(&here) == Liveness::Unseen) {
                 row.is_abandoned = !leases.iter().any(|lease| lease.process == *process);
             }
         }
@@ -146,19 +131,18 @@ impl Catalog {
     }
 }
 
-fn debt(during: &During, row: &Row, here: &Process) -> Result<(DebtRow, Process), CatalogError> {
-    let row = during.row(row);
-    let process: Process = serde_json::from_str(&row.text("process")?).map_err(|error| during.bad("process", error))?;
+fn debt(row: &Row<'_>, here: &Process) -> Result<(DebtRow, Process), CatalogError> {
+    let process: Process = row.json("process")?;
     let is_own = process == *here;
     // Another boot of this machine is over. That the catalog's file is used from two machines is not foreseen.
-    let is_abandoned = matches!(process.fate(here), Fate::Dead | Fate::OtherBoot);
+    let is_abandoned = matches!(process.liveness(here), Liveness::Dead | Liveness::OtherBoot);
     let debt = DebtRow {
         id: DebtId(row.signed("id")?),
         debt: Debt {
             what: row.parsed("what")?,
             system: row.text("system")?,
             subject: row.text("subject")?,
-            detail: serde_json::from_str(&row.text("detail")?).map_err(|error| during.bad("detail", error))?,
+            detail: row.json("detail")?,
         },
         since: row.time("since")?,
         is_abandoned,

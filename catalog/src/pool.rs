@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate as _, MigrateError, Migration, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Row as _, SqliteConnection, Transaction};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::Mutex;
 
 use crate::clock::Clock;
-use crate::convert::During;
+use crate::convert::Operation;
 use crate::error::{CatalogError, DatabaseCause, is_corrupt};
 use crate::file::{BUSY_WAIT, create, options};
 use crate::scratch::Scratch;
+use crate::session::{Link, Session};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -119,37 +120,31 @@ impl Catalog {
             .before_acquire(|conn, _| Box::pin(async move { Ok(is_usable(conn)) }))
             .connect_with(options)
             .await
-            .map_err(|error| at(path).sql(error))?;
+            .map_err(|error| {
+                let subject = path.display().to_string();
+                Operation { path: path.into(), name: "opening the catalog", subject }.failed(error)
+            })?;
         Ok(Self { path: path.into(), pool, writers: Arc::default(), clock, scratch: None })
     }
 
     /// Applies what is missing, all of it in one transaction under the write lock: another process that opens the file
     /// meanwhile waits, and finds it done.
     async fn migrate(&self) -> Result<(), CatalogError> {
-        let during = self.during("bringing the schema up to date", "the catalog");
         if self.missing_migrations().await?.is_empty() {
             return Ok(());
         }
-        let mut tx = self.write(&during).await?;
-        let failed = |error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
-                if is_corrupt(&error) || DatabaseCause::of(&error).is_busy() =>
-            {
-                during.sql(error)
-            }
-            error => CatalogError::Schema { path: self.path.to_path_buf(), why: error.to_string() },
-        };
-        tx.conn().ensure_migrations_table(&MIGRATIONS.table_name).await.map_err(failed)?;
-        for migration in missing_migrations(tx.conn(), &during).await? {
-            tx.conn().apply(&MIGRATIONS.table_name, migration).await.map_err(failed)?;
+        let mut tx = self.write("bringing the schema up to date", "the catalog").await?;
+        let table = tx.conn().ensure_migrations_table(&MIGRATIONS.table_name).await;
+        table.map_err(|error| migration_failed(&tx, error))?;
+        for migration in missing_migrations(&mut tx).await? {
+            let done = tx.conn().apply(&MIGRATIONS.table_name, migration).await;
+            done.map_err(|error| migration_failed(&tx, error))?;
         }
-        tx.commit(&during).await
+        tx.commit().await
     }
 
     async fn missing_migrations(&self) -> Result<Vec<&'static Migration>, CatalogError> {
-        let during = self.during("reading the schema's version", "the catalog");
-        let mut conn = self.pool.acquire().await.map_err(|error| during.sql(error))?;
-        missing_migrations(&mut conn, &during).await
+        missing_migrations(&mut self.session("reading the schema's version", "the catalog").await?).await
     }
 
     /// Looks for damage in the whole file: every page, every row's form, every index's order. Reads it all, which
@@ -158,16 +153,9 @@ impl Catalog {
     /// # Errors
     /// `Corrupt` with what was found, or `Database`.
     pub async fn quick_check(&self) -> Result<(), CatalogError> {
-        let during = self.during("checking the file", "the catalog");
-        let rows =
-            sqlx::query("PRAGMA quick_check(20)").fetch_all(&self.pool).await.map_err(|error| during.sql(error))?;
-        let mut found = Vec::new();
-        for row in &rows {
-            let line: String = row.try_get(0).map_err(|error| during.sql(error))?;
-            if line != "ok" {
-                found.push(line);
-            }
-        }
+        let mut session = self.session("checking the file", "the catalog").await?;
+        let mut found = session.all(sqlx::query("PRAGMA quick_check(20)"), |row| row.text("quick_check")).await?;
+        found.retain(|line| line != "ok");
         if found.is_empty() {
             return Ok(());
         }
@@ -191,71 +179,52 @@ impl Catalog {
         &self.clock
     }
 
-    pub(crate) fn during(&self, operation: &'static str, subject: impl ToString) -> During {
-        During { path: self.path.clone(), operation, subject: subject.to_string() }
+    fn operation(&self, name: &'static str, subject: impl ToString) -> Operation {
+        Operation { path: self.path.clone(), name, subject: subject.to_string() }
     }
 
-    pub(crate) fn pool(&self) -> &SqlitePool {
-        &self.pool
-    }
-
-    /// Begins a transaction that may write, under the database's write lock from its start.
-    pub(crate) async fn write(&self, during: &During) -> Result<WriteTx, CatalogError> {
-        let turn = self.writers.clone().lock_owned().await;
-        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| during.sql(error))?;
-        Ok(WriteTx { tx, _turn: turn })
+    /// Begins an operation that takes one statement, or several that need not see one state.
+    pub(crate) async fn session(&self, name: &'static str, subject: impl ToString) -> Result<Session, CatalogError> {
+        let operation = self.operation(name, subject);
+        let conn = self.pool.acquire().await.map_err(|error| operation.failed(error))?;
+        Ok(Session::new(Link::Connection(conn), operation, None))
     }
 
     /// Begins a transaction that only reads: all its statements see one state.
-    pub(crate) async fn read(&self, during: &During) -> Result<Transaction<'static, sqlx::Sqlite>, CatalogError> {
-        self.pool.begin().await.map_err(|error| during.sql(error))
-    }
-}
-
-/// A transaction that may write; dropped, it is rolled back.
-pub(crate) struct WriteTx {
-    // Before `_turn`: it is dropped, and with it rolled back, before the next writer's turn.
-    tx: Transaction<'static, sqlx::Sqlite>,
-    _turn: OwnedMutexGuard<()>,
-}
-
-impl WriteTx {
-    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
-        &mut self.tx
+    pub(crate) async fn read(&self, name: &'static str, subject: impl ToString) -> Result<Session, CatalogError> {
+        let operation = self.operation(name, subject);
+        let tx = self.pool.begin().await.map_err(|error| operation.failed(error))?;
+        Ok(Session::new(Link::Transaction(tx), operation, None))
     }
 
-    pub(crate) async fn commit(self, during: &During) -> Result<(), CatalogError> {
-        self.tx.commit().await.map_err(|error| during.sql(error))
+    /// Begins a transaction that may write, under the database's write lock from its start.
+    pub(crate) async fn write(&self, name: &'static str, subject: impl ToString) -> Result<Session, CatalogError> {
+        let operation = self.operation(name, subject);
+        let turn = self.writers.clone().lock_owned().await;
+        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| operation.failed(error))?;
+        Ok(Session::new(Link::Transaction(tx), operation, Some(turn)))
     }
 }
 
 /// The program's migrations that the file lacks.
-async fn missing_migrations(
-    conn: &mut SqliteConnection,
-    during: &During,
-) -> Result<Vec<&'static Migration>, CatalogError> {
-    let table = sqlx::query("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
-        .fetch_optional(&mut *conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    if table.is_none() {
+async fn missing_migrations(session: &mut Session) -> Result<Vec<&'static Migration>, CatalogError> {
+    let table = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
+    if !session.exists(sqlx::query(table)).await? {
         return Ok(MIGRATIONS.iter().collect());
     }
-    let rows = sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version")
-        .fetch_all(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
+    let query = sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version");
+    let rows = session.all(query, |row| Ok((row.signed("version")?, row.bytes("checksum")?, row.flag("success")?)));
+    let rows = rows.await?;
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let path = || session.path.to_path_buf();
     let mut applied = HashSet::new();
-    for row in &rows {
-        let row = during.row(row);
-        let (version, checksum) = (row.signed("version")?, row.bytes("checksum")?);
+    for (version, checksum, success) in rows {
         if version > known {
-            return Err(CatalogError::TooNew { path: during.path.to_path_buf(), schema: version, known });
+            return Err(CatalogError::TooNew { path: path(), schema: version, known });
         }
-        let refused = |why| CatalogError::Schema { path: during.path.to_path_buf(), why };
+        let refused = |why| CatalogError::Schema { path: path(), why };
         // None of ours is left so: each is done within one transaction. Another tool was here.
-        if !row.flag("success")? {
+        if !success {
             return Err(refused(format!("migration {version} was begun and not ended")));
         }
         match MIGRATIONS.iter().find(|migration| migration.version == version) {
@@ -266,6 +235,17 @@ async fn missing_migrations(
     Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).collect())
 }
 
+fn migration_failed(operation: &Operation, error: MigrateError) -> CatalogError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
+            if is_corrupt(&error) || DatabaseCause::of(&error).is_busy() =>
+        {
+            operation.failed(error)
+        }
+        error => CatalogError::Schema { path: operation.path.to_path_buf(), why: error.to_string() },
+    }
+}
+
 /// Whether a connection of the pool has no transaction left on it; one that has is closed, and another is opened.
 ///
 /// After `SQLITE_FULL`, `SQLITE_IOERR` and the like SQLite may have rolled the transaction back itself. The rollback that
@@ -273,10 +253,6 @@ async fn missing_migrations(
 /// be refused, long after the disk has room again.
 fn is_usable(conn: &SqliteConnection) -> bool {
     !conn.is_in_transaction()
-}
-
-fn at(path: &Path) -> During {
-    During { path: path.into(), operation: "opening the catalog", subject: path.display().to_string() }
 }
 
 #[cfg(test)]
@@ -308,9 +284,8 @@ mod tests {
     async fn what_is_not_committed_is_not_there() {
         let dir = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
-        let during = catalog.during("testing", "nothing");
-        let mut tx = catalog.write(&during).await.unwrap();
-        crate::meta::put(tx.conn(), &during, "vault_id", "a").await.unwrap();
+        let mut tx = catalog.write("testing", "nothing").await.unwrap();
+        crate::meta::put(&mut tx, "vault_id", "a").await.unwrap();
         drop(tx);
         assert_eq!(catalog.vault_id().await.unwrap(), None);
         catalog.bind_vault("b").await.unwrap();
@@ -321,17 +296,16 @@ mod tests {
     async fn a_connection_in_a_broken_transaction_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).await.unwrap();
-        let during = catalog.during("testing", "nothing");
         for number in 0..2 * CONNECTIONS {
-            let mut tx = catalog.write(&during).await.unwrap();
+            let mut tx = catalog.write("testing", "nothing").await.unwrap();
             sqlx::raw_sql("ROLLBACK").execute(tx.conn()).await.unwrap();
             match number % 2 {
                 0 => drop(tx),
-                _ => drop(tx.commit(&during).await.unwrap_err()),
+                _ => drop(tx.commit().await.unwrap_err()),
             }
         }
-        let mut reading = catalog.read(&during).await.unwrap();
-        sqlx::raw_sql("ROLLBACK").execute(&mut *reading).await.unwrap();
+        let mut reading = catalog.read("testing", "nothing").await.unwrap();
+        sqlx::raw_sql("ROLLBACK").execute(reading.conn()).await.unwrap();
         drop(reading);
         catalog.bind_vault("b").await.unwrap();
         assert_eq!(catalog.vault_id().await.unwrap().as_deref(), Some("b"));

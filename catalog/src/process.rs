@@ -33,7 +33,7 @@ pub struct Process {
 
 /// What is known of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Liveness {
     /// It is there, or may be: it is of this boot and namespace.
     Alive,
     /// It is certainly not there.
@@ -68,23 +68,23 @@ impl Process {
     }
 
     /// What is known of this process by `here`, a process that looks.
-    pub(crate) fn fate(&self, here: &Process) -> Fate {
+    pub(crate) fn liveness(&self, here: &Process) -> Liveness {
         if self.boot_id != here.boot_id {
-            return Fate::OtherBoot;
+            return Liveness::OtherBoot;
         }
         if self.pid_namespace != here.pid_namespace {
-            return Fate::Unseen;
+            return Liveness::Unseen;
         }
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
-            return Fate::Dead;
+            return Liveness::Dead;
         };
         // Asked before `/proc`, which may be mounted so that it hides other users' processes.
         if test_kill_process(pid) == Err(Errno::SRCH) {
-            return Fate::Dead;
+            return Liveness::Dead;
         }
         match Stat::read(self.pid) {
-            Ok(stat) if stat.ended || stat.started != self.started => Fate::Dead,
-            _ => Fate::Alive,
+            Ok(stat) if stat.ended || stat.started != self.started => Liveness::Dead,
+            _ => Liveness::Alive,
         }
     }
 }
@@ -128,20 +128,20 @@ mod tests {
     #[test]
     fn a_process_is_known_alive_dead_or_unseen() {
         let here = Process::current().unwrap();
-        assert_eq!(here.fate(&here), Fate::Alive);
+        assert_eq!(here.liveness(&here), Liveness::Alive);
 
         let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
         let other = Process::of(child.id()).unwrap();
-        assert_eq!(other.fate(&here), Fate::Alive);
+        assert_eq!(other.liveness(&here), Liveness::Alive);
         let reused = Process { started: other.started + 1, ..other.clone() };
-        assert_eq!(reused.fate(&here), Fate::Dead, "another process has the number");
+        assert_eq!(reused.liveness(&here), Liveness::Dead, "another process has the number");
         let elsewhere = Process { boot_id: "another".into(), ..other.clone() };
-        assert_eq!(elsewhere.fate(&here), Fate::OtherBoot);
+        assert_eq!(elsewhere.liveness(&here), Liveness::OtherBoot);
         let contained = Process { pid_namespace: "pid:[1]".into(), ..other.clone() };
-        assert_eq!(contained.fate(&here), Fate::Unseen);
+        assert_eq!(contained.liveness(&here), Liveness::Unseen);
 
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(other.fate(&here), Fate::Dead);
+        assert_eq!(other.liveness(&here), Liveness::Dead);
     }
 }

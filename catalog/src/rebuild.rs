@@ -8,18 +8,19 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Fingerprint, Generation, Location, VolumeId};
 
-use crate::baselines::{self, Baseline};
-use crate::convert::{During, stamp};
+use crate::baselines;
 use crate::error::CatalogError;
 use crate::meta;
-use crate::pool::{Catalog, WriteTx};
+use crate::pool::Catalog;
+use crate::session::Session;
 use crate::tallies;
 use crate::versions::{self, VersionRow};
-use crate::volumes::VolumeState;
+use crate::volumes::{self, ObservedBy, ObservedLocation, ObservedVolume, StatusReason};
+use stackferry_volume::Baseline;
+use stackferry_volume::VolumeState;
 
 /// A volume as the vault knows it: from `volume.json` and its newest manifest.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ pub struct VaultVolume {
     /// The lengths of its files together, in bytes.
     pub size_bytes: Option<u64>,
     /// Where it was seen, each place once.
-    pub places: Vec<VaultPlace>,
+    pub locations: Vec<VaultLocation>,
     /// Its versions.
     pub versions: Vec<VersionRow>,
     /// What its manifests tell of the locations they were read from. Those of versions that are damaged, of an
@@ -49,7 +50,7 @@ pub struct VaultVolume {
 
 /// A place at which the vault knows that a volume was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VaultPlace {
+pub struct VaultLocation {
     /// The place.
     pub location: Location,
     /// What its files looked like when they were last read there; none if no version came from there.
@@ -64,10 +65,9 @@ impl Catalog {
     /// # Errors
     /// `Twice`, `Range`, or `Database`; then all is as it was.
     pub async fn replace_all(&self, volumes: &[VaultVolume]) -> Result<(), CatalogError> {
-        let during = self.during("rebuilding the catalog", format!("{} volumes", volumes.len()));
-        let mut tx = self.write(&during).await?;
-        self.fill(&mut tx, &during, volumes).await?;
-        tx.commit(&during).await
+        let mut tx = self.write("rebuilding the catalog", format!("{} volumes", volumes.len())).await?;
+        self.fill(&mut tx, volumes).await?;
+        tx.commit().await
     }
 
     /// Binds the catalog to a vault and takes all that is in it into the index, unless another process did so meanwhile:
@@ -76,107 +76,69 @@ impl Catalog {
     /// # Errors
     /// `Twice`, `Range`, `OtherVault`, or `Database`; then all is as it was.
     pub async fn adopt_vault(&self, vault: &str, volumes: &[VaultVolume]) -> Result<bool, CatalogError> {
-        let during = self.during("adopting a vault", vault);
-        let mut tx = self.write(&during).await?;
-        if !meta::bind(tx.conn(), &during, vault).await? {
+        let mut tx = self.write("adopting a vault", vault).await?;
+        if !meta::bind(&mut tx, vault).await? {
             return Ok(false);
         }
-        self.fill(&mut tx, &during, volumes).await?;
-        tx.commit(&during).await?;
+        self.fill(&mut tx, volumes).await?;
+        tx.commit().await?;
         Ok(true)
     }
 
-    async fn fill(&self, tx: &mut WriteTx, during: &During, volumes: &[VaultVolume]) -> Result<(), CatalogError> {
+    async fn fill(&self, tx: &mut Session, volumes: &[VaultVolume]) -> Result<(), CatalogError> {
         let mut seen = HashSet::new();
         if let Some(volume) = volumes.iter().find(|volume| !seen.insert(&volume.id)) {
-            return Err(CatalogError::Twice { operation: during.operation, subject: volume.id.to_string() });
+            return Err(CatalogError::Twice { operation: tx.name, subject: volume.id.to_string() });
         }
         let now = self.clock().now();
-        tallies::put_off(tx.conn(), during).await?;
+        tallies::put_off(tx).await?;
         // Baselines rest on versions and go with them.
-        sqlx::query("DELETE FROM versions").execute(tx.conn()).await.map_err(|error| during.sql(error))?;
+        tx.execute(sqlx::query("DELETE FROM versions")).await?;
         for volume in volumes {
-            add_volume(tx.conn(), during, volume, now).await?;
+            add_volume(tx, volume, now).await?;
             for version in &volume.versions {
-                versions::insert(tx.conn(), during, version).await?;
+                versions::insert(tx, version).await?;
             }
-            add_baselines(tx.conn(), during, volume, now).await?;
+            add_baselines(tx, volume, now).await?;
         }
-        tallies::count_all(tx.conn(), during).await?;
+        tallies::count_all(tx).await?;
         Ok(())
     }
 }
 
-pub(crate) async fn add_volume(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VaultVolume,
-    at: Timestamp,
-) -> Result<(), CatalogError> {
-    let size = volume.size_bytes.map(|bytes| during.number("size_bytes", bytes)).transpose()?;
-    let owner = volume.owner.as_ref();
-    sqlx::query(
-        "INSERT INTO volumes (id, kind, stem, name, owner_name, owner_sid, owner_upn, guid, generation, size_bytes, \
-           state, attached, protectable, reason_code, reason_text, first_seen, deferred_since) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL, TRUE, 'missing', $12, $13, $13) \
-         ON CONFLICT (id) DO NOTHING",
-    )
-    .bind(volume.id.to_string())
-    .bind(volume.id.kind().as_str())
-    .bind(&volume.stem)
-    .bind(&volume.name)
-    .bind(owner.map(|owner| &owner.name))
-    .bind(owner.and_then(|owner| owner.sid.as_ref()))
-    .bind(owner.and_then(|owner| owner.upn.as_ref()))
-    .bind(&volume.guid)
-    .bind(i64::from(volume.generation.0))
-    .bind(size)
-    .bind(VolumeState::Deferred.as_str())
-    .bind("known from the vault; no discovery round has looked for it yet")
-    .bind(stamp(at))
-    .execute(&mut *conn)
-    .await
-    .map_err(|error| during.sql(error))?;
-    for place in &volume.places {
-        add_place(conn, during, &volume.id, place, at).await?;
-    }
-    Ok(())
+/// Adds a volume, and those of its locations that are not known.
+pub(crate) async fn add_volume(tx: &mut Session, volume: &VaultVolume, at: Timestamp) -> Result<(), CatalogError> {
+    let locations = volume.locations.iter().map(|place| ObservedLocation {
+        location: place.location.clone(),
+        datastore_type: None,
+        reachable: false,
+        fingerprint: place.fingerprint.clone(),
+        settled: false,
+    });
+    let observed = ObservedVolume {
+        id: volume.id.clone(),
+        stem: volume.stem.clone(),
+        name: volume.name.clone(),
+        owner: volume.owner.clone(),
+        guid: volume.guid.clone(),
+        generation: volume.generation,
+        size_bytes: volume.size_bytes,
+        state: VolumeState::Deferred,
+        attached: None,
+        protectable: true,
+        reason: Some(StatusReason {
+            code: "missing".to_owned(),
+            text: "known from the vault; no discovery round has looked for it yet".to_owned(),
+        }),
+        remedy: None,
+        locations: locations.collect(),
+    };
+    volumes::upsert(tx, &observed, &ObservedBy::Vault, at).await
 }
 
-/// A location that is known, of whichever volume, stays as discovery saw it.
-async fn add_place(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VolumeId,
-    place: &VaultPlace,
-    at: Timestamp,
-) -> Result<(), CatalogError> {
-    let fingerprint =
-        place.fingerprint.as_ref().map(|fingerprint| during.json("fingerprint", fingerprint)).transpose()?;
-    sqlx::query(
-        "INSERT INTO locations (site, datastore, path, volume, type, reachable, fingerprint, settled, seen_at) \
-         VALUES ($1, $2, $3, $4, NULL, FALSE, $5, FALSE, $6) ON CONFLICT (site, datastore, path) DO NOTHING",
-    )
-    .bind(&place.location.site.0)
-    .bind(&place.location.datastore)
-    .bind(&place.location.path)
-    .bind(volume.to_string())
-    .bind(fingerprint)
-    .bind(stamp(at))
-    .execute(conn)
-    .await
-    .map_err(|error| during.sql(error))?;
-    Ok(())
-}
-
-async fn add_baselines(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VaultVolume,
-    at: Timestamp,
-) -> Result<(), CatalogError> {
+async fn add_baselines(tx: &mut Session, volume: &VaultVolume, at: Timestamp) -> Result<(), CatalogError> {
     for baseline in usable_baselines(volume) {
-        baselines::put(conn, during, &volume.id, baseline, at).await?;
+        baselines::put(tx, &volume.id, baseline, at).await?;
     }
     Ok(())
 }

@@ -25,17 +25,11 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn rename_datastore(&self, site: &SiteName, from: &str, to: &str) -> Result<(), CatalogError> {
-        let during = self.during("renaming a datastore", format!("{}/{from}", site.0));
-        let mut tx = self.write(&during).await?;
+        let mut tx = self.write("renaming a datastore", format!("{}/{from}", site.0)).await?;
         for step in STEPS {
-            sqlx::query(step)
-                .bind(&site.0)
-                .bind(from)
-                .bind(to)
-                .execute(tx.conn())
-                .await
-                .map_err(|error| during.sql(error))?;
+            let statement = sqlx::query(step).bind(&site.0).bind(from).bind(to);
+            tx.execute(statement).await?;
         }
-        tx.commit(&during).await
+        tx.commit().await
     }
 }

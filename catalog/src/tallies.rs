@@ -4,47 +4,41 @@
 //! spares a transaction that changes many versions of a volume from counting it anew after each of them. It must never be
 //! left begun: the transaction that puts counting off ends it, or is rolled back.
 
-use sqlx::SqliteConnection;
 use stackferry_volume::VolumeId;
 
-use crate::convert::During;
 use crate::error::CatalogError;
+use crate::session::Session;
 
 /// Of this transaction's changes, nothing is counted until one of the others here is called.
-pub(crate) async fn put_off(conn: &mut SqliteConnection, during: &During) -> Result<(), CatalogError> {
-    run(conn, during, "INSERT INTO meta (key, value) VALUES ('tally_later', '')", None).await
+pub(crate) async fn put_off(tx: &mut Session) -> Result<(), CatalogError> {
+    run(tx, "INSERT INTO meta (key, value) VALUES ('tally_later', '')", None).await
 }
 
 /// Counts everything anew.
-pub(crate) async fn count_all(conn: &mut SqliteConnection, during: &During) -> Result<(), CatalogError> {
-    run(conn, during, "DELETE FROM tallies", None).await?;
-    run(conn, during, "INSERT INTO tallies SELECT * FROM tallied", None).await?;
-    run(conn, during, "DELETE FROM meta WHERE key = 'tally_later'", None).await
+pub(crate) async fn count_all(tx: &mut Session) -> Result<(), CatalogError> {
+    run(tx, "DELETE FROM tallies", None).await?;
+    run(tx, "INSERT INTO tallies SELECT * FROM tallied", None).await?;
+    run(tx, "DELETE FROM meta WHERE key = 'tally_later'", None).await
 }
 
 /// Counts the versions of one volume anew: the only one that this transaction changed versions of.
-pub(crate) async fn count(conn: &mut SqliteConnection, during: &During, volume: &VolumeId) -> Result<(), CatalogError> {
-    run(conn, during, "DELETE FROM tallies WHERE volume = $1", Some(volume)).await?;
-    run(conn, during, "INSERT INTO tallies SELECT * FROM tallied WHERE volume = $1", Some(volume)).await?;
-    run(conn, during, "DELETE FROM meta WHERE key = 'tally_later'", None).await
+pub(crate) async fn count(tx: &mut Session, volume: &VolumeId) -> Result<(), CatalogError> {
+    run(tx, "DELETE FROM tallies WHERE volume = $1", Some(volume)).await?;
+    run(tx, "INSERT INTO tallies SELECT * FROM tallied WHERE volume = $1", Some(volume)).await?;
+    run(tx, "DELETE FROM meta WHERE key = 'tally_later'", None).await
 }
 
 /// Nothing that is counted was changed by this transaction.
-pub(crate) async fn skip(conn: &mut SqliteConnection, during: &During) -> Result<(), CatalogError> {
-    run(conn, during, "DELETE FROM meta WHERE key = 'tally_later'", None).await
+pub(crate) async fn skip(tx: &mut Session) -> Result<(), CatalogError> {
+    run(tx, "DELETE FROM meta WHERE key = 'tally_later'", None).await
 }
 
-async fn run(
-    conn: &mut SqliteConnection,
-    during: &During,
-    sql: &'static str,
-    volume: Option<&VolumeId>,
-) -> Result<(), CatalogError> {
+async fn run(tx: &mut Session, sql: &'static str, volume: Option<&VolumeId>) -> Result<(), CatalogError> {
     let mut query = sqlx::query(sql);
     if let Some(volume) = volume {
         query = query.bind(volume.to_string());
     }
-    query.execute(conn).await.map(|_| ()).map_err(|error| during.sql(error))
+    tx.execute(query).await.map(|_| ())
 }
 
 #[cfg(test)]
@@ -69,7 +63,8 @@ mod tests {
             versions::UNTESTED,
         ] {
             let plan = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
-            let rows = plan.fetch_all(catalog.pool()).await.unwrap();
+            let mut session = catalog.session("testing", sql).await.unwrap();
+            let rows = plan.fetch_all(session.conn()).await.unwrap();
             let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
             assert!(!steps.is_empty());
             // Versions are `r` or `l` in them. The one index that may be walked through holds incidents alone.

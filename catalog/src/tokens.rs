@@ -8,7 +8,7 @@ use serde_json::json;
 use stackferry_volume::Digest;
 
 use crate::audit::{self, AuditAction};
-use crate::convert::{During, Row, stamp, words};
+use crate::convert::{Row, stamp, words};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
 
@@ -87,30 +87,24 @@ impl Catalog {
     /// # Errors
     /// `TokenExists` if a token of that name is in use, or `Database`.
     pub async fn add_token(&self, token: &NewToken, actor: &str) -> Result<(), CatalogError> {
-        let during = self.during("adding a token", &token.name);
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        let found = sqlx::query("SELECT 1 FROM tokens WHERE name = $1 AND revoked IS NULL OR id = $2")
+        let mut tx = self.write("adding a token", &token.name).await?;
+        let query = sqlx::query("SELECT 1 FROM tokens WHERE name = $1 AND revoked IS NULL OR id = $2")
             .bind(&token.name)
-            .bind(&token.id)
-            .fetch_optional(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        if found.is_some() {
+            .bind(&token.id);
+        if tx.exists(query).await? {
             return Err(CatalogError::TokenExists(token.name.clone()));
         }
-        sqlx::query("INSERT INTO tokens (id, name, role, digest, created) VALUES ($1, $2, $3, $4, $5)")
+        let statement = sqlx::query("INSERT INTO tokens (id, name, role, digest, created) VALUES ($1, $2, $3, $4, $5)")
             .bind(&token.id)
             .bind(&token.name)
             .bind(token.role.as_str())
             .bind(token.digest.to_string())
-            .bind(stamp(now))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
+            .bind(stamp(now));
+        tx.execute(statement).await?;
         let detail = json!({ "id": token.id, "role": token.role });
-        audit::append(tx.conn(), &during, now, AuditAction::TokenCreated, actor, &token.name, &detail).await?;
-        tx.commit(&during).await
+        audit::append(&mut tx, now, AuditAction::TokenCreated, actor, &token.name, &detail).await?;
+        tx.commit().await
     }
 
     /// The token of a public id, one that was revoked too.
@@ -118,13 +112,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn token(&self, id: &str) -> Result<Option<TokenRow>, CatalogError> {
-        let during = self.during("reading a token", id);
-        let row = sqlx::query("SELECT * FROM tokens WHERE id = $1")
-            .bind(id)
-            .fetch_optional(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        row.map(|row| token(&during, &row)).transpose()
+        let mut session = self.session("reading a token", id).await?;
+        let query = sqlx::query("SELECT * FROM tokens WHERE id = $1").bind(id);
+        session.optional(query, token).await
     }
 
     /// Every token, the newest first, those that were revoked too.
@@ -132,12 +122,8 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn tokens(&self) -> Result<Vec<TokenRow>, CatalogError> {
-        let during = self.during("reading the tokens", "the catalog");
-        let rows = sqlx::query("SELECT * FROM tokens ORDER BY created DESC, id")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| token(&during, row)).collect()
+        let mut session = self.session("reading the tokens", "the catalog").await?;
+        session.all(sqlx::query("SELECT * FROM tokens ORDER BY created DESC, id"), token).await
     }
 
     /// Takes a token back, by its name or its id, with its audit record; what it asked for and is not done is cancelled. One
@@ -146,38 +132,26 @@ impl Catalog {
     /// # Errors
     /// `NoSuchToken` if no token that is in use fits, or `Database`.
     pub async fn revoke_token(&self, name: &str, actor: &str) -> Result<TokenRow, CatalogError> {
-        let during = self.during("revoking a token", name);
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        let row = sqlx::query(
+        let mut tx = self.write("revoking a token", name).await?;
+        let query = sqlx::query(
             "SELECT * FROM tokens WHERE (name = $1 OR id = $1) AND revoked IS NULL ORDER BY name = $1 DESC",
-        )
-        .bind(name)
-        .fetch_optional(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?
-        .ok_or_else(|| CatalogError::NoSuchToken(name.to_owned()))?;
-        let mut row = token(&during, &row)?;
-        sqlx::query("UPDATE tokens SET revoked = $2 WHERE id = $1")
-            .bind(&row.id)
-            .bind(stamp(now))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        let cancelled = sqlx::query(
+        );
+        let found = tx.optional(query.bind(name), token).await?;
+        let mut row = found.ok_or_else(|| CatalogError::NoSuchToken(name.to_owned()))?;
+        let statement = sqlx::query("UPDATE tokens SET revoked = $2 WHERE id = $1").bind(&row.id).bind(stamp(now));
+        tx.execute(statement).await?;
+        let statement = sqlx::query(
             "UPDATE jobs SET cancel_wanted = TRUE, ended = CASE state WHEN 'queued' THEN $2 ELSE ended END, \
              state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END \
              WHERE state IN ('queued', 'running') AND cause = 'api' AND actor = $1",
         )
         .bind(row.actor())
-        .bind(stamp(now))
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?
-        .rows_affected();
+        .bind(stamp(now));
+        let cancelled = tx.execute(statement).await?;
         let detail = json!({ "id": row.id, "role": row.role, "jobs_cancelled": cancelled });
-        audit::append(tx.conn(), &during, now, AuditAction::TokenRevoked, actor, &row.name, &detail).await?;
-        tx.commit(&during).await?;
+        audit::append(&mut tx, now, AuditAction::TokenRevoked, actor, &row.name, &detail).await?;
+        tx.commit().await?;
         row.revoked = Some(now);
         Ok(row)
     }
@@ -187,20 +161,15 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn token_used(&self, id: &str) -> Result<(), CatalogError> {
-        let during = self.during("noting a token's use", id);
-        let mut tx = self.write(&during).await?;
-        sqlx::query("UPDATE tokens SET last_used = $2 WHERE id = $1")
-            .bind(id)
-            .bind(stamp(self.clock().now()))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await
+        let mut tx = self.write("noting a token's use", id).await?;
+        let statement =
+            sqlx::query("UPDATE tokens SET last_used = $2 WHERE id = $1").bind(id).bind(stamp(self.clock().now()));
+        tx.execute(statement).await?;
+        tx.commit().await
     }
 }
 
-fn token(during: &During, row: &Row) -> Result<TokenRow, CatalogError> {
-    let row = during.row(row);
+fn token(row: &Row<'_>) -> Result<TokenRow, CatalogError> {
     Ok(TokenRow {
         id: row.text("id")?,
         name: row.text("name")?,

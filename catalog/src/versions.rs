@@ -2,17 +2,18 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::VerifyMethod;
 use stackferry_volume::{Generation, VersionId, VolumeId};
 
-use crate::audit::{self, AuditAction, Entry};
+use crate::audit::{self, AuditAction, AuditEntry};
 use crate::baselines;
-use crate::convert::{During, Row, opt_stamp, stamp};
+use crate::convert::{Row, opt_stamp, stamp};
 use crate::damages;
 use crate::error::CatalogError;
-use crate::pool::{Catalog, WriteTx};
+use crate::pool::Catalog;
+use crate::session::{Session, Statement};
 use crate::tallies;
 
 /// The incidents that stand.
@@ -94,11 +95,10 @@ impl Catalog {
     /// `NoSuchVolume` (see [`Catalog::adopt`] for those that only the vault knows), `VersionExists`, `Range`, or
     /// `Database`.
     pub async fn add_version(&self, version: &VersionRow) -> Result<(), CatalogError> {
-        let during = self.during("adding a version", format!("{}@{}", version.volume, version.version));
-        let mut tx = self.write(&during).await?;
-        need_volume(tx.conn(), &during, &version.volume).await?;
-        insert(tx.conn(), &during, version).await?;
-        tx.commit(&during).await
+        let mut tx = self.write("adding a version", format!("{}@{}", version.volume, version.version)).await?;
+        need_volume(&mut tx, &version.volume).await?;
+        insert(&mut tx, version).await?;
+        tx.commit().await
     }
 
     /// The versions of a volume, newest first; none for a volume that is not known.
@@ -106,13 +106,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn versions(&self, volume: &VolumeId) -> Result<Vec<VersionRow>, CatalogError> {
-        let during = self.during("reading the versions", volume);
-        let rows = sqlx::query("SELECT * FROM versions WHERE volume = $1 ORDER BY seq DESC")
-            .bind(volume.to_string())
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| version_row(&during, row)).collect()
+        let mut session = self.session("reading the versions", volume).await?;
+        let query = sqlx::query("SELECT * FROM versions WHERE volume = $1 ORDER BY seq DESC").bind(volume.to_string());
+        session.all(query, version_row).await
     }
 
     /// Every version of every volume, by volume, newest first.
@@ -120,12 +116,8 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn all_versions(&self) -> Result<Vec<VersionRow>, CatalogError> {
-        let during = self.during("reading all versions", "the catalog");
-        let rows = sqlx::query("SELECT * FROM versions ORDER BY volume, seq DESC")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| version_row(&during, row)).collect()
+        let mut session = self.session("reading all versions", "the catalog").await?;
+        session.all(sqlx::query("SELECT * FROM versions ORDER BY volume, seq DESC"), version_row).await
     }
 
     /// The incidents that stand: of each volume the newest version of its present life, where that is one.
@@ -133,9 +125,8 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn incidents(&self) -> Result<Vec<VersionRow>, CatalogError> {
-        let during = self.during("reading the incidents", "the catalog");
-        let rows = sqlx::query(INCIDENTS).fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| version_row(&during, row)).collect()
+        let mut session = self.session("reading the incidents", "the catalog").await?;
+        session.all(sqlx::query(INCIDENTS), version_row).await
     }
 
     /// Shows a volume as one whose newest version is an incident, before the next round does. One durable transaction.
@@ -143,19 +134,16 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn mark_incident(&self, volume: &VolumeId, text: &str, remedy: &str) -> Result<(), CatalogError> {
-        let during = self.during("marking an incident", volume.to_string());
-        let mut tx = self.write(&during).await?;
-        sqlx::query(
+        let mut tx = self.write("marking an incident", volume.to_string()).await?;
+        let statement = sqlx::query(
             "UPDATE volumes SET state = 'incident', reason_code = 'incident', reason_text = $2, remedy = $3 \
              WHERE id = $1",
         )
         .bind(volume.to_string())
         .bind(text)
-        .bind(remedy)
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await
+        .bind(remedy);
+        tx.execute(statement).await?;
+        tx.commit().await
     }
 
     /// Forgets a version that the vault has deleted, and the baselines that rest on it. One durable transaction.
@@ -163,14 +151,12 @@ impl Catalog {
     /// # Errors
     /// `NoSuchVersion`, or `Database`.
     pub async fn remove_version(&self, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
-        let (during, mut tx) = self.about(volume, version, "removing a version").await?;
-        let done = sqlx::query("DELETE FROM versions WHERE volume = $1 AND version = $2")
+        let mut tx = self.about(volume, version, "removing a version").await?;
+        let update = sqlx::query("DELETE FROM versions WHERE volume = $1 AND version = $2")
             .bind(volume.to_string())
-            .bind(version.to_string())
-            .execute(tx.conn())
-            .await;
-        one(&during, done, volume, version)?;
-        tx.commit(&during).await
+            .bind(version.to_string());
+        one(&mut tx, update, volume, version).await?;
+        tx.commit().await
     }
 
     /// Records whether the vault keeps a version whatever retention says. One durable transaction.
@@ -178,15 +164,13 @@ impl Catalog {
     /// # Errors
     /// `NoSuchVersion`, or `Database`.
     pub async fn set_pinned(&self, volume: &VolumeId, version: &VersionId, pinned: bool) -> Result<(), CatalogError> {
-        let (during, mut tx) = self.about(volume, version, "pinning a version").await?;
-        let done = sqlx::query("UPDATE versions SET pinned = $3 WHERE volume = $1 AND version = $2")
+        let mut tx = self.about(volume, version, "pinning a version").await?;
+        let update = sqlx::query("UPDATE versions SET pinned = $3 WHERE volume = $1 AND version = $2")
             .bind(volume.to_string())
             .bind(version.to_string())
-            .bind(pinned)
-            .execute(tx.conn())
-            .await;
-        one(&during, done, volume, version)?;
-        tx.commit(&during).await
+            .bind(pinned);
+        one(&mut tx, update, volume, version).await?;
+        tx.commit().await
     }
 
     /// Records that a version is damaged. Nothing rests on it any more: its baselines are forgotten, so the volume is
@@ -195,16 +179,15 @@ impl Catalog {
     /// # Errors
     /// `NoSuchVersion`, or `Database`.
     pub async fn mark_damaged(&self, volume: &VolumeId, version: &VersionId, why: &str) -> Result<(), CatalogError> {
-        let (during, mut tx) = self.about(volume, version, "marking a version as damaged").await?;
-        let done = sqlx::query("UPDATE versions SET damaged = $3, verified = FALSE WHERE volume = $1 AND version = $2")
-            .bind(volume.to_string())
-            .bind(version.to_string())
-            .bind(why)
-            .execute(tx.conn())
-            .await;
-        one(&during, done, volume, version)?;
-        baselines::forget(tx.conn(), &during, volume, version).await?;
-        tx.commit(&during).await
+        let mut tx = self.about(volume, version, "marking a version as damaged").await?;
+        let update =
+            sqlx::query("UPDATE versions SET damaged = $3, verified = FALSE WHERE volume = $1 AND version = $2")
+                .bind(volume.to_string())
+                .bind(version.to_string())
+                .bind(why);
+        one(&mut tx, update, volume, version).await?;
+        baselines::forget(&mut tx, volume, version).await?;
+        tx.commit().await
     }
 
     /// Records that a whole version was read back at `at`. If all was right it is verified, and no longer damaged (it
@@ -220,8 +203,8 @@ impl Catalog {
         at: Timestamp,
         ok: bool,
     ) -> Result<(), CatalogError> {
-        let (during, mut tx) = self.about(volume, version, "recording a verification").await?;
-        let done = sqlx::query(
+        let mut tx = self.about(volume, version, "recording a verification").await?;
+        let update = sqlx::query(
             "UPDATE versions SET last_verified = $3, verified = $4, \
                damaged = CASE WHEN $4 THEN NULL ELSE COALESCE(damaged, 'its verification failed') END \
              WHERE volume = $1 AND version = $2",
@@ -229,15 +212,13 @@ impl Catalog {
         .bind(volume.to_string())
         .bind(version.to_string())
         .bind(stamp(at))
-        .bind(ok)
-        .execute(tx.conn())
-        .await;
-        one(&during, done, volume, version)?;
+        .bind(ok);
+        one(&mut tx, update, volume, version).await?;
         match ok {
-            true => damages::forget(tx.conn(), &during, volume, version).await?,
-            false => baselines::forget(tx.conn(), &during, volume, version).await?,
+            true => damages::forget(&mut tx, volume, version).await?,
+            false => baselines::forget(&mut tx, volume, version).await?,
         }
-        tx.commit(&during).await
+        tx.commit().await
     }
 
     /// Records what opening a version as a disk came to. One durable transaction.
@@ -250,8 +231,8 @@ impl Catalog {
         version: &VersionId,
         test: &RestoreTest,
     ) -> Result<(), CatalogError> {
-        let (during, mut tx) = self.about(volume, version, "recording a restore test").await?;
-        let done = sqlx::query(
+        let mut tx = self.about(volume, version, "recording a restore test").await?;
+        let update = sqlx::query(
             "UPDATE versions SET restore_tested = $3, restore_test_ok = $4, restore_test_found = $5, \
                content = COALESCE($6, content), content_text = CASE WHEN $6 IS NULL THEN content_text ELSE $5 END \
              WHERE volume = $1 AND version = $2",
@@ -261,11 +242,9 @@ impl Catalog {
         .bind(stamp(test.at))
         .bind(test.ok)
         .bind(&test.found)
-        .bind(test.content.map(ContentState::as_str))
-        .execute(tx.conn())
-        .await;
-        one(&during, done, volume, version)?;
-        tx.commit(&during).await
+        .bind(test.content.map(ContentState::as_str));
+        one(&mut tx, update, volume, version).await?;
+        tx.commit().await
     }
 
     /// Records that the vault is about to delete a version (`since`), or that it did not after all. One durable
@@ -279,15 +258,13 @@ impl Catalog {
         version: &VersionId,
         since: Option<Timestamp>,
     ) -> Result<(), CatalogError> {
-        let (during, mut tx) = self.about(volume, version, "recording a deletion").await?;
-        let done = sqlx::query("UPDATE versions SET deleting = $3 WHERE volume = $1 AND version = $2")
+        let mut tx = self.about(volume, version, "recording a deletion").await?;
+        let update = sqlx::query("UPDATE versions SET deleting = $3 WHERE volume = $1 AND version = $2")
             .bind(volume.to_string())
             .bind(version.to_string())
-            .bind(opt_stamp(since))
-            .execute(tx.conn())
-            .await;
-        one(&during, done, volume, version)?;
-        tx.commit(&during).await
+            .bind(opt_stamp(since));
+        one(&mut tx, update, volume, version).await?;
+        tx.commit().await
     }
 
     /// Records that the vault is about to delete these versions of a volume. Those without a row are passed over. One
@@ -301,15 +278,14 @@ impl Catalog {
         versions: &[VersionId],
         since: Timestamp,
     ) -> Result<(), CatalogError> {
-        let during = self.during("recording deletions", volume);
-        let mut tx = self.write(&during).await?;
-        tallies::put_off(tx.conn(), &during).await?;
+        let mut tx = self.write("recording deletions", volume).await?;
+        tallies::put_off(&mut tx).await?;
         let mut update = QueryBuilder::new("UPDATE versions SET deleting = ");
         update.push_bind(stamp(since));
-        of_these(&mut tx, &during, update, volume, versions).await?;
+        of_these(&mut tx, update, volume, versions).await?;
         // Nothing of it is counted: the tallies stay as they are.
-        tallies::skip(tx.conn(), &during).await?;
-        tx.commit(&during).await
+        tallies::skip(&mut tx).await?;
+        tx.commit().await
     }
 
     /// Records what became of deletions that were announced: those that the vault has deleted are forgotten, with the
@@ -325,21 +301,21 @@ impl Catalog {
         kept: &[VersionId],
         actor: &str,
     ) -> Result<(), CatalogError> {
-        let during = self.during("removing versions", volume);
         let now = self.clock().now();
-        let mut tx = self.write(&during).await?;
-        tallies::put_off(tx.conn(), &during).await?;
+        let mut tx = self.write("removing versions", volume).await?;
+        tallies::put_off(&mut tx).await?;
         let gone: Vec<VersionId> = deleted.iter().map(|(version, _)| version.clone()).collect();
-        of_these(&mut tx, &during, QueryBuilder::new("DELETE FROM versions"), volume, &gone).await?;
+        of_these(&mut tx, QueryBuilder::new("DELETE FROM versions"), volume, &gone).await?;
         let update = QueryBuilder::new("UPDATE versions SET deleting = NULL");
-        of_these(&mut tx, &during, update, volume, kept).await?;
+        of_these(&mut tx, update, volume, kept).await?;
         let names: Vec<String> = gone.iter().map(|version| format!("{volume}@{version}")).collect();
         let action = AuditAction::VersionDeleted;
-        let entries = names.iter().zip(deleted).map(|(subject, (_, detail))| Entry { action, actor, subject, detail });
-        let entries: Vec<Entry<'_>> = entries.collect();
-        audit::append_all(tx.conn(), &during, now, &entries).await?;
-        tallies::count(tx.conn(), &during, volume).await?;
-        tx.commit(&during).await
+        let entries =
+            names.iter().zip(deleted).map(|(subject, (_, detail))| AuditEntry { action, actor, subject, detail });
+        let entries: Vec<AuditEntry<'_>> = entries.collect();
+        audit::append_all(&mut tx, now, &entries).await?;
+        tallies::count(&mut tx, volume).await?;
+        tx.commit().await
     }
 
     /// The good versions that were not read back since `before`, who waits longest first, at most `most`: the last
@@ -348,14 +324,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn longest_unverified(&self, before: Timestamp, most: u32) -> Result<Vec<VersionRow>, CatalogError> {
-        let during = self.during("looking for what to verify", "the catalog");
-        let rows = sqlx::query(UNVERIFIED)
-            .bind(stamp(before))
-            .bind(i64::from(most))
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| version_row(&during, row)).collect()
+        let mut session = self.session("looking for what to verify", "the catalog").await?;
+        let query = sqlx::query(UNVERIFIED).bind(stamp(before)).bind(i64::from(most));
+        session.all(query, version_row).await
     }
 
     /// The newest good versions of the present lives of volumes of which none was opened as a disk since `before`, who
@@ -364,14 +335,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn longest_untested(&self, before: Timestamp, most: u32) -> Result<Vec<VersionRow>, CatalogError> {
-        let during = self.during("looking for what to test", "the catalog");
-        let rows = sqlx::query(UNTESTED)
-            .bind(stamp(before))
-            .bind(i64::from(most))
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| version_row(&during, row)).collect()
+        let mut session = self.session("looking for what to test", "the catalog").await?;
+        let query = sqlx::query(UNTESTED).bind(stamp(before)).bind(i64::from(most));
+        session.all(query, version_row).await
     }
 
     async fn about(
@@ -379,17 +345,14 @@ impl Catalog {
         volume: &VolumeId,
         version: &VersionId,
         operation: &'static str,
-    ) -> Result<(During, WriteTx), CatalogError> {
-        let during = self.during(operation, format!("{volume}@{version}"));
-        let tx = self.write(&during).await?;
-        Ok((during, tx))
+    ) -> Result<Session, CatalogError> {
+        self.write(operation, format!("{volume}@{version}")).await
     }
 }
 
 /// Completes a statement to one about these versions of a volume, and carries it out.
 async fn of_these(
-    tx: &mut WriteTx,
-    during: &During,
+    tx: &mut Session,
     mut statement: QueryBuilder<Sqlite>,
     volume: &VolumeId,
     versions: &[VersionId],
@@ -403,54 +366,43 @@ async fn of_these(
         list.push_bind(version.to_string());
     }
     list.push_unseparated(")");
-    statement.build().execute(tx.conn()).await.map(|_| ()).map_err(|error| during.sql(error))
+    tx.execute(statement.build()).await.map(|_| ())
 }
 
-fn one(
-    during: &During,
-    done: Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error>,
+/// Runs a statement that changes the row of one version.
+async fn one(
+    tx: &mut Session,
+    statement: Statement<'_>,
     volume: &VolumeId,
     version: &VersionId,
 ) -> Result<(), CatalogError> {
-    match done.map_err(|error| during.sql(error))?.rows_affected() {
+    match tx.execute(statement).await? {
         0 => Err(CatalogError::NoSuchVersion { volume: volume.clone(), version: version.clone() }),
         _ => Ok(()),
     }
 }
 
 /// The volume's current generation.
-pub(crate) async fn need_volume(
-    conn: &mut SqliteConnection,
-    during: &During,
-    volume: &VolumeId,
-) -> Result<Generation, CatalogError> {
-    let row = sqlx::query("SELECT generation FROM volumes WHERE id = $1")
-        .bind(volume.to_string())
-        .fetch_optional(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    let row = row.ok_or_else(|| CatalogError::NoSuchVolume(volume.clone()))?;
-    Ok(Generation(during.row(&row).small("generation")?))
+pub(crate) async fn need_volume(tx: &mut Session, volume: &VolumeId) -> Result<Generation, CatalogError> {
+    let query = sqlx::query("SELECT generation FROM volumes WHERE id = $1").bind(volume.to_string());
+    let found = tx.optional(query, |row| Ok(Generation(row.small("generation")?))).await?;
+    found.ok_or_else(|| CatalogError::NoSuchVolume(volume.clone()))
 }
 
-pub(crate) async fn insert(
-    conn: &mut SqliteConnection,
-    during: &During,
-    version: &VersionRow,
-) -> Result<(), CatalogError> {
-    sqlx::query(
+pub(crate) async fn insert(tx: &mut Session, version: &VersionRow) -> Result<(), CatalogError> {
+    let statement = sqlx::query(
         "INSERT INTO versions (volume, seq, version, generation, created, bytes, stored, verified, verify_method, \
            pinned, damaged, last_verified, route, incident, content, content_text, restore_tested, restore_test_ok, \
            restore_test_found) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     )
     .bind(version.volume.to_string())
-    .bind(during.number("seq", version.version.seq())?)
+    .bind(tx.number("seq", version.version.seq())?)
     .bind(version.version.to_string())
     .bind(i64::from(version.generation.0))
     .bind(stamp(version.created))
-    .bind(during.number("bytes", version.bytes)?)
-    .bind(during.number("stored", version.stored)?)
+    .bind(tx.number("bytes", version.bytes)?)
+    .bind(tx.number("stored", version.stored)?)
     .bind(version.verified)
     .bind(method_word(version.verify_method))
     .bind(version.pinned)
@@ -462,80 +414,63 @@ pub(crate) async fn insert(
     .bind(version.content.as_ref().map(|content| &content.text))
     .bind(opt_stamp(version.restore_test.as_ref().map(|test| test.at)))
     .bind(version.restore_test.as_ref().map(|test| test.ok))
-    .bind(version.restore_test.as_ref().map(|test| &test.found))
-    .execute(conn)
-    .await
-    .map_err(|error| match error.as_database_error() {
-        Some(cause) if cause.is_unique_violation() => {
-            CatalogError::VersionExists { volume: version.volume.clone(), version: version.version.clone() }
-        }
-        _ => during.sql(error),
-    })?;
-    Ok(())
+    .bind(version.restore_test.as_ref().map(|test| &test.found));
+    let exists = || CatalogError::VersionExists { volume: version.volume.clone(), version: version.version.clone() };
+    tx.insert(statement, exists).await
 }
 
 /// Writes a known version's row anew from the vault. Where it is no longer damaged, what was found then is forgotten.
-pub(crate) async fn rewrite(
-    conn: &mut SqliteConnection,
-    during: &During,
-    version: &VersionRow,
-) -> Result<(), CatalogError> {
-    let done = sqlx::query(
+pub(crate) async fn rewrite(tx: &mut Session, version: &VersionRow) -> Result<(), CatalogError> {
+    let update = sqlx::query(
         "UPDATE versions SET generation = $3, created = $4, bytes = $5, stored = $6, verified = $7, verify_method = $8, \
            pinned = $9, last_verified = CASE WHEN damaged IS NULL AND $10 IS NULL THEN last_verified END, damaged = $10, \
            route = $11, incident = $12 \
          WHERE volume = $1 AND version = $2",
-    )
-    .bind(version.volume.to_string())
+    ).bind(version.volume.to_string())
     .bind(version.version.to_string())
     .bind(i64::from(version.generation.0))
     .bind(stamp(version.created))
-    .bind(during.number("bytes", version.bytes)?)
-    .bind(during.number("stored", version.stored)?)
+    .bind(tx.number("bytes", version.bytes)?)
+    .bind(tx.number("stored", version.stored)?)
     .bind(version.verified)
     .bind(method_word(version.verify_method))
     .bind(version.pinned)
     .bind(&version.damaged)
     .bind(&version.route)
     .bind(&version.incident)
-    .execute(&mut *conn)
-    .await;
-    one(during, done, &version.volume, &version.version)?;
+    ;
+    one(tx, update, &version.volume, &version.version).await?;
     match version.damaged {
-        None => damages::forget(conn, during, &version.volume, &version.version).await,
+        None => damages::forget(tx, &version.volume, &version.version).await,
         Some(_) => Ok(()),
     }
 }
 
 /// Writes a version's marks.
 pub(crate) async fn remark(
-    conn: &mut SqliteConnection,
-    during: &During,
+    tx: &mut Session,
     volume: &VolumeId,
     version: &VersionId,
     pinned: bool,
     damaged: Option<&str>,
 ) -> Result<(), CatalogError> {
-    let done = sqlx::query(
+    let update = sqlx::query(
         "UPDATE versions SET pinned = $3, damaged = $4, verified = CASE WHEN $4 IS NULL THEN verified ELSE FALSE END \
          WHERE volume = $1 AND version = $2",
     )
     .bind(volume.to_string())
     .bind(version.to_string())
     .bind(pinned)
-    .bind(damaged)
-    .execute(conn)
-    .await;
-    one(during, done, volume, version)
+    .bind(damaged);
+    one(tx, update, volume, version).await
 }
 
-fn version_row(during: &During, row: &Row) -> Result<VersionRow, CatalogError> {
-    let row = during.row(row);
+fn version_row(row: &Row<'_>) -> Result<VersionRow, CatalogError> {
     let method = row.text("verify_method")?;
     let content = match row.opt_text("content")? {
         Some(word) => {
             let state = ContentState::from_word(&word);
-            let state = state.ok_or_else(|| during.bad("content", format!("`{word}` is no content")))?;
+            let state = state.ok_or_else(|| row.bad("content", format!("`{word}` is no content")))?;
             Some(VersionContent { state, text: row.opt_text("content_text")?.unwrap_or_default() })
         }
         None => None,
@@ -551,7 +486,7 @@ fn version_row(during: &During, row: &Row) -> Result<VersionRow, CatalogError> {
         verify_method: match method.as_str() {
             "arrival" => VerifyMethod::Arrival,
             "read_back" => VerifyMethod::ReadBack,
-            _ => return Err(during.bad("verify_method", format!("`{method}` is no method"))),
+            _ => return Err(row.bad("verify_method", format!("`{method}` is no method"))),
         },
         pinned: row.flag("pinned")?,
         damaged: row.opt_text("damaged")?,

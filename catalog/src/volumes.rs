@@ -4,14 +4,16 @@ mod held;
 mod inventory;
 mod read;
 mod search;
+mod upsert;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::Owner;
-use stackferry_volume::{Fingerprint, Generation, Location, SiteName, VersionId, VolumeId};
+use stackferry_volume::{Fingerprint, Generation, Location, SiteName, VersionId, VolumeId, VolumeState};
 
-use crate::convert::words;
+use crate::convert::Row;
+use crate::error::CatalogError;
 
 #[cfg(test)]
 pub(crate) use held::HELD;
@@ -20,31 +22,14 @@ pub(crate) use inventory::forget_generation;
 #[cfg(test)]
 pub(crate) use search::{FOUND, STANDINGS};
 pub use search::{FoundVolumes, Fresh, FreshKinds, Page, Standing, StandingCount, VolumeFilter, VolumeOrder};
+pub(crate) use upsert::{ObservedBy, upsert};
 
-words! {
-    /// How a volume stands.
-    VolumeState ("state of a volume") {
-        /// It may be copied.
-        Ready = "ready",
-        /// It is left alone for now; the reason says why.
-        Deferred = "deferred",
-        /// It can't be copied as it is; reason and remedy say why and what to do.
-        Unprotectable = "unprotectable",
-        /// Its files are no longer found. Its versions are kept.
-        Gone = "gone",
-        /// Two things claim to be it.
-        Conflict = "conflict",
-        /// A disk changed unexpectedly.
-        Incident = "incident",
-    }
-}
-
-/// Why a volume is not copied.
+/// Why a volume is not copied, or why an attempt or a job failed: a word for scripts and a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reason {
-    /// One of the fixed reason codes (`attached`, `missing`, …).
+pub struct StatusReason {
+    /// The word: a reason code (`attached`, `missing`, …) or an error's code.
     pub code: String,
-    /// The reason, for a person.
+    /// The sentence.
     pub text: String,
 }
 
@@ -106,7 +91,7 @@ pub struct ObservedVolume {
     /// Whether it can be copied at all.
     pub protectable: bool,
     /// Why it isn't copied.
-    pub reason: Option<Reason>,
+    pub reason: Option<StatusReason>,
     /// What a person can do about it.
     pub remedy: Option<String>,
     /// Where it lies.
@@ -160,13 +145,12 @@ pub struct LocationRow {
     pub gone_since: Option<Timestamp>,
 }
 
-/// Why a copy failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastError {
-    /// The error's code.
-    pub code: String,
-    /// The error, for a person.
-    pub text: String,
+impl StatusReason {
+    /// The one in these columns of a row, if there is one.
+    pub(crate) fn read(row: &Row<'_>, code: &'static str, text: &'static str) -> Result<Option<Self>, CatalogError> {
+        let Some(code) = row.opt_text(code)? else { return Ok(None) };
+        Ok(Some(Self { code, text: row.opt_text(text)?.unwrap_or_default() }))
+    }
 }
 
 /// Everything that is known of a volume.
@@ -193,7 +177,7 @@ pub struct VolumeRow {
     /// Whether it can be copied at all.
     pub protectable: bool,
     /// Why it isn't copied.
-    pub reason: Option<Reason>,
+    pub reason: Option<StatusReason>,
     /// What a person can do about it.
     pub remedy: Option<String>,
     /// When it was first known.
@@ -224,5 +208,5 @@ pub struct VolumeRow {
     /// When the last attempt on the current generation began.
     pub last_attempt: Option<Timestamp>,
     /// Why the last failed attempt failed, if none succeeded since. A deferred one does not count as either.
-    pub last_error: Option<LastError>,
+    pub last_error: Option<StatusReason>,
 }

@@ -3,7 +3,7 @@
 //! Facts come from three sources that don't know of each other: the datastore's folder, App Volumes, and vSphere. Each
 //! rule below looks at one thing; the first that holds is told. Nothing here asks anybody.
 
-use stackferry_volume::{Kind, Location, ReasonCode, State};
+use stackferry_volume::{Kind, Location, ReasonCode, VolumeState};
 
 use crate::app_volumes::{ManagedPlace, ManagedVolume};
 use crate::attachment::Attachment;
@@ -41,7 +41,7 @@ pub struct Managed<'a> {
 #[must_use]
 pub fn may_copy(facts: &Facts<'_>) -> Option<Held> {
     // What only a person can change comes first: waiting for anything else would be in vain.
-    if let Some(held) = facts.folder.filter(|held| held.state == State::Unprotectable) {
+    if let Some(held) = facts.folder.filter(|held| held.state == VolumeState::Unprotectable) {
         return Some(held.clone());
     }
     if let Some(held) = facts.managed.as_ref().and_then(managed) {

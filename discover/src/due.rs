@@ -3,20 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::reason::shown;
-use stackferry_volume::{FileStamp, Fingerprint, Location};
+use stackferry_volume::{Baseline, FileStamp, Fingerprint};
 
 use crate::volume::VolumeLocation;
-
-/// What a location looked like when it was last read, or last found equal to a version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Baseline {
-    /// The location.
-    pub location: Location,
-    /// What its files looked like.
-    pub fingerprint: Fingerprint,
-    /// Whether an equal fingerprint proves an equal content.
-    pub settled: bool,
-}
 
 /// Whether a volume has to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]

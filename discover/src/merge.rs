@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::name::decode;
-use stackferry_volume::{FileName, Fingerprint, Generation, Kind, Location, ReasonCode, SiteName, State, VolumeId};
+use stackferry_volume::{
+    FileName, Fingerprint, Generation, Kind, Location, ReasonCode, SiteName, VolumeId, VolumeState,
+};
 
 use crate::attachment::Attachment;
 use crate::seen::Seen;
@@ -386,7 +388,8 @@ fn volume(
     let Identity { id, kind, stem, generation, guid } = identity;
     let mut locations: Vec<VolumeLocation> = own.iter().map(|seen| seen.at.clone()).chain(absent).collect();
     // A place that it left is forgotten once it is seen, or may be seen, at another one.
-    let is_gone = |location: &VolumeLocation| location.held.as_ref().is_some_and(|held| held.state == State::Gone);
+    let is_gone =
+        |location: &VolumeLocation| location.held.as_ref().is_some_and(|held| held.state == VolumeState::Gone);
     if !locations.iter().all(is_gone) {
         locations.retain(|location| !is_gone(location));
     }

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use stackferry_volume::descriptor::Summary;
+use stackferry_volume::descriptor::DescriptorSummary;
 use stackferry_volume::manifest::{FileRole, Owner};
 use stackferry_volume::{
-    FileName, Fingerprint, Generation, Kind, Location, Reason, ReasonCode, State, Unprotectable, VolumeId,
+    FileName, Fingerprint, Generation, Kind, Location, Reason, ReasonCode, Unprotectable, VolumeId, VolumeState,
 };
 
 use crate::app_volumes::{Assignment, VolumeRef};
@@ -30,7 +30,7 @@ pub struct VolumeFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// `Deferred`, `Unprotectable` or `Gone`.
-    pub state: State,
+    pub state: VolumeState,
     /// The word and the sentence.
     pub reason: Reason,
     /// What to do, where something can be done.
@@ -40,12 +40,12 @@ pub struct Held {
 impl Held {
     /// Something that passes by itself.
     pub fn deferred(code: ReasonCode, text: impl Into<String>) -> Self {
-        Self { state: State::Deferred, reason: Reason::new(code, text), remedy: None }
+        Self { state: VolumeState::Deferred, reason: Reason::new(code, text), remedy: None }
     }
 
     /// Something that was there and is no more.
     pub fn gone(text: impl Into<String>) -> Self {
-        Self { state: State::Gone, reason: Reason::new(ReasonCode::Missing, text), remedy: None }
+        Self { state: VolumeState::Gone, reason: Reason::new(ReasonCode::Missing, text), remedy: None }
     }
 
     /// The same with advice.
@@ -58,7 +58,7 @@ impl Held {
 
 impl From<Unprotectable> for Held {
     fn from(why: Unprotectable) -> Self {
-        Self { state: State::Unprotectable, reason: why.reason(), remedy: why.remedy }
+        Self { state: VolumeState::Unprotectable, reason: why.reason(), remedy: why.remedy }
     }
 }
 
@@ -105,7 +105,7 @@ pub struct VolumeLocation {
     /// When it was looked at.
     pub observed: Timestamp,
     /// What its descriptor says, where it could be read.
-    pub descriptor: Option<Summary>,
+    pub descriptor: Option<DescriptorSummary>,
     /// Why it can't be copied from here now; none if it can.
     pub held: Option<Held>,
 }
@@ -115,7 +115,7 @@ impl VolumeLocation {
     #[must_use]
     pub fn content(&self) -> Option<ContentKey> {
         let is_object = match &self.held {
-            Some(held) if held.state == State::Unprotectable && held.reason.code != ReasonCode::VsanOnly => {
+            Some(held) if held.state == VolumeState::Unprotectable && held.reason.code != ReasonCode::VsanOnly => {
                 return None;
             }
             held => held.as_ref().is_some_and(|held| held.reason.code == ReasonCode::VsanOnly),
@@ -173,7 +173,7 @@ pub struct Volume {
     /// Whether a machine or a user has it attached; a folder does not tell.
     pub attached: Option<bool>,
     /// What may be done with it now.
-    pub state: State,
+    pub state: VolumeState,
     /// Whether it can be copied, now or when what holds it is over.
     pub protectable: bool,
     /// Why it is not simply ready.
@@ -238,7 +238,7 @@ impl Volume {
             guid: self.guid.clone(),
             locations: self.locations.iter().map(|location| location.location.clone()).collect(),
             content: self.locations.iter().find_map(VolumeLocation::content),
-            is_gone: self.state == State::Gone,
+            is_gone: self.state == VolumeState::Gone,
         }
     }
 }

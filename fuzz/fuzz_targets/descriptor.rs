@@ -52,10 +52,10 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = disk.check_with(|name| names.find(name));
     let found = group::candidates(&entries);
     let reading = |name: &FileName| match *name == file {
-        true => group::Reading::Descriptor(&disk),
-        false => group::Reading::Unread,
+        true => group::DescriptorReading::Descriptor(&disk),
+        false => group::DescriptorReading::Unread,
     };
-    let read: Vec<group::Reading<'_>> = found.descriptors.iter().map(|candidate| reading(&candidate.name)).collect();
+    let read: Vec<group::DescriptorReading<'_>> = found.descriptors.iter().map(|candidate| reading(&candidate.name)).collect();
     let _ = group::to_read_too(&entries, &found.descriptors, &read);
     let assigned = group::assign(&entries, &found.descriptors, &read);
     let grouped = assigned.groups.iter().map(|group| group.files.len()).sum::<usize>();

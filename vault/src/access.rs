@@ -10,13 +10,13 @@ use crate::VaultError;
 
 /// Owner, group and modes of what the vault makes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Access {
+pub(crate) struct Permissions {
     /// Whose what root makes becomes.
     owner: Option<(Uid, Gid)>,
     gid: Option<Gid>,
 }
 
-impl Access {
+impl Permissions {
     /// For the owner only, or for this group too.
     pub(crate) fn new(group: Option<&str>) -> Result<Self, VaultError> {
         let gid = group.map(|group| look_up(group).map(Gid::from_raw)).transpose()?;
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(look_up("root").unwrap(), 0);
         assert_eq!(look_up("4711").unwrap(), 4711);
         assert!(matches!(look_up("no-such-group-here"), Err(VaultError::NoGroup { .. })));
-        assert_eq!(Access::new(Some("0")).unwrap().kept().as_raw_mode(), 0o440);
-        assert_eq!(Access::new(None).unwrap().folder().as_raw_mode(), 0o700);
+        assert_eq!(Permissions::new(Some("0")).unwrap().kept().as_raw_mode(), 0o440);
+        assert_eq!(Permissions::new(None).unwrap().folder().as_raw_mode(), 0o700);
     }
 }

@@ -33,7 +33,7 @@ use crate::incoming::{FILES, Incoming};
 use crate::rebuilt::load_record;
 use crate::record::version_ids;
 use crate::steps::step;
-use crate::walk::{Opened, walk};
+use crate::walk::{OpenedFile, walk};
 use crate::{Cause, Damage, VaultError};
 
 impl Incoming {
@@ -87,7 +87,7 @@ impl Incoming {
             let file = file.ok_or_else(|| self.incomplete(format!("{} was not written", record.name)))?;
             // Only clean pages leave the cache.
             file.sync_data().map_err(fail("sync"))?;
-            files.push(Opened { record, source: LocalSource::new(file).map_err(fail("open"))? });
+            files.push(OpenedFile { record, source: LocalSource::new(file).map_err(fail("open"))? });
         }
         walk("reading back", &files, threads, cancel, progress, false, &|_, _, _| Ok(()))
     }

@@ -27,7 +27,7 @@ use crate::dir::{Dir, Moved};
 use crate::error::Chain;
 use crate::record::{DamageMark, RECORD_NAME, VolumeRecord, version_ids};
 use crate::version::load_manifest;
-use crate::whole::{self, Looks};
+use crate::whole::{self, QuickCheck};
 use crate::{Damage, Vault, VaultError, random_name};
 
 /// Which versions of a volume are to be deleted.
@@ -138,7 +138,7 @@ impl Vault {
                 let why = format!("{why}; pins and locks may be lost with it");
                 return Err(VaultError::RecordDamaged { path: folder.child(RECORD_NAME), why });
             }
-            let mut others = Others::new(folder, record, request, read)?;
+            let mut others = OtherVersions::new(folder, record, request, read)?;
             for version in request.versions.iter().skip(outcome.versions.len()) {
                 let verdict = others.may_delete(version);
                 outcome.found.append(&mut others.found);
@@ -250,29 +250,29 @@ enum Verdict {
 }
 
 /// The versions of a volume that may have to stand for one that is deleted, each looked at once.
-struct Others<'a> {
+struct OtherVersions<'a> {
     folder: &'a Dir,
     record: &'a VolumeRecord,
     request: DeleteRequest<'a>,
     read: &'a BTreeMap<VersionId, bool>,
     /// Those that are there, oldest first.
     left: Vec<VersionId>,
-    looks: BTreeMap<VersionId, Seen>,
+    looks: BTreeMap<VersionId, VersionCheck>,
     /// What was found since this was last taken.
     found: Vec<FoundVersion>,
 }
 
 /// A version as it was seen in one pass.
-enum Seen {
+enum VersionCheck {
     /// Its manifest can be read.
-    Readable(Generation, Looks),
+    Readable(Generation, QuickCheck),
     /// Its manifest says nothing.
     Damaged(VaultError),
     /// It can't be looked at, or a newer program made it.
     Unknown,
 }
 
-impl<'a> Others<'a> {
+impl<'a> OtherVersions<'a> {
     fn new(
         folder: &'a Dir,
         record: &'a VolumeRecord,
@@ -303,7 +303,7 @@ impl<'a> Others<'a> {
         if let [only] = self.record.generations.as_slice() {
             let other = self.other(version, Some(only.number))?;
             // What was found ends it, whatever the verdict.
-            if matches!(other, Other::Whole) || !self.found.is_empty() {
+            if matches!(other, OtherVersion::Whole) || !self.found.is_empty() {
                 return Ok(Verdict::Delete(dir));
             }
         }
@@ -317,9 +317,9 @@ impl<'a> Others<'a> {
         };
         let generation = own.as_ref().map(|manifest| manifest.generation);
         match self.other(version, generation)? {
-            Other::Whole => return Ok(Verdict::Delete(dir)),
-            Other::Doubtful(other) => return Ok(Verdict::ReadFirst(other)),
-            Other::None => {}
+            OtherVersion::Whole => return Ok(Verdict::Delete(dir)),
+            OtherVersion::Doubtful(other) => return Ok(Verdict::ReadFirst(other)),
+            OtherVersion::None => {}
         }
         let Some(manifest) = own else {
             return Err(VaultError::NoneReadable { volume: volume(), version: version.clone() });
@@ -340,11 +340,13 @@ impl<'a> Others<'a> {
             None => {}
         }
         match whole::look(&dir, manifest) {
-            Looks::Broken(_) => Ok(Verdict::Delete(dir)),
+            QuickCheck::Broken(_) => Ok(Verdict::Delete(dir)),
             // It is marked, and marks may err.
-            Looks::Whole | Looks::Doubtful if self.is_marked(version) => Ok(Verdict::ReadFirst(version.clone())),
-            Looks::Whole | Looks::Doubtful => Err(last()),
-            Looks::Unknown(error) => Err(error),
+            QuickCheck::Whole | QuickCheck::Doubtful if self.is_marked(version) => {
+                Ok(Verdict::ReadFirst(version.clone()))
+            }
+            QuickCheck::Whole | QuickCheck::Doubtful => Err(last()),
+            QuickCheck::Unknown(error) => Err(error),
         }
     }
 
@@ -354,7 +356,7 @@ impl<'a> Others<'a> {
 
     /// Whether another version than this can be read: one of its generation, or any where that is not known. The newest
     /// is looked at first, so that a newest one that is damaged is noticed, and mostly it answers.
-    fn other(&mut self, version: &VersionId, generation: Option<Generation>) -> Result<Other, VaultError> {
+    fn other(&mut self, version: &VersionId, generation: Option<Generation>) -> Result<OtherVersion, VaultError> {
         let mut doubtful = None;
         for other in self.left.iter().rev() {
             if other == version || self.is_marked(other) {
@@ -366,45 +368,45 @@ impl<'a> Others<'a> {
             }
             let Some(seen) = self.looks.get(other) else { continue };
             let damage = match seen {
-                Seen::Readable(own, _) if generation.is_some_and(|generation| *own != generation) => continue,
-                Seen::Readable(_, Looks::Whole) => return Ok(Other::Whole),
-                Seen::Readable(_, Looks::Doubtful) => match self.read.get(other) {
-                    Some(true) => return Ok(Other::Whole),
+                VersionCheck::Readable(own, _) if generation.is_some_and(|generation| *own != generation) => continue,
+                VersionCheck::Readable(_, QuickCheck::Whole) => return Ok(OtherVersion::Whole),
+                VersionCheck::Readable(_, QuickCheck::Doubtful) => match self.read.get(other) {
+                    Some(true) => return Ok(OtherVersion::Whole),
                     Some(false) => continue,
                     None => {
                         doubtful.get_or_insert_with(|| other.clone());
                         continue;
                     }
                 },
-                Seen::Readable(_, Looks::Broken(damage)) => damage.clone(),
-                Seen::Damaged(error) => Damage {
+                VersionCheck::Readable(_, QuickCheck::Broken(damage)) => damage.clone(),
+                VersionCheck::Damaged(error) => Damage {
                     file: stackferry_volume::manifest::MANIFEST_NAME.to_owned(),
                     block: None,
                     why: Chain(error).to_string(),
                 },
                 // Nobody can tell: it is not counted on, and not called damaged.
-                Seen::Readable(_, Looks::Unknown(_)) | Seen::Unknown => continue,
+                VersionCheck::Readable(_, QuickCheck::Unknown(_)) | VersionCheck::Unknown => continue,
             };
             self.found.push(FoundVersion { version: other.clone(), damage: vec![damage] });
-            return Ok(Other::None);
+            return Ok(OtherVersion::None);
         }
-        Ok(doubtful.map_or(Other::None, Other::Doubtful))
+        Ok(doubtful.map_or(OtherVersion::None, OtherVersion::Doubtful))
     }
 
     /// None where it is gone.
-    fn see(&self, version: &VersionId) -> Result<Option<Seen>, VaultError> {
+    fn see(&self, version: &VersionId) -> Result<Option<VersionCheck>, VaultError> {
         let Some(dir) = self.folder.sub(&version.to_string())? else { return Ok(None) };
         Ok(Some(match load_manifest(&dir, &self.record.id, version) {
-            Ok(manifest) => Seen::Readable(manifest.generation, whole::look(&dir, &manifest)),
-            Err(VaultError::ManifestDamaged { source: ManifestError::Format(_), .. }) => Seen::Unknown,
-            Err(error) if error.is_damaged() => Seen::Damaged(error),
-            Err(_) => Seen::Unknown,
+            Ok(manifest) => VersionCheck::Readable(manifest.generation, whole::look(&dir, &manifest)),
+            Err(VaultError::ManifestDamaged { source: ManifestError::Format(_), .. }) => VersionCheck::Unknown,
+            Err(error) if error.is_damaged() => VersionCheck::Damaged(error),
+            Err(_) => VersionCheck::Unknown,
         }))
     }
 }
 
 /// Whether another version can be read.
-enum Other {
+enum OtherVersion {
     Whole,
     Doubtful(VersionId),
     None,

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use stackferry_volume::FileName;
 
 use crate::VaultError;
-use crate::access::Access;
+use crate::access::Permissions;
 use crate::steps::step;
 
 /// The most entries that a folder of the vault may have to be listed: 100 times the design's 5,000 volumes.
@@ -117,7 +117,7 @@ impl Dir {
     }
 
     /// A folder in this one, made if it is missing. A new one is durable when this returns.
-    pub(crate) fn make(&self, name: &str, access: Access) -> Result<Self, VaultError> {
+    pub(crate) fn make(&self, name: &str, access: Permissions) -> Result<Self, VaultError> {
         if let Some(found) = self.sub(name)? {
             return Ok(found);
         }
@@ -133,7 +133,7 @@ impl Dir {
     }
 
     /// Gives the folder the mode and group of the vault's folders.
-    pub(crate) fn open_to(&self, access: Access) -> Result<(), VaultError> {
+    pub(crate) fn open_to(&self, access: Permissions) -> Result<(), VaultError> {
         let mode = access.folder();
         let applied = access.is_applied(&self.fd, mode).unwrap_or(false);
         if applied {
@@ -168,7 +168,7 @@ impl Dir {
     }
 
     /// Opens a file for reading and writing, made with this mode if it is missing.
-    pub(crate) fn file_to_write(&self, name: &str, access: Access) -> Result<File, VaultError> {
+    pub(crate) fn file_to_write(&self, name: &str, access: Permissions) -> Result<File, VaultError> {
         step("make", &self.child(name))?;
         let fd = self
             .open_raw(name, OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK, access.file())
@@ -306,7 +306,13 @@ impl Dir {
     }
 
     /// Writes a new file of this mode, on the disk when this returns, its name not yet: [`Dir::sync`] is the caller's.
-    pub(crate) fn write_new(&self, name: &str, bytes: &[u8], access: Access, mode: Mode) -> Result<(), VaultError> {
+    pub(crate) fn write_new(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        access: Permissions,
+        mode: Mode,
+    ) -> Result<(), VaultError> {
         step("write", &self.child(name))?;
         let path = self.child(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -327,7 +333,7 @@ impl Dir {
     ///
     /// A crash before 3 leaves the old bytes, one after it the new ones: the file system renames at once, and what the
     /// new name points to was on the disk before. After 4 the old bytes can't come back.
-    pub(crate) fn replace(&self, name: &str, bytes: &[u8], access: Access) -> Result<(), VaultError> {
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8], access: Permissions) -> Result<(), VaultError> {
         let temporary = format!("{name}.tmp");
         self.unlink(&temporary)?;
         self.write_new(&temporary, bytes, access, access.file())?;
@@ -391,8 +397,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt, symlink};
 
-    fn access() -> Access {
-        Access::new(None).unwrap()
+    fn access() -> Permissions {
+        Permissions::new(None).unwrap()
     }
 
     #[test]
@@ -449,7 +455,7 @@ mod tests {
     fn modes_do_not_depend_on_the_umask() {
         let home = tempfile::tempdir().unwrap();
         let dir = Dir::at(home.path()).unwrap().unwrap();
-        let group = Access::new(Some("0")).unwrap();
+        let group = Permissions::new(Some("0")).unwrap();
         dir.make("folder", group).unwrap();
         dir.replace("file", b"x", group).unwrap();
         dir.replace("file", b"y", group).unwrap();

@@ -29,7 +29,7 @@ use stackferry_volume::{BlockIndex, BlockMap, BlockState, Digest, FileName, Tran
 
 use crate::dir::Dir;
 use crate::steps::step;
-use crate::{Inner, Vault, VaultError};
+use crate::{Vault, VaultError, VaultInner};
 use journal::Journal;
 
 /// How long an interrupted copy can be resumed.
@@ -74,8 +74,8 @@ pub(crate) struct TransferRecord {
 /// A version that is being written. Dropping it keeps what was written, to be resumed within [`MAX_AGE`].
 #[derive(Debug)]
 pub struct Incoming {
-    pub(crate) vault: Arc<Inner>,
-    pub(crate) open: Arc<Open>,
+    pub(crate) vault: Arc<VaultInner>,
+    pub(crate) open: Arc<OpenTransfer>,
     pub(crate) record: TransferRecord,
     pub(crate) version: Option<VersionId>,
     pub(crate) least_seq: u64,
@@ -84,13 +84,13 @@ pub struct Incoming {
 
 /// The open folders of a transfer, and with them its lock.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct OpenTransfer {
     pub(crate) dir: Dir,
     pub(crate) files: Dir,
     journal: Dir,
 }
 
-impl Open {
+impl OpenTransfer {
     /// The bytes that its files take on disk.
     fn allocated(&self) -> Result<u64, VaultError> {
         let mut bytes = 0u64;
@@ -137,7 +137,7 @@ impl Vault {
         };
         let bytes = crate::seal::to_bytes(&record, &dir.child(TRANSFER_NAME))?;
         dir.replace(TRANSFER_NAME, &bytes, vault.access)?;
-        let open = Arc::new(Open { dir, files, journal });
+        let open = Arc::new(OpenTransfer { dir, files, journal });
         Ok(Incoming { vault: vault.clone(), open, record, version: None, least_seq: 0, resumed: false })
     }
 
@@ -172,7 +172,7 @@ impl Vault {
             }
             let fresh = last_change(&dir).is_ok_and(|changed| is_fresh(changed.unwrap_or(record.started), now));
             if let (true, Some(files), Some(journal)) = (fresh, dir.sub(FILES)?, dir.sub(JOURNAL)?) {
-                let open = Arc::new(Open { dir, files, journal });
+                let open = Arc::new(OpenTransfer { dir, files, journal });
                 return Ok(Some(Incoming {
                     vault: vault.clone(),
                     open,
@@ -372,7 +372,7 @@ pub struct VaultFile {
     path: std::path::PathBuf,
     journal: Mutex<Journal>,
     /// Keeps the transfer's lock while the file can be written.
-    _open: Arc<Open>,
+    _open: Arc<OpenTransfer>,
 }
 
 impl VaultFile {

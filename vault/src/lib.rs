@@ -51,14 +51,14 @@ pub use list::{VersionEntry, VersionSummary};
 pub use open::{VaultId, VaultOptions};
 pub use outline::{FolderStamp, Outline, Stamps};
 pub use rebuilt::Marks;
-pub use record::{DamageMark, GenerationRecord, Pin, Place, VolumeRecord, VolumeSpec};
+pub use record::{DamageMark, FolderLocation, GenerationRecord, Pin, VolumeRecord, VolumeSpec};
 pub use restore::RestoreReport;
 pub use sweep::Swept;
 pub use version::{Version, VersionFile};
-pub use volumes::{Problem, Volumes};
+pub use volumes::{VaultProblem, Volumes};
 pub use walk::{Damage, MAX_DAMAGE};
 
-use access::Access;
+use access::Permissions;
 use dir::Dir;
 
 /// What is kept free of the vault's file system.
@@ -119,19 +119,19 @@ pub(crate) fn space_of(dir: &Dir) -> Result<Space, VaultError> {
 
 /// An open vault. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Vault(pub(crate) Arc<Inner>);
+pub struct Vault(pub(crate) Arc<VaultInner>);
 
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub(crate) struct VaultInner {
     pub(crate) root: Dir,
     pub(crate) volumes: Dir,
     pub(crate) writable: Option<Writable>,
     pub(crate) id: VaultId,
-    pub(crate) access: Access,
+    pub(crate) access: Permissions,
     pub(crate) reserve: Reserve,
     pub(crate) program: String,
     /// The transfers that are being written, and the bytes that each takes in the end.
-    pub(crate) reserved: Mutex<Vec<(Weak<incoming::Open>, u64)>>,
+    pub(crate) reserved: Mutex<Vec<(Weak<incoming::OpenTransfer>, u64)>>,
 }
 
 /// The parts that only a writer needs.
@@ -141,7 +141,7 @@ pub(crate) struct Writable {
     pub(crate) trash: Dir,
 }
 
-impl Inner {
+impl VaultInner {
     pub(crate) fn writable(&self, op: &'static str) -> Result<&Writable, VaultError> {
         self.writable.as_ref().ok_or(VaultError::ReadOnly { op })
     }

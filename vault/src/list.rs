@@ -123,9 +123,12 @@ impl Vault {
     }
 }
 
-pub(crate) type Summary = Result<VersionSummary, VaultError>;
-
-pub(crate) fn summary(folder: &Dir, volume: &VolumeId, id: &VersionId) -> Result<Option<Summary>, VaultError> {
+/// What a version's manifest says, or why that can't be known; none where the version is gone.
+pub(crate) fn summary(
+    folder: &Dir,
+    volume: &VolumeId,
+    id: &VersionId,
+) -> Result<Option<Result<VersionSummary, VaultError>>, VaultError> {
     let name = id.to_string();
     let Some(dir) = folder.sub(&name)? else { return Ok(None) };
     match load_manifest(&dir, volume, id) {

@@ -16,14 +16,15 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use rustix::fs::{Access as Ask, AtFlags, Gid, StatxFlags, Uid};
+use rustix::fs::{Access as AccessMode, AtFlags, Gid, StatxFlags, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::access::Access;
+use crate::access::Permissions;
 use crate::dir::Dir;
-use crate::{Inner, Reserve, Vault, VaultError, Writable};
+use crate::seal::format_of;
+use crate::{Reserve, Vault, VaultError, VaultInner, Writable};
 
 const MARKER_NAME: &str = "stackferry-vault.json";
 /// The newest format of a vault that is made, and the newest that is opened.
@@ -86,7 +87,7 @@ impl Vault {
     /// `NoGroup`, `Denied` where it could not be written to; else the system's.
     pub fn open(path: &Path, options: &VaultOptions) -> Result<Self, VaultError> {
         let owner = options.owner.map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)));
-        let mut access = Access::new(options.group.as_deref())?.owned_by(owner.filter(|_| is_root()));
+        let mut access = Permissions::new(options.group.as_deref())?.owned_by(owner.filter(|_| is_root()));
         let root = match Dir::at(path)? {
             Some(root) => root,
             None => make_root(path, options, access)?,
@@ -102,11 +103,11 @@ impl Vault {
             same_file_system(&volumes, other)?;
         }
         for dir in [&root, &volumes, &incoming, &trash] {
-            let ask = Ask::READ_OK | Ask::WRITE_OK | Ask::EXEC_OK;
+            let ask = AccessMode::READ_OK | AccessMode::WRITE_OK | AccessMode::EXEC_OK;
             rustix::fs::accessat(dir, ".", ask, AtFlags::EACCESS)
                 .map_err(|errno| VaultError::system("write to", dir.path(), errno))?;
         }
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(VaultInner {
             root,
             volumes,
             writable: Some(Writable { incoming, trash }),
@@ -142,12 +143,12 @@ impl Vault {
         let root = Dir::at(path)?.ok_or_else(|| absent(path, expect))?;
         let id = find(&root, expect)?.ok_or_else(|| absent(path, expect))?;
         let volumes = root.need("volumes")?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(VaultInner {
             root,
             volumes,
             writable: None,
             id,
-            access: Access::new(None)?,
+            access: Permissions::new(None)?,
             reserve: options.reserve,
             program: String::new(),
             reserved: Mutex::default(),
@@ -167,7 +168,7 @@ impl Vault {
                 same_file_system(&self.0.volumes, &part)?;
             }
         }
-        let ask = Ask::READ_OK | Ask::WRITE_OK | Ask::EXEC_OK;
+        let ask = AccessMode::READ_OK | AccessMode::WRITE_OK | AccessMode::EXEC_OK;
         for name in std::iter::once(".").chain(PARTS) {
             match rustix::fs::accessat(root, name, ask, AtFlags::EACCESS) {
                 // It is made when the vault is opened for writing.
@@ -198,7 +199,7 @@ fn absent(path: &Path, expect: Option<VaultId>) -> VaultError {
     }
 }
 
-fn make_root(path: &Path, options: &VaultOptions, access: Access) -> Result<Dir, VaultError> {
+fn make_root(path: &Path, options: &VaultOptions, access: Permissions) -> Result<Dir, VaultError> {
     if options.expect.is_some() || !options.allow_create {
         return Err(absent(path, options.expect));
     }
@@ -232,14 +233,10 @@ fn find(root: &Dir, expect: Option<VaultId>) -> Result<Option<VaultId>, VaultErr
 }
 
 fn read_marker(root: &Dir) -> Result<Option<Marker>, VaultError> {
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
     let path = root.child(MARKER_NAME);
     let damaged = |error: serde_json::Error| VaultError::RecordDamaged { path: path.clone(), why: error.to_string() };
     let Some(text) = root.read(MARKER_NAME, MAX_MARKER_BYTES)? else { return Ok(None) };
-    let Format { format } = serde_json::from_slice(&text).map_err(damaged)?;
+    let format = format_of(&text).map_err(damaged)?;
     if format > FORMAT {
         return Err(VaultError::NewerFormat { path, found: format, known: FORMAT });
     }
@@ -259,7 +256,7 @@ fn is_empty(root: &Dir) -> Result<bool, VaultError> {
     Ok(true)
 }
 
-fn make(root: &Dir, options: &VaultOptions, access: Access) -> Result<VaultId, VaultError> {
+fn make(root: &Dir, options: &VaultOptions, access: Permissions) -> Result<VaultId, VaultError> {
     if !options.allow_create {
         return Err(absent(root.path(), None));
     }
@@ -290,7 +287,7 @@ fn make(root: &Dir, options: &VaultOptions, access: Access) -> Result<VaultId, V
     Ok(uuid)
 }
 
-fn part(root: &Dir, name: &str, access: Access) -> Result<Dir, VaultError> {
+fn part(root: &Dir, name: &str, access: Permissions) -> Result<Dir, VaultError> {
     let dir = root.make(name, access)?;
     dir.open_to(access)?;
     Ok(dir)

@@ -11,7 +11,7 @@ use crate::error::Chain;
 use crate::list::{VersionEntry, summary};
 use crate::rebuilt::load_record;
 use crate::record::{RECORD_NAME, VolumeRecord, version_ids};
-use crate::volumes::Problem;
+use crate::volumes::VaultProblem;
 use crate::{Vault, VaultError};
 
 /// A folder that was changed less long ago than this may be changed once more without a new time: clocks of file systems
@@ -41,7 +41,7 @@ pub struct Stamps {
     /// Each volume's.
     pub volumes: BTreeMap<VolumeId, FolderStamp>,
     /// Kinds whose volumes could not be listed: nothing is known of them.
-    pub unlisted: Vec<(Kind, Problem)>,
+    pub unlisted: Vec<(Kind, VaultProblem)>,
 }
 
 /// A volume's folder.
@@ -66,7 +66,7 @@ impl Vault {
         for kind in Kind::ALL {
             if let Err(error) = self.stamps_of(kind, &mut stamps.volumes) {
                 let path = self.0.volumes.child(kind.as_str());
-                stamps.unlisted.push((kind, Problem { path, why: Chain(&error).to_string() }));
+                stamps.unlisted.push((kind, VaultProblem { path, why: Chain(&error).to_string() }));
             }
         }
         Ok(stamps)

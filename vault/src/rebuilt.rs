@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use stackferry_volume::{Manifest, VersionId, VolumeId};
 
 use crate::dir::Dir;
-use crate::record::{DamageMark, GenerationRecord, Pin, Place, RECORD_NAME, VolumeRecord, VolumeSpec, read_record, version_ids};
+use crate::record::{
+    DamageMark, FolderLocation, GenerationRecord, Pin, RECORD_NAME, VolumeRecord, VolumeSpec, read_record, version_ids,
+};
 use crate::version::load_manifest;
 use crate::{Vault, VaultError};
 
@@ -159,7 +161,7 @@ fn spec_of(volume: &VolumeId, manifest: &Manifest) -> VolumeSpec {
             guid: manifest.guid.clone(),
             began: manifest.started,
         },
-        place: Place {
+        location: FolderLocation {
             site: manifest.location.site.clone(),
             datastore: manifest.location.datastore.clone(),
             folder: manifest.location.folder().to_owned(),

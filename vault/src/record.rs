@@ -20,7 +20,7 @@ pub(crate) const RECORD_FORMAT: u32 = 1;
 /// The longest one that is read, in bytes: some 100,000 pins and marks.
 pub(crate) const MAX_RECORD_BYTES: u64 = 16 << 20;
 /// The most places that are remembered of one volume. It moves a few times in its life.
-const MAX_PLACES: usize = 64;
+const MAX_LOCATIONS: usize = 64;
 
 /// One life of the volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub struct GenerationRecord {
 
 /// Where the volume was seen. With an empty catalog its id is found again by this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct FolderLocation {
     /// The site.
     pub site: SiteName,
     /// The datastore's name.
@@ -72,7 +72,7 @@ pub struct VolumeSpec {
     /// The life it is in.
     pub generation: GenerationRecord,
     /// Where it is.
-    pub place: Place,
+    pub location: FolderLocation,
 }
 
 /// What the vault knows of a volume.
@@ -88,7 +88,8 @@ pub struct VolumeRecord {
     /// Its lives, oldest first.
     pub generations: Vec<GenerationRecord>,
     /// Where it was seen, first place first.
-    pub places: Vec<Place>,
+    #[serde(rename = "places")]
+    pub locations: Vec<FolderLocation>,
     /// The sequence number that the next version gets.
     pub next_seq: u64,
     /// Versions that are kept until unpinned.
@@ -114,7 +115,7 @@ impl VolumeRecord {
             kind: spec.id.kind(),
             stem: spec.stem.clone(),
             generations: vec![spec.generation.clone()],
-            places: vec![spec.place.clone()],
+            locations: vec![spec.location.clone()],
             next_seq,
             pins: BTreeMap::new(),
             locks: BTreeMap::new(),
@@ -149,8 +150,8 @@ impl VolumeRecord {
                 _ => {}
             },
         }
-        if !self.places.contains(&spec.place) && self.places.len() < MAX_PLACES {
-            self.places.push(spec.place.clone());
+        if !self.locations.contains(&spec.location) && self.locations.len() < MAX_LOCATIONS {
+            self.locations.push(spec.location.clone());
             new = true;
         }
         Ok(new)

@@ -23,7 +23,7 @@ use stackferry_volume::manifest::FileRole;
 
 use crate::dir::{Dir, Moved};
 use crate::steps::step;
-use crate::walk::{Opened, walk};
+use crate::walk::{OpenedFile, walk};
 use crate::{VaultError, Version, random_name, space_of};
 
 const PREFIX: &str = ".stackferry-restore-";
@@ -85,10 +85,10 @@ impl Version {
         self.restore_to(&Dir::of(folder, to), &self.opened()?, false, progress, cancel)
     }
 
-    fn opened(&self) -> Result<Vec<Opened<'_>>, VaultError> {
+    fn opened(&self) -> Result<Vec<OpenedFile<'_>>, VaultError> {
         let opened = self.manifest().files.iter().map(|record| {
             let source = self.source(record)?.map_err(|damage| self.damaged(damage))?;
-            Ok(Opened { record, source })
+            Ok(OpenedFile { record, source })
         });
         opened.collect()
     }
@@ -96,7 +96,7 @@ impl Version {
     fn restore_to(
         &self,
         target: &Dir,
-        files: &[Opened<'_>],
+        files: &[OpenedFile<'_>],
         overwrite: bool,
         progress: &mut dyn FnMut(u64),
         cancel: &Cancel,
@@ -166,7 +166,7 @@ struct Temporary<'a> {
 }
 
 impl<'a> Temporary<'a> {
-    fn make(target: &'a Dir, files: &[Opened<'_>]) -> Result<Self, VaultError> {
+    fn make(target: &'a Dir, files: &[OpenedFile<'_>]) -> Result<Self, VaultError> {
         // While one restore makes and locks its files, another one must not take them for leftovers.
         let alone = target.need(".")?;
         alone.lock(true)?;
@@ -192,7 +192,7 @@ impl<'a> Temporary<'a> {
     }
 
     /// Gives the files their names, the descriptor last.
-    fn finish(mut self, files: &[Opened<'_>], overwrite: bool) -> Result<(), VaultError> {
+    fn finish(mut self, files: &[OpenedFile<'_>], overwrite: bool) -> Result<(), VaultError> {
         let mut order: Vec<usize> = (0..files.len()).collect();
         order.sort_by_key(|at| files.get(*at).is_some_and(|opened| opened.record.role == FileRole::Descriptor));
         let mut named: Vec<&str> = Vec::new();

@@ -11,9 +11,13 @@ use crate::VaultError;
 const SEAL: &[u8] = b",\n  \"blake3\": \"";
 const END: &[u8] = b"\"\n}\n";
 
-#[derive(serde::Deserialize)]
-struct Format {
-    format: u32,
+/// The format that a JSON file says it has. It is read first: a newer format may have other keys.
+pub(crate) fn format_of(text: &[u8]) -> serde_json::Result<u32> {
+    #[derive(serde::Deserialize)]
+    struct FormatKey {
+        format: u32,
+    }
+    serde_json::from_slice(text).map(|FormatKey { format }| format)
 }
 
 /// The bytes of a struct with at least one field.
@@ -48,8 +52,7 @@ pub(crate) fn from_bytes<T: DeserializeOwned>(text: &[u8], known: u32, path: &Pa
     }
     let mut whole = body.to_vec();
     whole.extend_from_slice(b"\n}");
-    // The format is looked at first: a newer one may have other keys.
-    let Format { format } = serde_json::from_slice(&whole).map_err(|error| damaged(error.to_string()))?;
+    let format = format_of(&whole).map_err(|error| damaged(error.to_string()))?;
     if format > known {
         return Err(VaultError::NewerFormat { path: path.to_owned(), found: format, known });
     }

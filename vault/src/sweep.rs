@@ -13,7 +13,7 @@ use crate::delete::trash_name;
 use crate::dir::{Dir, Item, Moved};
 use crate::error::Chain;
 use crate::incoming::{FILES, is_fresh, last_change, read_transfer};
-use crate::volumes::Problem;
+use crate::volumes::VaultProblem;
 use crate::{Vault, VaultError};
 
 /// What a sweep removed.
@@ -24,7 +24,7 @@ pub struct Swept {
     /// What was in the trash.
     pub trash: Vec<String>,
     /// What could not be removed, and why.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<VaultProblem>,
 }
 
 impl Vault {
@@ -107,7 +107,7 @@ impl Vault {
 
 impl Swept {
     fn problem(&mut self, dir: &Dir, item: &Item, error: &VaultError) {
-        self.problems.push(Problem { path: dir.child(&item.shown), why: Chain(error).to_string() });
+        self.problems.push(VaultProblem { path: dir.child(&item.shown), why: Chain(error).to_string() });
     }
 }
 

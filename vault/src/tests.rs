@@ -22,7 +22,8 @@ use stackferry_volume::{
 };
 
 use crate::{
-    GenerationRecord, Incoming, IncomingSpec, Place, Vault, VaultError, VaultFile, VaultOptions, Version, VolumeSpec,
+    FolderLocation, GenerationRecord, Incoming, IncomingSpec, Vault, VaultError, VaultFile, VaultOptions, Version,
+    VolumeSpec,
 };
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -79,7 +80,11 @@ pub(crate) fn spec(volume: &VolumeId, generation: u32) -> VolumeSpec {
             guid: Some(format!("guid-{generation}")),
             began: at("2026-11-22T04:15:00Z"),
         },
-        place: Place { site: SiteName("dc1".into()), datastore: "nfs01".into(), folder: "cloudvolumes/apps".into() },
+        location: FolderLocation {
+            site: SiteName("dc1".into()),
+            datastore: "nfs01".into(),
+            folder: "cloudvolumes/apps".into(),
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use stackferry_volume::io::Cancel;
 use stackferry_volume::manifest::MANIFEST_NAME;
 
-use crate::walk::{Opened, walk};
+use crate::walk::{OpenedFile, walk};
 use crate::{Damage, VaultError, Version};
 
 impl Version {
@@ -32,7 +32,7 @@ impl Version {
         damage.sort_by(|one, other| one.file.cmp(&other.file));
         for record in &self.manifest().files {
             match self.source(record)? {
-                Ok(source) => files.push(Opened { record, source }),
+                Ok(source) => files.push(OpenedFile { record, source }),
                 Err(found) => damage.push(found),
             }
         }

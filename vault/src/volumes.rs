@@ -13,12 +13,12 @@ use stackferry_volume::{Kind, VersionId, VolumeId};
 use crate::dir::Dir;
 use crate::error::Chain;
 use crate::rebuilt::{DAMAGED_NAME, keep_damaged, load_or_begin, load_record};
-use crate::record::{DamageMark, MAX_RECORD_BYTES, Pin, RECORD_NAME, VolumeRecord, VolumeSpec, version_ids};
-use crate::{Inner, Vault, VaultError};
+use crate::record::{DamageMark, MAX_RECORD_BYTES, Pin, RECORD_NAME, VolumeRecord, VolumeSpec};
+use crate::{Vault, VaultError, VaultInner};
 
 /// Something in the vault that can't be read, or does not belong there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct VaultProblem {
     /// Where.
     pub path: PathBuf,
     /// What, for a person.
@@ -31,16 +31,16 @@ pub struct Volumes {
     /// The volumes, by id.
     pub volumes: Vec<VolumeRecord>,
     /// What could not be read.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<VaultProblem>,
 }
 
 impl Volumes {
     fn problem(&mut self, path: PathBuf, why: impl ToString) {
-        self.problems.push(Problem { path, why: why.to_string() });
+        self.problems.push(VaultProblem { path, why: why.to_string() });
     }
 }
 
-impl Inner {
+impl VaultInner {
     /// The volume's folder; none if there is none.
     pub(crate) fn folder(&self, volume: &VolumeId) -> Result<Option<Dir>, VaultError> {
         match self.volumes.sub(volume.kind().as_str())? {
@@ -79,7 +79,7 @@ impl Inner {
     }
 }
 
-fn write_record(folder: &Dir, record: &VolumeRecord, vault: &Inner) -> Result<(), VaultError> {
+fn write_record(folder: &Dir, record: &VolumeRecord, vault: &VaultInner) -> Result<(), VaultError> {
     let path = folder.child(RECORD_NAME);
     let bytes = record.to_bytes(&path)?;
     // What could not be read again is not written.

@@ -45,30 +45,30 @@ impl fmt::Display for Damage {
 }
 
 /// A file of a version, opened.
-pub(crate) struct Opened<'a> {
+pub(crate) struct OpenedFile<'a> {
     pub(crate) record: &'a FileRecord,
     pub(crate) source: LocalSource,
 }
 
-enum Event {
+enum WalkEvent {
     Done(u64),
     Damage(usize, Damage),
     Failed(VaultError),
 }
 
 /// What is given each block with data, once it was checked: the file's place in the list, the block, its bytes.
-pub(crate) type Visit<'a> = &'a (dyn Fn(usize, BlockIndex, &[u8]) -> Result<(), VaultError> + Sync);
+pub(crate) type BlockVisitor<'a> = &'a (dyn Fn(usize, BlockIndex, &[u8]) -> Result<(), VaultError> + Sync);
 
 /// Checks every block of these files, in no order. Ends at the first damage if `stop` is set, and at [`MAX_DAMAGE`].
 /// `progress` is told the bytes done so far, zeros included.
 pub(crate) fn walk(
     op: &'static str,
-    files: &[Opened<'_>],
+    files: &[OpenedFile<'_>],
     threads: NonZeroUsize,
     cancel: &Cancel,
     progress: &mut dyn FnMut(u64),
     stop: bool,
-    visit: Visit<'_>,
+    visit: BlockVisitor<'_>,
 ) -> Result<Vec<Damage>, VaultError> {
     let runs =
         files.iter().enumerate().flat_map(|(file, opened)| opened.record.blocks.runs().map(move |run| (file, run)));
@@ -106,17 +106,17 @@ pub(crate) fn walk(
         drop(tell);
         for event in told {
             match event {
-                Event::Done(bytes) => {
+                WalkEvent::Done(bytes) => {
                     done += bytes;
                     progress(done);
                 }
-                Event::Damage(file, found) => {
+                WalkEvent::Damage(file, found) => {
                     damage.push((file, found));
                     if stop || damage.len() >= MAX_DAMAGE {
                         ended.store(true, Ordering::Relaxed);
                     }
                 }
-                Event::Failed(error) => {
+                WalkEvent::Failed(error) => {
                     failure.get_or_insert(error);
                     ended.store(true, Ordering::Relaxed);
                 }
@@ -136,10 +136,10 @@ pub(crate) fn walk(
 
 /// One thread's work.
 struct Checker<'a, 'f> {
-    files: &'a [Opened<'f>],
-    tell: SyncSender<Event>,
+    files: &'a [OpenedFile<'f>],
+    tell: SyncSender<WalkEvent>,
     buf: Vec<u8>,
-    visit: Visit<'a>,
+    visit: BlockVisitor<'a>,
     is_ended: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -154,10 +154,10 @@ impl Checker<'_, '_> {
                 Ok(()) => {
                     let len = first.len_in(bytes);
                     if let Err(error) = (self.visit)(file, first, self.buf.get(..len).unwrap_or_default()) {
-                        self.tell.send(Event::Failed(error)).ok()?;
+                        self.tell.send(WalkEvent::Failed(error)).ok()?;
                     }
                 }
-                Err(found) => self.tell.send(Event::Damage(file, found)).ok()?,
+                Err(found) => self.tell.send(WalkEvent::Damage(file, found)).ok()?,
             }
         } else {
             let mut at = first.offset();
@@ -169,17 +169,17 @@ impl Checker<'_, '_> {
                     Err(_) => BlockIndex::at(at),
                 };
                 if let Err(found) = self.block(opened, block, BlockState::Zero) {
-                    self.tell.send(Event::Damage(file, found)).ok()?;
+                    self.tell.send(WalkEvent::Damage(file, found)).ok()?;
                 }
                 at = block.offset().saturating_add(stackferry_volume::BLOCK_BYTES);
             }
         }
-        self.tell.send(Event::Done(end.saturating_sub(first.offset()))).ok()
+        self.tell.send(WalkEvent::Done(end.saturating_sub(first.offset()))).ok()
     }
 
     /// Reads one block and checks it. What does not pass is read once more, from the disk, before it is called damaged:
     /// a bit that fell over in memory is no damage of the version.
-    fn block(&mut self, opened: &Opened<'_>, block: BlockIndex, state: BlockState) -> Result<(), Damage> {
+    fn block(&mut self, opened: &OpenedFile<'_>, block: BlockIndex, state: BlockState) -> Result<(), Damage> {
         let len = block.len_in(opened.record.blocks.bytes());
         self.buf.resize(len.max(self.buf.len()), 0);
         let buf = self.buf.get_mut(..len).unwrap_or_default();

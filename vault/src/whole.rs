@@ -19,7 +19,7 @@ const TIME_GRAIN: u64 = 2;
 
 /// What a version's files look like.
 #[derive(Debug)]
-pub(crate) enum Looks {
+pub(crate) enum QuickCheck {
     /// Like those of a whole version.
     Whole,
     /// So that only reading them tells.
@@ -31,24 +31,24 @@ pub(crate) enum Looks {
 }
 
 /// Compares the files in a version's folder with its manifest.
-pub(crate) fn look(dir: &Dir, manifest: &Manifest) -> Looks {
+pub(crate) fn look(dir: &Dir, manifest: &Manifest) -> QuickCheck {
     let mut doubt = false;
     let mut allocated = Vec::new();
     for record in &manifest.files {
         match file(dir, record) {
-            Ok(Seen { damage: Some(damage), .. }) => return Looks::Broken(damage),
+            Ok(FileCheck { damage: Some(damage), .. }) => return QuickCheck::Broken(damage),
             Ok(seen) => {
                 doubt |= seen.is_doubtful;
                 allocated.push((record, seen.allocated));
             }
-            Err(error) => return Looks::Unknown(error),
+            Err(error) => return QuickCheck::Unknown(error),
         }
     }
     // Some file systems tell of no file what it takes.
     if allocated.iter().any(|(_, bytes)| *bytes > 0) {
         doubt |= allocated.iter().any(|(record, bytes)| *bytes < least(record));
     }
-    if doubt { Looks::Doubtful } else { Looks::Whole }
+    if doubt { QuickCheck::Doubtful } else { QuickCheck::Whole }
 }
 
 /// Gives files that were read back and found whole the times that they were committed with, so that the next look leaves
@@ -62,16 +62,16 @@ pub(crate) fn restore_times(dir: &Dir, manifest: &Manifest) {
     }
 }
 
-struct Seen {
+struct FileCheck {
     damage: Option<Damage>,
     is_doubtful: bool,
     allocated: u64,
 }
 
-fn file(dir: &Dir, record: &FileRecord) -> Result<Seen, VaultError> {
+fn file(dir: &Dir, record: &FileRecord) -> Result<FileCheck, VaultError> {
     let name = record.name.as_str();
     let damaged = |block: Option<u64>, why: String| {
-        Ok(Seen { damage: Some(Damage { file: name.to_owned(), block, why }), is_doubtful: false, allocated: 0 })
+        Ok(FileCheck { damage: Some(Damage { file: name.to_owned(), block, why }), is_doubtful: false, allocated: 0 })
     };
     match dir.stat(name)? {
         None => return damaged(None, "the file is missing".to_owned()),
@@ -80,7 +80,7 @@ fn file(dir: &Dir, record: &FileRecord) -> Result<Seen, VaultError> {
         }
         Some(_) => {}
     }
-    // Opened, so that one that may not be read is noticed.
+    // OpenedFile, so that one that may not be read is noticed.
     let Some(opened) = dir.file(name)? else { return damaged(None, "the file is missing".to_owned()) };
     let fail = |error| VaultError::system("look at", &dir.child(name), error);
     let about = opened.metadata().map_err(fail)?;
@@ -102,14 +102,14 @@ fn file(dir: &Dir, record: &FileRecord) -> Result<Seen, VaultError> {
             _ => stackferry_volume::block::is_zero(&bytes),
         };
         return match right {
-            true => Ok(Seen { damage: None, is_doubtful: false, allocated }),
+            true => Ok(FileCheck { damage: None, is_doubtful: false, allocated }),
             false => damaged(Some(0), "its digest does not match".to_owned()),
         };
     }
     let modified = std::os::unix::fs::MetadataExt::mtime(&about);
     // Whoever writes to it changes its time.
     let is_doubtful = modified.abs_diff(record.mtime.as_second()) > TIME_GRAIN;
-    Ok(Seen { damage: None, is_doubtful, allocated })
+    Ok(FileCheck { damage: None, is_doubtful, allocated })
 }
 
 /// The least that a file's data takes of the disk.

@@ -3,7 +3,7 @@
 //!
 //! Digests prove that a version is what was read; this says whether what was read is a disk. The answer is one of
 //! [`ContentState`]: only what contradicts itself is damaged. What this reader can't follow (an encrypted file system, one
-//! of another make, a structure that it does not know) is *not looked into*, and what it has no name for is *not
+//! of another make, a structure that it does not know) is *not inspected*, and what it has no name for is *not
 //! recognised*: a wiped disk and one that somebody encrypted look like that.
 //!
 //! The content is hostile input: whoever can write to the disk wrote it. What is read is bounded in bytes, and nothing
@@ -25,17 +25,20 @@ use crate::descriptor::Descriptor;
 use crate::io::Source;
 use crate::name::FileName;
 use disk::Disk;
-use partition::{Partition, Table};
+use partition::{Partition, PartitionTable};
 use signature::Signature;
 
-pub use model::{Content, FileSystem, MAX_ENTRIES, Volume};
+pub use model::{Content, FileSystem, MAX_ENTRIES, PartitionContent};
 pub use record::{ContentRecord, ContentState};
 
 /// Inspects the disk that a descriptor describes. `open` opens the files of its extents.
 ///
 /// # Errors
 /// The disk's bytes can't be read.
-pub fn look<S: Source>(descriptor: &Descriptor, open: impl FnMut(&FileName) -> io::Result<S>) -> io::Result<Content> {
+pub fn inspect<S: Source>(
+    descriptor: &Descriptor,
+    open: impl FnMut(&FileName) -> io::Result<S>,
+) -> io::Result<Content> {
     let disk = match Disk::new(descriptor, open) {
         Ok(disk) => disk,
         Err(content) => return Ok(content),
@@ -45,16 +48,18 @@ pub fn look<S: Source>(descriptor: &Descriptor, open: impl FnMut(&FileName) -> i
     };
     let whole = Partition::whole(disk.bytes());
     if let Some(system) = recognise(&disk, &whole)? {
-        return Ok(Content::Volumes(vec![Volume { number: 0, system }]));
+        return Ok(Content::Partitions(vec![PartitionContent { number: 0, system }]));
     }
     let partitions = match partition::read(&disk, &first)? {
-        Table::None if first.iter().all(|byte| *byte == 0) => {
+        PartitionTable::None if first.iter().all(|byte| *byte == 0) => {
             return Ok(Content::NotRecognised("no partition table: the disk begins with zeros"));
         }
-        Table::None => return Ok(Content::NotRecognised("no partition table and no file system that is known here")),
-        Table::Damaged(why) => return Ok(Content::Damaged(format!("the partition table: {why}"))),
-        Table::Unknown(why) => return Ok(Content::NotLookedInto(format!("the partition table: {why}"))),
-        Table::Partitions(partitions) => partitions,
+        PartitionTable::None => {
+            return Ok(Content::NotRecognised("no partition table and no file system that is known here"));
+        }
+        PartitionTable::Damaged(why) => return Ok(Content::Damaged(format!("the partition table: {why}"))),
+        PartitionTable::Unknown(why) => return Ok(Content::NotInspected(format!("the partition table: {why}"))),
+        PartitionTable::Partitions(partitions) => partitions,
     };
     if partitions.is_empty() {
         return Ok(Content::NotRecognised("a partition table without partitions"));
@@ -66,9 +71,9 @@ pub fn look<S: Source>(descriptor: &Descriptor, open: impl FnMut(&FileName) -> i
             None if partition.is_reserved => FileSystem::Reserved,
             None => unrecognised(&disk, &partition)?,
         };
-        volumes.push(Volume { number: partition.number, system });
+        volumes.push(PartitionContent { number: partition.number, system });
     }
-    Ok(Content::Volumes(volumes))
+    Ok(Content::Partitions(volumes))
 }
 
 /// The file system that begins with a partition; none where there is none that is known.
@@ -76,12 +81,12 @@ fn recognise<S: Source>(disk: &Disk<S>, partition: &Partition) -> io::Result<Opt
     Ok(match Signature::read(disk, &partition.bytes)? {
         Signature::Ntfs => Some(ntfs::read(disk, partition.bytes.clone())?),
         Signature::Other(name) => {
-            Some(FileSystem::NotLookedInto { name, why: "this program reads NTFS only".to_owned() })
+            Some(FileSystem::NotInspected { name, why: "this program reads NTFS only".to_owned() })
         }
         Signature::Encrypted(name) => {
-            Some(FileSystem::NotLookedInto { name, why: "its content is encrypted".to_owned() })
+            Some(FileSystem::NotInspected { name, why: "its content is encrypted".to_owned() })
         }
-        Signature::None if partition.is_container => Some(FileSystem::NotLookedInto {
+        Signature::None if partition.is_container => Some(FileSystem::NotInspected {
             name: "an extended partition",
             why: "this program reads primary partitions only".to_owned(),
         }),

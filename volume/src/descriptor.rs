@@ -85,7 +85,7 @@ fn layout(create_type: &str) -> Layout {
 
 /// What a machine may do with an extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Access {
+pub enum ExtentAccess {
     /// `RW`
     ReadWrite,
     /// `RDONLY`
@@ -157,7 +157,7 @@ impl fmt::Display for ExtentFile {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Extent {
     /// What a machine may do with it.
-    pub access: Access,
+    pub access: ExtentAccess,
     /// Its length, in sectors of 512 bytes; at least 1.
     pub sectors: u64,
     /// What it is.
@@ -218,7 +218,7 @@ pub struct Descriptor {
 
 /// What is kept of a descriptor in the inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Summary {
+pub struct DescriptorSummary {
     /// The content id, 8 hexadecimal digits in lower case; none where the descriptor has none.
     pub cid: Option<String>,
     /// The disk's UUID, hexadecimal digits in lower case.
@@ -295,8 +295,8 @@ impl Descriptor {
 
     /// What is kept of it in the inventory.
     #[must_use]
-    pub fn summary(&self) -> Summary {
-        Summary {
+    pub fn summary(&self) -> DescriptorSummary {
+        DescriptorSummary {
             cid: self.cid.clone(),
             uuid: self.uuid(),
             create_type: self.create_type.clone(),

@@ -22,7 +22,7 @@ use crate::reason::{ReasonCode, Unprotectable, shown};
 
 pub use names::Names;
 use names::{Part, disk_stem, stems_of};
-use places::{Home, Places};
+use places::{FolderIndex, Home};
 
 /// How the names of the lock files begin that ESXi hosts make on an NFS datastore.
 pub const LOCK_PREFIX: &str = ".lck-";
@@ -53,7 +53,7 @@ impl Candidate {
 
 /// What is known of a candidate's content.
 #[derive(Debug, Clone, Copy)]
-pub enum Reading<'a> {
+pub enum DescriptorReading<'a> {
     /// It is a descriptor.
     Descriptor(&'a Descriptor),
     /// It was read, and is no descriptor that can be used.
@@ -62,10 +62,10 @@ pub enum Reading<'a> {
     Unread,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> DescriptorReading<'a> {
     fn descriptor(self) -> Option<&'a Descriptor> {
         match self {
-            Reading::Descriptor(descriptor) => Some(descriptor),
+            DescriptorReading::Descriptor(descriptor) => Some(descriptor),
             _ => None,
         }
     }
@@ -126,7 +126,7 @@ pub struct Orphan {
 
 /// A file that shares a volume's stem and can't be copied with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct SkippedFile {
     /// The volume's stem.
     pub stem: FileName,
     /// The file's name, made harmless.
@@ -154,7 +154,7 @@ pub struct Assignment {
     /// Extents without a descriptor, by stem.
     pub orphans: Vec<Orphan>,
     /// What is not copied although it shares a volume's stem, by name.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<SkippedFile>,
     /// What belongs to no volume, by name. Folders are not listed here.
     pub unassigned: Vec<Unassigned>,
 }
@@ -209,7 +209,7 @@ fn usable(entry: &Entry, stem: &str) -> Result<Candidate, Unprotectable> {
 /// Which of the candidates have to be read once all small ones were: those that are too long for a descriptor by what the
 /// folder tells, which may be wrong. What is called like a piece of a disk and is named by a descriptor is none.
 #[must_use]
-pub fn to_read_too(entries: &[Entry], candidates: &[Candidate], read: &[Reading<'_>]) -> Vec<usize> {
+pub fn to_read_too(entries: &[Entry], candidates: &[Candidate], read: &[DescriptorReading<'_>]) -> Vec<usize> {
     let names = Names::of(entries);
     let named: std::collections::HashSet<&str> = read
         .iter()
@@ -225,13 +225,13 @@ pub fn to_read_too(entries: &[Entry], candidates: &[Candidate], read: &[Reading<
 
 /// Gives each file of a folder its place. `read` has what is known of each candidate, in their order.
 #[must_use]
-pub fn assign(entries: &[Entry], candidates: &[Candidate], read: &[Reading<'_>]) -> Assignment {
-    let read: Vec<Reading<'_>> =
-        read.iter().copied().chain(std::iter::repeat(Reading::Unread)).take(candidates.len()).collect();
-    let place = Places::new(entries, candidates, &read);
+pub fn assign(entries: &[Entry], candidates: &[Candidate], read: &[DescriptorReading<'_>]) -> Assignment {
+    let read: Vec<DescriptorReading<'_>> =
+        read.iter().copied().chain(std::iter::repeat(DescriptorReading::Unread)).take(candidates.len()).collect();
+    let place = FolderIndex::new(entries, candidates, &read);
     let mut problems: Vec<Option<Unprotectable>> = vec![None; candidates.len()];
     let owners = place.extent_owners(&mut problems);
-    let mut work = Work::new(&place);
+    let mut work = AssignmentBuilder::new(&place);
     let mut rest = Vec::new();
     for entry in entries {
         let is_rejected = || matches!(candidate(entry), Some(Err(_)));
@@ -262,15 +262,15 @@ pub fn assign(entries: &[Entry], candidates: &[Candidate], read: &[Reading<'_>])
 }
 
 /// What an assignment is made of.
-struct Work<'p, 'a> {
-    place: &'p Places<'a>,
+struct AssignmentBuilder<'p, 'a> {
+    place: &'p FolderIndex<'a>,
     sidecars: Vec<Vec<GroupFile>>,
     orphans: BTreeMap<FileName, Vec<GroupFile>>,
     result: Assignment,
 }
 
-impl<'p, 'a> Work<'p, 'a> {
-    fn new(place: &'p Places<'a>) -> Self {
+impl<'p, 'a> AssignmentBuilder<'p, 'a> {
+    fn new(place: &'p FolderIndex<'a>) -> Self {
         let sidecars = vec![Vec::new(); place.candidates.len()];
         Self { place, sidecars, orphans: BTreeMap::new(), result: Assignment::default() }
     }
@@ -290,18 +290,18 @@ impl<'p, 'a> Work<'p, 'a> {
 
     /// Gives an entry to whose stem it shares; of several the longest stem's.
     fn by_stem(&mut self, entry: &Entry) {
-        enum Owner {
+        enum StemOwner {
             Volume(usize),
             Orphan(FileName),
         }
         let lost = |stem: &str| FileName::stem(stem).ok().filter(|stem| self.orphans.contains_key(stem));
         let owner = stems_of(&entry.name).find_map(|stem| match self.place.by_stem.get(stem) {
-            Some(at) => Some(Owner::Volume(*at)),
-            None => lost(stem).map(Owner::Orphan),
+            Some(at) => Some(StemOwner::Volume(*at)),
+            None => lost(stem).map(StemOwner::Orphan),
         });
         match owner {
-            Some(Owner::Volume(at)) => self.add(at, entry),
-            Some(Owner::Orphan(stem)) => self.orphan(stem, entry, FileRole::Sidecar),
+            Some(StemOwner::Volume(at)) => self.add(at, entry),
+            Some(StemOwner::Orphan(stem)) => self.orphan(stem, entry, FileRole::Sidecar),
             None if entry.kind == EntryKind::Other => {
                 self.unassigned(entry, "a link or a device, which is not followed")
             }
@@ -314,7 +314,7 @@ impl<'p, 'a> Work<'p, 'a> {
     fn add(&mut self, at: usize, entry: &Entry) {
         let (Some(own), Some(candidate)) = (self.sidecars.get_mut(at), self.place.candidates.get(at)) else { return };
         let mut skip = |why: String| {
-            self.result.left_out.push(LeftOut { stem: candidate.stem.clone(), name: shown(&entry.name), why });
+            self.result.left_out.push(SkippedFile { stem: candidate.stem.clone(), name: shown(&entry.name), why });
         };
         match FileName::new(&entry.name) {
             _ if !entry.utf8 => skip(NameError::NotUtf8.to_string()),

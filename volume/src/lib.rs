@@ -4,6 +4,7 @@
 //! Nothing here knows of async, networks or databases. Everything that is read from a datastore is hostile
 //! input: sizes are bounded before anything is allocated, names are checked before they become paths.
 
+pub mod baseline;
 pub mod block;
 pub mod content;
 pub mod descriptor;
@@ -19,6 +20,7 @@ pub mod name;
 pub mod place;
 pub mod reason;
 
+pub use baseline::Baseline;
 pub use block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest};
 pub use fingerprint::{FileClock, FileStamp, Fingerprint, UNKNOWN_MTIME};
 pub use ids::{Generation, Kind, ParseIdError, TransferId, VersionId, VolumeId};
@@ -26,4 +28,4 @@ pub use io::{Entry, EntryKind, Folder, FolderError, HoleMapSource, Sink, Source}
 pub use location::{Location, SiteName};
 pub use manifest::{Manifest, ManifestError};
 pub use name::{FileName, NameError};
-pub use reason::{Reason, ReasonCode, State, Unprotectable};
+pub use reason::{Reason, ReasonCode, Unprotectable, VolumeState};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What may be done with a volume now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum VolumeState {
     /// It can be copied.
     Ready,
     /// It is left alone for now; the reason passes by itself.
@@ -25,26 +25,32 @@ pub enum State {
     Incident,
 }
 
-impl State {
+impl VolumeState {
     /// Every state, in the order they are listed to people.
-    pub const ALL: [State; 6] =
-        [State::Ready, State::Deferred, State::Unprotectable, State::Gone, State::Conflict, State::Incident];
+    pub const ALL: [VolumeState; 6] = [
+        VolumeState::Ready,
+        VolumeState::Deferred,
+        VolumeState::Unprotectable,
+        VolumeState::Gone,
+        VolumeState::Conflict,
+        VolumeState::Incident,
+    ];
 
     /// The word used in JSON, metrics and the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Ready => "ready",
-            State::Deferred => "deferred",
-            State::Unprotectable => "unprotectable",
-            State::Gone => "gone",
-            State::Conflict => "conflict",
-            State::Incident => "incident",
+            VolumeState::Ready => "ready",
+            VolumeState::Deferred => "deferred",
+            VolumeState::Unprotectable => "unprotectable",
+            VolumeState::Gone => "gone",
+            VolumeState::Conflict => "conflict",
+            VolumeState::Incident => "incident",
         }
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for VolumeState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -60,10 +66,10 @@ pub struct UnknownWord {
     pub what: &'static str,
 }
 
-impl FromStr for State {
+impl FromStr for VolumeState {
     type Err = UnknownWord;
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        State::ALL
+        VolumeState::ALL
             .into_iter()
             .find(|state| state.as_str() == text)
             .ok_or_else(|| UnknownWord { text: text.to_owned(), what: "state" })
@@ -279,11 +285,11 @@ mod tests {
             assert_eq!(code.as_str().parse::<ReasonCode>().unwrap(), code);
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
-        for state in State::ALL {
-            assert_eq!(state.as_str().parse::<State>().unwrap(), state);
+        for state in VolumeState::ALL {
+            assert_eq!(state.as_str().parse::<VolumeState>().unwrap(), state);
             assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
         }
-        assert_eq!("x".parse::<State>().unwrap_err().to_string(), "`x` is no state");
+        assert_eq!("x".parse::<VolumeState>().unwrap_err().to_string(), "`x` is no state");
     }
 
     #[test]

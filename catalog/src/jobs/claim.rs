@@ -8,7 +8,7 @@ use super::{Job, JobId, JobKind, read};
 use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::process::{Fate, Process};
+use crate::process::{Liveness, Process};
 
 /// Which jobs may be begun now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,29 +37,26 @@ impl Catalog {
     /// # Errors
     /// `Process`, `Row`, or `Database`.
     pub async fn claim_job(&self, claim: &Claim<'_>) -> Result<Option<Job>, CatalogError> {
-        let during = self.during("claiming a job", "the catalog");
-        let process = during.json("process", &Process::current()?)?;
+        let process = Process::current()?;
         let now = self.clock().now();
         // Looking costs no write lock: mostly there is nothing to begin.
-        if query(claim, now).build().fetch_optional(self.pool()).await.map_err(|error| during.sql(error))?.is_none() {
+        let mut session = self.session("claiming a job", "the catalog").await?;
+        if !session.exists(query(claim, now).build()).await? {
             return Ok(None);
         }
-        let mut tx = self.write(&during).await?;
-        let found = query(claim, now).build().fetch_optional(tx.conn()).await.map_err(|error| during.sql(error))?;
-        let Some(found) = found else { return Ok(None) };
-        let id = during.row(&found).signed("id")?;
-        let row: Row = sqlx::query(
+        drop(session);
+        let mut tx = self.write("claiming a job", "the catalog").await?;
+        let next = tx.optional(query(claim, now).build(), |row| row.signed("id")).await?;
+        let Some(id) = next else { return Ok(None) };
+        let update = sqlx::query(
             "UPDATE jobs SET state = 'running', started = $2, process = $3, error_code = NULL, error_text = NULL \
              WHERE id = $1 RETURNING *",
         )
         .bind(id)
         .bind(stamp(now))
-        .bind(process)
-        .fetch_one(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        let job = read::job(&during, &row)?;
-        tx.commit(&during).await?;
+        .bind(tx.json("process", &process)?);
+        let job = tx.one(update, read::job).await?;
+        tx.commit().await?;
         Ok(Some(job))
     }
 
@@ -69,55 +66,53 @@ impl Catalog {
     /// # Errors
     /// `Process`, `Row`, or `Database`.
     pub async fn requeue_abandoned_jobs(&self) -> Result<Vec<JobId>, CatalogError> {
-        let during = self.during("taking jobs over", "the catalog");
         let here = Process::current()?;
         let select = "SELECT id, process FROM jobs WHERE state = 'running' ORDER BY id";
-        let rows = sqlx::query(select).fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
-        if rows.is_empty() {
+        let mut session = self.session("taking jobs over", "the catalog").await?;
+        let read = |row: &Row<'_>| Ok((row.signed("id")?, row.opt_text("process")?, row.opt_json("process")?));
+        let running: Vec<(i64, Option<String>, Option<Process>)> = session.all(sqlx::query(select), read).await?;
+        drop(session);
+        if running.is_empty() {
             return Ok(Vec::new());
         }
         let now = self.clock().now();
         let mut leases = self.leases().await?;
         leases.retain(|lease| !lease.released && now < lease.expires);
         let mut abandoned = Vec::new();
-        for row in &rows {
-            let row = during.row(row);
-            let process: Option<Process> = row.opt_json("process")?;
+        for (id, text, process) in running {
             let is_abandoned = match process {
                 None => true,
-                Some(process) => match process.fate(&here) {
-                    Fate::Dead | Fate::OtherBoot => true,
-                    Fate::Alive => false,
+                Some(process) => match process.liveness(&here) {
+                    Liveness::Dead | Liveness::OtherBoot => true,
+                    Liveness::Alive => false,
                     // Of a process in another container nothing can be seen, but a service holds a lease and renews it.
-                    Fate::Unseen => !leases.iter().any(|lease| lease.process == process),
+                    Liveness::Unseen => !leases.iter().any(|lease| lease.process == process),
                 },
             };
             if is_abandoned {
-                abandoned.push((row.signed("id")?, row.opt_text("process")?));
+                abandoned.push((id, text));
             }
         }
         if abandoned.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tx = self.write(&during).await?;
+        let mut tx = self.write("taking jobs over", "the catalog").await?;
         let mut ids = Vec::new();
         for (id, process) in abandoned {
-            let done = sqlx::query(
+            let statement = sqlx::query(
                 "UPDATE jobs SET state = CASE WHEN cancel_wanted THEN 'cancelled' ELSE 'queued' END, \
                  ended = CASE WHEN cancel_wanted THEN $3 ELSE NULL END, process = NULL \
                  WHERE id = $1 AND state = 'running' AND process IS $2",
             )
             .bind(id)
             .bind(process)
-            .bind(stamp(now))
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-            if done.rows_affected() == 1 {
+            .bind(stamp(now));
+            let done = tx.execute(statement).await?;
+            if done == 1 {
                 ids.push(JobId(id));
             }
         }
-        tx.commit(&during).await?;
+        tx.commit().await?;
         Ok(ids)
     }
 
@@ -127,14 +122,12 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn end_job_delays(&self) -> Result<u64, CatalogError> {
-        let during = self.during("ending the delays of jobs", "the catalog");
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query("UPDATE jobs SET not_before = NULL WHERE state = 'queued' AND not_before IS NOT NULL")
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
-        Ok(done.rows_affected())
+        let mut tx = self.write("ending the delays of jobs", "the catalog").await?;
+        let done = tx
+            .execute(sqlx::query("UPDATE jobs SET not_before = NULL WHERE state = 'queued' AND not_before IS NOT NULL"))
+            .await?;
+        tx.commit().await?;
+        Ok(done)
     }
 
     /// The jobs of this process that somebody wants to end.
@@ -142,15 +135,11 @@ impl Catalog {
     /// # Errors
     /// `Process`, or `Database`.
     pub async fn jobs_to_cancel(&self) -> Result<Vec<JobId>, CatalogError> {
-        let during = self.during("looking for jobs to cancel", "the catalog");
-        let process = during.json("process", &Process::current()?)?;
-        let rows =
-            sqlx::query("SELECT id FROM jobs WHERE state = 'running' AND cancel_wanted AND process = $1 ORDER BY id")
-                .bind(process)
-                .fetch_all(self.pool())
-                .await
-                .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| Ok(JobId(during.row(row).signed("id")?))).collect()
+        let mut session = self.session("looking for jobs to cancel", "the catalog").await?;
+        let process = session.json("process", &Process::current()?)?;
+        let query =
+            sqlx::query("SELECT id FROM jobs WHERE state = 'running' AND cancel_wanted AND process = $1 ORDER BY id");
+        session.all(query.bind(process), |row| Ok(JobId(row.signed("id")?))).await
     }
 }
 

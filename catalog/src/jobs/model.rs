@@ -8,7 +8,7 @@ use stackferry_volume::{VersionId, VolumeId};
 use crate::attempts::Trigger;
 use crate::convert::words;
 use crate::process::Process;
-use crate::volumes::LastError;
+use crate::volumes::StatusReason;
 
 words! {
     /// What a job does.
@@ -174,7 +174,7 @@ pub struct Job {
     /// What it came to, in the words of its kind.
     pub outcome: Option<String>,
     /// Why it failed or was deferred, or why its last try failed.
-    pub error: Option<LastError>,
+    pub error: Option<StatusReason>,
     /// What it answered.
     pub result: Option<Value>,
 }
@@ -187,7 +187,7 @@ pub struct JobEnd {
     /// What it came to, in the words of its kind.
     pub outcome: Option<String>,
     /// Why it failed or was deferred.
-    pub error: Option<LastError>,
+    pub error: Option<StatusReason>,
     /// What it answers.
     pub result: Option<Value>,
 }

@@ -28,19 +28,16 @@ impl Catalog {
     /// `Database`.
     pub async fn pause(&self, volume: Option<&VolumeId>, actor: &str) -> Result<bool, CatalogError> {
         let subject = subject(volume);
-        let during = self.during("pausing", &subject);
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query(
+        let mut tx = self.write("pausing", &subject).await?;
+        let statement = sqlx::query(
             "INSERT INTO pauses (subject, since, actor) VALUES ($1, $2, $3) ON CONFLICT (subject) DO NOTHING",
         )
         .bind(subject)
         .bind(stamp(self.clock().now()))
-        .bind(actor)
-        .execute(tx.conn())
-        .await
-        .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
-        Ok(done.rows_affected() == 1)
+        .bind(actor);
+        let done = tx.execute(statement).await?;
+        tx.commit().await?;
+        Ok(done == 1)
     }
 
     /// They begin again. False if they were not paused. One durable transaction.
@@ -49,15 +46,11 @@ impl Catalog {
     /// `Database`.
     pub async fn resume(&self, volume: Option<&VolumeId>) -> Result<bool, CatalogError> {
         let subject = subject(volume);
-        let during = self.during("ending a pause", &subject);
-        let mut tx = self.write(&during).await?;
-        let done = sqlx::query("DELETE FROM pauses WHERE subject = $1")
-            .bind(subject)
-            .execute(tx.conn())
-            .await
-            .map_err(|error| during.sql(error))?;
-        tx.commit(&during).await?;
-        Ok(done.rows_affected() == 1)
+        let mut tx = self.write("ending a pause", &subject).await?;
+        let statement = sqlx::query("DELETE FROM pauses WHERE subject = $1").bind(subject);
+        let done = tx.execute(statement).await?;
+        tx.commit().await?;
+        Ok(done == 1)
     }
 
     /// What is paused; that of all is first.
@@ -65,21 +58,16 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn pauses(&self) -> Result<Vec<Pause>, CatalogError> {
-        let during = self.during("reading what is paused", "the catalog");
-        let rows = sqlx::query("SELECT * FROM pauses ORDER BY subject <> '*', subject")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter()
-            .map(|row| {
-                let row = during.row(row);
+        let mut session = self.session("reading what is paused", "the catalog").await?;
+        session
+            .all(sqlx::query("SELECT * FROM pauses ORDER BY subject <> '*', subject"), |row| {
                 let volume = match row.text("subject")?.as_str() {
                     ALL => None,
                     _ => Some(row.parsed("subject")?),
                 };
                 Ok(Pause { volume, since: row.time("since")?, actor: row.text("actor")? })
             })
-            .collect()
+            .await
     }
 }
 

@@ -7,10 +7,10 @@ use sqlx::QueryBuilder;
 use stackferry_volume::VolumeId;
 
 use super::{Job, JobId, JobKind, JobState, Priority};
-use crate::convert::{During, Row, stamp};
+use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::volumes::LastError;
+use crate::volumes::StatusReason;
 
 /// Which jobs are listed. An empty list of states or kinds means all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,13 +33,9 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, CatalogError> {
-        let during = self.during("reading a job", id);
-        let row = sqlx::query("SELECT * FROM jobs WHERE id = $1")
-            .bind(id.0)
-            .fetch_optional(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        row.map(|row| job(&during, &row)).transpose()
+        let mut session = self.session("reading a job", id).await?;
+        let query = sqlx::query("SELECT * FROM jobs WHERE id = $1").bind(id.0);
+        session.optional(query, job).await
     }
 
     /// A page of jobs, newest first, at most `limit`.
@@ -47,7 +43,7 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, CatalogError> {
-        let during = self.during("listing the jobs", "the catalog");
+        let mut session = self.session("listing the jobs", "the catalog").await?;
         let mut query = QueryBuilder::<sqlx::Sqlite>::new("SELECT * FROM jobs WHERE TRUE");
         if !filter.states.is_empty() {
             query.push(" AND state IN (");
@@ -75,8 +71,7 @@ impl Catalog {
             query.push(" AND id < ").push_bind(before.0);
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
-        let rows = query.build().fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| job(&during, row)).collect()
+        session.all(query.build(), job).await
     }
 
     /// Jobs that failed since a moment, newest first, at most `limit`: those whose like (kind, volume) was not done since.
@@ -85,19 +80,16 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn failed_jobs(&self, since: Timestamp, limit: u32) -> Result<Vec<Job>, CatalogError> {
-        let during = self.during("listing the jobs that failed", "the catalog");
-        let rows = sqlx::query(
+        let mut session = self.session("listing the jobs that failed", "the catalog").await?;
+        let query = sqlx::query(
             "SELECT * FROM jobs j WHERE j.state = 'failed' AND j.ended >= $1 AND j.kind <> 'copy' \
              AND COALESCE(j.outcome, '') NOT IN ('damaged', 'not_a_disk') \
              AND NOT EXISTS (SELECT 1 FROM jobs n WHERE n.kind = j.kind AND n.volume IS j.volume AND n.id > j.id \
              AND n.state IN ('done', 'failed')) ORDER BY j.id DESC LIMIT $2",
         )
         .bind(stamp(since))
-        .bind(i64::from(limit))
-        .fetch_all(self.pool())
-        .await
-        .map_err(|error| during.sql(error))?;
-        rows.iter().map(|row| job(&during, row)).collect()
+        .bind(i64::from(limit));
+        session.all(query, job).await
     }
 
     /// The number of the newest job; 0 where there is none.
@@ -105,12 +97,9 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn newest_job(&self) -> Result<JobId, CatalogError> {
-        let during = self.during("looking for the newest job", "the catalog");
-        let row = sqlx::query("SELECT COALESCE(MAX(id), 0) AS id FROM jobs")
-            .fetch_one(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        Ok(JobId(during.row(&row).signed("id")?))
+        let mut session = self.session("looking for the newest job", "the catalog").await?;
+        let query = sqlx::query("SELECT COALESCE(MAX(id), 0) AS id FROM jobs");
+        session.one(query, |row| Ok(JobId(row.signed("id")?))).await
     }
 
     /// Whether a copy waits that somebody put into the queue after this job.
@@ -118,17 +107,14 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn is_copy_wanted_after(&self, known: JobId) -> Result<bool, CatalogError> {
-        let during = self.during("looking for wanted copies", "the catalog");
-        let row = sqlx::query(
+        let mut session = self.session("looking for wanted copies", "the catalog").await?;
+        let query = sqlx::query(
             "SELECT 1 FROM jobs WHERE state = 'queued' AND priority >= $2 AND id > $1 AND kind = 'copy' \
              AND cause <> 'schedule' LIMIT 1",
         )
         .bind(known.0)
-        .bind(Priority::WANTED.0)
-        .fetch_optional(self.pool())
-        .await
-        .map_err(|error| during.sql(error))?;
-        Ok(row.is_some())
+        .bind(Priority::WANTED.0);
+        session.exists(query).await
     }
 
     /// How many copies wait.
@@ -136,12 +122,9 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn queued_copies(&self) -> Result<u64, CatalogError> {
-        let during = self.during("counting the queue", "the catalog");
-        let row = sqlx::query("SELECT COUNT(*) AS number FROM jobs WHERE state = 'queued' AND kind = 'copy'")
-            .fetch_one(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        during.row(&row).count("number")
+        let mut session = self.session("counting the queue", "the catalog").await?;
+        let query = sqlx::query("SELECT COUNT(*) AS number FROM jobs WHERE state = 'queued' AND kind = 'copy'");
+        session.one(query, |row| row.count("number")).await
     }
 
     /// How many jobs there are in each state that has any.
@@ -149,26 +132,14 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn job_counts(&self) -> Result<BTreeMap<&'static str, u64>, CatalogError> {
-        let during = self.during("counting the jobs", "the catalog");
-        let rows = sqlx::query("SELECT state, COUNT(*) AS number FROM jobs GROUP BY state")
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        rows.iter()
-            .map(|row| {
-                let row = during.row(row);
-                Ok((row.parsed::<JobState>("state")?.as_str(), row.count("number")?))
-            })
-            .collect()
+        let mut session = self.session("counting the jobs", "the catalog").await?;
+        let query = sqlx::query("SELECT state, COUNT(*) AS number FROM jobs GROUP BY state");
+        let read = |row: &Row<'_>| Ok((row.parsed::<JobState>("state")?.as_str(), row.count("number")?));
+        Ok(session.all(query, read).await?.into_iter().collect())
     }
 }
 
-pub(super) fn job(during: &During, row: &Row) -> Result<Job, CatalogError> {
-    let row = during.row(row);
-    let error = match row.opt_text("error_code")? {
-        Some(code) => Some(LastError { code, text: row.opt_text("error_text")?.unwrap_or_default() }),
-        None => None,
-    };
+pub(super) fn job(row: &Row<'_>) -> Result<Job, CatalogError> {
     Ok(Job {
         id: JobId(row.signed("id")?),
         kind: row.parsed("kind")?,
@@ -189,7 +160,7 @@ pub(super) fn job(during: &During, row: &Row) -> Result<Job, CatalogError> {
         process: row.opt_json("process")?,
         cancel_wanted: row.flag("cancel_wanted")?,
         outcome: row.opt_text("outcome")?,
-        error,
+        error: StatusReason::read(row, "error_code", "error_text")?,
         result: row.opt_json("result")?,
     })
 }

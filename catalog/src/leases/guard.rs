@@ -227,7 +227,7 @@ mod tests {
     async fn it_says_when_it_could_not_be_renewed_in_time() {
         let bench = bench().await;
         let lease = bench.catalog.acquire_lease("v", "copy").await.unwrap();
-        bench.catalog.pool().close().await;
+        bench.catalog.clone().close().await;
         let taken = Instant::now().checked_sub(LEASE_LIFE - Duration::from_millis(100)).unwrap();
         let guard = LeaseGuard::start(bench.catalog.clone(), lease, taken, Duration::from_millis(10));
         let mut lost = guard.lost();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use stackferry_volume::{Kind, SiteName, VersionId, VolumeId};
 
-use crate::convert::stamp;
+use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
 
@@ -52,21 +52,10 @@ impl Catalog {
         before: Timestamp,
         most: u32,
     ) -> Result<(Vec<HeldVolume>, u64), CatalogError> {
-        let during = self.during("looking for volumes that are held", "the catalog");
-        let rows = sqlx::query(HELD)
-            .bind(kind.as_str())
-            .bind(reason)
-            .bind(stamp(before))
-            .bind(i64::from(most))
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| during.sql(error))?;
-        let mut total = 0;
-        let mut held = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let row = during.row(row);
-            total = row.count("total")?;
-            held.push(HeldVolume {
+        let mut session = self.session("looking for volumes that are held", "the catalog").await?;
+        let query = sqlx::query(HELD).bind(kind.as_str()).bind(reason).bind(stamp(before)).bind(i64::from(most));
+        let read = |row: &Row<'_>| {
+            let volume = HeldVolume {
                 id: row.parsed("id")?,
                 name: row.text("name")?,
                 owner: row.opt_text("owner_name")?,
@@ -74,8 +63,11 @@ impl Catalog {
                 since: row.opt_time("deferred_since")?,
                 last_success: row.opt_time("success")?,
                 last_version: row.opt_parsed("last_version")?,
-            });
-        }
-        Ok((held, total))
+            };
+            Ok((volume, row.count("total")?))
+        };
+        let rows = session.all(query, read).await?;
+        let total = rows.first().map_or(0, |(_, total)| *total);
+        Ok((rows.into_iter().map(|(volume, _)| volume).collect(), total))
     }
 }

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use sqlx::SqliteConnection;
 use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Generation, Location, SiteName, VolumeId};
 
-use super::{LastError, LocationRow, Reason, VolumeRow};
-use crate::convert::{During, Row};
+use super::{LocationRow, StatusReason, VolumeRow};
+use crate::convert::Row;
 use crate::error::CatalogError;
 use crate::pool::Catalog;
+use crate::session::{Session, Statement};
 
 /// Volumes with what is counted of their versions: `versions`, `damaged_versions`, and of the present life `good_versions` and `newest_good`.
 /// `$more` is further columns, `$tail` what follows `FROM`.
@@ -37,27 +37,17 @@ impl Catalog {
     /// # Errors
     /// `Row` if a row can't be understood, or `Database`.
     pub async fn volumes(&self) -> Result<Vec<VolumeRow>, CatalogError> {
-        let during = self.during("reading the volumes", "the catalog");
-        let mut tx = self.read(&during).await?;
-        let rows = sqlx::query(counted_volumes!("", "ORDER BY v.id"))
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(|error| during.sql(error))?;
-        let locations = sqlx::query("SELECT * FROM locations ORDER BY site, datastore, path")
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(|error| during.sql(error))?;
-        let mut by_volume: HashMap<String, Vec<LocationRow>> = HashMap::new();
-        for row in &locations {
-            let volume = during.row(row).text("volume")?;
-            by_volume.entry(volume).or_default().push(location_row(&during, row)?);
-        }
-        rows.iter()
+        let mut tx = self.read("reading the volumes", "the catalog").await?;
+        let locations = "SELECT * FROM locations ORDER BY site, datastore, path";
+        let mut locations = locations_by_volume(&mut tx, sqlx::query(locations)).await?;
+        let query = sqlx::query(counted_volumes!("", "ORDER BY v.id"));
+        let rows = tx.all(query, volume_row).await?.into_iter();
+        Ok(rows
             .map(|row| {
-                let id = during.row(row).text("id")?;
-                volume_row(&during, row, by_volume.remove(&id).unwrap_or_default())
+                let own = locations.remove(&row.id).unwrap_or_default();
+                row.located(own)
             })
-            .collect()
+            .collect())
     }
 
     /// One volume; none if it was never known.
@@ -65,34 +55,39 @@ impl Catalog {
     /// # Errors
     /// `Row` if its row can't be understood, or `Database`.
     pub async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeRow>, CatalogError> {
-        let during = self.during("reading a volume", id);
-        let mut tx = self.read(&during).await?;
-        let row = sqlx::query(counted_volumes!("", "WHERE v.id = $1"))
-            .bind(id.to_string())
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(|error| during.sql(error))?;
-        let Some(row) = row else { return Ok(None) };
-        let locations = locations_of(&mut tx, &during, id).await?;
-        volume_row(&during, &row, locations).map(Some)
+        let mut tx = self.read("reading a volume", id).await?;
+        let query = sqlx::query(counted_volumes!("", "WHERE v.id = $1")).bind(id.to_string());
+        let Some(row) = tx.optional(query, volume_row).await? else { return Ok(None) };
+        Ok(Some(row.located(locations_of(&mut tx, id).await?)))
     }
 }
 
-pub(super) async fn locations_of(
-    conn: &mut SqliteConnection,
-    during: &During,
-    id: &VolumeId,
-) -> Result<Vec<LocationRow>, CatalogError> {
-    let rows = sqlx::query("SELECT * FROM locations WHERE volume = $1 ORDER BY site, datastore, path")
-        .bind(id.to_string())
-        .fetch_all(conn)
-        .await
-        .map_err(|error| during.sql(error))?;
-    rows.iter().map(|row| location_row(during, row)).collect()
+impl VolumeRow {
+    /// The same volume at its locations.
+    pub(super) fn located(self, locations: Vec<LocationRow>) -> Self {
+        let (locations, former_locations) = locations.into_iter().partition(|location| location.gone_since.is_none());
+        Self { locations, former_locations, ..self }
+    }
 }
 
-pub(super) fn location_row(during: &During, row: &Row) -> Result<LocationRow, CatalogError> {
-    let row = during.row(row);
+pub(super) async fn locations_of(tx: &mut Session, id: &VolumeId) -> Result<Vec<LocationRow>, CatalogError> {
+    let query = sqlx::query("SELECT * FROM locations WHERE volume = $1 ORDER BY site, datastore, path");
+    tx.all(query.bind(id.to_string()), location_row).await
+}
+
+/// The locations that a statement finds, by the ids of their volumes.
+pub(super) async fn locations_by_volume(
+    tx: &mut Session,
+    statement: Statement<'_>,
+) -> Result<HashMap<VolumeId, Vec<LocationRow>>, CatalogError> {
+    let mut by_volume: HashMap<VolumeId, Vec<LocationRow>> = HashMap::new();
+    for (volume, location) in tx.all(statement, |row| Ok((row.parsed("volume")?, location_row(row)?))).await? {
+        by_volume.entry(volume).or_default().push(location);
+    }
+    Ok(by_volume)
+}
+
+fn location_row(row: &Row<'_>) -> Result<LocationRow, CatalogError> {
     Ok(LocationRow {
         location: Location {
             site: SiteName(row.text("site")?),
@@ -108,21 +103,12 @@ pub(super) fn location_row(during: &During, row: &Row) -> Result<LocationRow, Ca
     })
 }
 
-pub(super) fn volume_row(during: &During, row: &Row, locations: Vec<LocationRow>) -> Result<VolumeRow, CatalogError> {
-    let row = during.row(row);
+/// A volume without its locations.
+pub(super) fn volume_row(row: &Row<'_>) -> Result<VolumeRow, CatalogError> {
     let owner = match row.opt_text("owner_name")? {
         Some(name) => Some(Owner { name, sid: row.opt_text("owner_sid")?, upn: row.opt_text("owner_upn")? }),
         None => None,
     };
-    let reason = match row.opt_text("reason_code")? {
-        Some(code) => Some(Reason { code, text: row.opt_text("reason_text")?.unwrap_or_default() }),
-        None => None,
-    };
-    let last_error = match row.opt_text("last_error_code")? {
-        Some(code) => Some(LastError { code, text: row.opt_text("last_error_text")?.unwrap_or_default() }),
-        None => None,
-    };
-    let (locations, former_locations) = locations.into_iter().partition(|location| location.gone_since.is_none());
     Ok(VolumeRow {
         id: row.parsed("id")?,
         stem: row.text("stem")?,
@@ -134,14 +120,14 @@ pub(super) fn volume_row(during: &During, row: &Row, locations: Vec<LocationRow>
         state: row.parsed("state")?,
         attached: row.opt_flag("attached")?,
         protectable: row.flag("protectable")?,
-        reason,
+        reason: StatusReason::read(row, "reason_code", "reason_text")?,
         remedy: row.opt_text("remedy")?,
         first_seen: row.time("first_seen")?,
         last_seen: row.opt_time("last_seen")?,
         gone_since: row.opt_time("gone_since")?,
         deferred_since: row.opt_time("deferred_since")?,
-        locations,
-        former_locations,
+        locations: Vec::new(),
+        former_locations: Vec::new(),
         versions: row.count("versions")?,
         good_versions: row.count("good_versions")?,
         damaged_versions: row.count("damaged_versions")?,
@@ -149,6 +135,6 @@ pub(super) fn volume_row(during: &During, row: &Row, locations: Vec<LocationRow>
         content: row.opt_text("last_content")?.and_then(|word| ContentState::from_word(&word)),
         last_success: row.opt_time("last_success")?.max(row.opt_time("newest_good")?),
         last_attempt: row.opt_time("last_attempt")?,
-        last_error,
+        last_error: StatusReason::read(row, "last_error_code", "last_error_text")?,
     })
 }

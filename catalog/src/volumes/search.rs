@@ -2,19 +2,18 @@
 //!
 //! Nothing here reads a row that it does not give back: a console that is open all day asks every few seconds.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Sqlite, query::Query};
+use sqlx::Sqlite;
 use stackferry_volume::{Kind, VolumeId};
 
-use super::read::{counted_volumes, location_row, locations_of, volume_row};
-use super::{LocationRow, VolumeRow, VolumeState};
+use super::VolumeRow;
+use super::read::{counted_volumes, locations_by_volume, locations_of, volume_row};
 use crate::convert::{opt_stamp, words};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
+use crate::session::Statement;
+use stackferry_volume::VolumeState;
 
 words! {
     /// How a volume is protected: one word for each volume.
@@ -205,14 +204,12 @@ pub(crate) const FOUND: &str = fitting!(
      CASE WHEN $19 = 'size' THEN -COALESCE(t.size_bytes, 0) END, t.id LIMIT $20 OFFSET $21"
 );
 
-type Asked<'q> = Query<'q, Sqlite, SqliteArguments>;
-
-fn limits<'q>(query: Asked<'q>, fresh: &FreshKinds) -> Asked<'q> {
+fn limits<'q>(query: Statement<'q>, fresh: &FreshKinds) -> Statement<'q> {
     let query = fresh.all().into_iter().fold(query, |query, kind| query.bind(opt_stamp(kind.since)));
     fresh.all().into_iter().fold(query, |query, kind| query.bind(kind.by_look))
 }
 
-fn filtered<'q>(query: Asked<'q>, filter: &'q VolumeFilter) -> Asked<'q> {
+fn filtered<'q>(query: Statement<'q>, filter: &'q VolumeFilter) -> Statement<'q> {
     query
         .bind(filter.text.as_deref().map(pattern))
         .bind(filter.kind.map(Kind::as_str))
@@ -250,42 +247,28 @@ impl Catalog {
         order: VolumeOrder,
         page: Page,
     ) -> Result<FoundVolumes, CatalogError> {
-        let during = self.during("looking for volumes", "the catalog");
-        let mut tx = self.read(&during).await?;
+        let mut tx = self.read("looking for volumes", "the catalog").await?;
         let query = limits(sqlx::query(fitting!("SELECT COUNT(*) AS total", "")), fresh);
-        let row = filtered(query, filter).fetch_one(&mut *tx).await.map_err(|error| during.sql(error))?;
-        let total = during.row(&row).count("total")?;
-        let query = limits(sqlx::query(FOUND), fresh);
-        let rows = filtered(query, filter)
+        let total = tx.one(filtered(query, filter), |row| row.count("total")).await?;
+        let query = filtered(limits(sqlx::query(FOUND), fresh), filter)
             .bind(order.as_str())
             .bind(i64::from(page.limit.min(Page::MOST)))
             // Nothing lies beyond what SQL can count.
-            .bind(i64::try_from(page.offset).unwrap_or(i64::MAX))
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(|error| during.sql(error))?;
-        let mut ids = Vec::with_capacity(rows.len());
-        for row in &rows {
-            ids.push(during.row(row).text("id")?);
-        }
+            .bind(i64::try_from(page.offset).unwrap_or(i64::MAX));
+        let rows = tx.all(query, |row| Ok((volume_row(row)?, row.parsed("standing")?))).await?;
         // One list for all: so many placeholders as a page has rows, which SQLite takes (32766).
         let mut of_these = sqlx::QueryBuilder::<Sqlite>::new("SELECT * FROM locations WHERE volume IN (");
         let mut list = of_these.separated(", ");
-        for id in &ids {
-            list.push_bind(id);
+        for (row, _) in &rows {
+            list.push_bind(row.id.to_string());
         }
         of_these.push(") ORDER BY site, datastore, path");
-        let locations = of_these.build().fetch_all(&mut *tx).await.map_err(|error| during.sql(error))?;
-        let mut by_volume: HashMap<String, Vec<LocationRow>> = HashMap::new();
-        for row in &locations {
-            let volume = during.row(row).text("volume")?;
-            by_volume.entry(volume).or_default().push(location_row(&during, row)?);
-        }
-        let rows = rows.iter().zip(&ids).map(|(row, id)| {
-            let standing = during.row(row).parsed("standing")?;
-            Ok((volume_row(&during, row, by_volume.remove(id).unwrap_or_default())?, standing))
+        let mut locations = locations_by_volume(&mut tx, of_these.build()).await?;
+        let rows = rows.into_iter().map(|(row, standing): (VolumeRow, Standing)| {
+            let own = locations.remove(&row.id).unwrap_or_default();
+            (row.located(own), standing)
         });
-        Ok(FoundVolumes { rows: rows.collect::<Result<_, CatalogError>>()?, total })
+        Ok(FoundVolumes { rows: rows.collect(), total })
     }
 
     /// One volume with how it is protected; none if it was never known.
@@ -297,14 +280,11 @@ impl Catalog {
         id: &VolumeId,
         fresh: &FreshKinds,
     ) -> Result<Option<(VolumeRow, Standing)>, CatalogError> {
-        let during = self.during("reading a volume", id);
-        let mut tx = self.read(&during).await?;
+        let mut tx = self.read("reading a volume", id).await?;
         let query = limits(sqlx::query(standing!("SELECT t.* FROM told t WHERE t.id = $11")), fresh);
-        let row = query.bind(id.to_string()).fetch_optional(&mut *tx).await.map_err(|error| during.sql(error))?;
-        let Some(row) = row else { return Ok(None) };
-        let standing = during.row(&row).parsed("standing")?;
-        let locations = locations_of(&mut tx, &during, id).await?;
-        Ok(Some((volume_row(&during, &row, locations)?, standing)))
+        let found = tx.optional(query.bind(id.to_string()), |row| Ok((volume_row(row)?, row.parsed("standing")?)));
+        let Some((row, standing)) = found.await? else { return Ok(None) };
+        Ok(Some((row.located(locations_of(&mut tx, id).await?), standing)))
     }
 
     /// How all volumes stand, counted. One statement, and a few rows.
@@ -312,12 +292,10 @@ impl Catalog {
     /// # Errors
     /// `Row` if a row can't be understood, or `Database`.
     pub async fn standings(&self, fresh: &FreshKinds) -> Result<Vec<StandingCount>, CatalogError> {
-        let during = self.during("counting the volumes", "the catalog");
-        let query = sqlx::query(STANDINGS);
-        let rows = limits(query, fresh).fetch_all(self.pool()).await.map_err(|error| during.sql(error))?;
-        rows.iter()
-            .map(|row| {
-                let row = during.row(row);
+        let mut session = self.session("counting the volumes", "the catalog").await?;
+        let query = limits(sqlx::query(STANDINGS), fresh);
+        session
+            .all(query, |row| {
                 Ok(StandingCount {
                     kind: row.text("kind")?,
                     standing: row.parsed("standing")?,
@@ -330,6 +308,6 @@ impl Catalog {
                     deferred_since: row.opt_time("deferred_since")?,
                 })
             })
-            .collect()
+            .await
     }
 }

@@ -12,8 +12,8 @@ const OFFICE: &str = "appstack/Office";
 
 fn end(outcome: Outcome) -> AttemptEnd {
     let error = match outcome {
-        Outcome::Failed => Some(LastError { code: "no_space".into(), text: "the vault is full".into() }),
-        Outcome::Deferred => Some(LastError { code: "attached".into(), text: "it is attached".into() }),
+        Outcome::Failed => Some(StatusReason { code: "no_space".into(), text: "the vault is full".into() }),
+        Outcome::Deferred => Some(StatusReason { code: "attached".into(), text: "it is attached".into() }),
         _ => None,
     };
     let bytes = ByteCounts { logical: 5, read: 4, zero: 1, wire: 3, stored: 2 };

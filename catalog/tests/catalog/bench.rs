@@ -123,7 +123,7 @@ pub(crate) fn seen(id: &str, datastores: &[&str]) -> ObservedVolume {
 
 pub(crate) fn deferred(mut volume: ObservedVolume, code: &str) -> ObservedVolume {
     volume.state = VolumeState::Deferred;
-    volume.reason = Some(Reason { code: code.into(), text: format!("it is {code}") });
+    volume.reason = Some(StatusReason { code: code.into(), text: format!("it is {code}") });
     volume
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn vault_volume(id: &str, versions: Vec<VersionRow>, baselines: Vec<B
         guid: None,
         generation: Generation::FIRST,
         size_bytes: None,
-        places: vec![],
+        locations: vec![],
         versions,
         baselines,
     }

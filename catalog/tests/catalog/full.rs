@@ -10,8 +10,8 @@ use stackferry_volume::manifest::ByteCounts;
 
 use crate::bench::*;
 
-fn trouble(code: &str) -> LastError {
-    LastError { code: code.into(), text: format!("it is {code}: “é\u{0}'”") }
+fn trouble(code: &str) -> StatusReason {
+    StatusReason { code: code.into(), text: format!("it is {code}: “é\u{0}'”") }
 }
 
 /// A catalog with rows of every sort, closed: the file is all there is of it.
@@ -33,10 +33,10 @@ async fn volumes(bench: &Bench) {
     let mut all = vec![seen("writable/CORP!5C!jdoe", &["nfs01", "nfs02"])];
     for state in VolumeState::ALL {
         let mut volume = seen(&format!("appstack/{state}"), &["nfs01"]);
-        volume.state = *state;
-        volume.protectable = *state != VolumeState::Unprotectable;
-        if *state != VolumeState::Ready {
-            volume.reason = Some(Reason { code: "attached".into(), text: "somebody has it".into() });
+        volume.state = state;
+        volume.protectable = state != VolumeState::Unprotectable;
+        if state != VolumeState::Ready {
+            volume.reason = Some(StatusReason { code: "attached".into(), text: "somebody has it".into() });
             volume.remedy = Some("log off".into());
         }
         all.push(volume);
@@ -69,7 +69,7 @@ async fn volumes(bench: &Bench) {
             _ => catalog.confirm(&[vol(id)], bench.now()).await.unwrap(),
         }
     }
-    let cached = CachedDescriptor { bytes: 500, mtime: at("2026-01-01T00:00:00.5Z"), content: vec![0, 255, b'\n'] };
+    let cached = DescriptorRow { bytes: 500, mtime: at("2026-01-01T00:00:00.5Z"), content: vec![0, 255, b'\n'] };
     let cached = HashMap::from([("cloudvolumes/apps/ready.vmdk".to_owned(), cached)]);
     catalog.store_descriptors(&key("nfs01"), &cached).await.unwrap();
 }

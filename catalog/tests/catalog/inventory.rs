@@ -152,9 +152,9 @@ async fn a_volume_without_a_location_is_gone_after_a_complete_round_only() {
 async fn a_volume_of_the_vault_lies_where_the_vault_saw_it_until_a_round_has_looked() {
     let bench = Bench::new().await;
     let vault_volume = |id: &str, places: &[&str]| VaultVolume {
-        places: places
+        locations: places
             .iter()
-            .map(|name| VaultPlace { location: place(name, id), fingerprint: Some(print(1)) })
+            .map(|name| VaultLocation { location: place(name, id), fingerprint: Some(print(1)) })
             .collect(),
         ..vault_volume(id, vec![version(id, 1, bench.now())], vec![])
     };
@@ -247,7 +247,7 @@ async fn a_row_that_can_not_be_understood_is_an_error_that_names_the_column() {
     bench.tamper("UPDATE volumes SET state = 'fine'").await;
     let error = bench.catalog.volumes().await.unwrap_err();
     assert!(matches!(error, CatalogError::Row { column: "state", .. }), "{error:?}");
-    assert!(error.to_string().contains("`fine` is no state of a volume"), "{error}");
+    assert!(error.to_string().contains("`fine` is no state"), "{error}");
 }
 
 #[tokio::test]

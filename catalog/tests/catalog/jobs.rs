@@ -35,8 +35,8 @@ fn ended(state: JobState) -> JobEnd {
     JobEnd { state, outcome: Some("copied".into()), error: None, result: Some(json!({"a": 1})) }
 }
 
-fn failed(code: &str) -> LastError {
-    LastError { code: code.into(), text: format!("it is {code}") }
+fn failed(code: &str) -> StatusReason {
+    StatusReason { code: code.into(), text: format!("it is {code}") }
 }
 
 impl Bench {

@@ -11,7 +11,7 @@ async fn site(bench: &Bench) -> FreshKinds {
     let unprotectable = ObservedVolume {
         state: VolumeState::Unprotectable,
         protectable: false,
-        reason: Some(Reason { code: "vsan_only".into(), text: "it lies on vSAN only".into() }),
+        reason: Some(StatusReason { code: "vsan_only".into(), text: "it lies on vSAN only".into() }),
         ..seen("appstack/Objects", &["vsan"])
     };
     let named = ObservedVolume { name: "50% off_Tools".into(), ..seen("package/Tools", &["nfs01"]) };
@@ -67,7 +67,7 @@ async fn each_filter_finds_what_it_says() {
     }
     assert_eq!(ids(&bench, VolumeFilter { failing: true, ..all() }, &before).await, [""; 0]);
     let id = bench.catalog.start_attempt(&vol("package/Tools"), "local", Trigger::Schedule).await.unwrap();
-    let error = LastError { code: "silent".into(), text: "nothing".into() };
+    let error = StatusReason { code: "silent".into(), text: "nothing".into() };
     let end = AttemptEnd {
         outcome: Outcome::Failed,
         version: None,

@@ -270,8 +270,8 @@ async fn a_vault_is_adopted_by_the_first_only() {
 #[tokio::test]
 async fn descriptors_are_kept_while_they_are_seen() {
     let bench = Bench::new().await;
-    let one = |bytes: u64, content: &[u8]| CachedDescriptor { bytes, mtime: bench.now(), content: content.to_vec() };
-    let mut seen: HashMap<String, CachedDescriptor> =
+    let one = |bytes: u64, content: &[u8]| DescriptorRow { bytes, mtime: bench.now(), content: content.to_vec() };
+    let mut seen: HashMap<String, DescriptorRow> =
         [("a.vmdk".to_owned(), one(3, b"abc")), ("b.vmdk".to_owned(), one(0, b""))].into();
     let (first, second) = (key("nfs01"), key("nfs02"));
     bench.catalog.store_descriptors(&first, &seen).await.unwrap();

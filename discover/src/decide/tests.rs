@@ -88,7 +88,7 @@ fn every_word_of_app_volumes_has_its_reason() {
             let held = verdict(kind, status.clone(), Attachment::Detached, None);
             assert_eq!(held.as_ref().map(|held| held.reason.code), expected, "{status:?}");
             if let Some(held) = held {
-                assert_eq!(held.state, State::Deferred);
+                assert_eq!(held.state, VolumeState::Deferred);
                 assert!(held.remedy.is_some(), "{status:?} says what to do");
                 assert!(held.reason.text.contains("avm1"), "{status:?} says who told");
             }
@@ -154,9 +154,9 @@ fn what_is_not_seen_says_why_and_what_to_do() {
     place.missing = Some(true);
     let gone = Managed { manager: "avm1", volume: &volume, place: &place };
     let held = not_seen(&gone, &location, &Unseen::NotThere);
-    assert_eq!((held.state, held.reason.code), (State::Deferred, ReasonCode::Missing));
+    assert_eq!((held.state, held.reason.code), (VolumeState::Deferred, ReasonCode::Missing));
     let held = not_seen(&gone, &location, &Unseen::Objects("vsan"));
-    assert_eq!((held.state, held.reason.code), (State::Unprotectable, ReasonCode::VsanOnly));
+    assert_eq!((held.state, held.reason.code), (VolumeState::Unprotectable, ReasonCode::VsanOnly));
     assert!(held.remedy.unwrap().contains("move it"), "a writable has no replicas");
     let package = volume_of(Kind::Package);
     let replicated = Managed { manager: "avm1", volume: &package, place: &place };
@@ -164,7 +164,7 @@ fn what_is_not_seen_says_why_and_what_to_do() {
     assert!(held.remedy.unwrap().contains("not attachable"));
     for unseen in [Unseen::NotConfigured, Unseen::Unreachable, Unseen::NotLookedAt] {
         let held = not_seen(&gone, &location, &unseen);
-        assert_eq!((held.state, held.reason.code), (State::Deferred, ReasonCode::Unreachable), "{unseen:?}");
+        assert_eq!((held.state, held.reason.code), (VolumeState::Deferred, ReasonCode::Unreachable), "{unseen:?}");
         assert!(held.remedy.is_some(), "{unseen:?}");
     }
 }

@@ -1,4 +1,4 @@
-use stackferry_volume::SiteName;
+use stackferry_volume::{Location, SiteName, VersionId};
 
 use super::*;
 use crate::double::{at, now};
@@ -27,7 +27,12 @@ fn place(datastore: &str) -> VolumeLocation {
 }
 
 fn baseline(place: &VolumeLocation) -> Baseline {
-    Baseline { location: place.location.clone(), fingerprint: place.fingerprint.clone(), settled: place.settled }
+    Baseline {
+        location: place.location.clone(),
+        fingerprint: place.fingerprint.clone(),
+        version: VersionId::new(Timestamp::UNIX_EPOCH, 1),
+        settled: place.settled,
+    }
 }
 
 #[test]

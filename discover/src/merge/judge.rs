@@ -1,12 +1,12 @@
 //! What may be done with a volume, from what may be done at each of its places.
 
-use stackferry_volume::{Reason, ReasonCode, State};
+use stackferry_volume::{Reason, ReasonCode, VolumeState};
 
 use crate::volume::{Held, VolumeLocation};
 
 /// What may be done with a volume.
 pub(super) struct Verdict {
-    pub(super) state: State,
+    pub(super) state: VolumeState,
     pub(super) protectable: bool,
     pub(super) reason: Option<Reason>,
     pub(super) remedy: Option<String>,
@@ -18,9 +18,9 @@ pub(super) fn judge(locations: &[VolumeLocation], conflict: Option<&String>) -> 
     let usable = locations.iter().any(|location| location.seen && location.held.is_none());
     if usable {
         return match conflict {
-            None => Verdict { state: State::Ready, protectable: true, reason: None, remedy: None },
+            None => Verdict { state: VolumeState::Ready, protectable: true, reason: None, remedy: None },
             Some(text) => Verdict {
-                state: State::Conflict,
+                state: VolumeState::Conflict,
                 protectable: true,
                 reason: Some(Reason::new(ReasonCode::Conflict, text.clone())),
                 remedy: Some(
@@ -32,20 +32,20 @@ pub(super) fn judge(locations: &[VolumeLocation], conflict: Option<&String>) -> 
         };
     }
     let order = |held: &&Held| match (held.state, held.reason.code) {
-        (State::Deferred, ReasonCode::Unreachable) => 1,
-        (State::Deferred, _) => 0,
-        (State::Unprotectable, _) => 2,
+        (VolumeState::Deferred, ReasonCode::Unreachable) => 1,
+        (VolumeState::Deferred, _) => 0,
+        (VolumeState::Unprotectable, _) => 2,
         _ => 3,
     };
     match locations.iter().filter_map(|location| location.held.as_ref()).min_by_key(order) {
         Some(held) => Verdict {
             state: held.state,
-            protectable: held.state == State::Deferred,
+            protectable: held.state == VolumeState::Deferred,
             reason: Some(held.reason.clone()),
             remedy: held.remedy.clone(),
         },
         None => Verdict {
-            state: State::Gone,
+            state: VolumeState::Gone,
             protectable: false,
             reason: Some(Reason::new(ReasonCode::Missing, "it is not known to lie anywhere")),
             remedy: None,

@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use stackferry_volume::place::PlaceKey;
 use stackferry_volume::reason::shown;
-use stackferry_volume::{FileName, Fingerprint, Kind, Location, SiteName, State};
+use stackferry_volume::{FileName, Fingerprint, Kind, Location, SiteName, VolumeState};
 use stackferry_vsphere::AttachedDisk;
 
 use crate::app_volumes::{ManagedPlace, Report};
@@ -79,7 +79,7 @@ pub(super) fn sightings<'a>(seen: &'a Seen<'a>) -> Vec<Sighting<'a>> {
     }
     all.sort_by_cached_key(|(rank, seen)| {
         let unsafe_name = seen.stem.is_none() || seen.is_backup;
-        let unprotectable = seen.at.held.as_ref().is_some_and(|held| held.state == State::Unprotectable);
+        let unprotectable = seen.at.held.as_ref().is_some_and(|held| held.state == VolumeState::Unprotectable);
         let Location { site, datastore, path } = &seen.at.location;
         (unsafe_name, unprotectable, !seen.at.seen, site.clone(), *rank, datastore.clone(), path.clone())
     });

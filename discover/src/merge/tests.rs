@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use stackferry_volume::descriptor::Summary;
+use stackferry_volume::descriptor::DescriptorSummary;
 use stackferry_volume::manifest::FileRole;
 use stackferry_volume::{FileStamp, Unprotectable};
 
@@ -44,7 +44,7 @@ fn seen(datastore: &Scan, kind: Kind, path: &str, bytes: u64, cid: &str) -> Obse
             settled: true,
             quiet: true,
             observed: now(),
-            descriptor: Some(Summary {
+            descriptor: Some(DescriptorSummary {
                 cid: Some(cid.to_owned()),
                 uuid: None,
                 create_type: "vmfs".to_owned(),
@@ -142,7 +142,7 @@ fn different_disks_of_one_name_are_a_conflict_and_protected() {
     assert_eq!(merge(&scans, &again(&first)), first, "and stay one as known volumes");
     let healed = [office("dc1", "nfs01", 0, "2"), office("dc1", "nfs02", 1, "2")];
     let later = merge(&healed, &again(&first));
-    assert!(later.volumes.iter().all(|volume| volume.state == State::Ready));
+    assert!(later.volumes.iter().all(|volume| volume.state == VolumeState::Ready));
     assert_eq!(later.volumes.len(), 2, "ids are fixed for ever");
 }
 
@@ -251,7 +251,7 @@ fn an_id_is_never_given_twice() {
     let elsewhere = |id: VolumeId| KnownVolume { id, locations: Vec::new(), content: None, ..first.clone() };
     let known = [elsewhere(first.id.clone()), elsewhere(further.clone())];
     let inventory = merge(&scans, &known);
-    let new: Vec<&Volume> = inventory.volumes.iter().filter(|volume| volume.state == State::Ready).collect();
+    let new: Vec<&Volume> = inventory.volumes.iter().filter(|volume| volume.state == VolumeState::Ready).collect();
     assert_eq!(new.len(), 1);
     assert!(new[0].id != first.id && new[0].id != further, "{}", new[0].id);
 }
@@ -306,7 +306,7 @@ fn check(inventory: &Inventory, scans: &[Scan]) {
         let sites: HashSet<&SiteName> = volume.locations.iter().map(|place| &place.location.site).collect();
         assert_eq!(sites.len(), 1, "{} lies at two sites", volume.id);
         assert!(volume.kind.is_replicated() || volume.locations.len() == 1, "{} lies at two places", volume.id);
-        assert_eq!(volume.state == State::Ready, volume.reason.is_none());
+        assert_eq!(volume.state == VolumeState::Ready, volume.reason.is_none());
     }
     for scan in scans {
         for seen in &scan.observations {

@@ -135,7 +135,7 @@ fn an_appstack_on_three_datastores_is_one_volume_copied_from_where_it_has_files(
     let vsphere = vsphere("dc1", &[("vsan01", "vsan"), ("nfs01", "NFS"), ("nfs02", "NFS")], &[]);
     let inventory = look(&scans, &[manager], &[vsphere], &[]);
     let [volume] = inventory.volumes.as_slice() else { panic!("{:?}", lines(&inventory)) };
-    assert_eq!((volume.state, volume.locations.len()), (State::Ready, 3));
+    assert_eq!((volume.state, volume.locations.len()), (VolumeState::Ready, 3));
     let usable: Vec<_> = volume.usable().map(|place| place.location.datastore.as_str()).collect();
     assert_eq!(usable, ["nfs01"]);
     assert_eq!(volume.guid.as_deref(), Some("g1"));
@@ -148,7 +148,7 @@ fn what_lies_on_vsan_only_is_unprotectable_with_a_remedy() {
     let inventory = look(&[], &[manager], &[vsphere("dc1", &[("vsan01", "vsan")], &[])], &[]);
     let volume = &inventory.volumes[0];
     assert_eq!(volume.id.to_string(), "package/Zip");
-    assert_eq!((volume.state, volume.protectable), (State::Unprotectable, false));
+    assert_eq!((volume.state, volume.protectable), (VolumeState::Unprotectable, false));
     assert_eq!(volume.reason.as_ref().unwrap().code, ReasonCode::VsanOnly);
     assert!(volume.remedy.as_ref().unwrap().contains("storage group"));
     assert_eq!(volume.locations[0].datastore_type.as_deref(), Some("vsan"));
@@ -164,7 +164,7 @@ fn one_id_makes_one_volume_and_sites_never_merge() {
     let one = manager("dc1", "avm1", vec![told(Kind::Writable, 1, "g1", &places)]);
     let inventory = look(&scans, std::slice::from_ref(&one), &[], &[]);
     assert_eq!(inventory.volumes.len(), 1, "{:?}", lines(&inventory));
-    assert_eq!(inventory.volumes[0].state, State::Conflict, "but its disks differ");
+    assert_eq!(inventory.volumes[0].state, VolumeState::Conflict, "but its disks differ");
 
     let scans = [writable("dc1", "nfs01", "1"), writable("dc2", "nfs01", "1")];
     let place = format!("nfs01:{JDOE}");
@@ -198,7 +198,7 @@ fn two_people_are_two_volumes_also_where_their_disks_have_one_id() {
     let inventory = look(&scans, std::slice::from_ref(&both), &[], &again(&before));
     assert_eq!(ids(&inventory), expected);
     for volume in &inventory.volumes {
-        assert_eq!((volume.state, volume.protectable), (State::Conflict, true));
+        assert_eq!((volume.state, volume.protectable), (VolumeState::Conflict, true));
         assert!(volume.reason.as_ref().unwrap().text.contains("several writables"), "{:?}", volume.reason);
     }
     assert_eq!(ids(&look(&scans, &[both], &[], &[])), expected, "also where nothing was known before");
@@ -206,7 +206,7 @@ fn two_people_are_two_volumes_also_where_their_disks_have_one_id() {
     let alone = look(&left, &[manager("dc1", "avm1", vec![asmith])], &[], &again(&inventory));
     assert_eq!(ids(&alone), expected, "and neither takes the other's place when that is gone");
     let states: Vec<_> = alone.volumes.iter().map(|volume| volume.state).collect();
-    assert_eq!(states, [State::Ready, State::Gone]);
+    assert_eq!(states, [VolumeState::Ready, VolumeState::Gone]);
 }
 
 #[test]
@@ -260,14 +260,17 @@ fn attachment_comes_from_either_system_and_holds_writables_only() {
     let attached = [("VDI-042", "nfs01", JDOE), ("VDI-042", "nfs01", "cloudvolumes/apps/Office")];
     let inventory = look(&scans, &[], &[vsphere("dc1", &[("nfs01", "NFS")], &attached)], &[]);
     let states: Vec<_> = inventory.volumes.iter().map(|volume| (volume.kind, volume.state, volume.attached)).collect();
-    assert_eq!(states, [(Kind::Appstack, State::Ready, Some(true)), (Kind::Writable, State::Deferred, Some(true))]);
+    assert_eq!(
+        states,
+        [(Kind::Appstack, VolumeState::Ready, Some(true)), (Kind::Writable, VolumeState::Deferred, Some(true))]
+    );
     let mut volume = told(Kind::Writable, 1, "g1", &[&format!("nfs01:{JDOE}")]);
     volume.attached = Some(true);
     let scans = [writable("dc1", "nfs01", "1")];
     let inventory = look(&scans, &[manager("dc1", "avm1", vec![volume])], &[], &[]);
     assert_eq!(inventory.volumes[0].reason.as_ref().unwrap().code, ReasonCode::Attached);
     let detached = look(&scans, &[], &[vsphere("dc1", &[("nfs01", "NFS")], &[])], &[]);
-    assert_eq!((detached.volumes[0].state, detached.volumes[0].attached), (State::Ready, Some(false)));
+    assert_eq!((detached.volumes[0].state, detached.volumes[0].attached), (VolumeState::Ready, Some(false)));
 }
 
 #[test]
@@ -284,10 +287,10 @@ fn while_nobody_can_tell_whether_a_writable_is_attached_it_waits() {
     assert!(reason.text.contains("avm1"), "{}", reason.text);
     assert_eq!(
         look(&[office("dc1", "nfs01", 0, "1")], std::slice::from_ref(&away), &[], &[]).volumes[0].state,
-        State::Ready
+        VolumeState::Ready
     );
     let other_site = ManagerView { site: SiteName("dc2".to_owned()), ..away };
-    assert_eq!(look(&scans, &[other_site], &[], &[]).volumes[0].state, State::Ready);
+    assert_eq!(look(&scans, &[other_site], &[], &[]).volumes[0].state, VolumeState::Ready);
 }
 
 #[test]
@@ -334,7 +337,7 @@ fn a_place_in_another_spelling_is_the_same_place() {
     let volume = told(Kind::Writable, 1, "g1", &["nfs01:CloudVolumes/Writable/corp!5c!JDOE"]);
     let inventory = look(&scans, &[manager("dc1", "avm1", vec![volume])], &[], &[]);
     assert_eq!(inventory.volumes.len(), 1, "{:?}", lines(&inventory));
-    assert_eq!((inventory.volumes[0].state, inventory.volumes[0].guid.as_deref()), (State::Ready, Some("g1")));
+    assert_eq!((inventory.volumes[0].state, inventory.volumes[0].guid.as_deref()), (VolumeState::Ready, Some("g1")));
     assert_eq!(inventory.volumes[0].locations[0].location.path, format!("{JDOE}.vmdk"), "as the datastore has it");
 }
 
@@ -349,7 +352,7 @@ fn names_that_differ_in_case_only_are_two_volumes_where_both_are_there() {
         let path = format!("{path}.vmdk");
         inventory.volumes.iter().find(|volume| volume.locations[0].location.path == path).unwrap().state
     };
-    assert_eq!((state(JDOE), state(other)), (State::Ready, State::Deferred), "{:?}", lines(&inventory));
+    assert_eq!((state(JDOE), state(other)), (VolumeState::Ready, VolumeState::Deferred), "{:?}", lines(&inventory));
 }
 
 #[test]
@@ -362,18 +365,18 @@ fn what_one_source_knows_and_the_other_does_not_is_shown() {
         &[],
     );
     let reason = gone.volumes[0].reason.as_ref().unwrap();
-    assert_eq!((gone.volumes[0].state, reason.code), (State::Deferred, ReasonCode::Missing));
+    assert_eq!((gone.volumes[0].state, reason.code), (VolumeState::Deferred, ReasonCode::Missing));
 
     let other = told(Kind::Appstack, 2, "g2", &["nfs01:cloudvolumes/apps/Other"]);
     let unknown = look(&[office("dc1", "nfs01", 0, "1")], &[manager("dc1", "avm1", vec![other])], &[], &[]);
     let office_volume = unknown.volumes.iter().find(|volume| volume.id.to_string() == "appstack/Office").unwrap();
-    assert_eq!((office_volume.state, office_volume.protectable), (State::Conflict, true));
+    assert_eq!((office_volume.state, office_volume.protectable), (VolumeState::Conflict, true));
     assert!(office_volume.reason.as_ref().unwrap().text.contains("does not know it"));
 
     let two = told(Kind::Appstack, 1, "g1", &[path, "nfs02:cloudvolumes/apps/Office"]);
     let scans = [office("dc1", "nfs01", 0, "1"), datastore("dc1", "nfs02", 1)];
     let partly = look(&scans, &[manager("dc1", "avm1", vec![two])], &[], &[]);
-    assert_eq!((partly.volumes[0].state, partly.volumes[0].protectable), (State::Conflict, true));
+    assert_eq!((partly.volumes[0].state, partly.volumes[0].protectable), (VolumeState::Conflict, true));
     assert!(partly.volumes[0].reason.as_ref().unwrap().text.contains("nothing is there"));
 }
 
@@ -401,15 +404,15 @@ fn what_was_only_told_is_gone_once_it_is_told_no_more_and_no_silence_brings_it_b
     }
     for silent in [&away, &partly] {
         let state = look(&[], std::slice::from_ref(silent), &[], &again(&first)).volumes[0].state;
-        assert_eq!(state, State::Deferred, "it may be there all the same");
+        assert_eq!(state, VolumeState::Deferred, "it may be there all the same");
     }
     let second = look(&[], &[manager("dc1", "avm1", Vec::new())], &[], &again(&first));
-    assert_eq!((second.volumes.len(), second.volumes[0].state), (1, State::Gone));
+    assert_eq!((second.volumes.len(), second.volumes[0].state), (1, VolumeState::Gone));
     let third = look(&[], std::slice::from_ref(&away), &[], &again(&second));
-    assert_eq!(third.volumes[0].state, State::Gone);
+    assert_eq!(third.volumes[0].state, VolumeState::Gone);
     let mut unreachable = datastore("dc1", "vsan01", 0);
     (unreachable.reachable, unreachable.complete) = (false, false);
-    assert_eq!(look(&[unreachable], &[], &[], &again(&third)).volumes[0].state, State::Gone);
+    assert_eq!(look(&[unreachable], &[], &[], &again(&third)).volumes[0].state, VolumeState::Gone);
 }
 
 #[test]
@@ -436,5 +439,5 @@ fn replicas_with_content_ids_of_their_own_are_one_volume_unless_their_sizes_diff
     assert_eq!(lines(&inventory), ["appstack/Office ready [nfs01 nfs02]"]);
     let longer = with(datastore("dc1", "nfs02", 1), &[(Kind::Appstack, path, 8192, "1")]);
     let inventory = look(&[office("dc1", "nfs01", 0, "1"), longer], &[view], &[], &[]);
-    assert_eq!((inventory.volumes.len(), inventory.volumes[0].state), (1, State::Conflict));
+    assert_eq!((inventory.volumes.len(), inventory.volumes[0].state), (1, VolumeState::Conflict));
 }

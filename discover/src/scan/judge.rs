@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stackferry_volume::group::{Group, Names, Reading};
+use stackferry_volume::group::{DescriptorReading, Group, Names};
 use stackferry_volume::reason::shown;
 use stackferry_volume::{EntryKind, FolderError, Kind, ReasonCode};
 
@@ -71,10 +71,10 @@ pub(super) struct Place<'a> {
 }
 
 /// Which disks of a folder others are snapshots of.
-pub(super) fn snapshots(known: &[Reading<'_>], names: &Names<'_>) -> BTreeMap<String, String> {
+pub(super) fn snapshots(known: &[DescriptorReading<'_>], names: &Names<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for reading in known {
-        let Reading::Descriptor(child) = reading else { continue };
+        let DescriptorReading::Descriptor(child) = reading else { continue };
         let Some(hint) = child.parent_file_name_hint.as_deref() else { continue };
         // It may be a whole path, of a host or of a workstation.
         let file = hint.rsplit(['/', '\\']).next().unwrap_or(hint);

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use stackferry_volume::{EntryKind, Kind, SiteName, State};
+use stackferry_volume::{EntryKind, Kind, SiteName, VolumeState};
 
 use super::*;
 use crate::double::{FakeFolder, Fault, at, now};
@@ -37,7 +37,7 @@ fn lines(scan: &Scan) -> String {
     lines.join("\n")
 }
 
-fn only(scan: &Scan) -> Option<(State, String)> {
+fn only(scan: &Scan) -> Option<(VolumeState, String)> {
     let held = scan.observations.first()?.at.held.as_ref()?;
     Some((held.state, held.reason.code.to_string()))
 }
@@ -113,7 +113,7 @@ fn a_descriptor_that_cant_be_read_defers_its_volume_only() {
         folder.volume("cloudvolumes/apps/Zip", 2);
         folder.fail("cloudvolumes/apps/Office.vmdk", fault);
         let scan = look(&folder, &[APPS]);
-        assert_eq!(only(&scan), Some((State::Deferred, code.to_owned())));
+        assert_eq!(only(&scan), Some((VolumeState::Deferred, code.to_owned())));
         assert_eq!(scan.observations[1].at.held, None);
         assert_eq!(scan.observations[0].at.files.len(), 3, "its files are known by their names");
     }
@@ -213,7 +213,7 @@ fn a_lock_defers_its_volume() {
     };
     lock(".lck-6500000000000000");
     let scan = look(&folder, &[APPS]);
-    assert_eq!(only(&scan), Some((State::Deferred, "locked".to_owned())));
+    assert_eq!(only(&scan), Some((VolumeState::Deferred, "locked".to_owned())));
     assert_eq!(scan.observations[1].at.held, None);
     lock(".lck-ffff000000000000");
     let scan = look(&folder, &[APPS]);
@@ -261,7 +261,7 @@ fn a_file_that_cant_be_looked_at_defers_its_volume_and_is_named() {
         let held: Vec<_> = scan.observations.iter().map(|seen| seen.at.held.clone()).collect();
         assert!(scan.reachable && held[0].is_none(), "the other one is not affected");
         let held = held[1].clone().unwrap();
-        assert_eq!((held.state, held.reason.code.as_str()), (State::Deferred, "unreachable"));
+        assert_eq!((held.state, held.reason.code.as_str()), (VolumeState::Deferred, "unreachable"));
         assert!(held.reason.text.contains("on fire"), "{}", held.reason.text);
     }
     let scan = broken("cloudvolumes/apps/Office.vmdk.metadata");

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use stackferry_volume::descriptor::{Descriptor, MAX_TEXT_BYTES, Summary};
-use stackferry_volume::group::{self, Candidate, Candidates, GroupFile, Names, Reading};
+use stackferry_volume::descriptor::{Descriptor, DescriptorSummary, MAX_TEXT_BYTES};
+use stackferry_volume::group::{self, Candidate, Candidates, DescriptorReading, GroupFile, Names};
 use stackferry_volume::manifest::FileRole;
 use stackferry_volume::reason::shown;
 use stackferry_volume::{
@@ -60,13 +60,13 @@ impl Read {
         }
     }
 
-    fn reading(&self) -> Reading<'_> {
+    fn reading(&self) -> DescriptorReading<'_> {
         match self {
             Read::Known(cached) => match &cached.content {
-                Ok(descriptor) => Reading::Descriptor(descriptor),
-                Err(error) => Reading::Flawed(error),
+                Ok(descriptor) => DescriptorReading::Descriptor(descriptor),
+                Err(error) => DescriptorReading::Flawed(error),
             },
-            _ => Reading::Unread,
+            _ => DescriptorReading::Unread,
         }
     }
 
@@ -294,7 +294,7 @@ impl<'a> Walk<'a> {
             });
         }
         if !is_backup {
-            let known: Vec<Reading<'_>> = read.iter().map(Read::reading).collect();
+            let known: Vec<DescriptorReading<'_>> = read.iter().map(Read::reading).collect();
             for at in group::to_read_too(entries, &descriptors, &known) {
                 let Some(candidate) = descriptors.get(at) else { continue };
                 let one = self.read(folder, candidate)?;
@@ -303,7 +303,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let known: Vec<Reading<'_>> = read.iter().map(Read::reading).collect();
+        let known: Vec<DescriptorReading<'_>> = read.iter().map(Read::reading).collect();
         let mut assigned = group::assign(entries, &descriptors, &known);
         let names = Names::of(entries);
         let snapshots = snapshots(&known, &names);
@@ -386,7 +386,7 @@ impl<'a> Walk<'a> {
         stem: Option<FileName>,
         name: &str,
         files: Vec<GroupFile>,
-        descriptor: Option<Summary>,
+        descriptor: Option<DescriptorSummary>,
         held: Option<Held>,
     ) {
         let stamp = |file: &GroupFile| FileStamp {

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::Serialize;
-use stackferry_catalog::{LastError, Standing, StandingCount, VolumeState};
+use stackferry_catalog::{Standing, StandingCount, StatusReason, VolumeState};
 use stackferry_volume::ReasonCode;
 
 use super::reasons;
@@ -233,7 +233,7 @@ fn systems(app: &App) -> Vec<SystemBody> {
 
 async fn failed_jobs(app: &App, now: Timestamp) -> Result<Vec<FailedJobBody>, Problem> {
     let failed = jobs::failed(app, now).await?.into_iter().map(|job| {
-        let error = job.error.unwrap_or_else(|| LastError { code: String::new(), text: String::new() });
+        let error = job.error.unwrap_or_else(|| StatusReason { code: String::new(), text: String::new() });
         FailedJobBody {
             id: job.id.0,
             kind: job.kind.to_string(),

@@ -188,7 +188,7 @@ pub(crate) struct AttemptBody {
     pub(crate) version: Option<String>,
     /// Why it failed or was deferred.
     #[schema(value_type = Option<ReasonBody>)]
-    pub(crate) error: Option<stackferry_catalog::LastError>,
+    pub(crate) error: Option<stackferry_catalog::StatusReason>,
     /// The bytes of this run: `logical`, `read`, `zero`, `wire`, `stored`.
     #[schema(value_type = Option<Object>)]
     pub(crate) bytes: Option<stackferry_volume::manifest::ByteCounts>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stackferry_catalog::{Baseline, Catalog, VaultPlace, VaultVolume, VersionRow};
+use stackferry_catalog::{Baseline, Catalog, VaultLocation, VaultVolume, VersionRow};
 use stackferry_vault::{Vault, VaultError, VersionEntry, VersionSummary, VolumeRecord};
 use stackferry_volume::name::decode;
 use stackferry_volume::{Generation, Location, VolumeId};
@@ -83,7 +83,7 @@ pub fn vault_volume(record: &VolumeRecord, entries: &[&VersionEntry]) -> VaultVo
         guid,
         generation,
         size_bytes: newest.map(|summary| summary.logical_bytes),
-        places: places(record, entries),
+        locations: places(record, entries),
         versions: entries.iter().map(|entry| version_row(&record.id, entry)).collect(),
         baselines: baselines.collect(),
     }
@@ -91,18 +91,18 @@ pub fn vault_volume(record: &VolumeRecord, entries: &[&VersionEntry]) -> VaultVo
 
 /// Where a volume was seen, by the vault's own note and by the manifests of all versions that can be read: there the
 /// next round knows it again. The fingerprint is that of the newest version from that place.
-fn places(record: &VolumeRecord, entries: &[&VersionEntry]) -> Vec<VaultPlace> {
-    let noted = record.places.iter().map(|place| {
+fn places(record: &VolumeRecord, entries: &[&VersionEntry]) -> Vec<VaultLocation> {
+    let noted = record.locations.iter().map(|place| {
         let file = format!("{}.vmdk", record.stem);
         let path = if place.folder.is_empty() { file } else { format!("{}/{file}", place.folder) };
         let location = Location { site: place.site.clone(), datastore: place.datastore.clone(), path };
-        VaultPlace { location, fingerprint: None }
+        VaultLocation { location, fingerprint: None }
     });
-    let read = entries.iter().filter_map(|entry| entry.summary.as_ref().ok()).map(|summary| VaultPlace {
+    let read = entries.iter().filter_map(|entry| entry.summary.as_ref().ok()).map(|summary| VaultLocation {
         location: summary.location.clone(),
         fingerprint: Some(summary.fingerprint.clone()),
     });
-    let mut places: BTreeMap<Location, VaultPlace> = BTreeMap::new();
+    let mut places: BTreeMap<Location, VaultLocation> = BTreeMap::new();
     for place in noted.chain(read) {
         places.insert(place.location.clone(), place);
     }

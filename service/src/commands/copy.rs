@@ -59,7 +59,7 @@ async fn by_ourselves(
 ) -> Result<CopyView, Problem> {
     let (round, row) = look(app, name).await?;
     let Some(volume) = round.inventory.volumes.into_iter().find(|volume| volume.id == row.id) else {
-        let reason = row.reason.unwrap_or(stackferry_catalog::Reason {
+        let reason = row.reason.unwrap_or(stackferry_catalog::StatusReason {
             code: "missing".to_owned(),
             text: "it is not at its source".to_owned(),
         });

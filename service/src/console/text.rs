@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{Reason, Standing, VolumeState};
+use stackferry_catalog::{Standing, StatusReason, VolumeState};
 use stackferry_volume::VolumeId;
 
 use crate::api::REASONS;
@@ -116,7 +116,7 @@ pub(super) fn standing(standing: Standing) -> &'static str {
 }
 
 /// What to do about a reason: what is known of this volume, else what holds for all with that word.
-pub(super) fn remedy(own: Option<&String>, reason: Option<&Reason>) -> Option<String> {
+pub(super) fn remedy(own: Option<&String>, reason: Option<&StatusReason>) -> Option<String> {
     let of_word = || REASONS.iter().find(|row| reason.is_some_and(|reason| reason.code == row.code.as_str()));
     own.cloned().or_else(|| of_word().map(|row| row.remedy.to_owned()))
 }

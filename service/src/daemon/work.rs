@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use stackferry_catalog::{CatalogError, Claim, Job, JobKind, JobState, LastError, LeaseGuard};
+use stackferry_catalog::{CatalogError, Claim, Job, JobKind, JobState, LeaseGuard, StatusReason};
 use stackferry_volume::Kind;
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -202,7 +202,7 @@ impl Work {
             Ended::Over(end, _) => catalog.finish_job(job.id, end).await,
             Ended::Back => catalog.put_job_back(job.id, None, None).await,
             Ended::Again(problem) => {
-                let error = LastError { code: problem.code.to_string(), text: problem.message.clone() };
+                let error = StatusReason { code: problem.code.to_string(), text: problem.message.clone() };
                 let later = Ended::not_before(problem, &job, Timestamp::now());
                 catalog.put_job_back(job.id, Some(&error), Some(later)).await
             }

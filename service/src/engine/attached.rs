@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stackferry_catalog::{Debt, DebtId, DebtKind, Reason};
+use stackferry_catalog::{Debt, DebtId, DebtKind, StatusReason};
 use stackferry_discover::app_volumes::VolumeFamily;
 use stackferry_discover::decide::{Facts, Managed};
 use stackferry_discover::{Attachment, Volume, VolumeLocation, VsphereInventory, VsphereView, Word, may_copy};
@@ -42,11 +42,11 @@ pub(super) async fn look_again(
     volume: &Volume,
     place: &VolumeLocation,
     when: When,
-) -> Result<Option<Reason>, Problem> {
+) -> Result<Option<StatusReason>, Problem> {
     app.unless_ended("the copy", look(app, volume, place, when)).await?
 }
 
-async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) -> Result<Option<Reason>, Problem> {
+async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) -> Result<Option<StatusReason>, Problem> {
     if volume.kind.is_replicated() {
         return Ok(None);
     }
@@ -58,7 +58,7 @@ async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) ->
         let manager = app.manager_named(&info.manager).await?;
         let Some(now) = manager.writable(info.at.id).await? else {
             let text = format!("App Volumes Manager {} does not know it any more", info.manager);
-            return Ok(Some(Reason { code: "missing".to_owned(), text }));
+            return Ok(Some(StatusReason { code: "missing".to_owned(), text }));
         };
         words.push(Word::of_manager(&info.manager, Some(&now), true));
         listed = Some((info.manager.as_str(), now));
@@ -84,7 +84,7 @@ async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) ->
     let attachment = Attachment::of(words);
     let facts = Facts { kind: volume.kind, location, folder: None, managed, attachment, maintenance: None };
     let held = may_copy(&facts).map(|held| held.reason);
-    Ok(held.map(|reason| Reason { code: reason.code.to_string(), text: reason.text }))
+    Ok(held.map(|reason| StatusReason { code: reason.code.to_string(), text: reason.text }))
 }
 
 /// What a vSphere says of the disks of machines now; of its datastores and hosts what it said in the last round.

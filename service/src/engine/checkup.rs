@@ -134,7 +134,7 @@ pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> 
     Ok(test)
 }
 
-/// What inspecting a version came to. Only damage fails it: what is not recognised or not looked into is recorded as such.
+/// What inspecting a version came to. Only damage fails it: what is not recognised or not inspected is recorded as such.
 fn tested(at: Timestamp, found: Result<ContentRecord, String>) -> RestoreTest {
     match found {
         Ok(content) => RestoreTest {

@@ -21,7 +21,7 @@ pub(super) fn inspect<S: Source>(
     for file in files.iter().filter(|file| file.role == FileRole::Descriptor) {
         let text = read_small(&open(&file.name)?)?;
         disks.push(match Descriptor::parse(&text, &file.name) {
-            Ok(descriptor) => ContentRecord::from(&content::look(&descriptor, |name| open(called(files, name)))?),
+            Ok(descriptor) => ContentRecord::from(&content::inspect(&descriptor, |name| open(called(files, name)))?),
             Err(error) => ContentRecord::damaged(error.to_string()),
         });
     }

@@ -25,8 +25,8 @@ mod source;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use stackferry_catalog::{LeaseGuard, Reason, Trigger};
-use stackferry_discover::{State, Volume};
+use stackferry_catalog::{LeaseGuard, StatusReason, Trigger};
+use stackferry_discover::{Volume, VolumeState};
 use stackferry_volume::VolumeId;
 use stackferry_volume::io::Cancel;
 
@@ -65,18 +65,18 @@ pub async fn copy(app: &App, volume: &Volume, wanted: CopyOptions) -> Result<Cop
 
 async fn try_copy(app: &App, volume: &Volume, wanted: CopyOptions) -> Result<CopyOutcome, CopyFailure> {
     match volume.state {
-        State::Unprotectable => {
+        VolumeState::Unprotectable => {
             let why = volume.reason.as_ref().map_or("it can't be copied", |reason| reason.text.as_str());
             return Err(Problem::not_protectable(&volume.id, why, volume.remedy.as_deref()).into());
         }
-        State::Deferred | State::Gone => {
+        VolumeState::Deferred | VolumeState::Gone => {
             let reason = volume.reason.as_ref();
-            return Ok(CopyOutcome::deferred(Reason {
+            return Ok(CopyOutcome::deferred(StatusReason {
                 code: reason.map_or_else(|| "missing".to_owned(), |reason| reason.code.to_string()),
                 text: reason.map_or_else(|| "it is not at its source".to_owned(), |reason| reason.text.clone()),
             }));
         }
-        State::Ready | State::Conflict | State::Incident => {}
+        VolumeState::Ready | VolumeState::Conflict | VolumeState::Incident => {}
     }
     let vault = app.vault().await?;
     let holder = format!("{PROGRAM} ({})", wanted.trigger);

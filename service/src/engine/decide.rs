@@ -1,8 +1,8 @@
 //! What is to be done with one volume: copy it, or leave it alone, and why.
 
 use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{Priority, Reason, VolumeRow};
-use stackferry_discover::{Due, ReasonCode, State, Volume, due};
+use stackferry_catalog::{Priority, StatusReason, VolumeRow};
+use stackferry_discover::{Due, ReasonCode, Volume, VolumeState, due};
 use stackferry_volume::manifest::LeftOut;
 use stackferry_volume::{VersionId, VolumeId};
 
@@ -20,7 +20,7 @@ pub struct VolumeResult {
     /// The version that was made, or that it equals.
     pub version: Option<VersionId>,
     /// Why it was deferred, can't be protected, or failed.
-    pub reason: Option<Reason>,
+    pub reason: Option<StatusReason>,
     /// The failure in full.
     pub problem: Option<Problem>,
     /// Files beside the disk that the version does not hold.
@@ -61,29 +61,20 @@ pub(crate) async fn decide_again(app: &App, volume: &Volume) -> Result<Decision,
 /// Whether a volume, as discovery just saw it, is to be copied. `row` is what the catalog knows of it.
 pub(crate) async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) -> Result<Decision, Problem> {
     let reason =
-        volume.reason.as_ref().map(|reason| Reason { code: reason.code.to_string(), text: reason.text.clone() });
+        volume.reason.as_ref().map(|reason| StatusReason { code: reason.code.to_string(), text: reason.text.clone() });
     let leave = |outcome, version| {
         let (volume, reason) = (volume.id.clone(), reason.clone());
         let left = VolumeResult { volume, outcome, version, reason, problem: None, left_out: Vec::new() };
         Ok(Decision::Leave(Box::new(left)))
     };
     match volume.state {
-        State::Gone => return Ok(Decision::Forget),
-        State::Deferred => return leave(RoundOutcome::Deferred, None),
-        State::Unprotectable => return leave(RoundOutcome::Unprotectable, None),
-        State::Ready | State::Conflict | State::Incident => {}
+        VolumeState::Gone => return Ok(Decision::Forget),
+        VolumeState::Deferred => return leave(RoundOutcome::Deferred, None),
+        VolumeState::Unprotectable => return leave(RoundOutcome::Unprotectable, None),
+        VolumeState::Ready | VolumeState::Conflict | VolumeState::Incident => {}
     }
     let Some(row) = row else { return Ok(Decision::Copy(Priority::NEVER_COPIED)) };
-    let baselines: Vec<_> = app
-        .catalog()
-        .baselines(&volume.id)
-        .await?
-        .into_iter()
-        .map(|baseline| {
-            let stackferry_catalog::Baseline { location, fingerprint, settled, .. } = baseline;
-            stackferry_discover::Baseline { location, fingerprint, settled }
-        })
-        .collect();
+    let baselines = app.catalog().baselines(&volume.id).await?;
     let now = Timestamp::now();
     let max_age = app.config().schedule.of(config_kind(volume.kind)).max_age;
     let max_age = max_age.and_then(|age| SignedDuration::try_from(age.duration()).ok());
@@ -130,7 +121,7 @@ fn priority(why: &Due, max_age: Option<SignedDuration>, last: Option<Timestamp>,
 }
 
 /// Why a volume that is due is not copied by itself: somebody paused it, or all.
-async fn paused(app: &App, volume: &VolumeId) -> Result<Option<Reason>, Problem> {
+async fn paused(app: &App, volume: &VolumeId) -> Result<Option<StatusReason>, Problem> {
     let pauses = app.catalog().pauses().await?;
     let pause = pauses.into_iter().find(|pause| pause.volume.as_ref().is_none_or(|paused| paused == volume));
     Ok(pause.map(|pause| {
@@ -139,7 +130,7 @@ async fn paused(app: &App, volume: &VolumeId) -> Result<Option<Reason>, Problem>
             Some(volume) => ("it is paused", format!("`stackferry resume {}`", shell(volume))),
         };
         let text = format!("{what}, by {} since {}; {again} goes on", pause.actor, pause.since.strftime("%F %H:%MZ"));
-        Reason { code: ReasonCode::Paused.to_string(), text }
+        StatusReason { code: ReasonCode::Paused.to_string(), text }
     }))
 }
 

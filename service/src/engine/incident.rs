@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use stackferry_discover::{AppVolumesInfo, Inventory, Reason, ReasonCode, State, Volume};
+use stackferry_discover::{AppVolumesInfo, Inventory, Reason, ReasonCode, Volume, VolumeState};
 use stackferry_vault::{Vault, VersionSummary};
 use stackferry_volume::content::ContentRecord;
 use stackferry_volume::manifest::{AppVolumesRecord, FileRecord, FileRole};
@@ -98,7 +98,7 @@ fn differs(last: &Manifest, info: &AppVolumesInfo, files: &[FileRecord]) -> bool
 /// The catalog's.
 pub(super) async fn mark(app: &App, volume: &Volume, version: &VersionId, why: &str) -> Result<(), Problem> {
     // A conflict is shown before an incident, as a round does.
-    if volume.state != State::Conflict {
+    if volume.state != VolumeState::Conflict {
         app.catalog().mark_incident(&volume.id, &format!("version {version}: {why}"), REMEDY).await?;
     }
     Ok(())
@@ -114,10 +114,10 @@ pub(super) async fn flag(app: &App, inventory: &mut Inventory) -> Result<(), Pro
     if standing.is_empty() {
         return Ok(());
     }
-    for volume in inventory.volumes.iter_mut().filter(|volume| volume.state == State::Ready) {
+    for volume in inventory.volumes.iter_mut().filter(|volume| volume.state == VolumeState::Ready) {
         let Some(row) = standing.get(&volume.id) else { continue };
         let why = row.incident.as_deref().unwrap_or_default();
-        volume.state = State::Incident;
+        volume.state = VolumeState::Incident;
         volume.reason = Some(Reason::new(ReasonCode::Incident, format!("version {}: {why}", row.version)));
         volume.remedy = Some(REMEDY.to_owned());
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use stackferry_catalog::{
-    CachedDescriptor, DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Reason, UnreachableDatastore,
+    DatastoreKey, DescriptorRow, InventoryRound, ObservedLocation, ObservedVolume, StatusReason, UnreachableDatastore,
     VolumeRow, VolumeState,
 };
 use stackferry_config::Datastore;
 use stackferry_discover::emptied;
 use stackferry_discover::{
-    ContentKey, DescriptorCache, Inventory, KnownVolume, Other, Scan, ScanProblem, Seen, State, Volume, VolumeLocation,
-    merge, scan,
+    ContentKey, DescriptorCache, Inventory, KnownVolume, Other, Scan, ScanProblem, Seen, Volume, VolumeLocation, merge,
+    scan,
 };
 use stackferry_volume::name::{decode, without_vmdk};
 use stackferry_volume::{FileName, Location, SiteName};
@@ -151,12 +151,12 @@ async fn load_descriptors(app: &App) -> Result<(), Problem> {
 /// Keeps what was read for the next process.
 async fn keep_descriptors(app: &App, scans: &[Scan]) -> Result<(), Problem> {
     for scan in scans.iter().filter(|scan| scan.complete) {
-        let lasting: HashMap<String, CachedDescriptor> = {
+        let lasting: HashMap<String, DescriptorRow> = {
             let descriptors = app.descriptors();
             let lasting = descriptors.lasting(&scan.site, &scan.datastore);
             lasting
                 .map(|(path, one)| {
-                    let kept = CachedDescriptor { bytes: one.bytes, mtime: one.mtime, content: one.head.clone() };
+                    let kept = DescriptorRow { bytes: one.bytes, mtime: one.mtime, content: one.head.clone() };
                     (path.to_owned(), kept)
                 })
                 .collect()
@@ -251,7 +251,7 @@ fn to_catalog(inventory: &Inventory, seen: &Seen<'_>, known: &[KnownVolume]) -> 
         .collect();
     InventoryRound {
         at: Timestamp::now(),
-        volumes: inventory.volumes.iter().filter(|volume| volume.state != State::Gone).map(observed).collect(),
+        volumes: inventory.volumes.iter().filter(|volume| volume.state != VolumeState::Gone).map(observed).collect(),
         scanned: scans.iter().filter(|scan| scan.complete).map(key).chain(told_in_full).collect(),
         unreachable: unreachable.collect(),
         complete: !scans.is_empty() && scans.iter().all(|scan| scan.complete),
@@ -260,7 +260,7 @@ fn to_catalog(inventory: &Inventory, seen: &Seen<'_>, known: &[KnownVolume]) -> 
 
 fn observed(volume: &Volume) -> ObservedVolume {
     // Where App Volumes says that it lies belongs to it, too: what is found there later is this volume.
-    let is_gone = |place: &VolumeLocation| place.held.as_ref().is_some_and(|held| held.state == State::Gone);
+    let is_gone = |place: &VolumeLocation| place.held.as_ref().is_some_and(|held| held.state == VolumeState::Gone);
     let locations = volume.locations.iter().filter(|place| !is_gone(place)).map(|place| ObservedLocation {
         location: place.location.clone(),
         datastore_type: place.datastore_type.clone(),
@@ -276,26 +276,15 @@ fn observed(volume: &Volume) -> ObservedVolume {
         guid: volume.guid.clone(),
         generation: volume.generation,
         size_bytes: volume.size_bytes,
-        state: state(volume.state),
+        state: volume.state,
         attached: volume.attached,
         protectable: volume.protectable,
         reason: volume
             .reason
             .as_ref()
-            .map(|reason| Reason { code: reason.code.to_string(), text: reason.text.clone() }),
+            .map(|reason| StatusReason { code: reason.code.to_string(), text: reason.text.clone() }),
         remedy: volume.remedy.clone(),
         locations: locations.collect(),
-    }
-}
-
-fn state(state: State) -> VolumeState {
-    match state {
-        State::Ready => VolumeState::Ready,
-        State::Deferred => VolumeState::Deferred,
-        State::Unprotectable => VolumeState::Unprotectable,
-        State::Gone => VolumeState::Gone,
-        State::Conflict => VolumeState::Conflict,
-        State::Incident => VolumeState::Incident,
     }
 }
 

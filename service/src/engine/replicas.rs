@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stackferry_catalog::Baseline;
-use stackferry_discover::{Inventory, Reason, ReasonCode, State, Volume};
+use stackferry_discover::{Inventory, Reason, ReasonCode, Volume, VolumeState};
 use stackferry_vault::{Vault, VaultError};
 use stackferry_volume::manifest::FileRole;
 use stackferry_volume::{Digest, VersionId, VolumeId};
@@ -20,7 +20,7 @@ const REMEDY: &str = "Restore both versions and find out which one is right, the
 /// # Errors
 /// The catalog's. Versions that can't be read prove nothing, and are reported by others.
 pub(super) async fn flag(app: &App, inventory: &mut Inventory) -> Result<(), Problem> {
-    let is_replicated = |volume: &&mut Volume| volume.state == State::Ready && volume.usable().nth(1).is_some();
+    let is_replicated = |volume: &&mut Volume| volume.state == VolumeState::Ready && volume.usable().nth(1).is_some();
     for volume in inventory.volumes.iter_mut().filter(is_replicated) {
         let current = current(volume, app.catalog().baselines(&volume.id).await?);
         if current.iter().all(|one| current.first().is_some_and(|first| first.version == one.version)) {
@@ -44,7 +44,7 @@ pub(super) async fn flag(app: &App, inventory: &mut Inventory) -> Result<(), Pro
         };
         match difference(&current, &disks) {
             Some(text) => {
-                volume.state = State::Conflict;
+                volume.state = VolumeState::Conflict;
                 volume.reason = Some(Reason::new(ReasonCode::Conflict, text));
                 volume.remedy = Some(REMEDY.to_owned());
             }

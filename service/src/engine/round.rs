@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use stackferry_catalog::{Outcome, Reason, Trigger};
+use stackferry_catalog::{Outcome, StatusReason, Trigger};
 use stackferry_discover::{ScanProblem, Volume, VolumeLocation};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -172,7 +172,7 @@ pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, report
         }
         Err(problem) => {
             task.finish("failed");
-            let reason = Reason { code: problem.code.to_string(), text: problem.message.clone() };
+            let reason = StatusReason { code: problem.code.to_string(), text: problem.message.clone() };
             // Another process copies it just now: that is as good as copying it.
             let outcome = match problem.code {
                 Code::Busy | Code::LeaseLost => RoundOutcome::Deferred,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::civil::{Date, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Span, Timestamp, Zoned};
-use stackferry_catalog::Reason;
+use stackferry_catalog::StatusReason;
 use stackferry_config::{Limits, Window};
 use stackferry_discover::ReasonCode;
 use stackferry_volume::Kind;
@@ -26,14 +26,14 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Why volumes of this kind are left alone now; none while a copy may run.
 #[must_use]
-pub fn closed(app: &App, kind: Kind) -> Option<Reason> {
+pub fn closed(app: &App, kind: Kind) -> Option<StatusReason> {
     let windows = app.config().schedule.of(config_kind(kind)).windows;
     if windows.is_empty() || windows.iter().any(|window| is_open(*window, &app.local_time())) {
         return None;
     }
     let times: Vec<String> = windows.iter().map(ToString::to_string).collect();
     let text = format!("it is copied between {} only", times.join(" and "));
-    Some(Reason { code: ReasonCode::OutsideWindow.to_string(), text })
+    Some(StatusReason { code: ReasonCode::OutsideWindow.to_string(), text })
 }
 
 /// The bandwidth of all transfers together at this moment, in bytes per second; none: unlimited. The first entry of the

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use stackferry_catalog::{Job, JobEnd, JobId, JobKind, JobState, LastError, Reason, Trigger};
+use stackferry_catalog::{Job, JobEnd, JobId, JobKind, JobState, StatusReason, Trigger};
 use stackferry_discover::Volume;
 use stackferry_transfer::Progress;
 use stackferry_vault::Damage;
@@ -56,7 +56,7 @@ pub(crate) enum Ended {
 
 impl Ended {
     fn failed(problem: Problem) -> Self {
-        let error = LastError { code: problem.code.to_string(), text: problem.message.clone() };
+        let error = StatusReason { code: problem.code.to_string(), text: problem.message.clone() };
         let result = Some(detail::value(&crate::problem::ErrorView::from(&problem)));
         let end = JobEnd { state: JobState::Failed, outcome: Some("failed".to_owned()), error: Some(error), result };
         Self::Over(end, Some(problem))
@@ -66,7 +66,7 @@ impl Ended {
         Self::over(JobState::Done, outcome, None, detail::value(view))
     }
 
-    fn over(state: JobState, outcome: &str, error: Option<LastError>, result: Value) -> Self {
+    fn over(state: JobState, outcome: &str, error: Option<StatusReason>, result: Value) -> Self {
         Self::Over(JobEnd { state, outcome: Some(outcome.to_owned()), error, result: Some(result) }, None)
     }
 
@@ -150,7 +150,7 @@ async fn run_copy(
     }
     let Some(volume) = known.and_then(|known| known.volume(id)) else {
         let row = app.catalog().volume(id).await?;
-        let missing = || Reason { code: "missing".to_owned(), text: "it is not at its source".to_owned() };
+        let missing = || StatusReason { code: "missing".to_owned(), text: "it is not at its source".to_owned() };
         let reason = row.and_then(|row| row.reason).unwrap_or_else(missing);
         return Ok(deferred(&CopyView::deferred(id, reason)));
     };
@@ -171,8 +171,7 @@ async fn run_copy(
 }
 
 fn deferred(view: &CopyView) -> Ended {
-    let error = view.reason.as_ref().map(|reason| LastError { code: reason.code.clone(), text: reason.text.clone() });
-    Ended::over(JobState::Deferred, "deferred", error, detail::value(view))
+    Ended::over(JobState::Deferred, "deferred", view.reason.clone(), detail::value(view))
 }
 
 /// The length of what is read back: of one version, of all of a volume, or 0 where that is not known.
@@ -216,7 +215,7 @@ async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter)
         (None, Some(first)) => format!("{}: {}", first.path, first.why),
         (None, None) => return Ok(Ended::done("ok", &view)),
     };
-    let error = LastError { code: Code::Damaged.to_string(), text };
+    let error = StatusReason { code: Code::Damaged.to_string(), text };
     Ok(Ended::over(JobState::Failed, "damaged", Some(error), detail::value(&view)))
 }
 
@@ -275,7 +274,7 @@ async fn run_restore_test(app: &App, job: &Job) -> Result<Ended, Problem> {
         }
         None => tracing::error!(version = target(volume, Some(&version)), "{what}"),
     }
-    let error = LastError { code: Code::Damaged.to_string(), text: test.found };
+    let error = StatusReason { code: Code::Damaged.to_string(), text: test.found };
     Ok(Ended::over(JobState::Failed, "not_a_disk", Some(error), result))
 }
 

@@ -89,8 +89,8 @@ pub struct PathProblem {
     pub why: String,
 }
 
-impl From<stackferry_vault::Problem> for PathProblem {
-    fn from(problem: stackferry_vault::Problem) -> Self {
+impl From<stackferry_vault::VaultProblem> for PathProblem {
+    fn from(problem: stackferry_vault::VaultProblem) -> Self {
         Self { path: problem.path.display().to_string(), why: problem.why }
     }
 }

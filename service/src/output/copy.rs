@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stackferry_catalog::{Outcome, Reason};
+use stackferry_catalog::{Outcome, StatusReason};
 use stackferry_discover::ScanProblem;
 use stackferry_volume::manifest::{ByteCounts, LeftOut, VerifyMethod};
 use stackferry_volume::{VersionId, VolumeId};
@@ -37,7 +37,7 @@ pub struct CopyView {
     /// The bytes that an interrupted copy had brought and that were found whole.
     pub resumed_bytes: u64,
     /// Why it was deferred.
-    pub reason: Option<Reason>,
+    pub reason: Option<StatusReason>,
     /// Why it failed.
     pub error: Option<ErrorView>,
     /// Files beside the disk that could not be had and are not in the version.
@@ -97,7 +97,7 @@ impl CopyView {
 
     /// The volume was left alone.
     #[must_use]
-    pub fn deferred(volume: &VolumeId, reason: Reason) -> Self {
+    pub fn deferred(volume: &VolumeId, reason: StatusReason) -> Self {
         Self { reason: Some(reason), ..Self::new(volume, Outcome::Deferred) }
     }
 
@@ -208,7 +208,7 @@ pub struct RunItem {
     /// The version that was made, or that the source was found equal to.
     pub version: Option<VersionId>,
     /// Why it was not copied: a reason's code, or an error's.
-    pub reason: Option<Reason>,
+    pub reason: Option<StatusReason>,
     /// Files beside the disk that could not be had and are not in the version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
@@ -279,7 +279,8 @@ impl RunView {
             Outcome::Deferred => RunOutcome::Deferred,
             _ => RunOutcome::Failed,
         };
-        let error = copy.error.as_ref().map(|error| Reason { code: error.code.clone(), text: error.message.clone() });
+        let error =
+            copy.error.as_ref().map(|error| StatusReason { code: error.code.clone(), text: error.message.clone() });
         let reason = copy.reason.clone().or(error);
         let left_out = copy.left_out.clone();
         self.push(RunItem { volume: copy.volume.clone(), outcome, version: copy.version.clone(), reason, left_out });

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use stackferry_catalog::{Cancelled, Job, JobId, JobKind, JobState, LastError, Pause, Trigger};
+use stackferry_catalog::{Cancelled, Job, JobId, JobKind, JobState, Pause, StatusReason, Trigger};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::table::{Grid, Side, none, or_none};
@@ -19,8 +19,8 @@ pub struct JobErrorView {
     pub message: String,
 }
 
-impl From<LastError> for JobErrorView {
-    fn from(error: LastError) -> Self {
+impl From<StatusReason> for JobErrorView {
+    fn from(error: StatusReason) -> Self {
         Self { code: error.code, message: error.text }
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use stackferry_catalog::{LastError, LocationRow, Reason, VolumeRow, VolumeState};
+use stackferry_catalog::{LocationRow, StatusReason, VolumeRow, VolumeState};
 use stackferry_volume::content::ContentState;
 use stackferry_volume::{Generation, Kind, VersionId, VolumeId};
 
@@ -69,7 +69,7 @@ pub struct VolumeView {
     pub protectable: bool,
     /// Why it isn't copied.
     #[schema(value_type = Option<crate::api::ReasonBody>)]
-    pub reason: Option<Reason>,
+    pub reason: Option<StatusReason>,
     /// What a person can do about it.
     pub remedy: Option<String>,
     /// Since when its reason has been the one that it is.
@@ -160,7 +160,7 @@ pub struct OtherView {
     /// False.
     pub protectable: bool,
     /// What it is.
-    pub reason: Option<Reason>,
+    pub reason: Option<StatusReason>,
 }
 
 impl DiscoverView {
@@ -190,7 +190,7 @@ impl DiscoverView {
                 state: None,
                 attached: None,
                 protectable: false,
-                reason: Some(Reason { code: "not_a_volume".to_owned(), text: other.entry.what.clone() }),
+                reason: Some(StatusReason { code: "not_a_volume".to_owned(), text: other.entry.what.clone() }),
             })
         }));
     }
@@ -262,7 +262,7 @@ pub struct ProtectedView {
     pub last_success: Option<Timestamp>,
     /// Why the last failed attempt failed, if none succeeded since.
     #[schema(value_type = Option<crate::api::ReasonBody>)]
-    pub last_error: Option<LastError>,
+    pub last_error: Option<StatusReason>,
 }
 
 impl From<&VolumeRow> for ProtectedView {
@@ -309,7 +309,7 @@ impl View for VolumesView {
             let problem = match &row.last_error {
                 Some(error) => format!("{}: {}", error.code, error.text),
                 None => match row.content {
-                    Some(state) if row.volume.reason.is_none() && state > ContentState::NotLookedInto => {
+                    Some(state) if row.volume.reason.is_none() && state > ContentState::NotInspected => {
                         format!("its disk's content is {}", state.text())
                     }
                     _ => row.volume.why(),

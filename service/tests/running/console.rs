@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{InventoryRound, ObservedVolume, Reason, Role, VolumeState};
+use stackferry_catalog::{InventoryRound, ObservedVolume, Role, StatusReason, VolumeState};
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Generation, VersionId};
 
@@ -170,7 +170,7 @@ fn attached(id: &str, owner: &str, reason: &str) -> ObservedVolume {
         state: VolumeState::Deferred,
         attached: Some(true),
         protectable: true,
-        reason: Some(Reason { code: reason.to_owned(), text: "attached to VDI-017".to_owned() }),
+        reason: Some(StatusReason { code: reason.to_owned(), text: "attached to VDI-017".to_owned() }),
         remedy: None,
         locations: vec![],
     }

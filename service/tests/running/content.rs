@@ -62,7 +62,7 @@ async fn a_disk_that_lost_its_file_system_is_an_incident() {
         let app = open(&bench, "[retention]\nlast = 1\n").await;
         let rows = copies(&app, &office, 2).await;
         assert_eq!(rows[1].incident, None, "{what}");
-        assert_eq!(state(&app, &office).await, (VolumeState::Ready, Some(ContentState::NotLookedInto)));
+        assert_eq!(state(&app, &office).await, (VolumeState::Ready, Some(ContentState::NotInspected)));
 
         std::fs::write(extent(&bench), disk).unwrap();
         let rows = copies(&app, &office, 1).await;
@@ -89,7 +89,7 @@ async fn a_disk_that_lost_its_file_system_is_an_incident() {
         std::fs::write(extent(&bench), formatted()).unwrap();
         copies(&app, &office, 1).await;
         inventory::look(&app).await.unwrap();
-        assert_eq!(state(&app, &office).await, (VolumeState::Ready, Some(ContentState::NotLookedInto)), "{what}");
+        assert_eq!(state(&app, &office).await, (VolumeState::Ready, Some(ContentState::NotInspected)), "{what}");
     }
 }
 
@@ -106,5 +106,5 @@ async fn a_disk_that_never_had_a_file_system_is_no_incident() {
     }
     let rows = app.catalog().versions(&office).await.unwrap();
     let states: Vec<_> = rows.iter().map(|row| row.content.as_ref().unwrap().state).collect();
-    assert_eq!(states, [ContentState::NotLookedInto, ContentState::NotRecognised, ContentState::NotRecognised]);
+    assert_eq!(states, [ContentState::NotInspected, ContentState::NotRecognised, ContentState::NotRecognised]);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use stackferry_catalog::{
-    DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Outcome, Reason, RestoreTest, VaultVolume,
+    DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Outcome, RestoreTest, StatusReason, VaultVolume,
     VersionRow, VolumeState,
 };
 use stackferry_service::app::App;
@@ -82,7 +82,7 @@ pub(crate) async fn telling(bench: &Bench, more: &str) -> (App, std::net::Socket
 async fn all_sorts(app: &App, seen: Timestamp) -> Running {
     let mut attached = observed(id(r"writable/CORP!5C!jd"), "CORP\\jd \"the\"\nsecond", 1);
     attached.state = VolumeState::Deferred;
-    attached.reason = Some(Reason { code: "attached".into(), text: "it is attached".into() });
+    attached.reason = Some(StatusReason { code: "attached".into(), text: "it is attached".into() });
     let mut lost = observed(id("package/Lost"), "Lost", 2);
     lost.state = VolumeState::Unprotectable;
     lost.protectable = false;
@@ -288,7 +288,7 @@ pub(crate) async fn many(app: &App, versions: u64) {
         let mut volume = observed(volume(number), &format!("CORP\\user{number}"), number);
         if number == HELD {
             volume.state = VolumeState::Deferred;
-            volume.reason = Some(Reason { code: "attached".into(), text: "it is attached".into() });
+            volume.reason = Some(StatusReason { code: "attached".into(), text: "it is attached".into() });
         }
         volume
     });
@@ -304,7 +304,7 @@ pub(crate) async fn many(app: &App, versions: u64) {
             guid: None,
             generation: Generation::FIRST,
             size_bytes: Some(20 << 30),
-            places: vec![],
+            locations: vec![],
             versions: rows.collect(),
             baselines: vec![],
         }

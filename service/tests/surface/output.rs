@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use stackferry_catalog::{
-    AuditCheck, AuditRecord, LastError, LocationRow, Reason, VersionContent, VersionRow, VolumeRow, VolumeState,
+    AuditCheck, AuditRecord, LocationRow, StatusReason, VersionContent, VersionRow, VolumeRow, VolumeState,
 };
 use stackferry_config::Secret;
 use stackferry_service::engine::finding::{
@@ -87,7 +87,7 @@ fn volumes() -> Vec<VolumeRow> {
         state: VolumeState::Deferred,
         attached: Some(true),
         protectable: false,
-        reason: Some(Reason { code: "attached".into(), text: "attached to VDI-017".into() }),
+        reason: Some(StatusReason { code: "attached".into(), text: "attached to VDI-017".into() }),
         remedy: Some("log the user off".into()),
         deferred_since: Some(seen),
         locations: vec![],
@@ -97,7 +97,7 @@ fn volumes() -> Vec<VolumeRow> {
         last_version: None,
         content: None,
         last_success: None,
-        last_error: Some(LastError { code: "unreachable".into(), text: "stor2:2222 can't be reached\nx".into() }),
+        last_error: Some(StatusReason { code: "unreachable".into(), text: "stor2:2222 can't be reached\nx".into() }),
         ..office.clone()
     };
     vec![office, hostile]
@@ -194,7 +194,7 @@ fn bytes() -> ByteCounts {
 
 fn copies() -> [CopyView; 4] {
     let busy = Problem::no_such_version(&office(), None);
-    let reason = Reason { code: "attached".into(), text: "attached to VDI-017".into() };
+    let reason = StatusReason { code: "attached".into(), text: "attached to VDI-017".into() };
     let took = Duration::from_micros(61_234_567);
     [
         CopyView::copied(&office(), &version(), VerifyMethod::Arrival).cost("endpoint", 2, bytes(), took),
@@ -222,7 +222,7 @@ fn run() {
         volume: "image/vsan".parse().unwrap(),
         outcome: RunOutcome::Unprotectable,
         version: None,
-        reason: Some(Reason { code: "vsan_only".into(), text: "it lies on vSAN only".into() }),
+        reason: Some(StatusReason { code: "vsan_only".into(), text: "it lies on vSAN only".into() }),
         left_out: Vec::new(),
     });
     assert_eq!(view.exit(), Exit::Done, "an unprotectable one does not change it");

@@ -256,9 +256,9 @@ fn the_program_reads_a_real_ntfs_and_sees_when_its_file_table_is_gone() {
         let descriptor = Descriptor::parse(&fs::read(disk.path()).unwrap(), &name).unwrap();
         let look = || {
             let open = |name: &FileName| LocalSource::new(fs::File::open(folder.path().join(name.as_str()))?);
-            content::look(&descriptor, open).unwrap()
+            content::inspect(&descriptor, open).unwrap()
         };
-        let Seen::Volumes(volumes) = look() else { panic!("no volumes") };
+        let Seen::Partitions(volumes) = look() else { panic!("no volumes") };
         let [volume] = &volumes[..] else { panic!("{volumes:?}") };
         let FileSystem::Ntfs { label, records, entries } = &volume.system else { panic!("{volume:?}") };
         assert!(volume.number == 1 && !label.is_empty() && *records > 12 && *entries > 12, "{volume:?}");
@@ -296,7 +296,7 @@ fn look_at_bare(image: &Path) -> stackferry_volume::content::Content {
          RW {sectors} VMFS \"n-flat.vmdk\"\nddb.adapterType = \"lsilogic\"\n"
     );
     let descriptor = Descriptor::parse(text.as_bytes(), &FileName::new("n.vmdk").unwrap()).unwrap();
-    stackferry_volume::content::look(&descriptor, |_| LocalSource::new(fs::File::open(image)?)).unwrap()
+    stackferry_volume::content::inspect(&descriptor, |_| LocalSource::new(fs::File::open(image)?)).unwrap()
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn a_file_table_in_many_pieces_is_healthy() {
 
     let found = look_at_bare(&image);
     assert_eq!(found.state(), ContentState::Healthy, "{found}");
-    let Seen::Volumes(volumes) = &found else { panic!("{found}") };
+    let Seen::Partitions(volumes) = &found else { panic!("{found}") };
     let FileSystem::Ntfs { records, entries, .. } = volumes[0].system else { panic!("{found}") };
     assert!(records >= 1000 && entries == 1000, "{found}");
 }

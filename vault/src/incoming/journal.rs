@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use stackferry_volume::{BlockIndex, BlockMap, BlockState, Digest, FileName};
 
 use crate::VaultError;
-use crate::access::Access;
+use crate::access::Permissions;
 use crate::dir::Dir;
 use crate::steps::step;
 
@@ -33,13 +33,13 @@ const MAGIC: &[u8; 8] = b"SFJRNL1\n";
 pub(super) const RECORD: usize = 64;
 const CHECKED: usize = 48;
 
-type Record = [u8; RECORD];
+type JournalRecord = [u8; RECORD];
 
 #[derive(Debug)]
 pub(super) struct Journal {
     file: File,
     path: PathBuf,
-    header: Record,
+    header: JournalRecord,
     /// How many records are believed, the header among them.
     count: u64,
     /// The length of the file that it tells of, in bytes.
@@ -48,7 +48,12 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Opens the journal of a file of `bytes`, or begins one. Also gives what it tells.
-    pub(super) fn open(dir: &Dir, name: &FileName, bytes: u64, access: Access) -> Result<(Self, BlockMap), VaultError> {
+    pub(super) fn open(
+        dir: &Dir,
+        name: &FileName,
+        bytes: u64,
+        access: Permissions,
+    ) -> Result<(Self, BlockMap), VaultError> {
         let path = dir.child(name.as_str());
         let shown = &path;
         let fail = |op| move |error: io::Error| VaultError::system(op, shown, error);
@@ -77,7 +82,7 @@ impl Journal {
     /// tell.
     pub(super) fn scan(&self) -> io::Result<(u64, BlockMap)> {
         let mut map = BlockMap::new(self.bytes);
-        let mut reader = BufReader::new(At { file: &self.file, offset: 0 });
+        let mut reader = BufReader::new(FileCursor { file: &self.file, offset: 0 });
         let mut count = 0;
         let mut record = [0u8; RECORD];
         while read_whole(&mut reader, &mut record)? {
@@ -91,7 +96,7 @@ impl Journal {
     }
 
     /// Notes a record in the map; false if it does not pass.
-    fn apply(&self, record: &Record, place: u64, map: &mut BlockMap) -> bool {
+    fn apply(&self, record: &JournalRecord, place: u64, map: &mut BlockMap) -> bool {
         let Some((body, check)) = record.split_at_checked(CHECKED) else { return false };
         if check != check_of(&self.header, place, body) {
             return false;
@@ -171,7 +176,7 @@ impl Journal {
     }
 }
 
-fn header_of(name: &FileName, bytes: u64) -> Record {
+fn header_of(name: &FileName, bytes: u64) -> JournalRecord {
     let mut body = MAGIC.to_vec();
     body.extend_from_slice(&bytes.to_le_bytes());
     body.extend_from_slice(Digest::of(name.as_str().as_bytes()).as_bytes());
@@ -187,7 +192,7 @@ fn record_of(first: BlockIndex, kind: u64, payload: &[u8; 32]) -> Vec<u8> {
     body
 }
 
-fn check_of(header: &Record, place: u64, body: &[u8]) -> [u8; RECORD - CHECKED] {
+fn check_of(header: &JournalRecord, place: u64, body: &[u8]) -> [u8; RECORD - CHECKED] {
     let mut text = header.to_vec();
     text.extend_from_slice(&place.to_le_bytes());
     text.extend_from_slice(body);
@@ -196,7 +201,7 @@ fn check_of(header: &Record, place: u64, body: &[u8]) -> [u8; RECORD - CHECKED] 
 }
 
 /// Fills the record; false at the end of the file, be it within a record.
-fn read_whole(reader: &mut impl Read, record: &mut Record) -> io::Result<bool> {
+fn read_whole(reader: &mut impl Read, record: &mut JournalRecord) -> io::Result<bool> {
     match reader.read_exact(record) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
@@ -205,12 +210,12 @@ fn read_whole(reader: &mut impl Read, record: &mut Record) -> io::Result<bool> {
 }
 
 /// Reads a file from an offset on without moving its position.
-struct At<'a> {
+struct FileCursor<'a> {
     file: &'a File,
     offset: u64,
 }
 
-impl Read for At<'_> {
+impl Read for FileCursor<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buf, self.offset)?;
         self.offset += read as u64;
@@ -238,7 +243,7 @@ mod tests {
             Self { _keep: keep, dir, name: FileName::new("a-flat.vmdk").unwrap() }
         }
         fn open(&self) -> (Journal, BlockMap) {
-            Journal::open(&self.dir, &self.name, BYTES, Access::new(None).unwrap()).unwrap()
+            Journal::open(&self.dir, &self.name, BYTES, Permissions::new(None).unwrap()).unwrap()
         }
         fn path(&self) -> PathBuf {
             self.dir.child("a-flat.vmdk")
@@ -322,7 +327,7 @@ mod tests {
         let home = Home::new();
         let (mut journal, _) = home.open();
         journal.append(&[data(0)]).unwrap();
-        let access = Access::new(None).unwrap();
+        let access = Permissions::new(None).unwrap();
         let (_, map) = Journal::open(&home.dir, &home.name, BYTES - 1, access).unwrap();
         assert_eq!(map.data_blocks().0, 0);
         assert!(known(&home.open().1).is_empty(), "it was begun anew");

@@ -191,9 +191,9 @@ fn a_volume_is_known_by_what_was_first_told_of_it() {
     assert_eq!((first.next_seq, first.generations.len()), (1, 1));
     assert_eq!(vault.ensure_volume(&told).unwrap(), first);
     told.generation.guid = Some("g1".into());
-    told.place.datastore = "nfs02".into();
+    told.location.datastore = "nfs02".into();
     let learned = vault.ensure_volume(&told).unwrap();
-    assert_eq!((learned.places.len(), learned.generations[0].guid.as_deref()), (2, Some("g1")));
+    assert_eq!((learned.locations.len(), learned.generations[0].guid.as_deref()), (2, Some("g1")));
     assert_eq!(vault.ensure_volume(&spec(&volume(), 2)).unwrap().generations.len(), 2);
     let mut other = told.clone();
     other.generation.guid = Some("g2".into());
@@ -375,7 +375,7 @@ fn a_lost_record_is_made_anew_from_the_manifests() {
         assert!(read.rebuilt.is_some(), "{what}");
         let same = |record: &VolumeRecord| {
             let numbers: Vec<_> = record.generations.iter().map(|known| (known.number, known.guid.clone())).collect();
-            (record.id.clone(), record.stem.clone(), numbers, record.places.clone(), record.next_seq)
+            (record.id.clone(), record.stem.clone(), numbers, record.locations.clone(), record.next_seq)
         };
         assert_eq!(same(&read), same(&before), "{what}");
         assert_whole(&reader.version(&volume(), &versions[2]).unwrap(), &disk(1));

@@ -20,7 +20,7 @@ pub enum BlockState {
 
 /// Digests are held in pages of this many blocks, made where there is data: memory follows the data, not the file.
 const PAGE_BLOCKS: usize = 256;
-type Page = [Digest; PAGE_BLOCKS];
+type DigestPage = [Digest; PAGE_BLOCKS];
 
 /// What is known of every block of one file.
 ///
@@ -30,7 +30,7 @@ pub struct BlockMap {
     bytes: u64,
     known: Bits,
     data: Bits,
-    pages: Vec<Option<Box<Page>>>,
+    pages: Vec<Option<Box<DigestPage>>>,
 }
 
 /// A run of blocks of one state, as [`BlockMap::runs`] gives it. Data blocks come one by one.

@@ -47,7 +47,7 @@ impl<S: Source> Disk<S> {
                 (kind, _) => {
                     let file = shown(descriptor.file.as_str());
                     let why = format!("{file}: this program does not read extents of type {kind}");
-                    return Err(Content::NotLookedInto(why));
+                    return Err(Content::NotInspected(why));
                 }
             };
             pieces.push(Piece { on_disk: bytes..end, file });

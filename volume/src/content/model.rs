@@ -9,18 +9,18 @@ use crate::reason::shown;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// Partitions, or one file system without a table.
-    Volumes(Vec<Volume>),
+    Partitions(Vec<PartitionContent>),
     /// Something that is neither a partition table nor a file system that is known here.
     NotRecognised(&'static str),
     /// An extent is missing or too short, or the partition table contradicts itself or the disk.
     Damaged(String),
     /// Something that this reader does not know.
-    NotLookedInto(String),
+    NotInspected(String),
 }
 
 /// One partition, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
+pub struct PartitionContent {
     /// Its number in the table, from 1; 0 where the file system takes the whole disk.
     pub number: u32,
     /// Its file system.
@@ -42,10 +42,10 @@ pub enum FileSystem {
     /// An NTFS that contradicts itself: why.
     DamagedNtfs(String),
     /// One that is recognised, and that this reader does not look into, or not to the end.
-    NotLookedInto {
+    NotInspected {
         /// Its name.
         name: &'static str,
-        /// Why it is not looked into.
+        /// Why it is not inspected.
         why: String,
     },
     /// None that is known here: what the partition is, or begins with.
@@ -64,8 +64,8 @@ impl Content {
         match self {
             Content::Damaged(_) => ContentState::Damaged,
             Content::NotRecognised(_) => ContentState::NotRecognised,
-            Content::NotLookedInto(_) => ContentState::NotLookedInto,
-            Content::Volumes(volumes) => {
+            Content::NotInspected(_) => ContentState::NotInspected,
+            Content::Partitions(volumes) => {
                 let states = volumes.iter().filter_map(|volume| volume.system.state());
                 states.max().unwrap_or(ContentState::NotRecognised)
             }
@@ -75,12 +75,12 @@ impl Content {
     /// The names of the file systems that were recognised, damaged ones among them.
     pub fn systems(&self) -> impl Iterator<Item = &'static str> {
         let volumes = match self {
-            Content::Volumes(volumes) => volumes.as_slice(),
+            Content::Partitions(volumes) => volumes.as_slice(),
             _ => &[],
         };
         volumes.iter().filter_map(|volume| match &volume.system {
             FileSystem::Ntfs { .. } | FileSystem::DamagedNtfs(_) => Some("NTFS"),
-            FileSystem::NotLookedInto { name, .. } => Some(*name),
+            FileSystem::NotInspected { name, .. } => Some(*name),
             FileSystem::NotRecognised(_) | FileSystem::Reserved => None,
         })
     }
@@ -92,7 +92,7 @@ impl FileSystem {
         match self {
             FileSystem::Ntfs { .. } => Some(ContentState::Healthy),
             FileSystem::DamagedNtfs(_) => Some(ContentState::Damaged),
-            FileSystem::NotLookedInto { .. } => Some(ContentState::NotLookedInto),
+            FileSystem::NotInspected { .. } => Some(ContentState::NotInspected),
             FileSystem::NotRecognised(_) => Some(ContentState::NotRecognised),
             FileSystem::Reserved => None,
         }
@@ -114,8 +114,8 @@ impl fmt::Display for Content {
         match self {
             Content::NotRecognised(why) => write!(f, "not recognised: {why}"),
             Content::Damaged(why) => f.write_str(why),
-            Content::NotLookedInto(why) => write!(f, "not looked into: {why}"),
-            Content::Volumes(volumes) => {
+            Content::NotInspected(why) => write!(f, "not inspected: {why}"),
+            Content::Partitions(volumes) => {
                 for (at, volume) in volumes.iter().enumerate() {
                     let between = if at == 0 { "" } else { "; " };
                     match volume.number {
@@ -137,7 +137,7 @@ impl fmt::Display for FileSystem {
                 write!(f, "NTFS `{label}`, {records} records and {entries} entries of its root folder read")
             }
             FileSystem::DamagedNtfs(why) => write!(f, "its NTFS can't be read: {why}"),
-            FileSystem::NotLookedInto { name, why } => write!(f, "{name}, not looked into: {why}"),
+            FileSystem::NotInspected { name, why } => write!(f, "{name}, not inspected: {why}"),
             FileSystem::NotRecognised(what) => write!(f, "not recognised: {what}"),
             FileSystem::Reserved => f.write_str("a reserved partition"),
         }

@@ -19,9 +19,9 @@ use super::bytes::{size_at, u16_at, u32_at, u64_at};
 use super::disk::Disk;
 use super::model::{FileSystem, MAX_ENTRIES};
 use crate::io::Source;
-use attribute::{Attribute, Kind};
+use attribute::{Attribute, AttributeKind};
 use boot::Geometry;
-use runs::Runs;
+use runs::ClusterRuns;
 
 /// The most that is read of one NTFS, in bytes: a root folder of a thousand entries takes a tenth of it.
 const BUDGET: u64 = 64 << 20;
@@ -35,7 +35,7 @@ const ROOT: u64 = 5;
 const INDEX: &str = "$I30";
 
 /// Why an NTFS could not be read to the end.
-enum Fault {
+enum NtfsError {
     /// It contradicts itself.
     Damaged(String),
     /// This reader does not follow it there.
@@ -44,27 +44,27 @@ enum Fault {
     Read(io::Error),
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for NtfsError {
     fn from(error: io::Error) -> Self {
-        Fault::Read(error)
+        NtfsError::Read(error)
     }
 }
 
-fn damaged<T>(why: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault::Damaged(why.into()))
+fn damaged<T>(why: impl Into<String>) -> Result<T, NtfsError> {
+    Err(NtfsError::Damaged(why.into()))
 }
 
 /// Reads the file system in these bytes of a disk.
 pub(super) fn read<S: Source>(disk: &Disk<S>, bytes: Range<u64>) -> io::Result<FileSystem> {
     match look(disk, bytes) {
         Ok(system) => Ok(system),
-        Err(Fault::Damaged(why)) => Ok(FileSystem::DamagedNtfs(why)),
-        Err(Fault::Limit(why)) => Ok(FileSystem::NotLookedInto { name: "NTFS", why }),
-        Err(Fault::Read(error)) => Err(error),
+        Err(NtfsError::Damaged(why)) => Ok(FileSystem::DamagedNtfs(why)),
+        Err(NtfsError::Limit(why)) => Ok(FileSystem::NotInspected { name: "NTFS", why }),
+        Err(NtfsError::Read(error)) => Err(error),
     }
 }
 
-fn look<S: Source>(disk: &Disk<S>, bytes: Range<u64>) -> Result<FileSystem, Fault> {
+fn look<S: Source>(disk: &Disk<S>, bytes: Range<u64>) -> Result<FileSystem, NtfsError> {
     let mut ntfs = Ntfs::open(disk, bytes)?;
     for record in 0..OWN_RECORDS {
         ntfs.record(record)?;
@@ -82,45 +82,45 @@ struct Ntfs<'d, S> {
     bytes: Range<u64>,
     geometry: Geometry,
     /// Where the master file table lies.
-    table: Runs,
+    table: ClusterRuns,
     left: Cell<u64>,
 }
 
 /// A record of the master file table, with its sectors' ends put right.
-struct Record {
+struct MftRecord {
     number: u64,
     bytes: Vec<u8>,
 }
 
-impl Record {
+impl MftRecord {
     fn is_in_use(&self) -> bool {
         u16_at(&self.bytes, 22) & 1 != 0
     }
 
-    fn attributes(&self) -> Result<Vec<Attribute<'_>>, Fault> {
+    fn attributes(&self) -> Result<Vec<Attribute<'_>>, NtfsError> {
         let used = self.bytes.get(..size_at(&self.bytes, 24).min(self.bytes.len())).unwrap_or_default();
         attribute::list(used, usize::from(u16_at(used, 20)))
-            .map_err(|why| Fault::Damaged(format!("record {} of the master file table: {why}", self.number)))
+            .map_err(|why| NtfsError::Damaged(format!("record {} of the master file table: {why}", self.number)))
     }
 }
 
 /// The whole of one attribute, wherever its parts lie.
 enum Value {
     Resident(Vec<u8>),
-    Elsewhere { runs: Runs, bytes: u64 },
+    Elsewhere { runs: ClusterRuns, bytes: u64 },
 }
 
 impl<'d, S: Source> Ntfs<'d, S> {
-    fn open(disk: &'d Disk<S>, bytes: Range<u64>) -> Result<Self, Fault> {
+    fn open(disk: &'d Disk<S>, bytes: Range<u64>) -> Result<Self, NtfsError> {
         let mut sector = [0; 512];
         disk.read_at(bytes.start, &mut sector)?;
         let geometry = Geometry::read(&sector, bytes.end - bytes.start)?;
         // Before the table says where it lies, only its start is known; it is long enough for its first record.
         let clusters = geometry.record.div_ceil(geometry.cluster);
-        let table = Runs::one(geometry.table, clusters);
+        let table = ClusterRuns::one(geometry.table, clusters);
         let mut ntfs = Self { disk, bytes, geometry, table, left: Cell::new(BUDGET) };
         let first = ntfs.record(0)?;
-        let data = first.attributes()?.into_iter().find(|attribute| attribute.is(Kind::Data, ""));
+        let data = first.attributes()?.into_iter().find(|attribute| attribute.is(AttributeKind::Data, ""));
         let Some(data) = data else { return damaged("the master file table has no content") };
         ntfs.table = ntfs.runs(&data)?;
         Ok(ntfs)
@@ -128,17 +128,17 @@ impl<'d, S: Source> Ntfs<'d, S> {
 
     /// Completes the table's place where its own record has no room for all of it: an attribute list names the records that
     /// hold the rest, each of which lies in what is known by then.
-    fn read_table(&mut self) -> Result<(), Fault> {
+    fn read_table(&mut self) -> Result<(), NtfsError> {
         let first = self.record(0)?;
-        let mut parts = self.parts(&first, Kind::Data, "")?;
+        let mut parts = self.parts(&first, AttributeKind::Data, "")?;
         parts.retain(|(start, number)| *start > 0 && *number != 0);
         for (start, number) in parts {
             let record = match self.record(number) {
-                Err(Fault::Damaged(why)) => return Err(Fault::Limit(why)),
+                Err(NtfsError::Damaged(why)) => return Err(NtfsError::Limit(why)),
                 other => other?,
             };
-            let Some(part) = find(&record, Kind::Data, "", start)? else {
-                return Err(Fault::Limit(format!(
+            let Some(part) = find(&record, AttributeKind::Data, "", start)? else {
+                return Err(NtfsError::Limit(format!(
                     "record {number}, which holds a part of the master file table's place, does not say where it is"
                 )));
             };
@@ -149,10 +149,10 @@ impl<'d, S: Source> Ntfs<'d, S> {
     }
 
     /// The bytes at an offset of the file system.
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), NtfsError> {
         let left = self.left.get().checked_sub(buf.len() as u64);
         let Some(left) = left else {
-            return Err(Fault::Limit(format!("more than {} MiB would have to be read", BUDGET >> 20)));
+            return Err(NtfsError::Limit(format!("more than {} MiB would have to be read", BUDGET >> 20)));
         };
         self.left.set(left);
         let at = self.bytes.start.saturating_add(offset);
@@ -163,7 +163,7 @@ impl<'d, S: Source> Ntfs<'d, S> {
     }
 
     /// Bytes of what lies in runs; none where they do not reach.
-    fn read_runs(&self, runs: &Runs, offset: u64, buf: &mut [u8]) -> Result<Option<()>, Fault> {
+    fn read_runs(&self, runs: &ClusterRuns, offset: u64, buf: &mut [u8]) -> Result<Option<()>, NtfsError> {
         let (mut offset, mut buf) = (offset, buf);
         while !buf.is_empty() {
             let Some((place, left)) = runs.place(offset / self.geometry.cluster) else { return Ok(None) };
@@ -185,33 +185,35 @@ impl<'d, S: Source> Ntfs<'d, S> {
     }
 
     /// A record of the master file table. One that can't be reached is a limit.
-    fn record(&self, number: u64) -> Result<Record, Fault> {
+    fn record(&self, number: u64) -> Result<MftRecord, NtfsError> {
         let mut bytes = vec![0; usize::try_from(self.geometry.record).unwrap_or_default()];
         let offset = number.saturating_mul(self.geometry.record);
         if self.read_runs(&self.table, offset, &mut bytes)?.is_none() {
             return match number {
                 0..OWN_RECORDS => damaged(format!("the master file table ends before record {number}")),
-                _ => Err(Fault::Limit(format!("record {number} lies beyond the known part of the master file table"))),
+                _ => Err(NtfsError::Limit(format!(
+                    "record {number} lies beyond the known part of the master file table"
+                ))),
             };
         }
-        let wrong = |why: &str| Fault::Damaged(format!("record {number} of the master file table {why}"));
+        let wrong = |why: &str| NtfsError::Damaged(format!("record {number} of the master file table {why}"));
         if bytes.get(..4) != Some(b"FILE") {
             return Err(wrong("does not begin as one"));
         }
         put_right(&mut bytes).map_err(|()| wrong("was not written whole"))?;
-        Ok(Record { number, bytes })
+        Ok(MftRecord { number, bytes })
     }
 
-    fn runs(&self, attribute: &Attribute<'_>) -> Result<Runs, Fault> {
+    fn runs(&self, attribute: &Attribute<'_>) -> Result<ClusterRuns, NtfsError> {
         let Some(pairs) = attribute.pairs() else { return damaged("the place of a file is missing in its record") };
-        Runs::read(pairs, attribute.start(), self.geometry.clusters)
-            .map_err(|why| Fault::Damaged(format!("the place of a file: {why}")))
+        ClusterRuns::read(pairs, attribute.start(), self.geometry.clusters)
+            .map_err(|why| NtfsError::Damaged(format!("the place of a file: {why}")))
     }
 
     /// The parts of an attribute: the cluster each begins with and its record. Where there is an attribute list it names all.
-    fn parts(&self, record: &Record, kind: Kind, name: &str) -> Result<Vec<(u64, u64)>, Fault> {
+    fn parts(&self, record: &MftRecord, kind: AttributeKind, name: &str) -> Result<Vec<(u64, u64)>, NtfsError> {
         let attributes = record.attributes()?;
-        let Some(list) = attributes.iter().find(|attribute| attribute.is(Kind::List, "")) else {
+        let Some(list) = attributes.iter().find(|attribute| attribute.is(AttributeKind::List, "")) else {
             let own = attributes.iter().filter(|attribute| attribute.is(kind, name));
             return Ok(own.map(|attribute| (attribute.start(), record.number)).collect());
         };
@@ -225,9 +227,9 @@ impl<'d, S: Source> Ntfs<'d, S> {
         Ok(parts)
     }
 
-    fn value_of(&self, runs: &Runs, bytes: u64) -> Result<Vec<u8>, Fault> {
+    fn value_of(&self, runs: &ClusterRuns, bytes: u64) -> Result<Vec<u8>, NtfsError> {
         if bytes > MAX_VALUE {
-            return Err(Fault::Limit(format!("a list of {bytes} bytes; at most {MAX_VALUE} are read")));
+            return Err(NtfsError::Limit(format!("a list of {bytes} bytes; at most {MAX_VALUE} are read")));
         }
         let mut value = vec![0; usize::try_from(bytes).unwrap_or_default()];
         match self.read_runs(runs, 0, &mut value)? {
@@ -237,8 +239,8 @@ impl<'d, S: Source> Ntfs<'d, S> {
     }
 
     /// An attribute, from all records that hold parts of it.
-    fn attribute(&self, record: &Record, kind: Kind, name: &str) -> Result<Option<Value>, Fault> {
-        let (mut runs, mut bytes) = (None::<Runs>, 0);
+    fn attribute(&self, record: &MftRecord, kind: AttributeKind, name: &str) -> Result<Option<Value>, NtfsError> {
+        let (mut runs, mut bytes) = (None::<ClusterRuns>, 0);
         for (start, number) in self.parts(record, kind, name)? {
             let other;
             let holder = if number == record.number {
@@ -248,7 +250,7 @@ impl<'d, S: Source> Ntfs<'d, S> {
                 &other
             };
             let Some(part) = find(holder, kind, name, start)? else {
-                return Err(Fault::Limit(format!("record {number} does not hold what an attribute list says")));
+                return Err(NtfsError::Limit(format!("record {number} does not hold what an attribute list says")));
             };
             if let Some(value) = part.resident() {
                 return Ok(Some(Value::Resident(value.to_vec())));
@@ -265,42 +267,42 @@ impl<'d, S: Source> Ntfs<'d, S> {
         Ok(runs.map(|runs| Value::Elsewhere { runs, bytes }))
     }
 
-    fn label(&self) -> Result<String, Fault> {
+    fn label(&self) -> Result<String, NtfsError> {
         let volume = self.record(VOLUME)?;
-        let version = match self.attribute(&volume, Kind::VolumeInformation, "")? {
+        let version = match self.attribute(&volume, AttributeKind::VolumeInformation, "")? {
             Some(Value::Resident(value)) => value.get(8).copied().zip(value.get(9).copied()),
             _ => None,
         };
         match version {
             None => return damaged("its record of the volume does not say its version"),
             Some((1 | 3, _)) => {}
-            Some((major, minor)) => return Err(Fault::Limit(format!("it is of version {major}.{minor}"))),
+            Some((major, minor)) => return Err(NtfsError::Limit(format!("it is of version {major}.{minor}"))),
         }
-        match self.attribute(&volume, Kind::VolumeName, "")? {
+        match self.attribute(&volume, AttributeKind::VolumeName, "")? {
             Some(Value::Resident(name)) => Ok(utf16(&name)),
             _ => Ok(String::new()),
         }
     }
 
     /// How many entries the root folder has, and how many records of files in it were read.
-    fn root(&self) -> Result<(u64, u64), Fault> {
-        let wrong = |why: &str| Fault::Damaged(format!("its root folder: {why}"));
+    fn root(&self) -> Result<(u64, u64), NtfsError> {
+        let wrong = |why: &str| NtfsError::Damaged(format!("its root folder: {why}"));
         let root = self.record(ROOT)?;
         if !root.is_in_use() || u16_at(&root.bytes, 22) & 2 == 0 {
             return Err(wrong("its record is not that of a folder"));
         }
-        let Some(Value::Resident(index)) = self.attribute(&root, Kind::IndexRoot, INDEX)? else {
+        let Some(Value::Resident(index)) = self.attribute(&root, AttributeKind::IndexRoot, INDEX)? else {
             return Err(wrong("it has no index"));
         };
-        let mut seen = Seen::default();
+        let mut seen = IndexProgress::default();
         let block = u64::from(u32_at(&index, 8));
         let node = index.get(16..).ok_or_else(|| wrong("its index is cut"))?;
         self.entries(node, &mut seen).map_err(in_root)?;
-        if let Some(Value::Elsewhere { runs, bytes }) = self.attribute(&root, Kind::IndexAllocation, INDEX)? {
+        if let Some(Value::Elsewhere { runs, bytes }) = self.attribute(&root, AttributeKind::IndexAllocation, INDEX)? {
             if !(512..=64 << 10).contains(&block) || !block.is_power_of_two() {
-                return Err(Fault::Limit(format!("its root folder has blocks of {block} bytes")));
+                return Err(NtfsError::Limit(format!("its root folder has blocks of {block} bytes")));
             }
-            let used = match self.attribute(&root, Kind::Bitmap, INDEX)? {
+            let used = match self.attribute(&root, AttributeKind::Bitmap, INDEX)? {
                 Some(Value::Resident(used)) => used,
                 Some(Value::Elsewhere { runs, bytes }) => self.value_of(&runs, bytes)?,
                 None => return Err(wrong("nothing says which parts of its index are in use")),
@@ -321,11 +323,17 @@ impl<'d, S: Source> Ntfs<'d, S> {
         }
         match seen.beyond {
             None => Ok((seen.entries, seen.records)),
-            Some(why) => Err(Fault::Limit(why)),
+            Some(why) => Err(NtfsError::Limit(why)),
         }
     }
 
-    fn index_block(&self, runs: &Runs, offset: u64, length: u64, seen: &mut Seen) -> Result<(), Fault> {
+    fn index_block(
+        &self,
+        runs: &ClusterRuns,
+        offset: u64,
+        length: u64,
+        seen: &mut IndexProgress,
+    ) -> Result<(), NtfsError> {
         let mut block = vec![0; usize::try_from(length).unwrap_or_default()];
         if self.read_runs(runs, offset, &mut block)?.is_none() {
             return damaged("a part of its index lies nowhere");
@@ -340,7 +348,7 @@ impl<'d, S: Source> Ntfs<'d, S> {
     }
 
     /// The entries of one node: its header says where they begin and end.
-    fn entries(&self, node: &[u8], seen: &mut Seen) -> Result<(), Fault> {
+    fn entries(&self, node: &[u8], seen: &mut IndexProgress) -> Result<(), NtfsError> {
         let (mut at, end) = (size_at(node, 0), size_at(node, 4));
         let Some(node) = node.get(..end) else { return damaged("an index is longer than its place") };
         while seen.entries < MAX_ENTRIES {
@@ -359,7 +367,7 @@ impl<'d, S: Source> Ntfs<'d, S> {
             if record >= OWN_RECORDS {
                 match self.record(record) {
                     Ok(_) => seen.records += 1,
-                    Err(Fault::Limit(why)) => seen.beyond = Some(why),
+                    Err(NtfsError::Limit(why)) => seen.beyond = Some(why),
                     Err(fault) => return Err(fault),
                 }
             }
@@ -371,30 +379,35 @@ impl<'d, S: Source> Ntfs<'d, S> {
 
 /// What was seen of the root folder.
 #[derive(Default)]
-struct Seen {
+struct IndexProgress {
     entries: u64,
     records: u64,
     /// Why the record of a file could not be read.
     beyond: Option<String>,
 }
 
-fn in_root(fault: Fault) -> Fault {
+fn in_root(fault: NtfsError) -> NtfsError {
     match fault {
-        Fault::Damaged(why) if !why.starts_with("record ") => Fault::Damaged(format!("its root folder: {why}")),
+        NtfsError::Damaged(why) if !why.starts_with("record ") => NtfsError::Damaged(format!("its root folder: {why}")),
         other => other,
     }
 }
 
 /// The part of an attribute that begins with a cluster, in one record.
-fn find<'r>(record: &'r Record, kind: Kind, name: &str, start: u64) -> Result<Option<Attribute<'r>>, Fault> {
+fn find<'r>(
+    record: &'r MftRecord,
+    kind: AttributeKind,
+    name: &str,
+    start: u64,
+) -> Result<Option<Attribute<'r>>, NtfsError> {
     let mut all = record.attributes()?.into_iter();
     Ok(all.find(|attribute| attribute.is(kind, name) && attribute.start() == start))
 }
 
-fn append(runs: &mut Runs, later: Runs) -> Result<(), Fault> {
+fn append(runs: &mut ClusterRuns, later: ClusterRuns) -> Result<(), NtfsError> {
     match runs.append(later) {
         true => Ok(()),
-        false => Err(Fault::Limit("a file lies in too many pieces".to_owned())),
+        false => Err(NtfsError::Limit("a file lies in too many pieces".to_owned())),
     }
 }
 

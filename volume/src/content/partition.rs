@@ -56,7 +56,7 @@ impl Partition {
 }
 
 /// What stands at the start of a disk.
-pub(super) enum Table {
+pub(super) enum PartitionTable {
     None,
     /// It contradicts itself or the disk.
     Damaged(String),
@@ -66,9 +66,9 @@ pub(super) enum Table {
 }
 
 /// Reads the table; `first` is the disk's first sector.
-pub(super) fn read<S: Source>(disk: &Disk<S>, first: &[u8; 512]) -> io::Result<Table> {
+pub(super) fn read<S: Source>(disk: &Disk<S>, first: &[u8; 512]) -> io::Result<PartitionTable> {
     if first.get(510..) != Some(&[0x55, 0xaa]) {
-        return Ok(Table::None);
+        return Ok(PartitionTable::None);
     }
     let entries = first.get(446..510).unwrap_or_default().as_chunks::<16>().0;
     let mut partitions = Vec::new();
@@ -83,7 +83,7 @@ pub(super) fn read<S: Source>(disk: &Disk<S>, first: &[u8; 512]) -> io::Result<T
         let last = u64::from(start) + u64::from(count) - 1;
         let bytes = match range(disk, number, u64::from(start), last) {
             Ok(bytes) => bytes,
-            Err(why) => return Ok(Table::Damaged(why)),
+            Err(why) => return Ok(PartitionTable::Damaged(why)),
         };
         let named = if kind == WINDOWS {
             "a partition of Windows".to_owned()
@@ -93,7 +93,7 @@ pub(super) fn read<S: Source>(disk: &Disk<S>, first: &[u8; 512]) -> io::Result<T
         let is_container = CONTAINERS.contains(&kind);
         partitions.push(Partition { number, bytes, is_reserved: false, is_container, kind: named });
     }
-    Ok(Table::Partitions(partitions))
+    Ok(PartitionTable::Partitions(partitions))
 }
 
 /// The bytes from the first to the last sector, if they are on the disk.
@@ -106,8 +106,8 @@ fn range<S: Source>(disk: &Disk<S>, number: u32, first: u64, last: u64) -> Resul
 }
 
 /// The GPT, as UEFI's specification lays it out (chapter 5.3): a header in sector 1, entries where it says.
-fn gpt<S: Source>(disk: &Disk<S>) -> io::Result<Table> {
-    let damaged = |why: &str| Ok(Table::Damaged(why.to_owned()));
+fn gpt<S: Source>(disk: &Disk<S>) -> io::Result<PartitionTable> {
+    let damaged = |why: &str| Ok(PartitionTable::Damaged(why.to_owned()));
     let Some(header) = disk.sectors::<512>(SECTOR_BYTES)? else {
         return damaged("the disk ends where its GPT should be");
     };
@@ -117,7 +117,7 @@ fn gpt<S: Source>(disk: &Disk<S>) -> io::Result<Table> {
     let (entries, number, length) = (u64_at(&header, 72), u32_at(&header, 80), u32_at(&header, 84));
     if length != ENTRY_BYTES || number > 4 * MOST_ENTRIES {
         let why = format!("its GPT has {number} entries of {length} bytes; 128 entries of 128 bytes are usual");
-        return Ok(Table::Unknown(why));
+        return Ok(PartitionTable::Unknown(why));
     }
     let mut partitions = Vec::new();
     for at in 0..number.min(MOST_ENTRIES) {
@@ -132,11 +132,11 @@ fn gpt<S: Source>(disk: &Disk<S>) -> io::Result<Table> {
         let Some(kind) = entry.first_chunk::<16>().filter(|kind| **kind != [0; 16]) else { continue };
         let bytes = match range(disk, at + 1, u64_at(&entry, 32), u64_at(&entry, 40)) {
             Ok(bytes) => bytes,
-            Err(why) => return Ok(Table::Damaged(why)),
+            Err(why) => return Ok(PartitionTable::Damaged(why)),
         };
         let named = if *kind == BASIC_DATA { "a partition of Windows" } else { "a partition of another system" };
         let is_reserved = RESERVED.contains(kind);
         partitions.push(Partition { number: at + 1, bytes, is_reserved, is_container: false, kind: named.to_owned() });
     }
-    Ok(Table::Partitions(partitions))
+    Ok(PartitionTable::Partitions(partitions))
 }

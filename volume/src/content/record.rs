@@ -9,7 +9,8 @@ pub enum ContentState {
     /// Its file systems can be used, as far as this program reads them.
     Healthy,
     /// A file system was recognised that this program does not read, or not to the end.
-    NotLookedInto,
+    #[serde(rename = "not_looked_into")]
+    NotInspected,
     /// No file system that this program knows. So a disk looks that was never formatted, wiped, or encrypted by an
     /// intruder.
     NotRecognised,
@@ -20,14 +21,14 @@ pub enum ContentState {
 impl ContentState {
     /// Every state, in the order of concern.
     pub const ALL: [ContentState; 4] =
-        [ContentState::Healthy, ContentState::NotLookedInto, ContentState::NotRecognised, ContentState::Damaged];
+        [ContentState::Healthy, ContentState::NotInspected, ContentState::NotRecognised, ContentState::Damaged];
 
     /// The word used in JSON and the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             ContentState::Healthy => "healthy",
-            ContentState::NotLookedInto => "not_looked_into",
+            ContentState::NotInspected => "not_looked_into",
             ContentState::NotRecognised => "not_recognised",
             ContentState::Damaged => "damaged",
         }
@@ -44,7 +45,7 @@ impl ContentState {
     pub fn text(self) -> &'static str {
         match self {
             ContentState::Healthy => "healthy",
-            ContentState::NotLookedInto => "not looked into",
+            ContentState::NotInspected => "not inspected",
             ContentState::NotRecognised => "not recognised",
             ContentState::Damaged => "damaged",
         }

@@ -39,7 +39,7 @@ fn descriptor(extents: &str) -> Descriptor {
 fn look_at(disk: Vec<u8>) -> Content {
     let described = descriptor(&format!("RW {} VMFS \"Office-flat.vmdk\"", disk.len() / 512));
     let file = Bytes(Arc::new(disk));
-    look(&described, |_| Ok(file.clone())).unwrap()
+    inspect(&described, |_| Ok(file.clone())).unwrap()
 }
 
 fn with_table(sectors: usize, entries: &[(u8, u32, u32)]) -> Vec<u8> {
@@ -96,19 +96,19 @@ fn what_has_no_known_file_system_is_not_recognised() {
 #[test]
 fn what_this_reader_does_not_know_is_not_looked_into() {
     for (at, name, shown) in [
-        (3, &b"-FVE-FS-"[..], "BitLocker, not looked into: its content is encrypted"),
-        (3, b"EXFAT   ", "exFAT, not looked into: this program reads NTFS only"),
-        (3, b"ReFS\0", "ReFS, not looked into: this program reads NTFS only"),
-        (0, b"XFSB", "XFS, not looked into: this program reads NTFS only"),
-        (0, b"LUKS\xba\xbe", "LUKS, not looked into: its content is encrypted"),
-        (1080, b"\x53\xef", "ext2, ext3 or ext4, not looked into: this program reads NTFS only"),
+        (3, &b"-FVE-FS-"[..], "BitLocker, not inspected: its content is encrypted"),
+        (3, b"EXFAT   ", "exFAT, not inspected: this program reads NTFS only"),
+        (3, b"ReFS\0", "ReFS, not inspected: this program reads NTFS only"),
+        (0, b"XFSB", "XFS, not inspected: this program reads NTFS only"),
+        (0, b"LUKS\xba\xbe", "LUKS, not inspected: its content is encrypted"),
+        (1080, b"\x53\xef", "ext2, ext3 or ext4, not inspected: this program reads NTFS only"),
     ] {
         let mut disk = with_table(64, &[(0, 0, 0), (7, 8, 50)]);
         put(&mut disk, 8 * 512 + at, name);
         assert_eq!(found(disk), format!("not_looked_into: partition 2: {shown}"));
     }
-    let sparse = look(&descriptor("RW 64 SESPARSE \"Office-sesparse.vmdk\""), |_| Ok(Bytes(Arc::default())));
-    assert_eq!(sparse.unwrap().state(), ContentState::NotLookedInto);
+    let sparse = inspect(&descriptor("RW 64 SESPARSE \"Office-sesparse.vmdk\""), |_| Ok(Bytes(Arc::default())));
+    assert_eq!(sparse.unwrap().state(), ContentState::NotInspected);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_gpt_is_read_through_the_table_that_points_to_it() {
     put(&mut disk, third + 32, &64u64.to_le_bytes());
     put(&mut disk, third + 40, &150u64.to_le_bytes());
     put(&mut disk, 64 * 512 + 3, b"EXFAT   ");
-    let exfat = "not_looked_into: partition 3: exFAT, not looked into: this program reads NTFS only";
+    let exfat = "not_looked_into: partition 3: exFAT, not inspected: this program reads NTFS only";
     assert_eq!(found(disk.clone()), exfat);
     // Windows' reserved partition holds nothing, and is no reason for concern.
     let fourth = third + 128;
@@ -173,18 +173,18 @@ fn a_disk_is_its_extents_one_after_the_other() {
     let one = Bytes(Arc::new(whole[..31 * 512].to_vec()));
     let two = Bytes(Arc::new([&[9; 1024], &whole[31 * 512..61 * 512]].concat()));
     let open = |name: &FileName| Ok(if name.as_str() == "a.vmdk" { one.clone() } else { two.clone() });
-    assert_eq!(look(&described, open).unwrap().systems().collect::<Vec<_>>(), ["exFAT"]);
+    assert_eq!(inspect(&described, open).unwrap().systems().collect::<Vec<_>>(), ["exFAT"]);
 
     let short = Bytes(Arc::new(vec![0; 31 * 512]));
-    let found = look(&described, |_| Ok(short.clone())).unwrap();
+    let found = inspect(&described, |_| Ok(short.clone())).unwrap();
     assert_eq!(found, Content::Damaged("b.vmdk: it has 15872 bytes; the disk needs 16384".to_owned()));
-    let found = look(&described, |_| Err::<Bytes, _>(io::ErrorKind::NotFound.into())).unwrap();
+    let found = inspect(&described, |_| Err::<Bytes, _>(io::ErrorKind::NotFound.into())).unwrap();
     assert!(found.to_string().starts_with("a.vmdk: it can't be opened"), "{found}");
 }
 
 #[test]
 fn a_file_system_that_is_gone_is_lost_and_a_new_one_is_not() {
-    use ContentState::{Damaged, Healthy, NotLookedInto, NotRecognised};
+    use ContentState::{Damaged, Healthy, NotInspected, NotRecognised};
     let record = |state, systems: &[&str]| ContentRecord {
         state,
         systems: systems.iter().map(|name| (*name).to_owned()).collect(),
@@ -195,8 +195,8 @@ fn a_file_system_that_is_gone_is_lost_and_a_new_one_is_not() {
         (record(NotRecognised, &[]), true),
         (record(Damaged, &[]), true),
         (record(Damaged, &["NTFS"]), false),
-        (record(NotLookedInto, &["BitLocker"]), false),
-        (record(NotLookedInto, &[]), false),
+        (record(NotInspected, &["BitLocker"]), false),
+        (record(NotInspected, &[]), false),
         (record(Healthy, &["NTFS"]), false),
         (record(NotRecognised, &["NTFS"]), false),
     ] {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use encoding_rs::Encoding;
 
 use super::{
-    Access, Descriptor, Extent, ExtentFile, ExtentKind, Flaw, Layout, MAX_DDB_ENTRIES, MAX_TEXT_BYTES, NO_PARENT,
+    Descriptor, Extent, ExtentAccess, ExtentFile, ExtentKind, Flaw, Layout, MAX_DDB_ENTRIES, MAX_TEXT_BYTES, NO_PARENT,
     SECTOR_BYTES, binary, layout,
 };
 use crate::block::MAX_FILE_BYTES;
@@ -229,8 +229,8 @@ fn is_extent(line: &str) -> bool {
     (access(first).is_some() && !second.is_empty()) || (number(second).is_some() && known)
 }
 
-fn access(word: &str) -> Option<Access> {
-    let known = [("RW", Access::ReadWrite), ("RDONLY", Access::ReadOnly), ("NOACCESS", Access::None)];
+fn access(word: &str) -> Option<ExtentAccess> {
+    let known = [("RW", ExtentAccess::ReadWrite), ("RDONLY", ExtentAccess::ReadOnly), ("NOACCESS", ExtentAccess::None)];
     known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, access)| access)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::names::{Names, Part, disk_stem, stems_of, workstation_of};
-use super::{Candidate, GroupFile, Reading, is_file};
+use super::{Candidate, DescriptorReading, GroupFile, is_file};
 use crate::descriptor::{Descriptor, Extent};
 use crate::io::Entry;
 use crate::manifest::FileRole;
@@ -32,9 +32,9 @@ enum Role {
 }
 
 /// Where the names of a folder are.
-pub(super) struct Places<'a> {
+pub(super) struct FolderIndex<'a> {
     pub(super) candidates: &'a [Candidate],
-    pub(super) read: &'a [Reading<'a>],
+    pub(super) read: &'a [DescriptorReading<'a>],
     names: Names<'a>,
     roles: Vec<Role>,
     /// Disks by stem and by file name.
@@ -42,8 +42,8 @@ pub(super) struct Places<'a> {
     by_descriptor: HashMap<&'a str, usize>,
 }
 
-impl<'a> Places<'a> {
-    pub(super) fn new(entries: &'a [Entry], candidates: &'a [Candidate], read: &'a [Reading<'a>]) -> Self {
+impl<'a> FolderIndex<'a> {
+    pub(super) fn new(entries: &'a [Entry], candidates: &'a [Candidate], read: &'a [DescriptorReading<'a>]) -> Self {
         let names = Names::of(entries);
         let real = |name: &'a FileName| names.find(name.as_str()).map(|entry| entry.name.as_str());
         let named: HashSet<&str> = read
@@ -55,15 +55,17 @@ impl<'a> Places<'a> {
         // What has pieces beside it is a disk that is damaged, and no piece of another.
         let bases: HashSet<&str> =
             entries.iter().filter_map(|entry| Part::of(disk_stem(&entry.name)?)).map(|part| part.base).collect();
-        let is_disk = |(candidate, reading): (&Candidate, &Reading<'_>)| match reading {
-            Reading::Descriptor(_) => true,
-            Reading::Flawed(error) if error.flaw.is_descriptor() => true,
-            Reading::Flawed(_)
+        let is_disk = |(candidate, reading): (&Candidate, &DescriptorReading<'_>)| match reading {
+            DescriptorReading::Descriptor(_) => true,
+            DescriptorReading::Flawed(error) if error.flaw.is_descriptor() => true,
+            DescriptorReading::Flawed(_)
                 if named.contains(candidate.name.as_str()) && !bases.contains(candidate.stem.as_str()) =>
             {
                 false
             }
-            Reading::Flawed(_) | Reading::Unread => !candidate.is_part() && !candidate.name.as_str().starts_with('.'),
+            DescriptorReading::Flawed(_) | DescriptorReading::Unread => {
+                !candidate.is_part() && !candidate.name.as_str().starts_with('.')
+            }
         };
         let mut roles: Vec<Role> =
             candidates.iter().zip(read).map(|one| if is_disk(one) { Role::Disk } else { Role::File }).collect();

@@ -34,11 +34,11 @@ fn not_a_descriptor() -> DescriptorError {
 }
 
 /// What was read of each candidate: a descriptor that is given, or else, where it has a name of a piece, bytes of a disk.
-fn readings<'a>(found: &Candidates, given: &'a [Descriptor], none: &'a DescriptorError) -> Vec<Reading<'a>> {
+fn readings<'a>(found: &Candidates, given: &'a [Descriptor], none: &'a DescriptorError) -> Vec<DescriptorReading<'a>> {
     let one = |candidate: &Candidate| match given.iter().find(|given| given.file == candidate.name) {
-        Some(given) => Reading::Descriptor(given),
-        None if given.is_empty() => Reading::Unread,
-        None => Reading::Flawed(none),
+        Some(given) => DescriptorReading::Descriptor(given),
+        None if given.is_empty() => DescriptorReading::Unread,
+        None => DescriptorReading::Flawed(none),
     };
     found.descriptors.iter().map(one).collect()
 }
@@ -196,10 +196,10 @@ fn a_long_file_is_read_unless_a_descriptor_names_it_as_a_piece() {
     let found = candidates(&entries);
     let read = [descriptor("a.vmdk", &["a-flat.vmdk", "Odd.vmdk"])];
     let none = not_a_descriptor();
-    let first: Vec<Reading<'_>> = readings(&found, &read, &none)
+    let first: Vec<DescriptorReading<'_>> = readings(&found, &read, &none)
         .into_iter()
         .zip(&found.descriptors)
-        .map(|(reading, candidate)| if candidate.is_small() { reading } else { Reading::Unread })
+        .map(|(reading, candidate)| if candidate.is_small() { reading } else { DescriptorReading::Unread })
         .collect();
     let due = to_read_too(&entries, &found.descriptors, &first);
     let names: Vec<&str> = due.iter().map(|at| found.descriptors[*at].name.as_str()).collect();

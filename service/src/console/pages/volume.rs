@@ -247,7 +247,7 @@ fn version_line(row: &VersionRow, finding: Option<Finding>, now: jiff::Timestamp
 fn tested(row: &VersionRow, now: jiff::Timestamp) -> Option<Tested> {
     let state = row.content.as_ref().map(|content| content.state);
     let (tone, word) = match state {
-        Some(ContentState::NotRecognised | ContentState::NotLookedInto) => {
+        Some(ContentState::NotRecognised | ContentState::NotInspected) => {
             ("warn", state.map_or("", ContentState::text))
         }
         Some(ContentState::Damaged) => ("bad", "failed"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stackferry_catalog::{AttemptEnd, CatalogError, LastError, Outcome, Trigger};
+use stackferry_catalog::{AttemptEnd, CatalogError, Outcome, StatusReason, Trigger};
 use stackferry_vault::VaultError;
 use stackferry_volume::VolumeId;
 use stackferry_volume::manifest::ByteCounts;
@@ -45,7 +45,7 @@ pub(crate) async fn record_failure(app: &App, volume: &VolumeId, trigger: Trigge
     let end = AttemptEnd {
         outcome: Outcome::Failed,
         version: None,
-        error: Some(LastError { code: problem.code.to_string(), text: problem.message.clone() }),
+        error: Some(StatusReason { code: problem.code.to_string(), text: problem.message.clone() }),
         bytes: ByteCounts::default(),
         took: Duration::ZERO,
     };
@@ -63,7 +63,7 @@ pub(super) fn failed(problem: &Problem, took: Duration) -> AttemptEnd {
     AttemptEnd {
         outcome: Outcome::Failed,
         version: None,
-        error: Some(LastError { code: problem.code.to_string(), text: problem.message.clone() }),
+        error: Some(StatusReason { code: problem.code.to_string(), text: problem.message.clone() }),
         bytes: ByteCounts::default(),
         took,
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stackferry_catalog::{Outcome, Reason};
+use stackferry_catalog::{Outcome, StatusReason};
 use stackferry_volume::VersionId;
 use stackferry_volume::manifest::{ByteCounts, LeftOut, VerifyMethod};
 
@@ -28,13 +28,13 @@ pub struct CopyOutcome {
     /// How the version's blocks were checked.
     pub verify_method: Option<VerifyMethod>,
     /// Why it was deferred.
-    pub reason: Option<Reason>,
+    pub reason: Option<StatusReason>,
     /// Files beside the disk that the version does not hold.
     pub left_out: Vec<LeftOut>,
 }
 
 impl CopyOutcome {
-    pub(super) fn deferred(reason: Reason) -> Self {
+    pub(super) fn deferred(reason: StatusReason) -> Self {
         Self::untouched(Outcome::Deferred, None, Some(reason))
     }
 
@@ -47,7 +47,7 @@ impl CopyOutcome {
         Self::untouched(outcome, left.version, left.reason)
     }
 
-    fn untouched(outcome: Outcome, version: Option<VersionId>, reason: Option<Reason>) -> Self {
+    fn untouched(outcome: Outcome, version: Option<VersionId>, reason: Option<StatusReason>) -> Self {
         Self {
             outcome,
             version,

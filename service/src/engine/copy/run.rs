@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
-use stackferry_catalog::{AttemptEnd, AuditAction, LastError, LeaseGuard, Outcome, Reason};
+use stackferry_catalog::{AttemptEnd, AuditAction, LeaseGuard, Outcome, StatusReason};
 use stackferry_discover::{Volume, VolumeLocation};
 use stackferry_transfer::{CopyContext, Progress};
-use stackferry_vault::{GenerationRecord, Incoming, IncomingSpec, Place, Vault, VolumeSpec};
+use stackferry_vault::{FolderLocation, GenerationRecord, Incoming, IncomingSpec, Vault, VolumeSpec};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::manifest::{ByteCounts, FileRole, VerifyMethod};
 use stackferry_volume::{Location, TransferId};
@@ -58,7 +58,7 @@ impl CopyRun<'_> {
                 guid: self.volume.guid.clone(),
                 began: started,
             },
-            place: Place {
+            location: FolderLocation {
                 site: place.location.site.clone(),
                 datastore: place.location.datastore.clone(),
                 folder: place.location.folder().to_owned(),
@@ -94,7 +94,7 @@ impl CopyRun<'_> {
             Ok(done) => AttemptEnd {
                 outcome: done.outcome,
                 version: done.version.clone(),
-                error: done.reason.clone().map(|reason| LastError { code: reason.code, text: reason.text }),
+                error: done.reason.clone().map(|reason| StatusReason { code: reason.code, text: reason.text }),
                 bytes: done.bytes,
                 took: began.elapsed(),
             },
@@ -151,7 +151,7 @@ impl CopyRun<'_> {
     }
 
     /// Why it may not be copied after all.
-    fn held(&self, place: &VolumeLocation, when: When) -> Result<Option<Reason>, Problem> {
+    fn held(&self, place: &VolumeLocation, when: When) -> Result<Option<StatusReason>, Problem> {
         self.catalog(attached::look_again(self.app, self.volume, place, when))
     }
 

@@ -345,7 +345,7 @@ async fn bare(app: &App, volume: &VolumeId, record: Option<&VolumeRecord>) -> Re
         guid: None,
         generation: row.map_or(stackferry_volume::Generation::FIRST, |row| row.generation),
         size_bytes: None,
-        places: Vec::new(),
+        locations: Vec::new(),
         versions: Vec::new(),
         baselines: Vec::new(),
     })

@@ -5,7 +5,7 @@ use crate::content::bytes::{size_at, u16_at, u32_at, u64_at};
 /// The kinds that are read, as their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(super) enum Kind {
+pub(super) enum AttributeKind {
     List = 0x20,
     VolumeName = 0x60,
     VolumeInformation = 0x70,
@@ -22,7 +22,7 @@ const END: u32 = 0xffff_ffff;
 pub(super) struct Attribute<'r>(&'r [u8]);
 
 impl<'r> Attribute<'r> {
-    pub(super) fn is(&self, kind: Kind, name: &str) -> bool {
+    pub(super) fn is(&self, kind: AttributeKind, name: &str) -> bool {
         let length = usize::from(self.0.get(9).copied().unwrap_or_default());
         let own = self.0.get(usize::from(u16_at(self.0, 10))..).and_then(|rest| rest.get(..2 * length));
         u32_at(self.0, 0) == kind as u32 && own.is_some_and(|own| super::utf16(own) == name)
@@ -74,7 +74,7 @@ pub(super) fn list(record: &[u8], mut at: usize) -> Result<Vec<Attribute<'_>>, &
 }
 
 /// What an attribute list says of one attribute: the cluster that each part begins with, and the record it lies in.
-pub(super) fn listed(list: &[u8], kind: Kind, name: &str) -> Vec<(u64, u64)> {
+pub(super) fn listed(list: &[u8], kind: AttributeKind, name: &str) -> Vec<(u64, u64)> {
     let (mut parts, mut rest) = (Vec::new(), list);
     while rest.len() >= 26 {
         let length = usize::from(u16_at(rest, 4));

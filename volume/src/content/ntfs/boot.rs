@@ -1,6 +1,6 @@
 //! The boot sector of an NTFS.
 
-use super::{Fault, damaged};
+use super::{NtfsError, damaged};
 use crate::content::bytes::{u16_at, u64_at};
 
 /// The longest clusters and records that any Windows makes are 2 MiB and 4 KiB.
@@ -21,7 +21,7 @@ pub(super) struct Geometry {
 
 impl Geometry {
     /// What the boot sector of a partition of so many bytes says.
-    pub(super) fn read(sector: &[u8; 512], partition: u64) -> Result<Self, Fault> {
+    pub(super) fn read(sector: &[u8; 512], partition: u64) -> Result<Self, NtfsError> {
         let byte = |at: usize| sector.get(at).copied().unwrap_or_default();
         let sector_bytes = u64::from(u16_at(sector, 11));
         if !sector_bytes.is_power_of_two() || !(256..=4096).contains(&sector_bytes) {
@@ -44,7 +44,7 @@ impl Geometry {
             return damaged(format!("its boot sector says that a record has {record} bytes"));
         }
         if record > MAX_RECORD {
-            return Err(Fault::Limit(format!("its records have {record} bytes")));
+            return Err(NtfsError::Limit(format!("its records have {record} bytes")));
         }
         let bytes = u64_at(sector, 40).saturating_mul(sector_bytes);
         if bytes == 0 || bytes > partition {

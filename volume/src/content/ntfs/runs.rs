@@ -6,12 +6,12 @@ const MAX_RUNS: usize = 64 << 10;
 /// The most runs of a file that are kept: some hundred thousand pieces are the worst that is known of real disks.
 const MAX_ALL_RUNS: usize = 512 << 10;
 
-/// Runs of clusters, by the cluster of the file that each begins with.
+/// ClusterRuns of clusters, by the cluster of the file that each begins with.
 #[derive(Default)]
-pub(super) struct Runs(Vec<Run>);
+pub(super) struct ClusterRuns(Vec<ClusterRun>);
 
 #[derive(Clone, Copy)]
-struct Run {
+struct ClusterRun {
     /// The first cluster of the file that is in it.
     start: u64,
     clusters: u64,
@@ -19,10 +19,10 @@ struct Run {
     place: Option<u64>,
 }
 
-impl Runs {
+impl ClusterRuns {
     /// One run, from the file's start.
     pub(super) fn one(place: u64, clusters: u64) -> Self {
-        Self(vec![Run { start: 0, clusters, place: Some(place) }])
+        Self(vec![ClusterRun { start: 0, clusters, place: Some(place) }])
     }
 
     /// Reads mapping pairs: each a byte with the lengths of two numbers, then the run's length and its distance from the one
@@ -53,7 +53,7 @@ impl Runs {
             if runs.len() == MAX_RUNS {
                 return Err("it has more runs than a record has room for");
             }
-            runs.push(Run { start, clusters, place: at });
+            runs.push(ClusterRun { start, clusters, place: at });
             start = start.checked_add(clusters).ok_or("it is longer than a file can be")?;
             pairs = rest;
         }
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn runs_are_read_with_holes_and_backward_steps() {
         // 24 clusters at 0x5634; a hole of 5; 3 clusters 0x20 before the first run's start.
-        let runs = Runs::read(&[0x21, 0x18, 0x34, 0x56, 0x01, 5, 0x11, 3, 0xe0, 0], 100, 1 << 20).unwrap();
+        let runs = ClusterRuns::read(&[0x21, 0x18, 0x34, 0x56, 0x01, 5, 0x11, 3, 0xe0, 0], 100, 1 << 20).unwrap();
         assert_eq!(runs.place(100), Some((Some(0x5634), 24)));
         assert_eq!(runs.place(123), Some((Some(0x5634 + 23), 1)));
         assert_eq!(runs.place(124), Some((None, 5)));
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn runs_that_can_not_be_are_refused() {
         for pairs in [&[0x21, 1][..], &[0x11, 0, 1, 0], &[0x11, 1, 0xff, 0], &[0x11, 1, 100, 0], &[0x91], &[0x19]] {
-            assert!(Runs::read(pairs, 0, 50).is_err(), "{pairs:?}");
+            assert!(ClusterRuns::read(pairs, 0, 50).is_err(), "{pairs:?}");
         }
     }
 }
