@@ -17,8 +17,8 @@ pub use args::{Target, VersionTarget};
 pub use pages::{completions, man};
 pub use parse::Stop;
 
-use crate::output::OutputFormat;
-use crate::progress::LOG_FORMAT;
+use stackferry_problem::output::OutputFormat;
+use stackferry_problem::progress::LOG_FORMAT;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,19 +32,9 @@ exactly one volume. A version is added with @: appstack/Office@20261122T041500Z-
 
 ";
 
-/// What `--version` prints after the name, on one line, as scripts read it; `-V` ends with the version.
-const LONG_VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    " (revision ",
-    env!("BUILT_FROM_REVISION"),
-    ", rustc ",
-    env!("BUILT_BY_RUSTC"),
-    ")"
-);
-
 /// Protects VMware App Volumes disks: finds, copies, checks and restores AppStacks, packages and writable volumes.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "stackferry", version, long_version = LONG_VERSION, after_help = pages::exit_codes(EXAMPLES))]
+#[command(name = "stackferry", version, long_version = stackferry_engine::about::LONG_VERSION, after_help = pages::exit_codes(EXAMPLES))]
 #[command(max_term_width = 100)]
 pub struct Cli {
     /// What holds for every command.

@@ -24,13 +24,13 @@ use std::time::Duration;
 use stackferry_config::Config;
 use stackferry_volume::io::Cancel;
 
-use crate::app::{App, Reading};
 use crate::cli::{Cli, Command};
 use crate::daemon::Reload;
-use crate::engine::places;
-use crate::output::{OutputFormat, View, print};
-use crate::problem::{Code, Exit, Problem};
-use crate::progress::Reporter;
+use stackferry_engine::app::{App, Reading};
+use stackferry_engine::places;
+use stackferry_problem::output::{OutputFormat, View, print};
+use stackferry_problem::progress::Reporter;
+use stackferry_problem::{Code, Exit, Problem};
 
 /// How long ending the sessions at other systems may take.
 const LAST_GOODBYES: Duration = Duration::from_secs(3);

@@ -2,14 +2,11 @@
 //! tells how it goes. It ends when it is asked to: nothing new begins, and what runs is given a moment to end; what was
 //! copied so far is kept.
 
-mod health;
 mod jumps;
 mod reload;
 mod rounds;
 mod tend;
-mod upkeep;
 mod watch;
-mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,19 +14,17 @@ use std::time::Duration;
 
 use serde_json::json;
 use stackferry_catalog::AuditAction;
-use stackferry_config::{Config, Kind};
 use stackferry_volume::io::Cancel;
 
-use crate::app::{self, App, PROGRAM};
-use crate::http;
-use crate::notify;
-use crate::problem::{Code, Problem};
-use crate::progress::Reporter;
+use stackferry_engine::about::PROGRAM;
+use stackferry_engine::app::{self, App};
+use stackferry_engine::health::{Health, shortest_interval};
+use stackferry_notify as notify;
+use stackferry_problem::progress::Reporter;
+use stackferry_problem::{Code, Problem};
+use stackferry_web::http;
 
-pub use health::Health;
 pub use reload::Reload;
-pub(crate) use tend::PRUNE_EVERY;
-pub use upkeep::put_in_order;
 
 /// How often it is looked whether the service should end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -102,13 +97,6 @@ impl Daemon {
         }
         tracing::info!("the service has ended");
     }
-}
-
-/// The time between two rounds: the shortest of all kinds.
-pub(crate) fn shortest_interval(config: &Config) -> Duration {
-    let schedule = &config.schedule;
-    let kinds = Kind::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
-    kinds.fold(schedule.every.duration(), Duration::min)
 }
 
 /// Waits until the end is asked for.

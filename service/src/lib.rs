@@ -1,21 +1,9 @@
-//! The `stackferry` program: command line, the service's rounds, and what joins the rooms of the house.
+//! The `stackferry` program: the command line, the running service, and the wiring of all crates.
 
-pub mod api;
-pub mod app;
 pub mod cli;
 mod commands;
-mod console;
 pub mod daemon;
-pub mod engine;
-pub mod http;
-pub mod jobs;
 mod limits;
-pub mod metrics;
-mod notify;
-pub mod output;
-pub mod problem;
-pub mod progress;
-pub mod tokens;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -24,8 +12,8 @@ use stackferry_volume::io::Cancel;
 use tokio::signal::unix::{SignalKind, signal};
 
 use cli::{Cli, Stop};
-use problem::{Exit, Problem};
-use progress::{LogOptions, Reporter};
+use stackferry_problem::progress::{self, LogOptions, Reporter};
+use stackferry_problem::{Exit, Problem};
 
 /// Runs the program with these arguments, the program's name first.
 #[must_use]

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::Cli;
-use crate::problem::Exit;
+use stackferry_problem::Exit;
 
 /// `text`, then the exit codes.
 pub(super) fn exit_codes(text: &str) -> String {

@@ -7,8 +7,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, ValueEnum};
 
 use super::Cli;
-use crate::output::OutputFormat;
-use crate::problem::{Code, Exit, Problem};
+use stackferry_problem::output::OutputFormat;
+use stackferry_problem::{Code, Exit, Problem};
 
 /// Why no command is run.
 #[derive(Debug)]

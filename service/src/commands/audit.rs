@@ -2,8 +2,8 @@
 
 use super::Context;
 use crate::cli::AuditCommand;
-use crate::output::{AuditVerifyView, AuditView};
-use crate::problem::{Exit, Problem};
+use stackferry_engine::views::{AuditVerifyView, AuditView};
+use stackferry_problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, what: &AuditCommand) -> Result<Exit, Problem> {
     let app = context.app_to_read(None).await?;

@@ -1,28 +1,33 @@
 //! `check`.
 
 use super::Context;
-use crate::app::{App, Reading};
-use crate::engine::check::{Finding, all, local};
-use crate::output::{CheckItem, CheckView};
-use crate::problem::{Exit, Problem};
+use stackferry_config::Config;
+use stackferry_engine::app::{App, Reading};
+use stackferry_engine::check::{Finding, local, reachable};
+use stackferry_engine::views::{CheckItem, CheckView};
+use stackferry_problem::{Exit, Problem};
+
+/// Whether every channel of `[notify]` has what it needs to send.
+fn notifications(config: &Config) -> impl Iterator<Item = Finding> {
+    stackferry_notify::channels(&config.notify).into_iter().map(|channel| {
+        let ready = stackferry_notify::check(&config.notify, channel);
+        let ready = ready.map(|()| "all that it needs is there; `stackferry notify test` sends a message");
+        Finding::new(format!("notify.{channel}"), ready)
+    })
+}
 
 pub(super) async fn run(context: &Context, config_only: bool) -> Result<Exit, Problem> {
     let config = context.config()?;
-    let findings = if config_only {
-        local(&config)
-    } else {
-        let before = local(&config);
+    let mut findings = local(&config);
+    findings.extend(notifications(&config));
+    if !config_only {
         match App::open_to_read(config, context.cancel().clone(), Reading::without_making()).await {
-            // It is known to the command, which logs out everywhere at its end.
-            Ok(app) => all(context.keep(app)).await,
-            // Without a catalog nothing else can be opened; what was tried before is told all the same.
-            Err(problem) => {
-                let mut findings = before;
-                findings.push(Finding { subject: "catalog".to_owned(), result: Err(problem) });
-                findings
-            }
+            // The command logs out everywhere at its end.
+            Ok(app) => findings.extend(reachable(context.keep(app)).await),
+            // Without a catalog nothing else can be opened; what was checked before is printed all the same.
+            Err(problem) => findings.push(Finding { subject: "catalog".to_owned(), result: Err(problem) }),
         }
-    };
+    }
     if context.cancel().is_cancelled() {
         return Err(Problem::interrupted("the check"));
     }

@@ -2,8 +2,8 @@
 
 use super::{Context, to_stdout};
 use crate::cli::ConfigCommand;
-use crate::output::OutputFormat;
-use crate::problem::{Exit, Problem};
+use stackferry_problem::output::OutputFormat;
+use stackferry_problem::{Exit, Problem};
 
 pub(super) fn run(context: &Context, what: ConfigCommand) -> Result<Exit, Problem> {
     match what {

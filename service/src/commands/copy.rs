@@ -5,13 +5,13 @@ use std::time::Duration;
 use stackferry_catalog::{Trigger, VolumeRow};
 
 use super::Context;
-use crate::app::App;
-use crate::engine::copy::{CopyOptions, choose_bytes, copy};
-use crate::engine::inventory::Round;
-use crate::engine::{debts, find, inventory, places};
-use crate::jobs::{self, follow};
-use crate::output::CopyView;
-use crate::problem::{Code, Exit, Problem};
+use stackferry_engine::app::App;
+use stackferry_engine::copy::{CopyOptions, choose_bytes, copy};
+use stackferry_engine::inventory::Round;
+use stackferry_engine::jobs::{self, follow};
+use stackferry_engine::views::CopyView;
+use stackferry_engine::{debts, find, inventory, places};
+use stackferry_problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, name: &str, if_changed: bool, wait: Duration) -> Result<Exit, Problem> {
     places::refuse(&context.config()?)?;

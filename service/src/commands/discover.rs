@@ -1,9 +1,9 @@
 //! `discover`.
 
 use super::Context;
-use crate::engine::inventory;
-use crate::output::DiscoverView;
-use crate::problem::{Code, Exit, Problem};
+use stackferry_engine::inventory;
+use stackferry_engine::views::DiscoverView;
+use stackferry_problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, all: bool) -> Result<Exit, Problem> {
     let app = context.app_to_read(None).await?;

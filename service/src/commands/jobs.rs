@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use stackferry_catalog::{JobFilter, JobId, JobState, Trigger};
 
 use super::Context;
-use crate::app::App;
-use crate::engine::find;
-use crate::output::{CancelView, ClockView, JobView, JobsView, PausesView};
-use crate::problem::{Exit, Problem};
+use stackferry_engine::app::App;
+use stackferry_engine::find;
+use stackferry_engine::views::{CancelView, ClockView, JobView, JobsView, PausesView};
+use stackferry_problem::{Exit, Problem};
 
 /// Who does it, in the audit.
 fn actor() -> String {

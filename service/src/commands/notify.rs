@@ -2,9 +2,9 @@
 
 use super::Context;
 use crate::cli::NotifyCommand;
-use crate::notify::{Sender, channels, send};
-use crate::output::{NotifyItem, NotifyView};
-use crate::problem::{Code, Exit, Problem};
+use stackferry_engine::views::{NotifyItem, NotifyView};
+use stackferry_notify::{Sender, channels, send};
+use stackferry_problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, what: NotifyCommand) -> Result<Exit, Problem> {
     let NotifyCommand::Test = what;
@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, what: NotifyCommand) -> Result<Exit, 
     Ok(view.exit())
 }
 
-async fn ended(app: &crate::app::App) {
+async fn ended(app: &stackferry_engine::app::App) {
     while !app.cancel().is_cancelled() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }

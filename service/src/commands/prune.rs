@@ -1,10 +1,10 @@
 //! `prune [VOLUME] [--dry-run]`.
 
 use super::Context;
-use crate::engine::find;
-use crate::engine::prune::{self, What};
-use crate::output::PruneView;
-use crate::problem::{Exit, Problem};
+use stackferry_engine::find;
+use stackferry_engine::prune::{self, What};
+use stackferry_engine::views::PruneView;
+use stackferry_problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, name: Option<&str>, dry_run: bool) -> Result<Exit, Problem> {
     let app = if dry_run { context.app_to_read(name).await? } else { context.app().await? };

@@ -1,9 +1,9 @@
 //! `rebuild`.
 
 use super::Context;
-use crate::engine::versions;
-use crate::output::{PathProblem, RebuildView};
-use crate::problem::{Exit, Problem};
+use stackferry_engine::versions;
+use stackferry_engine::views::{PathProblem, RebuildView};
+use stackferry_problem::{Exit, Problem};
 
 /// Why a volume is left as it is.
 const BUSY: &str = "another process works on it, and keeps its rows in line with the vault itself";

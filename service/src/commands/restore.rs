@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::Context;
 use crate::cli::Target;
-use crate::engine::restore;
-use crate::output::RestoreView;
-use crate::problem::{Exit, Problem};
+use stackferry_engine::restore;
+use stackferry_engine::views::RestoreView;
+use stackferry_problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, target: &Target, to: &Path, overwrite: bool) -> Result<Exit, Problem> {
     let app = context.app_to_read(Some(&target.to_string())).await?;

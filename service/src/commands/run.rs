@@ -3,14 +3,15 @@
 use stackferry_catalog::Trigger;
 
 use super::{Context, discover};
-use crate::app::App;
-use crate::daemon::{Daemon, put_in_order};
-use crate::engine::decide::RoundOutcome;
-use crate::engine::places;
-use crate::engine::reconcile::reconcile;
-use crate::engine::round::{self, RoundResult};
-use crate::output::{RunItem, RunOutcome, RunProblem, RunView};
-use crate::problem::{Code, Exit, Problem};
+use crate::daemon::Daemon;
+use stackferry_engine::app::App;
+use stackferry_engine::decide::RoundOutcome;
+use stackferry_engine::housekeeping::put_in_order;
+use stackferry_engine::places;
+use stackferry_engine::reconcile::reconcile;
+use stackferry_engine::round::{self, RoundResult};
+use stackferry_engine::views::{RunItem, RunOutcome, RunProblem, RunView};
+use stackferry_problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> {
     places::refuse(&context.config()?)?;

@@ -3,13 +3,13 @@
 use stackferry_transfer::endpoint::{Endpoint, EndpointConfig};
 
 use super::Context;
-use crate::problem::{Exit, Problem};
+use stackferry_problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
     let config = context.config()?;
     let serve = config.serve()?;
     let host_key = config.host_key()?;
-    crate::app::make_state_dir(&config)?;
+    stackferry_engine::app::make_state_dir(&config)?;
     let endpoint = Endpoint::bind(EndpointConfig {
         listen: serve.listen.address(),
         host_key: host_key.clone(),

@@ -2,9 +2,9 @@
 
 use super::Context;
 use crate::cli::TokenCommand;
-use crate::output::{NewTokenView, TokensView};
-use crate::problem::{Exit, Problem};
-use crate::tokens;
+use stackferry_engine::views::{NewTokenView, TokensView};
+use stackferry_problem::{Exit, Problem};
+use stackferry_web::tokens;
 
 /// Who acts: whoever may write the catalog.
 const ACTOR: &str = "command";

@@ -2,9 +2,9 @@
 
 use super::Context;
 use crate::cli::Target;
-use crate::engine::versions;
-use crate::output::VerifyView;
-use crate::problem::{Exit, Problem};
+use stackferry_engine::versions;
+use stackferry_engine::views::VerifyView;
+use stackferry_problem::{Exit, Problem};
 
 pub(super) async fn run(context: &Context, target: Option<&Target>) -> Result<Exit, Problem> {
     let what = target.map(ToString::to_string);

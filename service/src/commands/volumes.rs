@@ -1,12 +1,12 @@
 //! `volumes`, `versions VOLUME`, `pin`, `unpin`.
 
 use super::Context;
-use crate::app::version_row;
 use crate::cli::VersionTarget;
-use crate::engine::finding::Known;
-use crate::engine::{find, pins, versions};
-use crate::output::{VersionView, VersionsView, VolumesView};
-use crate::problem::{Exit, Problem};
+use stackferry_engine::app::version_row;
+use stackferry_engine::finding::Known;
+use stackferry_engine::views::{VersionView, VersionsView, VolumesView};
+use stackferry_engine::{find, pins, versions};
+use stackferry_problem::{Exit, Problem};
 
 pub(super) async fn volumes(context: &Context) -> Result<Exit, Problem> {
     let app = context.app_to_read(None).await?;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::app::App;
+use stackferry_engine::app::App;
 
 /// What a clock may be set by without anybody minding: what time services do in one step at a start.
 const SET: SignedDuration = SignedDuration::from_mins(1);

@@ -10,8 +10,9 @@ use stackferry_catalog::AuditAction;
 use stackferry_config::Config;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::{self, App, PROGRAM, blocking};
-use crate::problem::Problem;
+use stackferry_engine::about::PROGRAM;
+use stackferry_engine::app::{self, App, blocking};
+use stackferry_problem::Problem;
 
 /// Reads the configuration as the program did at its start.
 pub type Reload = Arc<dyn Fn() -> Result<Config, Problem> + Send + Sync>;

@@ -19,20 +19,20 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::jumps::Jumps;
 use super::reload::{self, Hangups, Reload};
 use super::tend::Tend;
-use super::upkeep::Upkeep;
 use super::watch::watch;
-use super::work::Work;
 use super::{Health, asked_to_end, shortest_interval};
-use crate::app::{App, config_kind};
-use crate::engine::copy::first_place;
-use crate::engine::decide::{Decision, RoundOutcome, decide};
-use crate::engine::inventory::Round;
-use crate::engine::reconcile;
-use crate::engine::round;
-use crate::engine::{debts, inventory};
-use crate::jobs::run::Known;
-use crate::problem::Problem;
-use crate::progress::Reporter;
+use stackferry_engine::app::{App, config_kind};
+use stackferry_engine::copy::first_place;
+use stackferry_engine::decide::{Decision, RoundOutcome, decide};
+use stackferry_engine::housekeeping::Housekeeping;
+use stackferry_engine::inventory::Round;
+use stackferry_engine::jobs::run::Known;
+use stackferry_engine::reconcile;
+use stackferry_engine::round;
+use stackferry_engine::worker::Worker;
+use stackferry_engine::{debts, inventory};
+use stackferry_problem::Problem;
+use stackferry_problem::progress::Reporter;
 
 /// How often the queue is looked at for what other processes put into it or want to end.
 const POLL: Duration = Duration::from_millis(500);
@@ -49,7 +49,7 @@ pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>, re
     polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks: JoinSet<(Looker, Result<Known, Problem>)> = JoinSet::new();
     let mut looker = Some(Looker::new(&app, health));
-    let mut work = Work::new(&app, reporter);
+    let mut work = Worker::new(&app, reporter);
     let mut hangups = Hangups::listen();
     let mut jumps = Jumps::new(&app);
     let mut tend = Tend::default();
@@ -125,7 +125,7 @@ fn tell(what: &str, volume: Option<&VolumeId>, problem: &Problem) {
 struct Looker {
     app: App,
     health: Arc<Health>,
-    upkeep: Upkeep,
+    housekeeping: Housekeeping,
     /// What was compared with the vault.
     compared: reconcile::Watch,
     /// When volumes of each kind were last decided about.
@@ -139,7 +139,7 @@ impl Looker {
         Self {
             app: app.clone(),
             health: Arc::clone(health),
-            upkeep: Upkeep::default(),
+            housekeeping: Housekeeping::default(),
             compared: reconcile::Watch::default(),
             decided: HashMap::new(),
             told: BTreeSet::new(),
@@ -160,7 +160,7 @@ impl Looker {
         let known = match self.look().await {
             Ok(round) => Known { job, round: Some(round), failed: None },
             Err(problem) => {
-                self.health.look_failed(&problem.message);
+                self.health.round_failed(&problem.message);
                 tell("a round failed", None, &problem);
                 Known { job, round: None, failed: Some(problem) }
             }
@@ -170,13 +170,13 @@ impl Looker {
 
     async fn look(&mut self) -> Result<Round, Problem> {
         let vault = self.app.vault().await.inspect_err(|problem| self.health.vault_failed(&problem.message))?;
-        self.upkeep.run(&self.app, &vault).await?;
+        self.housekeeping.run(&self.app, &vault).await?;
         self.compared.round(&self.app, &vault).await?;
         debts::pay(&self.app).await?;
         let round = inventory::look(&self.app).await?;
         match round.reachable {
-            0 => self.health.look_failed("no datastore could be looked at"),
-            _ => self.health.looked(),
+            0 => self.health.round_failed("no datastore could be looked at"),
+            _ => self.health.round_succeeded(),
         }
         self.health.found(&round.problems);
         self.tell_new(&round.problems);

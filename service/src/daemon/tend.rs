@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use stackferry_catalog::{JobId, JobKind, JobState, NewJob, Priority, Trigger};
 use stackferry_volume::{VersionId, VolumeId};
 
-use crate::app::{App, PROGRAM};
-use crate::engine::checkup::{self, Due};
-use crate::problem::Problem;
+use stackferry_engine::about::PROGRAM;
+use stackferry_engine::app::App;
+use stackferry_engine::checkup::{self, Due};
+use stackferry_engine::prune::PRUNE_EVERY;
+use stackferry_problem::Problem;
 
 /// How long nothing is asked for after nothing was due, or something failed.
 const REST: Duration = Duration::from_secs(60);
-/// The time between two prunes.
-pub(crate) const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How long a version whose check failed (it could not be read at all) is left alone, so that others get their turn.
 const LEFT_ALONE: Duration = Duration::from_secs(3600);
 

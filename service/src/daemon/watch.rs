@@ -8,7 +8,7 @@ use stackferry_vsphere::{Change, Vsphere, Watch};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::app::App;
+use stackferry_engine::app::App;
 
 /// How long one wait for changes lasts.
 const WAIT: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use stackferry_catalog::Role;
-use stackferry_service::api::ROUTES;
+use stackferry_web::api::ROUTES;
 
 use crate::ask::{ask, call, head, talk, token};
 use crate::bench::{Bench, LONG, Service, until};
@@ -167,7 +167,7 @@ async fn volumes_are_found_paged_and_told_as_the_command_line_tells_them() {
     let one = get("/api/v1/volumes/appstack/Office").await.json();
     assert_eq!(one, office["volumes"][0]);
     let rows = service.app.catalog().volumes().await.unwrap();
-    let told = serde_json::to_value(stackferry_service::output::VolumesView::new(&rows)).unwrap();
+    let told = serde_json::to_value(stackferry_engine::views::VolumesView::new(&rows)).unwrap();
     for (key, value) in told[0].as_object().unwrap() {
         assert_eq!(&all["volumes"][0][key], value, "{key}");
     }
@@ -312,7 +312,7 @@ async fn with_a_certificate_it_speaks_tls_and_its_cookie_stays_there() {
     // What can't be used is told before the service begins.
     std::fs::write(path("key.pem"), "no key").unwrap();
     let more = format!("tls = {{ cert = \"{}\", key = \"{}\" }}\n", path("cert.pem"), path("key.pem"));
-    let app = stackferry_service::app::App::open(bench.config(0, &more), <_>::default()).await.unwrap();
-    let problem = stackferry_service::http::Server::bind(app.config()).await.err().unwrap();
+    let app = stackferry_engine::app::App::open(bench.config(0, &more), <_>::default()).await.unwrap();
+    let problem = stackferry_web::http::Server::bind(app.config()).await.err().unwrap();
     assert_eq!((problem.code.as_str(), problem.subject.as_deref()), ("bad_config", Some("http.tls.key")));
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 use stackferry_catalog::Role;
-use stackferry_service::tokens;
+use stackferry_web::tokens;
 
 use crate::bench::{LONG, Service, until};
 
@@ -101,7 +101,7 @@ pub(crate) async fn token(service: &Service, role: Role) -> String {
     token_of(&service.app, role).await
 }
 
-pub(crate) async fn token_of(app: &stackferry_service::app::App, role: Role) -> String {
+pub(crate) async fn token_of(app: &stackferry_engine::app::App, role: Role) -> String {
     let (token, shown) = tokens::make(role.as_str(), role).unwrap();
     app.catalog().add_token(&token, "test").await.unwrap();
     shown.expose().to_owned()

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use stackferry_catalog::{Catalog, Clock, Outcome};
 use stackferry_config::{Config, Overrides};
-use stackferry_service::app::App;
+use stackferry_engine::app::App;
+use stackferry_problem::progress::Reporter;
 use stackferry_service::daemon::Daemon;
-use stackferry_service::progress::Reporter;
 use stackferry_volume::VolumeId;
 use stackferry_volume::io::Cancel;
 use tempfile::TempDir;

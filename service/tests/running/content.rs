@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use stackferry_catalog::{AuditAction, VolumeState};
-use stackferry_service::engine::finding::Known;
-use stackferry_service::engine::{inventory, versions};
+use stackferry_engine::finding::Known;
+use stackferry_engine::{inventory, versions};
 use stackferry_volume::VolumeId;
 use stackferry_volume::content::ContentState;
 
@@ -30,7 +30,7 @@ fn extent(bench: &Bench) -> PathBuf {
     bench.dir.path().join("nfs01/cloudvolumes/apps/Office-flat.vmdk")
 }
 
-async fn state(app: &stackferry_service::app::App, volume: &VolumeId) -> (VolumeState, Option<ContentState>) {
+async fn state(app: &stackferry_engine::app::App, volume: &VolumeId) -> (VolumeState, Option<ContentState>) {
     let row = app.catalog().volume(volume).await.unwrap().unwrap();
     (row.state, row.content)
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stackferry_catalog::{Outcome, Role, Trigger};
-use stackferry_service::app::App;
-use stackferry_service::engine::copy::{CopyOptions, copy};
-use stackferry_service::engine::inventory;
-use stackferry_service::jobs;
-use stackferry_service::progress::Reporter;
+use stackferry_engine::app::App;
+use stackferry_engine::copy::{CopyOptions, copy};
+use stackferry_engine::inventory;
+use stackferry_engine::jobs;
+use stackferry_problem::progress::Reporter;
 use stackferry_volume::VolumeId;
 use stackferry_volume::io::Cancel;
 
@@ -38,7 +38,7 @@ async fn a_copy_that_cannot_begin_marks_its_volume() {
     let row = app.catalog().volume(&office).await.unwrap().unwrap();
     assert_eq!(row.last_error.map(|error| error.code), Some(code.clone()));
     assert_eq!(endings(app.catalog(), &office).await, [(Outcome::Failed, Some(code.clone()))]);
-    let text = app.metrics().render(&app, None).await.unwrap();
+    let text = stackferry_web::scrape::render(&app, None).await.unwrap();
     let series = format!("stackferry_copy_failures_total{{kind=\"appstack\",reason=\"{code}\"}}");
     assert_eq!(sample(&text, &series), Some(1.0), "{text}");
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use stackferry_catalog::{Clock, Trigger};
-use stackferry_service::app::App;
-use stackferry_service::daemon::put_in_order;
-use stackferry_service::engine::copy::{CopyOptions, copy};
-use stackferry_service::engine::inventory;
-use stackferry_service::progress::Reporter;
+use stackferry_engine::app::App;
+use stackferry_engine::copy::{CopyOptions, copy};
+use stackferry_engine::housekeeping::put_in_order;
+use stackferry_engine::inventory;
+use stackferry_problem::progress::Reporter;
 use stackferry_vault::{IncomingSpec, Vault};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::{Digest, TransferId, VolumeId};

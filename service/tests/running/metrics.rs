@@ -11,18 +11,18 @@ use stackferry_catalog::{
     DatastoreKey, InventoryRound, ObservedLocation, ObservedVolume, Outcome, RestoreTest, StatusReason, VaultVolume,
     VersionRow, VolumeState,
 };
-use stackferry_service::app::App;
-use stackferry_service::daemon::Health;
-use stackferry_service::engine::prune::{self, What};
-use stackferry_service::engine::restore::{Destination, restore};
-use stackferry_service::http;
-use stackferry_service::metrics::Running;
-use stackferry_service::metrics::registry::{FAMILIES, Type, document};
-use stackferry_service::problem::Code;
+use stackferry_engine::app::App;
+use stackferry_engine::health::Health;
+use stackferry_engine::metrics::RunningGuard;
+use stackferry_engine::metrics::registry::{FAMILIES, Type, document};
+use stackferry_engine::prune::{self, What};
+use stackferry_engine::restore::{Destination, restore};
+use stackferry_problem::Code;
 use stackferry_transfer::{Progress, Silent};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::manifest::{ByteCounts, VerifyMethod};
 use stackferry_volume::{Generation, Kind, Location, SiteName, VersionId, VolumeId};
+use stackferry_web::http;
 
 use crate::bench::{Bench, Service, get, id, sample, until};
 use crate::direct::Direct;
@@ -79,7 +79,7 @@ pub(crate) async fn telling(bench: &Bench, more: &str) -> (App, std::net::Socket
 }
 
 /// Volumes of every sort, seen at `seen`, and something of everything that is counted.
-async fn all_sorts(app: &App, seen: Timestamp) -> Running {
+async fn all_sorts(app: &App, seen: Timestamp) -> RunningGuard {
     let mut attached = observed(id(r"writable/CORP!5C!jd"), "CORP\\jd \"the\"\nsecond", 1);
     attached.state = VolumeState::Deferred;
     attached.reason = Some(StatusReason { code: "attached".into(), text: "it is attached".into() });

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use stackferry_catalog::{AuditAction, Clock, Trigger, VersionRow};
-use stackferry_service::app::App;
-use stackferry_service::engine::copy::{CopyOptions, copy};
-use stackferry_service::engine::prune::{Fate, Pruned, What, last, prune};
-use stackferry_service::engine::reconcile::{Reconciled, reconcile};
-use stackferry_service::engine::{inventory, versions};
-use stackferry_service::progress::Reporter;
+use stackferry_engine::app::App;
+use stackferry_engine::copy::{CopyOptions, copy};
+use stackferry_engine::prune::{Fate, Pruned, What, last, prune};
+use stackferry_engine::reconcile::{Reconciled, reconcile};
+use stackferry_engine::{inventory, versions};
+use stackferry_problem::progress::Reporter;
 use stackferry_volume::VolumeId;
 use stackferry_volume::io::Cancel;
 
@@ -79,8 +79,8 @@ async fn the_plan_is_told_and_then_carried_out() {
     assert_eq!(told.len(), 3);
     assert!(told.iter().all(|one| matches!(&one.fate, Fate::Kept(why) if !why.is_empty())), "{told:?}");
     // What remains is not due for that.
-    let round = stackferry_service::engine::round::run(&app, Trigger::Schedule, &Reporter::quiet()).await.unwrap();
-    assert_eq!(round.count(stackferry_service::engine::decide::RoundOutcome::Unchanged), 1);
+    let round = stackferry_engine::round::run(&app, Trigger::Schedule, &Reporter::quiet()).await.unwrap();
+    assert_eq!(round.count(stackferry_engine::decide::RoundOutcome::Unchanged), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,7 +200,7 @@ async fn two_do_not_prune_at_once() {
     let lease = app.catalog().hold_lease("prune", "another", Duration::ZERO).await.unwrap();
     let what = What { volume: None, dry_run: false, actor: "test" };
     let problem = prune(&app, what).await.unwrap_err();
-    assert_eq!(problem.code, stackferry_service::problem::Code::Busy);
+    assert_eq!(problem.code, stackferry_problem::Code::Busy);
     assert!(prune(&app, What { dry_run: true, ..what }).await.is_ok(), "a plan harms nobody");
     lease.release().await.unwrap();
     prune(&app, what).await.unwrap();

@@ -11,8 +11,8 @@ use serde_json::Value;
 use stackferry_catalog::{
     AuditAction, Cancelled, Catalog, Clock, Job, JobFilter, JobId, JobKind, JobState, Priority, Trigger,
 };
-use stackferry_service::jobs;
-use stackferry_service::problem::Code;
+use stackferry_engine::jobs;
+use stackferry_problem::Code;
 use stackferry_volume::VolumeId;
 
 use crate::bench::{Bench, Service, endings, free_port, get, sample, until};

@@ -1,10 +1,10 @@
 //! The catalog is brought in line with the vault at the start.
 
 use stackferry_catalog::AuditAction;
-use stackferry_service::app::App;
-use stackferry_service::engine::reconcile::{Reconciled, reconcile};
-use stackferry_service::engine::round;
-use stackferry_service::progress::Reporter;
+use stackferry_engine::app::App;
+use stackferry_engine::reconcile::{Reconciled, reconcile};
+use stackferry_engine::round;
+use stackferry_problem::progress::Reporter;
 use stackferry_volume::io::Cancel;
 
 use crate::bench::Bench;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use stackferry_catalog::{Clock, Outcome, Trigger, VolumeState};
-use stackferry_service::engine::decide::RoundOutcome;
-use stackferry_service::engine::round;
-use stackferry_service::progress::Reporter;
+use stackferry_engine::decide::RoundOutcome;
+use stackferry_engine::round;
+use stackferry_problem::progress::Reporter;
 
 use crate::bench::{Bench, Service, endings, get, until};
 
@@ -153,7 +153,7 @@ async fn a_single_round_keeps_to_windows_and_bandwidth_too() {
     let round = async |window: &str| {
         let more = format!("[limits]\nbandwidth = \"4MB/s\"\n[schedule.appstack]\nwindows = [{window}]\n");
         let clock = Clock::from_fn(move || noon);
-        let app = stackferry_service::app::App::open_with(bench.config(0, &more), <_>::default(), clock).await.unwrap();
+        let app = stackferry_engine::app::App::open_with(bench.config(0, &more), <_>::default(), clock).await.unwrap();
         let result = round::run(&app, Trigger::Schedule, &Reporter::quiet()).await.unwrap();
         let [volume] = &result.volumes[..] else { panic!("{result:?}") };
         (volume.outcome, volume.reason.as_ref().map(|reason| reason.code.clone()))

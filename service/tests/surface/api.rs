@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use stackferry_service::api::{ROUTES, document};
+use stackferry_web::api::{ROUTES, document};
 
 /// `STACKFERRY_TEST_WRITE=1` writes the document anew.
 #[test]

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 use stackferry_config::{Config, Overrides};
+use stackferry_problem::Exit;
+use stackferry_problem::output::OutputFormat;
 use stackferry_service::cli::{AuditCommand, Cli, Command, Stop, completions, man};
-use stackferry_service::output::OutputFormat;
-use stackferry_service::problem::Exit;
 
 fn read_with(arguments: &[&str], environment: Option<&str>) -> Result<Cli, Stop> {
     let arguments = ["stackferry"].iter().chain(arguments).map(OsString::from);

@@ -8,11 +8,10 @@ use stackferry_catalog::{
     AuditCheck, AuditRecord, LocationRow, StatusReason, VersionContent, VersionRow, VolumeRow, VolumeState,
 };
 use stackferry_config::Secret;
-use stackferry_service::engine::finding::{
-    Affected, ByteRange, Extent, Facts, Found, Good, Trouble, VersionFinding, judge,
-};
-use stackferry_service::output::*;
-use stackferry_service::problem::{Exit, Problem};
+use stackferry_engine::finding::{Affected, ByteRange, Extent, Facts, Found, Good, Trouble, VersionFinding, judge};
+use stackferry_engine::views::*;
+use stackferry_problem::output::*;
+use stackferry_problem::{Exit, Problem};
 use stackferry_vault::{Damage, RestoreReport};
 use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::{ByteCounts, Owner, VerifyMethod};
@@ -312,7 +311,7 @@ fn grant_shows_its_secret_once_and_never_in_debug() {
 
 #[test]
 fn check() {
-    let problem = Problem::new(stackferry_service::problem::Code::Unreachable, "stor2:2222 can't be reached\u{1b}[2J")
+    let problem = Problem::new(stackferry_problem::Code::Unreachable, "stor2:2222 can't be reached\u{1b}[2J")
         .hint("check the port\nand the firewall");
     let good = CheckItem::good("vault", "/srv/stackferry, 1.2 TiB free");
     assert_eq!(CheckView::new(vec![good.clone()]).exit(), Exit::Done);

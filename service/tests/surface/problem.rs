@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use stackferry_catalog::{CatalogError, LeaseBusy};
 use stackferry_config::{Config, ConfigError, Overrides, SecretError};
-use stackferry_service::output::OutputFormat;
-use stackferry_service::problem::{Code, Exit, PROBLEMS, Problem, Retry, troubleshooting};
+use stackferry_problem::output::OutputFormat;
+use stackferry_problem::{Code, Exit, PROBLEMS, Problem, Retry, troubleshooting};
 use stackferry_transfer::TransferError;
 use stackferry_transfer::endpoint::EndpointError;
 use stackferry_transfer::esxi::DownloadFault;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{InMemoryTerm, ProgressDrawTarget};
-use stackferry_service::progress::{LogOptions, Reporter, subscriber};
+use stackferry_problem::progress::{LogOptions, Reporter, subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Text that several threads write and a test waits for.
@@ -125,7 +125,7 @@ fn quiet_is_quiet() {
     task.finish("copied");
 }
 
-fn options(variables: &[(&str, &str)]) -> Result<LogOptions, stackferry_service::problem::Problem> {
+fn options(variables: &[(&str, &str)]) -> Result<LogOptions, stackferry_problem::Problem> {
     LogOptions { service: true, ..LogOptions::default() }
         .environment(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use stackferry_service::metrics::registry::{FAMILIES, Type};
+use stackferry_engine::metrics::registry::{FAMILIES, Type};
 
 use crate::boards::{Board, files, root, rules};
 use crate::promql;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use stackferry_service::api::ROUTES;
 use stackferry_tests::lab::Running;
 use stackferry_tests::tools::{find, have};
+use stackferry_web::api::ROUTES;
 
 use crate::place::{LIMIT, Place};
 use crate::raw::{request, send};

@@ -1,0 +1,251 @@
+//! The configured datastores, and how each is looked at and read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use stackferry_config::{Datastore, HostPort, HostTrust, Route, RouteKind};
+use stackferry_discover::view::is_within;
+use stackferry_discover::{DatastoreView, FolderSpec};
+use stackferry_transfer::esxi::EsxiClient;
+use stackferry_transfer::known_hosts::HostKeys;
+use stackferry_transfer::remote::{EndpointClient, EndpointFolder};
+use stackferry_transfer::ssh::Peer;
+use stackferry_transfer::stock::{SourceAddress, StockClient};
+use stackferry_volume::local::LocalFolder;
+use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
+
+use super::{App, Told, mounts};
+use stackferry_problem::Problem;
+
+/// From where a host's certificates may be used.
+#[must_use]
+pub(super) fn source_address(setting: &stackferry_config::SourceAddress) -> SourceAddress {
+    match setting {
+        stackferry_config::SourceAddress::Connection => SourceAddress::Connection,
+        stackferry_config::SourceAddress::Any => SourceAddress::Any,
+        stackferry_config::SourceAddress::Given(list) => SourceAddress::Given(list.clone()),
+    }
+}
+
+/// How one datastore's bytes are reached.
+#[derive(Clone)]
+pub enum Source {
+    /// It is mounted here.
+    Local(Arc<LocalFolder>),
+    /// An endpoint has it, under this name.
+    Endpoint {
+        /// The endpoint.
+        client: Arc<EndpointClient>,
+        /// The datastore's name there.
+        datastore: String,
+    },
+    /// A stock SSH server mounts it.
+    Ssh(Arc<StockClient>),
+    /// ESXi hosts mount it.
+    Esxi(Arc<EsxiClient>),
+}
+
+impl Source {
+    /// The route's word in manifests and JSON.
+    #[must_use]
+    pub fn route(&self) -> RouteKind {
+        match self {
+            Source::Local(_) => RouteKind::Local,
+            Source::Endpoint { .. } => RouteKind::Endpoint,
+            Source::Ssh(_) => RouteKind::Ssh,
+            Source::Esxi(_) => RouteKind::Esxi,
+        }
+    }
+
+    /// The datastore, to be looked at.
+    #[must_use]
+    pub fn folder(&self) -> Arc<dyn Folder> {
+        match self {
+            Source::Local(folder) => Arc::<LocalFolder>::clone(folder),
+            Source::Endpoint { client, datastore } => Arc::new(EndpointFolder::new(Arc::clone(client), datastore)),
+            Source::Ssh(client) => Arc::new(client.folder()),
+            Source::Esxi(client) => Arc::new(client.folder()),
+        }
+    }
+
+    /// The host that is read from, for caps per host.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match self {
+            Source::Local(_) => "local".to_owned(),
+            Source::Endpoint { client, .. } => client.address(),
+            Source::Ssh(client) => client.address(),
+            Source::Esxi(client) => client.datastore().system.clone(),
+        }
+    }
+
+    fn datastore_type(&self) -> Option<String> {
+        match self {
+            Source::Local(folder) => Some(if folder.is_nfs() { "NFS" } else { "OTHER" }.to_owned()),
+            Source::Endpoint { client, datastore } => {
+                let hello = client.hello().ok()?;
+                hello.datastores.into_iter().find(|info| info.name == *datastore).map(|info| info.kind)
+            }
+            // Nothing there tells what the folder lies on; of the other, vSphere told already.
+            Source::Ssh(_) | Source::Esxi(_) => None,
+        }
+    }
+}
+
+/// A datastore that can't be looked at, and why. Scanning it gives just that.
+struct Unreachable {
+    datastore: String,
+    why: String,
+}
+
+impl Unreachable {
+    fn error(&self) -> FolderError {
+        FolderError::Unreachable { datastore: self.datastore.clone(), why: self.why.clone() }
+    }
+}
+
+impl Folder for Unreachable {
+    fn list(&self, _path: &str) -> Result<Vec<Entry>, FolderError> {
+        Err(self.error())
+    }
+    fn stat(&self, _path: &str) -> Result<Option<Entry>, FolderError> {
+        Err(self.error())
+    }
+    fn read(&self, _path: &str, _limit: usize) -> Result<Vec<u8>, FolderError> {
+        Err(self.error())
+    }
+}
+
+/// A host as the transfer wants it.
+pub(crate) fn peer(host: &HostPort, trust: &HostTrust) -> Peer {
+    let host_keys = match trust {
+        HostTrust::Key(key) => HostKeys::Line(key.as_str().to_owned()),
+        HostTrust::KnownHosts(path) => HostKeys::File(PathBuf::from(&**path)),
+    };
+    Peer { host: host.host.clone(), port: host.port, host_keys }
+}
+
+impl App {
+    /// How a datastore is reached. Blocks.
+    ///
+    /// # Errors
+    /// It is not mounted, or its host can't be asked at all.
+    pub fn source(&self, datastore: &Datastore) -> Result<Source, Problem> {
+        match &datastore.route {
+            Route::Local(local) => {
+                self.answers(&local.path, mounts::NO_ANSWER)?;
+                Ok(Source::Local(Arc::new(LocalFolder::open_with(&local.path, self.pulse(&local.path))?)))
+            }
+            Route::Endpoint(endpoint) => {
+                Ok(Source::Endpoint { client: self.endpoint(endpoint)?, datastore: datastore.name.to_string() })
+            }
+            Route::Ssh(ssh) => Ok(Source::Ssh(self.stock(ssh)?)),
+            Route::Esxi(esxi) => Ok(Source::Esxi(self.esxi(datastore, esxi)?)),
+        }
+    }
+
+    /// A configured datastore as discovery wants it; one that can't be reached is looked at all the same, and says so.
+    /// Blocks.
+    #[must_use]
+    pub fn view(&self, rank: usize, datastore: &Datastore, told: &Told) -> DatastoreView {
+        self.view_of(rank, datastore, told, self.source(datastore))
+    }
+
+    /// The same for a datastore that was asked already, or does not answer.
+    #[must_use]
+    pub(crate) fn view_of(
+        &self,
+        rank: usize,
+        datastore: &Datastore,
+        told: &Told,
+        source: Result<Source, Problem>,
+    ) -> DatastoreView {
+        let (folder, datastore_type): (Arc<dyn Folder>, _) = match source {
+            Ok(source) => (source.folder(), source.datastore_type()),
+            Err(problem) => {
+                let why = problem.message;
+                (Arc::new(Unreachable { datastore: datastore.name.to_string(), why }), None)
+            }
+        };
+        let site = SiteName(datastore.site.as_str().to_owned());
+        let told_type = told.datastore_type(&site, datastore.name.as_str());
+        let folders = folders(datastore, &site, told);
+        DatastoreView {
+            site,
+            name: datastore.name.to_string(),
+            rank,
+            datastore_type: told_type.or(datastore_type),
+            folder,
+            folders,
+            settle: SignedDuration::try_from(self.config().schedule.settle.duration()).unwrap_or(SignedDuration::ZERO),
+        }
+    }
+
+    /// The configured datastore of this site and name.
+    #[must_use]
+    pub fn datastore(&self, site: &SiteName, name: &str) -> Option<&Datastore> {
+        self.config()
+            .datastores
+            .iter()
+            .find(|datastore| datastore.site.as_str() == site.0 && datastore.name.as_str() == name)
+    }
+}
+
+/// The folders of a datastore that are looked through: those of the configuration, those that App Volumes keeps volumes in
+/// by default, and those where it says that volumes lie. App Volumes' word for what lies in one wins over its name.
+fn folders(datastore: &Datastore, site: &SiteName, told: &Told) -> Vec<FolderSpec> {
+    let configured = datastore.folders.iter();
+    let mut specs: Vec<FolderSpec> = configured
+        .map(|folder| FolderSpec { path: folder.path.as_str().to_owned(), kind: folder.kind.map(kind) })
+        .collect();
+    let reports = told.managers.iter().filter(|view| view.site == *site).filter_map(|view| view.report.as_ref().ok());
+    let mut named: BTreeMap<String, BTreeSet<Kind>> = BTreeMap::new();
+    for report in reports {
+        let is_known = report.datastores.iter().any(|one| one.name == datastore.name.as_str());
+        for (folder, kind) in report.folders.iter().filter(|_| is_known) {
+            named.entry(folder.trim_matches('/').to_owned()).or_default().insert(*kind);
+        }
+        for volume in &report.volumes {
+            for place in volume.places.iter().filter(|place| place.datastore == datastore.name.as_str()) {
+                named.entry(place.folder.trim_matches('/').to_owned()).or_default().insert(volume.kind);
+            }
+        }
+    }
+    for (path, kinds) in named {
+        // Where several kinds lie side by side, each volume's own is told by App Volumes.
+        let mut kinds = kinds.into_iter();
+        let kind = kinds.next().filter(|_| kinds.next().is_none());
+        // A sub-folder of one that is looked through comes with it.
+        let comes_along = specs.iter().any(|spec| spec.kind == kind && is_within(&path, &spec.path));
+        match specs.iter_mut().find(|spec| spec.path == path) {
+            Some(spec) => spec.kind = spec.kind.or(kind),
+            None if comes_along => {}
+            None => specs.push(FolderSpec { path, kind }),
+        }
+    }
+    specs
+}
+
+/// The configuration's word for a kind, as the other rooms know it.
+pub(super) fn kind(kind: stackferry_config::Kind) -> Kind {
+    match kind {
+        stackferry_config::Kind::Appstack => Kind::Appstack,
+        stackferry_config::Kind::Package => Kind::Package,
+        stackferry_config::Kind::Writable => Kind::Writable,
+        stackferry_config::Kind::Template => Kind::Template,
+        stackferry_config::Kind::Image => Kind::Image,
+    }
+}
+
+/// A kind as the configuration knows it.
+pub fn config_kind(kind: Kind) -> stackferry_config::Kind {
+    match kind {
+        Kind::Appstack => stackferry_config::Kind::Appstack,
+        Kind::Package => stackferry_config::Kind::Package,
+        Kind::Writable => stackferry_config::Kind::Writable,
+        Kind::Template => stackferry_config::Kind::Template,
+        Kind::Image => stackferry_config::Kind::Image,
+    }
+}

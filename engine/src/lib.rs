@@ -1,0 +1,40 @@
+//! The operations on volumes: scan, decide, copy, verify, restore, prune; the queue of jobs, and what is counted.
+//!
+//! Command line, HTTP API, console and the running service are thin layers over these operations.
+
+pub mod about;
+pub mod app;
+pub mod check;
+pub mod checkup;
+pub mod copy;
+pub mod debts;
+pub mod decide;
+pub mod find;
+pub mod finding;
+pub mod fresh;
+pub mod grant;
+pub mod health;
+pub mod held;
+pub mod housekeeping;
+pub mod inventory;
+pub mod jobs;
+pub mod metrics;
+pub mod pins;
+pub mod places;
+pub mod prune;
+pub mod reconcile;
+pub mod restore;
+pub mod retention;
+pub mod round;
+pub mod steps;
+pub mod versions;
+pub mod views;
+pub mod windows;
+pub mod worker;
+
+mod attached;
+mod content;
+mod incident;
+mod key_files;
+mod renamed;
+mod replicas;
