@@ -125,7 +125,7 @@ impl Line {
         // A host that takes nothing leaves no room to send into.
         match tokio::time::timeout(patience, sending).await {
             Ok(Ok(())) => {}
-            Ok(Err(())) => return Err(self.connection.broken()),
+            Ok(Err(())) => return Err(self.connection.broken().await),
             Err(_) => return Err(self.silent("taking what it is asked", patience)),
         }
         self.wire += count;
@@ -185,7 +185,7 @@ impl Line {
                 }
                 Ok(Some(ChannelMsg::ExitStatus { exit_status })) => self.status = Some(exit_status),
                 Ok(Some(ChannelMsg::Close)) => self.over = true,
-                Ok(None) => return Err(self.connection.broken()),
+                Ok(None) => return Err(self.connection.broken().await),
                 Ok(Some(_)) | Err(_) => {}
             }
         }

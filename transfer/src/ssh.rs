@@ -17,6 +17,7 @@ use std::time::Duration;
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg};
 use russh::{Disconnect, MethodKind};
+use tokio::sync::watch;
 
 use crate::credential::Secret;
 use crate::dial::{DialError, dial};
@@ -42,6 +43,9 @@ pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(5);
 /// … and is given up after so many unanswered questions: it is noticed within 30 seconds.
 pub(crate) const KEEPALIVES: usize = 4;
+
+/// How long to wait for the reason of an end whose channel has ended already.
+const REASON_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A host to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +96,8 @@ pub struct Connection {
     local: IpAddr,
     login_timeout: Duration,
     heard: Arc<Mutex<Heard>>,
+    /// Nothing is ever sent here: it closes when the library has ended the connection and reported why.
+    ended: watch::Receiver<()>,
     refusal: Option<Refusal>,
 }
 
@@ -143,12 +149,13 @@ impl Connection {
             ..client::Config::default()
         };
         let heard = Arc::new(Mutex::new(Heard::default()));
-        let handler = Client { peer: peer.clone(), heard: Arc::clone(&heard) };
+        let (running, ended) = watch::channel(());
+        let handler = Client { peer: peer.clone(), heard: Arc::clone(&heard), _running: running };
         let first = FirstBytes::default();
         let stream = Overheard::new(stream, first.clone());
         let handshake = client::connect_stream(Arc::new(config), stream, handler);
         let failed = match tokio::time::timeout(login_timeout, handshake).await {
-            Ok(Ok(handle)) => return Ok(Self { handle, address, local, login_timeout, heard, refusal: None }),
+            Ok(Ok(handle)) => return Ok(Self { handle, address, local, login_timeout, heard, ended, refusal: None }),
             Ok(Err(error)) => {
                 let refused = heard.lock().unwrap_or_else(PoisonError::into_inner).refused.take();
                 refused.unwrap_or_else(|| explain(&address, error))
@@ -178,18 +185,19 @@ impl Connection {
             Err(_) => return Err(self.silent("logging in", self.login_timeout)),
         };
         let AuthResult::Failure { remaining_methods, partial_success } = result else { return Ok(()) };
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let refusal = Refusal {
-            is_partial: partial_success,
-            methods: method_names(&remaining_methods),
-            farewell: heard.farewell.take(),
-            banner: heard.banner.take(),
-            version: heard.version.clone(),
+        let refusal = {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            Refusal {
+                is_partial: partial_success,
+                methods: method_names(&remaining_methods),
+                farewell: heard.farewell.take(),
+                banner: heard.banner.take(),
+                version: heard.version.clone(),
+            }
         };
-        drop(heard);
         // The library says this too where the connection ended before there was an answer.
         if remaining_methods.is_empty() && self.is_closed() && refusal.farewell.is_none() {
-            return Err(self.broken());
+            return Err(self.broken().await);
         }
         let hint = refusal.words().join(".\n");
         self.refusal = Some(refusal);
@@ -307,7 +315,7 @@ impl Connection {
                         "it sends before it says that it does what was asked",
                     ));
                 }
-                _ => return Err(self.broken()),
+                _ => return Err(self.broken().await),
             }
         }
     }
@@ -322,7 +330,10 @@ impl Connection {
     }
 
     /// The error for a connection that ended by itself.
-    pub(crate) fn broken(&self) -> TransferError {
+    pub(crate) async fn broken(&self) -> TransferError {
+        // The library closes the channels before it reports why the connection ended, and drops the handler after that.
+        let mut ended = self.ended.clone();
+        let _ = tokio::time::timeout(REASON_TIMEOUT, ended.changed()).await;
         let refused = self.heard.lock().unwrap_or_else(PoisonError::into_inner).refused.take();
         refused.unwrap_or_else(|| TransferError::Unreachable {
             host: self.address.clone(),

@@ -286,7 +286,7 @@ impl Asking {
             encode_json(FrameKind::Request, &Request { id, op }).map_err(|error| protocol(error.to_string()))?;
         let asking = async {
             if self.channel.data_bytes(frame).await.is_err() {
-                return Err(self.connection.broken());
+                return Err(self.connection.broken().await);
             }
             loop {
                 if let Some(frame) = self.reader.next_frame().map_err(|error| protocol(error.to_string()))? {
@@ -302,7 +302,7 @@ impl Asking {
                 }
                 match self.channel.wait().await {
                     Some(ChannelMsg::Data { data }) => self.reader.push(&data),
-                    Some(ChannelMsg::Close | ChannelMsg::Eof) | None => return Err(self.connection.broken()),
+                    Some(ChannelMsg::Close | ChannelMsg::Eof) | None => return Err(self.connection.broken().await),
                     Some(_) => {}
                 }
             }

@@ -83,7 +83,8 @@ impl Stream<'_> {
         }
         // A host that takes nothing leaves no room to send into.
         match tokio::time::timeout(self.stall, self.channel.data_bytes(frame)).await {
-            Ok(sent) => sent.map_err(|_| self.connection.broken()),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.connection.broken().await),
             Err(_) => Err(self.silent("taking what the copy needs")),
         }
     }
@@ -115,7 +116,7 @@ impl Stream<'_> {
                         since += throttle.take_async(data.len() as u64, ended).await;
                     }
                 }
-                Ok(Some(ChannelMsg::Close) | None) => return Err(self.connection.broken()),
+                Ok(Some(ChannelMsg::Close) | None) => return Err(self.connection.broken().await),
                 Ok(Some(_)) | Err(_) => {}
             }
         }

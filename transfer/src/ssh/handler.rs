@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use russh::Names;
 use russh::client::{self, Session};
 use russh::keys::PublicKeyOrCertificate;
+use tokio::sync::watch;
 
 use super::{Peer, explain};
 use crate::error::TransferError;
@@ -15,6 +16,8 @@ use crate::words::clean;
 pub(super) struct Client {
     pub(super) peer: Peer,
     pub(super) heard: Arc<Mutex<Heard>>,
+    /// Dropped with the handler, when the connection has ended.
+    pub(super) _running: watch::Sender<()>,
 }
 
 /// What a host said by itself.
