@@ -22,7 +22,7 @@ use stackferry_catalog::{AuditAction, Catalog, CatalogError, Clock};
 use stackferry_config::{Config, Datastore, Esxi, EsxiAccess};
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
-use stackferry_transfer::esxi::{Access, EsxiClient, EsxiDatastore};
+use stackferry_transfer::esxi::{EsxiClient, EsxiDatastore, HostAccess};
 use stackferry_transfer::remote::EndpointClient;
 use stackferry_transfer::stock::{StockClient, StockHost};
 use stackferry_vault::{Reserve, Vault, VaultOptions};
@@ -341,9 +341,9 @@ impl App {
             return Ok(Arc::clone(client));
         }
         let access = match (settings.access, &settings.known_hosts) {
-            (EsxiAccess::Ticket, _) => Access::Ticket,
+            (EsxiAccess::Ticket, _) => HostAccess::Ticket,
             (EsxiAccess::Account, Some(known_hosts)) => {
-                Access::Account { known_hosts: known_hosts.to_path_buf(), ssh_port: settings.ssh_port }
+                HostAccess::Account { known_hosts: known_hosts.to_path_buf(), ssh_port: settings.ssh_port }
             }
             (EsxiAccess::Account, None) => {
                 return Err(Problem::new(Code::BadConfig, "access by account needs `known_hosts`")
@@ -469,7 +469,7 @@ impl App {
             user: settings.user.as_str().to_owned(),
             root: settings.path.to_path_buf(),
             ca_key: settings.ca_key.to_path_buf(),
-            source_address: sources::source_address(&settings.source_address),
+            source_address: settings.source_address.clone(),
         };
         let client = Arc::new(StockClient::new(host, self.shared.runtime.clone())?);
         stock.insert(name, Arc::clone(&client));

@@ -1,9 +1,8 @@
 //! Problems of sources, hosts and transfers.
 
 use stackferry_https::Retry;
-use stackferry_transfer::TransferError;
 use stackferry_transfer::endpoint::EndpointError;
-use stackferry_transfer::esxi::DownloadFault;
+use stackferry_transfer::{DownloadFault, TransferError};
 use stackferry_volume::FolderError;
 use stackferry_volume::descriptor::DescriptorError;
 
@@ -79,7 +78,7 @@ fn describe(error: TransferError) -> Problem {
         TransferError::Unreachable { host, .. } => plain(Code::Unreachable).subject(host).hint(
             "check name, port and firewall, and that the service there runs; `stackferry check` tries every host",
         ),
-        TransferError::Silent { host, .. } => {
+        TransferError::Stalled { host, .. } => {
             plain(Code::Silent).subject(host).hint("look at the host and the network between; it is tried again")
         }
         TransferError::Download { host, file, fault } => {

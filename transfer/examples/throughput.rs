@@ -15,11 +15,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stackferry_transfer::endpoint::{Endpoint, EndpointConfig};
+use stackferry_transfer::endpoint::{EndpointConfig, EndpointServer};
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::EndpointClient;
 use stackferry_transfer::ssh::{Peer, new_key};
-use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, Silent, local};
+use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, NoProgress, local};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::local::{LocalFolder, SparseFile};
 use stackferry_volume::{BlockIndex, BlockMap, BlockState, FileName, Folder, HoleMapSource, Sink, Source};
@@ -84,14 +84,14 @@ fn main() {
         datastores: BTreeMap::from([("ds".to_owned(), store.clone())]),
         restore: std::collections::BTreeSet::new(),
     };
-    let endpoint = runtime.block_on(Endpoint::bind(config)).unwrap();
+    let endpoint = runtime.block_on(EndpointServer::bind(config)).unwrap();
     let address = endpoint.local_addr().unwrap();
     let host_key = endpoint.public_host_key();
     runtime.spawn(endpoint.run(std::future::pending()));
     let peer = Peer { host: "127.0.0.1".into(), port: address.port(), host_keys: HostKeys::Line(host_key.clone()) };
     let client = EndpointClient::new(peer, &key, runtime.handle().clone()).unwrap();
     let datastore = LocalFolder::open(&store).unwrap();
-    let context = CopyContext::new(Cancel::default(), Arc::new(Silent), 32 << 20);
+    let context = CopyContext::new(Cancel::default(), Arc::new(NoProgress), 32 << 20);
 
     let copy = |what: &str, base: Option<&BlockMap>, run: &dyn Fn(FileCopy<'_>) -> FileOutcome| {
         let entry = datastore.stat(NAME).unwrap().unwrap();

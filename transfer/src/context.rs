@@ -1,4 +1,4 @@
-//! What every copy of a file is given and gives back, whatever the route.
+//! The input and the outcome of a file's copy, which every route shares.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,21 +9,21 @@ use stackferry_volume::{BlockIndex, BlockMap, HoleMapSource, Sink};
 
 use crate::throttle::Throttle;
 
-/// Is told how a copy goes on. Called from several threads, once per block: it must be quick.
+/// Receives a copy's progress. Called from several threads, once per block: it must be quick.
 pub trait Progress: Send + Sync {
-    /// So many more bytes of the file's length are done, in whatever way.
+    /// So many more bytes of the file's length are done, whether read, skipped or zero.
     fn done(&self, bytes: u64);
 }
 
-/// Tells nobody.
+/// Ignores progress.
 #[derive(Debug, Clone, Copy)]
-pub struct Silent;
+pub struct NoProgress;
 
-impl Progress for Silent {
+impl Progress for NoProgress {
     fn done(&self, _bytes: u64) {}
 }
 
-/// Is told a credential's public name.
+/// Receives a credential's public name.
 pub type OnUse = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What all files of one transfer share.
@@ -31,7 +31,7 @@ pub type OnUse = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct CopyContext {
     /// Ends the transfer early.
     pub cancel: Cancel,
-    /// Is told how it goes.
+    /// Receives the progress.
     pub progress: Arc<dyn Progress>,
     /// The threads that read, hash, compress and write, at least 1.
     pub workers: usize,
@@ -39,8 +39,8 @@ pub struct CopyContext {
     pub memory: u64,
     /// Limits the bytes read (`local`) or on the wire (all others), together with other transfers.
     pub throttle: Option<Arc<Throttle>>,
-    /// Is told the public name of each credential as soon as it has logged in: the copy itself may go on for long after
-    /// the credential's time is over. Called on the thread that copies, outside of the runtime.
+    /// Receives the public name of each credential as soon as it has logged in: the copy itself may run long after the
+    /// credential has expired. Called on the thread that copies, outside of the runtime.
     pub used: Option<OnUse>,
 }
 
@@ -67,22 +67,22 @@ pub struct FileCopy<'a> {
     pub bytes: u64,
     /// Its time of last change, as discovery found it.
     pub mtime: jiff::Timestamp,
-    /// Where its bytes go: of the same length, fresh but for the blocks in `done`.
+    /// Where its bytes go: of the same length, and empty but for the blocks in `done`.
     pub sink: &'a dyn Sink,
     /// The blocks that are in the sink already and were hashed again: neither read nor sent.
     pub done: BlockMap,
-    /// The digests of the last version: a block that equals it is not sent and not written, only told.
+    /// The digests of the last version: a block that equals it is reported, and neither sent nor written.
     pub base: Option<&'a BlockMap>,
 }
 
-/// What a copy of one file came to.
+/// The outcome of one file's copy.
 #[derive(Debug, Clone)]
 pub struct FileOutcome {
     /// Every block of the file.
     pub blocks: BlockMap,
     /// The blocks that equal the base's and were not written, in ascending order.
     pub same_as_base: Vec<BlockIndex>,
-    /// How it was known where the file has no data.
+    /// The source of the file's hole map.
     pub hole_map: HoleMapSource,
     /// The bytes touched.
     pub counts: ByteCounts,

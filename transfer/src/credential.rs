@@ -1,46 +1,21 @@
 //! One-time credentials: a public name, and a secret of 256 bits from the operating system's generator (through
 //! `rand`'s thread generator, which it seeds). The secret is zeroised when it is dropped, and is never shown.
 
-use std::fmt;
-
+use stackferry_config::Secret;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A text that must not be shown. Its Debug form is `<secret>`.
-#[derive(Clone)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Takes a text as secret.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The text, for the one place that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
-/// A fresh user name and its secret.
+/// A new user name and its secret.
 #[derive(Debug, Clone)]
-pub struct Credential {
+pub struct OneTimeCredential {
     /// The public name: `sf-` and 16 hexadecimal digits.
     pub user: String,
     /// 64 hexadecimal digits: 256 random bits.
     pub secret: Secret,
 }
 
-impl Credential {
-    /// Makes one that was never used.
+impl OneTimeCredential {
+    /// Generates one.
     #[must_use]
     pub fn fresh() -> Self {
         let mut name = [0u8; 8];
@@ -58,7 +33,7 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// What a server keeps of a secret: enough to recognise it, not to use it.
+/// A secret's hash, which a server stores: enough to recognise the secret, not to use it.
 #[derive(Clone)]
 pub struct SecretHash([u8; 32]);
 
@@ -69,7 +44,7 @@ impl SecretHash {
         Self(*blake3::hash(secret.expose().as_bytes()).as_bytes())
     }
 
-    /// Whether this is the secret; takes the same time whatever is offered.
+    /// Whether this is the secret; constant time.
     #[must_use]
     pub fn matches(&self, offered: &str) -> bool {
         blake3::hash(offered.as_bytes()).as_bytes().ct_eq(&self.0).into()
@@ -82,7 +57,7 @@ mod tests {
 
     #[test]
     fn credentials_are_fresh_and_hide_their_secret() {
-        let (one, two) = (Credential::fresh(), Credential::fresh());
+        let (one, two) = (OneTimeCredential::fresh(), OneTimeCredential::fresh());
         assert_ne!(one.user, two.user);
         assert_ne!(one.secret.expose(), two.secret.expose());
         assert_eq!(one.secret.expose().len(), 64);

@@ -1,6 +1,6 @@
-//! TCP connections by name. A name may have several addresses, and one of them may be dead: a record that was never
-//! removed, an interface that is down, IPv6 that leads nowhere. So they are tried side by side (RFC 8305): the next one
-//! begins a moment after the last, or at once when one fails; the first that answers is used, and all share one deadline.
+//! TCP connections by name. A name may have several addresses, and one of them may be dead: a stale record, an interface
+//! that is down, IPv6 without a route. So they are tried in parallel (RFC 8305): each attempt starts a moment after the
+//! last, or at once when one fails; the first that answers is used, and all share one deadline.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How long one address may be silent before the next one is tried, too.
+/// How long one address may take before the next one is tried, too.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// The most addresses of a name that are tried: as many as begin within ten seconds.
+/// The most addresses of a name that are tried: as many as start within ten seconds.
 const MAX_ADDRESSES: usize = 40;
 
 /// Why there is no connection.
@@ -23,7 +23,7 @@ pub enum DialError {
     Failed(#[from] io::Error),
     /// None answered in time.
     #[error("no answer in time from {}", list(.0))]
-    Silent(Vec<SocketAddr>),
+    NoAnswer(Vec<SocketAddr>),
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
@@ -38,11 +38,11 @@ fn list(addresses: &[SocketAddr]) -> String {
 pub async fn dial(host: &str, port: u16, limit: Duration) -> Result<TcpStream, DialError> {
     let deadline = Instant::now() + limit;
     let found = tokio::time::timeout_at(deadline, tokio::net::lookup_host((host, port))).await;
-    let addresses = in_turns(found.map_err(|_| DialError::Silent(Vec::new()))??);
+    let addresses = in_turns(found.map_err(|_| DialError::NoAnswer(Vec::new()))??);
     first_of(&addresses, deadline).await
 }
 
-/// The two families by turns, beginning with the one that the system puts first; each once.
+/// IPv6 and IPv4 alternately, starting with the family that the system puts first; each address once.
 fn in_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = Vec::new();
     for address in found {
@@ -70,7 +70,7 @@ async fn first_of(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStre
     let mut trying = JoinSet::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     loop {
-        // What is still being tried when this returns is dropped with the set, and so ended.
+        // Attempts that are still running when this returns are aborted with the set.
         let more = match waiting.next() {
             Some(address) => {
                 trying.spawn(async move { (address, TcpStream::connect(address).await) });
@@ -87,13 +87,13 @@ async fn first_of(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStre
             Err(_) if Instant::now() < deadline => {}
             Err(_) => {
                 let is_failed = |address: &SocketAddr| failed.iter().any(|(other, _)| other == address);
-                return Err(DialError::Silent(addresses.iter().copied().filter(|one| !is_failed(one)).collect()));
+                return Err(DialError::NoAnswer(addresses.iter().copied().filter(|one| !is_failed(one)).collect()));
             }
         }
     }
 }
 
-/// One address fails with its own error, several with a list of them.
+/// One address fails with its own error, several with a list of errors.
 fn explain(mut failed: Vec<(SocketAddr, io::Error)>) -> DialError {
     let kind = failed.first().map_or(io::ErrorKind::NotFound, |(_, error)| error.kind());
     if failed.len() == 1
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(in_turns(many).len(), MAX_ADDRESSES);
     }
 
-    /// A listener whose queue is full, so that it answers no more.
+    /// A listener whose queue is full, so that it does not answer.
     struct Dead {
         _listener: rustix::fd::OwnedFd,
         _queue: Vec<rustix::fd::OwnedFd>,

@@ -1,24 +1,24 @@
 //! The endpoint: our own SSH server on a machine that mounts datastores.
 //!
-//! It knows two kinds of client. A *service* logs in with a known key, may list folders, read small files and ask for
-//! grants, and moves no volume. A *credential* logs in once with a user name and password that a service was given for
+//! It has two kinds of client. A *service* logs in with a known key, may list folders, read small files and request
+//! grants, and transfers no volume. A *credential* logs in once with a user name and password that a service received for
 //! one file, and reads that file: with the block subsystem, SFTP or SCP. Everything else is refused: shells, terminals,
 //! forwarding, other commands, a second channel, a second file.
 //!
-//! It writes only to the datastores that its configuration names for it, and there only new files, each by a credential of
-//! its own: nothing that is there is ever changed. Grants are kept in memory only: a restart ends them all.
+//! It writes only to the datastores that its configuration allows, and there only new files, each by a credential of its
+//! own: existing files are never changed. Grants live in memory only: a restart ends them all.
 
 pub mod issuer;
 
+pub(crate) mod channel;
 mod control;
 pub(crate) mod grants;
-pub(crate) mod line;
 pub(crate) mod listener;
+pub(crate) mod receive;
 mod scp;
 pub(crate) mod send;
 mod session;
 pub(crate) mod sftp;
-pub(crate) mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -34,18 +34,18 @@ use crate::error::TransferError;
 use crate::ssh;
 use issuer::Issuer;
 
-/// What an endpoint is told.
+/// An endpoint's settings.
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Its host key, in OpenSSH's format; made where it is missing.
+    /// Its host key, in OpenSSH's format; generated where it is missing.
     pub host_key: PathBuf,
-    /// The services that may ask, as lines of `authorized_keys` with at most the options `from` and `restrict`.
+    /// The services that may log in, as lines of `authorized_keys` with at most the options `from` and `restrict`.
     pub issuers: Vec<String>,
-    /// Its datastores: name, and where it is mounted here.
+    /// Its datastores: name and mount point.
     pub datastores: BTreeMap<String, PathBuf>,
-    /// Those of them that new files may be written to.
+    /// The datastores to which new files may be written.
     pub restore: BTreeSet<String>,
 }
 
@@ -62,10 +62,10 @@ pub enum EndpointError {
         #[source]
         source: std::io::Error,
     },
-    /// Its host key can't be read or made.
+    /// Its host key can't be read or generated.
     #[error(transparent)]
     HostKey(#[from] TransferError),
-    /// A line of `issuers` can't be understood.
+    /// A line of `issuers` is invalid.
     #[error("issuer {number}: {why}")]
     Issuer {
         /// Which line, from 1.
@@ -75,8 +75,8 @@ pub enum EndpointError {
     },
 }
 
-/// What all connections of an endpoint share.
-pub(crate) struct Shared {
+/// The state that all connections of an endpoint share.
+pub(crate) struct EndpointState {
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) datastores: BTreeMap<String, PathBuf>,
     pub(crate) restore: BTreeSet<String>,
@@ -84,26 +84,26 @@ pub(crate) struct Shared {
     pub(crate) workers: usize,
 }
 
-impl Shared {
+impl EndpointState {
     /// A datastore that this endpoint has.
     pub(crate) fn folder(&self, datastore: &str) -> Result<LocalFolder, FolderError> {
         let path = self.datastores.get(datastore).ok_or_else(|| FolderError::Unreachable {
             datastore: datastore.to_owned(),
-            why: "this endpoint has none of that name".to_owned(),
+            why: "this endpoint has no datastore of that name".to_owned(),
         })?;
         LocalFolder::open(path)
     }
 }
 
 /// An endpoint that listens.
-pub struct Endpoint {
+pub struct EndpointServer {
     listener: TcpListener,
     key: PrivateKey,
-    shared: Arc<Shared>,
+    shared: Arc<EndpointState>,
 }
 
-impl Endpoint {
-    /// Reads or makes the host key, reads the issuers, and listens.
+impl EndpointServer {
+    /// Reads or generates the host key, reads the issuers, and listens.
     ///
     /// # Errors
     /// See [`EndpointError`].
@@ -119,7 +119,7 @@ impl Endpoint {
             .await
             .map_err(|source| EndpointError::Listen { address: config.listen, source })?;
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(EndpointState {
             issuers,
             datastores: config.datastores,
             restore: config.restore,
@@ -151,12 +151,12 @@ impl Endpoint {
     }
 }
 
-/// Reads the host key, or makes it. A key that changes by itself would lock every client out, so:
-///  1. the key is written whole to a fresh name beside its own, and brought onto the disk;
-///  2. it is linked to its own name, which fails where another that starts at once was first: then that one's counts;
-///  3. the fresh name is removed, and the folder is brought onto the disk before the key is shown to anybody.
+/// Reads the host key, or generates it. A key that changes by itself would lock out every client, so:
+///  1. the key is written completely to a temporary name beside its own, and synced;
+///  2. it is linked to its own name, which fails where another process was first: then that one's key counts;
+///  3. the temporary name is removed, and the folder is synced before the key is used.
 ///
-/// A crash before 2 leaves no key, after it a whole one; at worst a fresh name is left over, which nobody reads.
+/// A crash before 2 leaves no key, after it a whole one; at worst an unused temporary file is left over.
 fn host_key(path: &Path) -> Result<PrivateKey, TransferError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;

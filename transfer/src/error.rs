@@ -1,4 +1,6 @@
-//! What can go wrong on the way, and whether it is worth another try.
+//! What can go wrong in a transfer, and whether a retry may help.
+
+mod download;
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use stackferry_https::Retry;
 use stackferry_volume::{BlockIndex, FolderError};
 use stackferry_vsphere::VsphereError;
 
-use crate::esxi::DownloadFault;
+pub use download::DownloadFault;
 
 /// Why a file was not copied. `file` is a path on the datastore or a file's name, `host` is `name:port`.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +22,7 @@ pub enum TransferError {
         file: String,
         /// Where in it.
         offset: u64,
-        /// The system's own words.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -29,11 +31,11 @@ pub enum TransferError {
     Write {
         /// The file.
         file: String,
-        /// The system's own words.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The folder of the source could not be looked at.
+    /// The folder of the source could not be read.
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// The source is not what it was when the copy began.
@@ -54,7 +56,7 @@ pub enum TransferError {
         /// Who sent it.
         host: String,
     },
-    /// A peer said something that the protocol does not allow.
+    /// A peer sent something that the protocol does not allow.
     #[error("{host} broke the protocol: {what}")]
     Protocol {
         /// Who.
@@ -62,14 +64,14 @@ pub enum TransferError {
         /// What it did.
         what: String,
     },
-    /// A peer told that it can't do what was asked.
+    /// A peer refused a request.
     #[error("{host} refused: {message}")]
     Refused {
         /// Who.
         host: String,
-        /// Its code for it, as in the protocol's document.
+        /// Its error code, as documented in docs/protocol.md.
         code: String,
-        /// Its words.
+        /// Its message.
         message: String,
     },
     /// A host's key is in no list of known ones.
@@ -93,7 +95,7 @@ pub enum TransferError {
         shown: String,
         /// The fingerprint that is known.
         expected: String,
-        /// Where that is said (`known_hosts:12`).
+        /// The file and line (`known_hosts:12`).
         place: String,
     },
     /// A list of known host keys says that a host's key must not be accepted.
@@ -103,7 +105,7 @@ pub enum TransferError {
         host: String,
         /// The key's fingerprint.
         fingerprint: String,
-        /// Where that is said (`known_hosts:12`).
+        /// The file and line (`known_hosts:12`).
         place: String,
     },
     /// A list of known host keys can't be used.
@@ -122,17 +124,17 @@ pub enum TransferError {
         /// What is wrong with it.
         why: String,
     },
-    /// A host does not let us in.
+    /// A host refused the login.
     #[error("{host} refused the login of {user}")]
     LoginRefused {
         /// Who.
         host: String,
         /// As whom; a one-time user's public name.
         user: String,
-        /// What to look at.
+        /// What to check.
         hint: String,
     },
-    /// A host lets us in, but lacks what reading a file there takes.
+    /// A host accepts the login, but lacks what reading a file there takes.
     #[error("{host} can't be read from: {what}")]
     Unfit {
         /// Who.
@@ -151,9 +153,9 @@ pub enum TransferError {
         #[source]
         source: io::Error,
     },
-    /// A host that was there says nothing any more.
+    /// A host that answered before stopped answering.
     #[error("{host} has been silent for {} seconds while {doing}", after.as_secs())]
-    Silent {
+    Stalled {
         /// Who.
         host: String,
         /// What was being waited for.
@@ -161,20 +163,20 @@ pub enum TransferError {
         /// For how long.
         after: Duration,
     },
-    /// vSphere did not do what was asked.
+    /// A vSphere call failed.
     #[error(transparent)]
     Vsphere(#[from] VsphereError),
-    /// What came is not the part of a datastore's file that was asked for.
+    /// The answer is not the requested part of a datastore's file.
     #[error("downloading {file} from {host} failed: {fault}")]
     Download {
         /// Who.
         host: String,
         /// The file.
         file: String,
-        /// What came instead.
+        /// What is wrong with the answer.
         fault: DownloadFault,
     },
-    /// Something of that name is there. It was not touched.
+    /// A file of that name exists. It was not touched.
     #[error("{file} exists at {host}, and nothing on a datastore is written over")]
     Exists {
         /// Who has it.
@@ -182,27 +184,27 @@ pub enum TransferError {
         /// The file.
         file: String,
     },
-    /// A datastore elsewhere is too full for a file.
+    /// A datastore has too little free space for a file.
     #[error("{host} has too little room for {file}: {message}")]
     NoRoom {
         /// Who.
         host: String,
         /// The file.
         file: String,
-        /// Its words, or the numbers.
+        /// Its message, or the numbers.
         message: String,
     },
-    /// An endpoint lets nothing be written to a datastore.
+    /// An endpoint does not allow restores to a datastore.
     #[error("{host} lets nothing be restored to {datastore}: {message}")]
     NotAllowed {
         /// Who.
         host: String,
         /// The datastore.
         datastore: String,
-        /// Its words.
+        /// Its message.
         message: String,
     },
-    /// What arrived at the other side is not what was sent.
+    /// What the other side received is not what was sent.
     #[error("what arrived of {file} at {host} is not what was sent: {message}")]
     Arrived {
         /// Who.
@@ -212,7 +214,7 @@ pub enum TransferError {
         /// What is different.
         message: String,
     },
-    /// The version that is to be restored does not hold what its manifest says.
+    /// The version to restore does not match its manifest.
     #[error("{}{why}", damaged_place(file, *block))]
     VersionDamaged {
         /// The file.
@@ -222,7 +224,7 @@ pub enum TransferError {
         /// What is wrong with it.
         why: String,
     },
-    /// Somebody asked for the end.
+    /// The transfer was cancelled.
     #[error("the copy was interrupted")]
     Cancelled,
     /// A worker of the copy panicked: a defect of this program.
@@ -241,7 +243,7 @@ fn damaged_place(file: &str, block: Option<BlockIndex>) -> String {
 }
 
 impl TransferError {
-    /// Whether trying again may help.
+    /// Whether a retry may help.
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
@@ -249,14 +251,14 @@ impl TransferError {
             | Self::SourceChanged { .. }
             | Self::BlockMismatch { .. }
             | Self::Unreachable { .. }
-            | Self::Silent { .. }
+            | Self::Stalled { .. }
             | Self::Arrived { .. }
             | Self::Cancelled
             | Self::Worker { .. } => Retry::Transient,
             Self::Vsphere(error) => error.retry(),
             Self::Download { fault, .. } => fault.retry(),
             Self::Refused { code, .. } if code == "busy" => Retry::Busy,
-            // Its datastore or its disk is in trouble, not what was asked.
+            // The peer's datastore or disk failed; the request itself is fine.
             Self::Refused { code, .. } if matches!(code.as_str(), "unreachable" | "io" | "internal") => {
                 Retry::Transient
             }

@@ -6,23 +6,22 @@
 //!
 //! Looking at folders goes through vSphere's own browser. It opens no disk, and its session is the client's.
 //!
-//! What is changed at a host for the time of a copy (an account, the SSH service) is written down with [`Ledger::owe`]
-//! before it is changed, and struck out with [`Ledger::settle`] after it was put back. So after a crash [`undo`] finds all
+//! What is changed at a host for the time of a copy (an account, the SSH service) is written down with [`CleanupLedger::record`]
+//! before it is changed, and struck out with [`CleanupLedger::resolve`] after it was put back. So after a crash [`clean_up`] finds all
 //! of it. This module never writes to a datastore, never touches an account that this installation did not make, and
 //! never tries a password again that was refused.
 
 mod account;
+mod cleanup;
 mod dd;
 mod download;
-mod fault;
 mod folder;
-mod lanes;
+mod host_session;
+mod location;
 mod mapping;
 mod password;
-mod place;
 mod ticket;
-mod undo;
-mod visit;
+mod workers;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -36,14 +35,13 @@ use tokio::runtime::Handle;
 
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
-use place::Place;
+use location::DatastoreLocation;
 
-pub use fault::DownloadFault;
+pub use cleanup::{clean_up, foreign_accounts};
 pub use folder::EsxiFolder;
-pub use undo::{foreign_accounts, undo};
 
 /// How many clients of hosts are kept; each keeps some connections for a few seconds.
-const MOST_CLIENTS: usize = 32;
+const MAX_CLIENTS: usize = 32;
 
 /// A datastore, and how it is read.
 #[derive(Debug, Clone)]
@@ -55,14 +53,14 @@ pub struct EsxiDatastore {
     /// The datastore's name.
     pub name: String,
     /// The way in.
-    pub access: Access,
+    pub access: HostAccess,
     /// Which installation of ours this is: 6 hexadecimal digits, which are part of every credential's public name.
     pub install: String,
 }
 
 /// The way in to the hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
+pub enum HostAccess {
     /// One ticket for each HTTPS request. SSH stays off.
     Ticket,
     /// One local account for each SSH connection.
@@ -90,7 +88,7 @@ pub struct EsxiCredential {
 
 /// Something at a host that has to be put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Owed {
+pub enum HostCleanup {
     /// A local account has to be removed.
     Account {
         /// The vSphere system's name in the configuration.
@@ -114,30 +112,30 @@ pub enum Owed {
 }
 
 /// Where what has to be put back is written down. Called on the thread that copies, outside of the runtime.
-pub trait Ledger: Send + Sync {
+pub trait CleanupLedger: Send + Sync {
     /// Writes it down durably, and gives the number by which it is struck out.
     ///
     /// # Errors
     /// It could not be written: then nothing is changed at the host.
-    fn owe(&self, owed: &Owed) -> Result<u64, TransferError>;
+    fn record(&self, cleanup: &HostCleanup) -> Result<u64, TransferError>;
 
     /// Strikes it out: it was put back. A failure to do so is for the implementation to log; putting it back again does
     /// no harm.
-    fn settle(&self, number: u64);
+    fn resolve(&self, number: u64);
 }
 
 /// A datastore of ESXi hosts. Its methods block, and must not be called on a thread that runs async tasks.
 pub struct EsxiClient {
-    inner: Arc<Inner>,
+    inner: Arc<EsxiInner>,
 }
 
-struct Inner {
+struct EsxiInner {
     datastore: EsxiDatastore,
-    ledger: Arc<dyn Ledger>,
+    cleanups: Arc<dyn CleanupLedger>,
     runtime: Handle,
     /// Whether the program is ending: then nothing waits for a system any more.
     ending: Cancel,
-    place: Place,
+    location: DatastoreLocation,
     /// The host that served the last file.
     good: Mutex<Option<Moid>>,
     /// Hosts whose SSH server has no SFTP.
@@ -149,10 +147,10 @@ struct Inner {
 impl EsxiClient {
     /// A client of this datastore. Nothing is connected yet. Once `ending` is cancelled nothing waits for vSphere any more.
     #[must_use]
-    pub fn new(datastore: EsxiDatastore, ledger: Arc<dyn Ledger>, runtime: Handle, ending: Cancel) -> Self {
-        let place = Place::new(datastore.vsphere.clone(), datastore.name.clone());
+    pub fn new(datastore: EsxiDatastore, cleanups: Arc<dyn CleanupLedger>, runtime: Handle, ending: Cancel) -> Self {
+        let location = DatastoreLocation::new(datastore.vsphere.clone(), datastore.name.clone());
         let (good, no_sftp, clients) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { datastore, ledger, runtime, ending, place, good, no_sftp, clients }) }
+        Self { inner: Arc::new(EsxiInner { datastore, cleanups, runtime, ending, location, good, no_sftp, clients }) }
     }
 
     /// The datastore, and how it is read.
@@ -174,7 +172,7 @@ impl EsxiClient {
     /// `Vsphere`; `Folder` where vSphere knows no such datastore.
     pub fn hosts(&self) -> Result<Vec<String>, TransferError> {
         let inner = &*self.inner;
-        let found = inner.runtime.block_on(inner.place.hosts())?;
+        let found = inner.runtime.block_on(inner.location.hosts())?;
         Ok(found.1.into_iter().map(|host| host.name).collect())
     }
 
@@ -190,15 +188,15 @@ impl EsxiClient {
         issued: &mut dyn FnMut(&EsxiCredential),
     ) -> Result<FileOutcome, TransferError> {
         match &self.inner.datastore.access {
-            Access::Ticket => ticket::copy(&self.inner, file, context, issued),
-            Access::Account { known_hosts, ssh_port } => {
+            HostAccess::Ticket => ticket::copy(&self.inner, file, context, issued),
+            HostAccess::Account { known_hosts, ssh_port } => {
                 account::copy(&self.inner, known_hosts, *ssh_port, file, context, issued)
             }
         }
     }
 }
 
-impl Inner {
+impl EsxiInner {
     /// A name that no credential had.
     fn public_name(&self) -> String {
         let mut number = [0u8; 4];
@@ -214,7 +212,7 @@ impl Inner {
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        if clients.len() >= MOST_CLIENTS {
+        if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
         // Where vSphere names no certificate, only one that the machine's authorities vouch for will do.
@@ -237,7 +235,7 @@ impl Inner {
         self.no_sftp.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
     }
 
-    fn note_no_sftp(&self, host: &Moid) {
+    fn remember_no_sftp(&self, host: &Moid) {
         self.no_sftp.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone());
     }
 }

@@ -1,8 +1,8 @@
-//! Which host keys are known. There is no trust on first use: an unknown key, a changed one and a list that can't be
-//! read are different errors, and none of them lets a connection go on.
+//! Known host keys. There is no trust on first use: an unknown key, a changed one and a list that can't be read are
+//! different errors, and each ends the connection.
 //!
-//! The list is a file in OpenSSH's format (`known_hosts`, sshd(8)): hashed names, `[host]:port`, wildcards, negations,
-//! `@revoked` and `@cert-authority` are understood. A line that can't be read is skipped with a warning, as OpenSSH does.
+//! The list is a file in OpenSSH's format (`known_hosts`, sshd(8)), with hashed names, `[host]:port`, wildcards, negations,
+//! `@revoked` and `@cert-authority`. A line that can't be read is skipped with a warning, as OpenSSH does.
 
 mod lines;
 mod pattern;
@@ -19,7 +19,7 @@ use russh::keys::ssh_key::{Algorithm, HashAlg};
 use russh::keys::{Certificate, PublicKey};
 
 use crate::error::TransferError;
-use lines::{Line, Marker};
+use lines::{KeyMarker, KnownHostsLine};
 pub(crate) use pattern::wildcard;
 
 /// Where a host's key is looked up.
@@ -29,33 +29,32 @@ pub enum HostKeys {
     Line(String),
     /// A file in the format of OpenSSH's `known_hosts`.
     File(PathBuf),
-    /// Such a file, asked for these names instead of the one that is connected to: the first that it has counts.
+    /// Such a file, with these names looked up instead of the one that is connected to: the first one listed counts.
     Names(PathBuf, Vec<String>),
 }
 
-/// How often hosts showed another key than the one that is known, since this process began, by `host:port`.
+/// The number of host key mismatches since this process started, by `host:port`.
 static MISMATCHES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
-/// So many hosts are told apart; they come from the configuration and from vSphere.
+/// The most hosts counted separately; they come from the configuration and from vSphere.
 const MAX_HOSTS: usize = 1000;
 
-/// How often hosts showed another key than the one that is known, in this process, by `host:port`; 0 for those that showed
-/// the right one only. Whoever connects, and
-/// what for: this is the one place where all keys are checked.
+/// The number of host key mismatches in this process, by `host:port`; 0 for hosts that only showed the right key. Every
+/// connection checks its host's key here.
 #[must_use]
 pub fn mismatches() -> BTreeMap<String, u64> {
     MISMATCHES.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Checks the key that a host shows. `host` is its name or address as configured.
+/// Checks a host's key. `host` is its name or address as configured.
 ///
 /// # Errors
 /// `HostKeyUnknown`, `HostKeyChanged`, `HostKeyRevoked` or `KnownHosts`.
 pub fn check(keys: &HostKeys, host: &str, port: u16, shown: &PublicKey) -> Result<(), TransferError> {
-    count(host, port, Known::of(keys, host, port).and_then(|known| known.verdict(shown)))
+    count(host, port, KnownHost::of(keys, host, port).and_then(|known| known.verdict(shown)))
 }
 
-/// Checks the certificate that a host shows: signed by an authority that the list has for it, for its name, in its time.
-/// The key of one that is none of these has to be known itself.
+/// Checks a host's certificate: signed by an authority that the list has for the host, for its name, and not expired.
+/// Otherwise the key itself has to be known.
 ///
 /// # Errors
 /// As [`check`].
@@ -66,14 +65,14 @@ pub(crate) fn check_certificate(
     shown: &Certificate,
 ) -> Result<(), TransferError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    count(host, port, Known::of(keys, host, port).and_then(|known| known.verdict_on_certificate(shown, now)))
+    count(host, port, KnownHost::of(keys, host, port).and_then(|known| known.verdict_on_certificate(shown, now)))
 }
 
 fn count(host: &str, port: u16, verdict: Result<(), TransferError>) -> Result<(), TransferError> {
     let changed = matches!(verdict, Err(TransferError::HostKeyChanged { .. }));
     let mut mismatches = MISMATCHES.lock().unwrap_or_else(PoisonError::into_inner);
     let host = address(host, port);
-    // A host that shows the right key is there with 0, so that its first mismatch is an increase.
+    // A host with the right key is listed with 0, so that its first mismatch is an increase.
     if mismatches.len() < MAX_HOSTS || mismatches.contains_key(&host) {
         *mismatches.entry(host).or_default() += u64::from(changed);
     }
@@ -81,56 +80,55 @@ fn count(host: &str, port: u16, verdict: Result<(), TransferError>) -> Result<()
     verdict
 }
 
-/// What to ask a host for. A host may have several keys and shows one: without asking for a type that is known here,
-/// one that is as it should be would look unknown.
+/// The key types to request from a host. A host may have several keys and shows one: unless a known type is requested, a
+/// known host would look unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct KnownTypes {
-    /// The types of its keys that are known.
+    /// The types of its known keys.
     pub(crate) keys: Vec<Algorithm>,
-    /// Whether an authority is known that signs its certificates.
+    /// Whether a certificate authority is known for it.
     pub(crate) has_authority: bool,
 }
 
-/// The types of key that are known of a host. A list that can't be read knows none; [`check`] says why, for it reads it
-/// again.
+/// The known key types of a host. None where the list can't be read; [`check`] reads it again and reports why.
 pub(crate) fn known_types(keys: &HostKeys, host: &str, port: u16) -> KnownTypes {
-    let Ok(known) = Known::of(keys, host, port) else { return KnownTypes::default() };
+    let Ok(known) = KnownHost::of(keys, host, port) else { return KnownTypes::default() };
     let mut types = KnownTypes::default();
     for entry in known.names.iter().flat_map(|name| &name.entries) {
         match entry.marker {
-            Marker::None => types.keys.push(entry.key.algorithm()),
-            Marker::CertAuthority => types.has_authority = true,
-            Marker::Revoked => {}
+            KeyMarker::None => types.keys.push(entry.key.algorithm()),
+            KeyMarker::CertAuthority => types.has_authority = true,
+            KeyMarker::Revoked => {}
         }
     }
     types
 }
 
-/// What the list has of a host.
-struct Known {
+/// A host's entries in the list.
+struct KnownHost {
     /// `host:port`, for messages.
     address: String,
-    /// What it has under each name that is looked for.
-    names: Vec<Named>,
+    /// The entries under each name that is looked up.
+    names: Vec<NameEntries>,
 }
 
-/// What the list has under one name.
-struct Named {
+/// The entries under one name.
+struct NameEntries {
     /// The name in a list.
     name: String,
-    entries: Vec<Entry>,
-    /// The first line for it that can't be read: where, and why.
+    entries: Vec<KnownKey>,
+    /// The first line for it that can't be read, and why.
     unreadable: Option<String>,
 }
 
-struct Entry {
-    marker: Marker,
+struct KnownKey {
+    marker: KeyMarker,
     key: PublicKey,
     /// Where it is: `known_hosts:12`.
     place: String,
 }
 
-impl Known {
+impl KnownHost {
     fn of(keys: &HostKeys, host: &str, port: u16) -> Result<Self, TransferError> {
         let address = address(host, port);
         let (path, names) = match keys {
@@ -138,10 +136,10 @@ impl Known {
                 let place = format!("host_key of {address}");
                 let key = line.parse::<PublicKey>().map_err(|error| TransferError::KnownHosts {
                     place: place.clone(),
-                    why: format!("it is no public key ({error}); it looks like: ssh-ed25519 AAAA…"),
+                    why: format!("it is no public key ({error}); one looks like: ssh-ed25519 AAAA…"),
                 })?;
-                let entries = vec![Entry { marker: Marker::None, key, place }];
-                let names = vec![Named { name: listed_name(host, port), entries, unreadable: None }];
+                let entries = vec![KnownKey { marker: KeyMarker::None, key, place }];
+                let names = vec![NameEntries { name: listed_name(host, port), entries, unreadable: None }];
                 return Ok(Self { address, names });
             }
             HostKeys::File(path) => (path, vec![listed_name(host, port)]),
@@ -152,20 +150,27 @@ impl Known {
         Self::of_lines(&lines, &place, address, names)
     }
 
-    fn of_lines(lines: &[Line], place: &str, address: String, names: Vec<String>) -> Result<Self, TransferError> {
+    fn of_lines(
+        lines: &[KnownHostsLine],
+        place: &str,
+        address: String,
+        names: Vec<String>,
+    ) -> Result<Self, TransferError> {
         let mut found = Vec::new();
         for name in names {
-            let mut named = Named { name, entries: Vec::new(), unreadable: None };
-            // Authorities and revoked keys are also those of the host whatever its port, as OpenSSH has it.
+            let mut named = NameEntries { name, entries: Vec::new(), unreadable: None };
+            // As in OpenSSH, authorities and revoked keys of a host apply to all its ports.
             let host = unlisted_name(&named.name);
-            let counts = |line: &&Line| line.is_for(&named.name) || (line.marker != Marker::None && line.is_for(host));
+            let counts = |line: &&KnownHostsLine| {
+                line.is_for(&named.name) || (line.marker != KeyMarker::None && line.is_for(host))
+            };
             for line in lines.iter().filter(counts).collect::<Vec<_>>() {
                 let place = format!("{place}:{}", line.number);
                 match &line.key {
-                    Ok(Some(key)) => named.entries.push(Entry { marker: line.marker, key: key.clone(), place }),
+                    Ok(Some(key)) => named.entries.push(KnownKey { marker: line.marker, key: key.clone(), place }),
                     Ok(None) => {}
-                    // It may be what revokes this key: better no connection than a wrong one.
-                    Err(why) if line.marker == Marker::Revoked => {
+                    // It may revoke this very key, so it must not be skipped.
+                    Err(why) if line.marker == KeyMarker::Revoked => {
                         return Err(TransferError::KnownHosts { place, why: format!("it revokes a key, and {why}") });
                     }
                     Err(why) => {
@@ -178,13 +183,13 @@ impl Known {
         Ok(Self { address, names: found })
     }
 
-    /// The first name that the list has with a key of the shown one's type counts.
+    /// The first name with a key of the shown key's type counts.
     fn verdict(&self, shown: &PublicKey) -> Result<(), TransferError> {
         let mut unknown: Option<TransferError> = None;
         for named in &self.names {
             match named.verdict(&self.address, shown) {
                 Err(error @ TransferError::HostKeyUnknown { .. }) => {
-                    // What is known under one of the names says more than that nothing is under another.
+                    // An error with other known keys is more useful than one without.
                     let says_more = matches!(&error, TransferError::HostKeyUnknown { listed: Some(_), .. });
                     match &unknown {
                         Some(TransferError::HostKeyUnknown { listed: None, .. }) if says_more => unknown = Some(error),
@@ -197,7 +202,7 @@ impl Known {
         }
         Err(unknown.unwrap_or_else(|| TransferError::KnownHosts {
             place: self.address.clone(),
-            why: "no name to look for".to_owned(),
+            why: "no name to look up".to_owned(),
         }))
     }
 
@@ -205,13 +210,13 @@ impl Known {
         let key = PublicKey::from(shown.public_key().clone());
         let authority = PublicKey::from(shown.signature_key().clone());
         for named in &self.names {
-            // A revoked authority's certificates are worth nothing, nor is one for a revoked key.
+            // Neither a revoked authority's certificates nor one for a revoked key are valid.
             named.refuse_revoked(&self.address, &key)?;
             named.refuse_revoked(&self.address, &authority)?;
         }
-        let is_signed_for = |named: &Named| {
+        let is_signed_for = |named: &NameEntries| {
             let fingerprints: Vec<_> = named
-                .of(Marker::CertAuthority)
+                .of(KeyMarker::CertAuthority)
                 .filter(|entry| same_key(&entry.key, &authority))
                 .map(|entry| entry.key.fingerprint(HashAlg::Sha256))
                 .collect();
@@ -226,13 +231,13 @@ impl Known {
     }
 }
 
-impl Named {
-    fn of(&self, marker: Marker) -> impl Iterator<Item = &Entry> {
+impl NameEntries {
+    fn of(&self, marker: KeyMarker) -> impl Iterator<Item = &KnownKey> {
         self.entries.iter().filter(move |entry| entry.marker == marker)
     }
 
     fn refuse_revoked(&self, address: &str, shown: &PublicKey) -> Result<(), TransferError> {
-        match self.of(Marker::Revoked).find(|entry| same_key(&entry.key, shown)) {
+        match self.of(KeyMarker::Revoked).find(|entry| same_key(&entry.key, shown)) {
             None => Ok(()),
             Some(entry) => Err(TransferError::HostKeyRevoked {
                 host: address.to_owned(),
@@ -242,25 +247,25 @@ impl Named {
         }
     }
 
-    /// What to know where this program does not use the types of key that the list has.
+    /// A note for a list that only has key types that this program does not use.
     fn unused(&self) -> &'static str {
-        let is_rsa = |entry: &Entry| matches!(entry.key.algorithm(), Algorithm::Rsa { .. });
-        let only_rsa = self.of(Marker::None).all(is_rsa);
+        let is_rsa = |entry: &KnownKey| matches!(entry.key.algorithm(), Algorithm::Rsa { .. });
+        let only_rsa = self.of(KeyMarker::None).all(is_rsa);
         if only_rsa && !cfg!(feature = "rsa") { ", which this build does not use" } else { "" }
     }
 
     fn verdict(&self, address: &str, shown: &PublicKey) -> Result<(), TransferError> {
         self.refuse_revoked(address, shown)?;
-        if self.of(Marker::None).any(|entry| same_key(&entry.key, shown)) {
+        if self.of(KeyMarker::None).any(|entry| same_key(&entry.key, shown)) {
             return Ok(());
         }
-        // Only a key of the same type is in place of the one that is known; a host has one key of each type.
-        let same_type = |entry: &&Entry| entry.key.algorithm() == shown.algorithm();
-        if let Some(known) = self.of(Marker::None).filter(same_type).last() {
+        // A host has one key of each type: only another key of the same type is a changed key.
+        let same_type = |entry: &&KnownKey| entry.key.algorithm() == shown.algorithm();
+        if let Some(known) = self.of(KeyMarker::None).filter(same_type).last() {
             return Err(changed(address, &known.key, shown, known.place.clone()));
         }
         let listed: Vec<String> =
-            self.of(Marker::None).map(|entry| format!("{} at {}", entry.key.algorithm(), entry.place)).collect();
+            self.of(KeyMarker::None).map(|entry| format!("{} at {}", entry.key.algorithm(), entry.place)).collect();
         let listed = match (listed.is_empty(), &self.unreadable) {
             (false, _) => {
                 Some(format!("another type of key is known of this host: {}{}", listed.join(", "), self.unused()))
@@ -276,12 +281,12 @@ impl Named {
     }
 }
 
-/// How a list names a host.
+/// A host's name as a list has it.
 fn listed_name(host: &str, port: u16) -> String {
     if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") }
 }
 
-/// The host of a name in a list: certificates name no ports.
+/// The host of a name in a list: certificates have no ports.
 fn unlisted_name(name: &str) -> &str {
     name.strip_prefix('[').and_then(|rest| rest.rsplit_once("]:")).map_or(name, |(host, _)| host)
 }

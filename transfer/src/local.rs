@@ -12,9 +12,9 @@ use stackferry_volume::local::{LocalFolder, LocalSource};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
 use crate::receive::{Receiver, join};
-use crate::walk::{Step, Walker};
+use crate::walk::{WalkStep, Walker};
 
-/// Copies one file of a mounted datastore: only what its hole map calls data is read, once.
+/// Copies one file of a mounted datastore: reads only what its hole map calls data, once.
 ///
 /// # Errors
 /// See [`TransferError`]; `SourceChanged` where the file is not of the length and time that discovery found.
@@ -24,7 +24,7 @@ pub fn copy(folder: &LocalFolder, file: FileCopy<'_>, context: &CopyContext) -> 
     let receiver = Receiver::new(&file, context)?;
     let holes = source.holes();
     if let Some(why) = holes.distrust {
-        tracing::warn!(path = file.path, why, "the file system's hole map is not used: all of the file is read");
+        tracing::warn!(path = file.path, why, "the file system's hole map is not trusted: the whole file is read");
     }
     let walker = Mutex::new(Walker::new(&holes.map, &file.done));
     std::thread::scope(|scope| {
@@ -37,7 +37,7 @@ pub fn copy(folder: &LocalFolder, file: FileCopy<'_>, context: &CopyContext) -> 
     });
     let outcome = receiver.finish(holes.source, 0)?;
     check_unchanged(&source, &file)?;
-    // Opening is when a network file system asks its server; and the name may lead to another file now.
+    // A network file system asks its server only on open; and the name may refer to another file now.
     let again = folder.open_file(file.path)?;
     let read = |source| explain_read(file.path, 0, source);
     if again.identity().map_err(read)? != source.identity().map_err(read)? {
@@ -48,7 +48,7 @@ pub fn copy(folder: &LocalFolder, file: FileCopy<'_>, context: &CopyContext) -> 
     Ok(outcome)
 }
 
-/// The file that is open is what discovery saw; see also design point "check the source again".
+/// The open file is the one that discovery saw.
 fn check_unchanged(source: &LocalSource, file: &FileCopy<'_>) -> Result<(), TransferError> {
     let read = |source| explain_read(file.path, 0, source);
     let (now, _) = source.stamp().map_err(read)?;
@@ -75,13 +75,13 @@ fn work(
         let step = walker.lock().unwrap_or_else(PoisonError::into_inner).next().map_err(read_error)?;
         match step {
             None => break,
-            Some(Step::Hole { first, count }) => receiver.zero(first, count),
-            Some(Step::Read { block, data }) => {
+            Some(WalkStep::Hole { first, count }) => receiver.zero(first, count),
+            Some(WalkStep::Read { block, data }) => {
                 let bytes = buffer.get_mut(..block.len_in(source.bytes())).unwrap_or_default();
                 let read = read_block(source, block, &data, bytes).map_err(read_error)?;
                 receiver.counters.read.fetch_add(read, Ordering::Relaxed);
                 if let Some(throttle) = &context.throttle {
-                    throttle.take(read, &context.cancel);
+                    throttle.acquire(read, &context.cancel);
                 }
                 if is_zero(bytes) {
                     receiver.zero(block, 1);
@@ -99,7 +99,7 @@ fn work(
     Ok(())
 }
 
-/// A file that ends early was cut while it was read: that is a change, not a broken disk.
+/// A file that ends early was truncated while it was read: that is a change, not a broken disk.
 pub(crate) fn explain_read(path: &str, offset: u64, source: io::Error) -> TransferError {
     if source.kind() == io::ErrorKind::UnexpectedEof {
         let what = format!("it ends at byte {offset}");
@@ -112,12 +112,12 @@ pub(crate) fn explain_read(path: &str, offset: u64, source: io::Error) -> Transf
     TransferError::Read { file: path.to_owned(), offset, source }
 }
 
-/// Whether the file that is open is there no more, as a network file system says of one that another machine replaced.
+/// Whether the open file no longer exists, as a network file system reports after another machine replaced it.
 pub(crate) fn is_stale(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::STALE.raw_os_error())
 }
 
-/// Fills a block: its data ranges from the source, zeros between them. Gives the bytes read; on failure, where it failed.
+/// Fills a block: its data ranges from the source, zeros between them. Returns the bytes read; on failure, the offset.
 pub(crate) fn read_block(
     source: &dyn Source,
     block: BlockIndex,

@@ -1,12 +1,12 @@
-//! The receiving end of every route: blocks come in, are written, and are recorded as done.
+//! The receiving end of every route: it writes blocks and records them as done.
 //!
-//! Order, so that a crash at any point loses at most [`MOST_UNRECORDED`] bytes of work and never believes a byte that
-//! is not there:
+//! Order, so that a crash at any point loses at most [`MAX_UNRECORDED`] bytes of work and never trusts a byte that is
+//! not on the disk:
 //!  1. a block is checked against its digest, before it gets here;
 //!  2. it is written to the sink (page cache);
-//!  3. a thread of its own takes all blocks written so far, has the sink bring them onto the disk, and only then has
-//!     it record them (`Sink::checkpoint`);
-//!  4. writers wait while more than [`MOST_UNRECORDED`] bytes are written and not recorded.
+//!  3. a thread of its own collects all blocks written so far, has the sink sync them to the disk, and only then has it
+//!     record them (`Sink::checkpoint`);
+//!  4. writers wait while more than [`MAX_UNRECORDED`] bytes are written and not recorded.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,11 +17,11 @@ use stackferry_volume::{HoleMapSource, Sink};
 use crate::context::{CopyContext, Counters, FileCopy, FileOutcome};
 use crate::error::TransferError;
 
-/// Blocks are recorded when so many bytes wait for it.
+/// Blocks are recorded once so many bytes are waiting.
 const RECORD_AT: u64 = 12 << 20;
-/// Writers wait when so many bytes are written and not recorded. An interrupted copy reads these again, and what was
-/// on the way: together less than 64 MiB.
-pub(crate) const MOST_UNRECORDED: u64 = 32 << 20;
+/// Writers wait while so many bytes are written and not recorded. An interrupted copy reads these again, and what was in
+/// flight: together less than 64 MiB.
+pub(crate) const MAX_UNRECORDED: u64 = 32 << 20;
 
 pub(crate) struct Receiver<'a> {
     path: &'a str,
@@ -29,11 +29,11 @@ pub(crate) struct Receiver<'a> {
     base: Option<&'a BlockMap>,
     context: &'a CopyContext,
     pub(crate) counters: Counters,
-    state: Mutex<State>,
+    state: Mutex<ReceiveState>,
     changed: Condvar,
 }
 
-struct State {
+struct ReceiveState {
     blocks: BlockMap,
     same_as_base: Vec<BlockIndex>,
     waiting: Vec<(BlockIndex, BlockState)>,
@@ -48,14 +48,14 @@ struct State {
 
 impl<'a> Receiver<'a> {
     /// # Errors
-    /// `Write` where the sink or what is known of it is not of the file's length: the copy would look whole and not be.
+    /// `Write` where the sink or its block map has another length than the file: the copy would look complete and not be.
     pub(crate) fn new(file: &FileCopy<'a>, context: &'a CopyContext) -> Result<Self, TransferError> {
         if [file.sink.bytes(), file.done.bytes()] != [file.bytes; 2] {
-            let what = "what is written to, or known of it, is not of the file's length";
+            let what = "the copy or its record has another length than the file";
             let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
             return Err(TransferError::Write { file: file.path.to_owned(), source });
         }
-        let state = State {
+        let state = ReceiveState {
             blocks: file.done.clone(),
             same_as_base: Vec::new(),
             waiting: Vec::new(),
@@ -76,7 +76,7 @@ impl<'a> Receiver<'a> {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ReceiveState> {
         // A thread that panicked with the lock held failed the copy; the state is only read to say so.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,7 +86,7 @@ impl<'a> Receiver<'a> {
         self.base.map_or(BlockState::Unknown, |base| base.get(block))
     }
 
-    /// Notes blocks that are zero at the source. They are holes in the sink already.
+    /// Marks blocks that are zero at the source. They are holes in the sink already.
     pub(crate) fn zero(&self, first: BlockIndex, count: u64) {
         let bytes = self.sink.bytes();
         let end = BlockIndex(first.0.saturating_add(count)).offset().min(bytes);
@@ -96,8 +96,8 @@ impl<'a> Receiver<'a> {
         self.context.progress.done(zero);
     }
 
-    /// Notes a block that equals the last version's. It is recorded like one that was written, so that an interrupted
-    /// copy need not read it again: [`crate::resume`] finds it in the base.
+    /// Marks a block that equals the last version's. It is recorded like one that was written, so that an interrupted copy
+    /// need not read it again: [`crate::resume`] finds it in the base.
     pub(crate) fn same(&self, block: BlockIndex, digest: Digest) {
         let bytes = block.len_in(self.sink.bytes()) as u64;
         let mut state = self.lock();
@@ -112,7 +112,7 @@ impl<'a> Receiver<'a> {
         self.context.progress.done(bytes);
     }
 
-    /// Writes a block whose bytes were checked to give `digest`.
+    /// Writes a block whose bytes were checked against `digest`.
     pub(crate) fn data(&self, block: BlockIndex, bytes: &[u8], digest: Digest) -> Result<(), TransferError> {
         let stored = self.sink.write_at(block.offset(), bytes).map_err(|source| self.write_error(source))?;
         self.counters.stored.fetch_add(stored, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl<'a> Receiver<'a> {
         if state.waiting_bytes >= RECORD_AT {
             self.changed.notify_all();
         }
-        while state.unrecorded > MOST_UNRECORDED && state.failed.is_none() && !self.context.cancel.is_cancelled() {
+        while state.unrecorded > MAX_UNRECORDED && state.failed.is_none() && !self.context.cancel.is_cancelled() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let failed = state.failed.is_some();
@@ -134,10 +134,10 @@ impl<'a> Receiver<'a> {
         if failed || self.context.cancel.is_cancelled() { Err(TransferError::Cancelled) } else { Ok(()) }
     }
 
-    /// Remembers the first failure and wakes everybody to end.
+    /// Keeps the first failure, and wakes all threads so that they end.
     pub(crate) fn fail(&self, error: TransferError) {
         let mut state = self.lock();
-        // What follows a failure elsewhere is `Cancelled` or its like, and says less.
+        // The failures that follow the first one are `Cancelled` or similar, and say less.
         if state.failed.is_none() || matches!(state.failed, Some(TransferError::Cancelled)) {
             state.failed = Some(error);
         }
@@ -145,7 +145,7 @@ impl<'a> Receiver<'a> {
         self.changed.notify_all();
     }
 
-    /// Whether the work should end now.
+    /// Whether the copy failed or was cancelled.
     pub(crate) fn ended(&self) -> bool {
         self.context.cancel.is_cancelled() || self.lock().failed.is_some()
     }
@@ -154,11 +154,11 @@ impl<'a> Receiver<'a> {
         TransferError::Write { file: self.path.to_owned(), source }
     }
 
-    /// Records blocks as they come, until [`Receiver::close`]. Runs on a thread of its own; with what is recorded an
-    /// interrupted copy goes on, so it records what it can after a failure too.
+    /// Records blocks as they are written, until [`Receiver::close`]. Runs on a thread of its own. An interrupted copy
+    /// resumes from the record, so this records what it can after a failure, too.
     pub(crate) fn record(&self) {
-        // Writers wait for this thread: one that panics must not leave them waiting.
-        let _alarm = Alarm(self);
+        // Writers wait for this thread: a panic must not leave them waiting.
+        let _guard = PanicGuard(self);
         loop {
             let mut state = self.lock();
             while state.waiting_bytes < RECORD_AT && !state.closed && state.failed.is_none() {
@@ -186,21 +186,21 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    /// Runs one worker, whose failure ends the others' work at once.
+    /// Runs one worker. Its failure stops the others at once.
     pub(crate) fn run(&self, work: impl FnOnce() -> Result<(), TransferError>) {
-        let _alarm = Alarm(self);
+        let _guard = PanicGuard(self);
         if let Err(error) = work() {
             self.fail(error);
         }
     }
 
-    /// Says that no more blocks come.
+    /// Declares that no more blocks come.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// What the copy came to, once all threads have ended.
+    /// The copy's outcome, once all threads have ended.
     pub(crate) fn finish(self, hole_map: HoleMapSource, credentials: u64) -> Result<FileOutcome, TransferError> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = state.failed {
@@ -209,7 +209,7 @@ impl<'a> Receiver<'a> {
         if self.context.cancel.is_cancelled() {
             return Err(TransferError::Cancelled);
         }
-        // Every route ends only when it has told of every block; a missing one is a defect, and must not be committed.
+        // Every route covers every block before it ends; a missing one is a defect, and must not be committed.
         if !state.blocks.is_complete() {
             return Err(TransferError::Worker { file: self.path.to_owned() });
         }
@@ -221,9 +221,9 @@ impl<'a> Receiver<'a> {
 }
 
 /// Fails the copy when its thread panics.
-struct Alarm<'r, 'a>(&'r Receiver<'a>);
+struct PanicGuard<'r, 'a>(&'r Receiver<'a>);
 
-impl Drop for Alarm<'_, '_> {
+impl Drop for PanicGuard<'_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.fail(TransferError::Worker { file: self.0.path.to_owned() });
@@ -231,7 +231,7 @@ impl Drop for Alarm<'_, '_> {
     }
 }
 
-/// Waits for all threads of a copy. A panic was told by its [`Alarm`], and must not become one of the caller's.
+/// Waits for all threads of a copy. A panic was reported by its [`PanicGuard`], and must not spread to the caller.
 pub(crate) fn join<'s>(threads: impl IntoIterator<Item = std::thread::ScopedJoinHandle<'s, ()>>) {
     for thread in threads {
         let _ = thread.join();

@@ -1,8 +1,10 @@
-//! The route `endpoint`, as seen from the service: asking an endpoint, copying a file from it, and writing a new
+//! The route `endpoint` on the service's side: control requests to an endpoint, copying a file from it, and writing a new
 //! one.
 
-mod ask;
-pub(crate) mod fetch;
-mod put;
+pub(crate) mod client;
+mod fetch;
+mod folder;
+mod upload;
 
-pub use ask::{EndpointClient, EndpointFolder, IssuedCredential, Patience};
+pub use client::{EndpointClient, IssuedCredential};
+pub use folder::EndpointFolder;

@@ -1,14 +1,14 @@
-//! Writing new files onto a datastore elsewhere: what the routes `endpoint` and `ssh` have in common.
+//! Writing new files to a remote datastore: what the routes `endpoint` and `ssh` share.
 //!
 //! A volume's files are written one after the other, each with a credential of its own, under temporary names. Each stays
-//! open at the other side until [`finish`] has named them all, in their order, and only then tells them to be kept. So:
-//!  - an error before leaves nothing under a final name: who drops a [`Written`] gives its file up, and the other side
+//! open at the other side until [`finish`] has named them all, in their order, and only then keeps them. So:
+//!  - an error before that leaves nothing under a final name: dropping a [`Written`] discards its file, and the other side
 //!    removes it, which it also does when the connection breaks;
-//!  - an error while they are being named takes those back that have their names already;
-//!  - a connection that breaks in the moment between the first and the last [`Placed::keep`] may leave some of them. Each
-//!    is whole, and the descriptor comes last: what is left is no disk yet.
+//!  - an error during naming removes those that already have their names;
+//!  - a connection that breaks between the first and the last [`PendingFile::keep`] may leave some of them. Each is whole,
+//!    and the descriptor comes last: what is left is no disk yet.
 //!
-//! It must never replace a file that is there: both sides refuse a name that is taken, and naming is atomic.
+//! It must never replace an existing file: both sides refuse a name that is taken, and naming is atomic.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -20,14 +20,14 @@ use stackferry_volume::{Folder, Source};
 
 use crate::error::TransferError;
 
-/// Blocks that wait to be sent.
+/// Blocks waiting to be sent.
 const QUEUE: usize = 3;
 
-/// One file of a version that is to be written.
+/// One file of a version to write.
 pub struct FileRestore<'a> {
-    /// Its path on the datastore, where nothing is yet.
+    /// Its path on the datastore, where no file exists yet.
     pub path: &'a str,
-    /// The time of last change that it is given.
+    /// Its time of last change.
     pub mtime: Timestamp,
     /// Its length and blocks, as the manifest has them.
     pub blocks: &'a BlockMap,
@@ -39,12 +39,12 @@ pub struct FileRestore<'a> {
     pub needed: u64,
 }
 
-/// How it is known that a file holds what it should, at the other side.
+/// How a file's content was verified at the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checked {
     /// Every block was checked against its digest as it arrived.
     Arrival,
-    /// The host read what it had written again, past its cache where it could, and gave the digest of that.
+    /// The host read back what it had written, bypassing its cache where it could, and returned its digest.
     HostDigest,
 }
 
@@ -59,30 +59,30 @@ impl Checked {
     }
 }
 
-/// A file that is whole at the other side, under a temporary name. Dropped, it is given up.
-pub trait Placed {
-    /// Gives it its name.
+/// A file that is whole at the other side, under a temporary name. Dropping it discards the file.
+pub trait PendingFile {
+    /// Renames it to its final name.
     ///
     /// # Errors
-    /// `Exists` where something took the name meanwhile; see [`TransferError`].
+    /// `Exists` where a file of that name exists now; see [`TransferError`].
     fn name(&mut self) -> Result<(), TransferError>;
 
-    /// Lets it be.
+    /// Keeps it.
     ///
     /// # Errors
     /// See [`TransferError`]: the other side may have removed it.
     fn keep(self: Box<Self>) -> Result<(), TransferError>;
 }
 
-/// What writing a file came to.
+/// The outcome of writing a file.
 pub struct Written<'c> {
     /// The file.
-    pub placed: Box<dyn Placed + 'c>,
+    pub placed: Box<dyn PendingFile + 'c>,
     /// The bytes that were written at the other side; the rest are holes.
     pub stored: u64,
     /// Bytes of the channel in both directions.
     pub wire: u64,
-    /// How it was checked there.
+    /// How it was verified there.
     pub checked: Checked,
 }
 
@@ -92,7 +92,7 @@ impl std::fmt::Debug for Written<'_> {
     }
 }
 
-/// Refuses a path where something is, before anything is written. Whoever makes the file looks again.
+/// Refuses a path that exists, before anything is written. Creating the file checks again.
 ///
 /// # Errors
 /// `Exists`, `Folder`.
@@ -104,14 +104,14 @@ pub fn refuse_existing(folder: &dyn Folder, host: &str, path: &str) -> Result<()
     }
 }
 
-/// Gives all files their names, in this order, and then lets them be.
+/// Gives all files their final names, in this order, and then keeps them.
 ///
 /// # Errors
-/// See [`TransferError`]; all are given up then, except as the module says.
-pub fn finish<'c>(files: Vec<Box<dyn Placed + 'c>>) -> Result<(), TransferError> {
+/// See [`TransferError`]; all are discarded then, except as the module's documentation says.
+pub fn finish<'c>(files: Vec<Box<dyn PendingFile + 'c>>) -> Result<(), TransferError> {
     let mut files = files;
     if let Some(error) = files.iter_mut().find_map(|file| file.name().err()) {
-        // The last first: no descriptor is seen without its extents.
+        // The last first: no descriptor is ever visible without its extents.
         while files.pop().is_some() {}
         return Err(error);
     }
@@ -122,18 +122,18 @@ pub fn finish<'c>(files: Vec<Box<dyn Placed + 'c>>) -> Result<(), TransferError>
 }
 
 /// A part of a file, in order.
-pub(crate) enum Piece {
+pub(crate) enum FilePart {
     /// These blocks are zero.
     Zero(BlockIndex, u64),
     /// A block, and its digest, which was checked.
     Data(BlockIndex, Vec<u8>, Digest),
 }
 
-/// Reads a file's blocks in order on a thread of its own, checks each, and hands them to `send` on this one.
+/// Reads and checks a file's blocks in order on a thread of its own, and passes them to `send` on this one.
 pub(crate) fn read_ahead(
     file: &FileRestore<'_>,
     cancel: &Cancel,
-    mut send: impl FnMut(Piece) -> Result<(), TransferError>,
+    mut send: impl FnMut(FilePart) -> Result<(), TransferError>,
 ) -> Result<(), TransferError> {
     let (pieces, queue): (SyncSender<_>, Receiver<_>) = sync_channel(QUEUE);
     std::thread::scope(|scope| {
@@ -143,7 +143,7 @@ pub(crate) fn read_ahead(
                 Err(_) => ControlFlow::Break(()),
             });
             if let Err(error) = result {
-                // Whoever listened has failed already.
+                // The receiver has failed already.
                 let _ = pieces.send(Err(error));
             }
         });
@@ -164,7 +164,7 @@ pub(crate) fn read_ahead(
 fn read_all(
     file: &FileRestore<'_>,
     cancel: &Cancel,
-    give: &mut dyn FnMut(Piece) -> ControlFlow<()>,
+    emit: &mut dyn FnMut(FilePart) -> ControlFlow<()>,
 ) -> Result<(), TransferError> {
     let damaged = |block, why: String| TransferError::VersionDamaged { file: file.path.to_owned(), block, why };
     let bytes = file.blocks.bytes();
@@ -179,7 +179,7 @@ fn read_all(
             BlockState::Data(digest) => {
                 let read = read_block(file, run.first, |block| Digest::of(block) == digest);
                 let block = read.map_err(|why| damaged(Some(run.first), why))?;
-                Piece::Data(run.first, block, digest)
+                FilePart::Data(run.first, block, digest)
             }
             BlockState::Zero => {
                 let end = BlockIndex(run.first.0.saturating_add(run.count)).offset().min(bytes);
@@ -188,31 +188,31 @@ fn read_all(
                     let block = match file.source.next_data(at) {
                         Ok(Some(data)) if data.start < end => BlockIndex::at(data.start),
                         Ok(_) => break,
-                        // Reading tells.
+                        // Reading the block reports the error.
                         Err(_) => BlockIndex::at(at),
                     };
                     read_block(file, block, is_zero).map_err(|why| damaged(Some(block), why))?;
                     at = block.offset().saturating_add(BLOCK_BYTES);
                 }
-                Piece::Zero(run.first, run.count)
+                FilePart::Zero(run.first, run.count)
             }
-            BlockState::Unknown => return Err(damaged(Some(run.first), "the manifest does not tell of it".to_owned())),
+            BlockState::Unknown => return Err(damaged(Some(run.first), "the manifest does not list it".to_owned())),
         };
-        if give(piece).is_break() {
+        if emit(piece).is_break() {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// Reads one block. What is not right is read once more: a bit that fell over in memory is no damage of the version.
+/// Reads one block. A mismatch is read once more: a bit that flipped in memory is no damage of the version.
 fn read_block(file: &FileRestore<'_>, block: BlockIndex, right: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0; block.len_in(file.blocks.bytes())];
     let mut why = String::new();
     for _ in 0..2 {
         match file.source.read_at(block.offset(), &mut bytes) {
             Ok(()) if right(&bytes) => return Ok(bytes),
-            Ok(()) => why = "its bytes are not what was committed".to_owned(),
+            Ok(()) => why = "its bytes differ from what was committed".to_owned(),
             Err(error) => why = format!("reading failed: {error}"),
         }
     }

@@ -1,5 +1,5 @@
-//! Takes up an interrupted copy: what its journal says is done is hashed again before it is believed, and everything
-//! else that the partial file holds is made a hole, so that writing goes on as on a fresh file.
+//! Resumes an interrupted copy: what its journal says is done is hashed again before it is trusted, and everything else
+//! in the partial file is punched out, so that writing continues as on a new file.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Di
 use stackferry_volume::io::Cancel;
 use stackferry_volume::{Sink, Source};
 
-/// What an interrupted copy left that can be used.
+/// The usable part of an interrupted copy.
 #[derive(Debug)]
 pub struct Resumed {
     /// The blocks that are in the sink and match their digest.
@@ -37,16 +37,16 @@ pub fn resume(sink: &dyn Sink, base: Option<&BlockMap>, workers: usize, cancel: 
             (0..workers.max(1)).map(|_| scope.spawn(|| check(sink, &recorded, &found, &next, cancel))).collect();
         workers.into_iter().try_for_each(|worker| match worker.join() {
             Ok(result) => result,
-            Err(_) => Err(io::Error::other("a thread failed while hashing what an interrupted copy left")),
+            Err(_) => Err(io::Error::other("a thread failed while checking the interrupted copy")),
         })
     })?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.rejected.sort_unstable();
-    // What was not hashed any more may be right: the next run looks.
+    // Blocks that were not hashed may be right: the next run checks them.
     if cancel.is_cancelled() {
         return Ok(found);
     }
-    // What is cleared is what the sink does not hold, whether it is in the base or nowhere.
+    // Clears what the sink does not hold, whether it is in the base or nowhere.
     clear_rest(sink, &found.done)?;
     let equal = |block: &BlockIndex| {
         let state = recorded.get(*block);
@@ -88,7 +88,7 @@ fn check(
     }
 }
 
-/// Makes every block with bytes in it that is not `done` a hole.
+/// Punches a hole for every block with data in it that is not `done`.
 fn clear_rest(sink: &dyn Sink, done: &BlockMap) -> io::Result<()> {
     let mut at = 0;
     while let Some(data) = Source::next_data(sink, at)? {

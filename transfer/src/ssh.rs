@@ -1,6 +1,6 @@
-//! SSH connections of ours: one to ask (the service's key), one for each file (a one-time credential).
+//! Outgoing SSH connections: one for control requests (the service's key), one for each file (a one-time credential).
 //!
-//! Never goes on past a host key that is not known, and never asks a person anything.
+//! It never continues past an unknown host key, and never prompts.
 
 mod algorithms;
 mod explain;
@@ -19,37 +19,37 @@ use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg};
 use russh::{Disconnect, MethodKind};
 use tokio::sync::watch;
 
-use crate::credential::Secret;
 use crate::dial::{DialError, dial};
 use crate::error::TransferError;
 use crate::known_hosts::{self, HostKeys};
+use stackferry_config::Secret;
 
 pub(crate) use algorithms::preferred;
 use algorithms::preferred_of;
 pub(crate) use explain::explain;
-use greeting::{FirstBytes, Overheard};
-use handler::{Client, Heard};
+use greeting::{FirstBytes, GreetingCapture};
+use handler::{Client, HostMessages};
 pub(crate) use keys::KeyType;
 pub use keys::{load_key, new_key, public_line};
 pub(crate) use refusal::Refusal;
 use refusal::method_names;
 
-/// How long a host may take to answer a connection, with all the addresses of its name, and to open a channel, each.
+/// How long a host may take to accept a connection, over all the addresses of its name, and to open a channel, each.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it may take for its greeting and key exchange, and for its login, each: a name service or a directory behind
-/// it may be slow, and sshd itself gives two minutes for both (`LoginGraceTime`).
+/// How long it may take for its greeting and key exchange, and for the login, each: a name service or a directory behind
+/// it may be slow, and sshd itself allows two minutes for both (`LoginGraceTime`).
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// A host is asked for a sign of life when it was silent for so long …
+/// A keepalive is sent to a host that was silent for so long …
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(5);
-/// … and is given up after so many unanswered questions: it is noticed within 30 seconds.
+/// … and the connection ends after so many without an answer: within 30 seconds.
 pub(crate) const KEEPALIVES: usize = 4;
 
-/// How long to wait for the reason of an end whose channel has ended already.
+/// How long to wait for the reason of a disconnect once the channel has ended.
 const REASON_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A host to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub struct SshHost {
     /// Its name or address.
     pub host: String,
     /// Its port.
@@ -58,8 +58,8 @@ pub struct Peer {
     pub host_keys: HostKeys,
 }
 
-impl Peer {
-    /// `host:port`, as it is named in messages.
+impl SshHost {
+    /// `host:port`, as messages show it.
     #[must_use]
     pub fn address(&self) -> String {
         known_hosts::address(&self.host, self.port)
@@ -67,11 +67,11 @@ impl Peer {
 }
 
 /// How to log in.
-pub enum Login {
+pub enum SshLogin {
     /// With a password: by method `password`.
     Password(Secret),
-    /// With a password as the answer to whatever is asked (`keyboard-interactive`), else by method `password`. ESXi offers
-    /// only the first by default.
+    /// With a password as the answer to every prompt (`keyboard-interactive`), else by method `password`. ESXi offers only
+    /// the first by default.
     Interactive(Secret),
     /// With a key.
     Key(Arc<PrivateKey>),
@@ -82,20 +82,19 @@ pub enum Login {
 /// The most that one SSH packet carries of a channel's data, in bytes.
 pub(crate) const PACKET_BYTES: u32 = 65535;
 
-/// The receive window for a transfer that may take `memory` bytes: a twelfth of it, between 2 and 16 MiB, since what is put
-/// together, decompressed and written takes as much again and more. A stream is
-/// limited to the window in each round trip.
+/// The receive window for a transfer that may use `memory` bytes: a twelfth of it, between 2 and 16 MiB, since assembling,
+/// decompressing and writing take as much again and more. A stream is limited to one window for each round trip.
 pub(crate) fn window(memory: u64) -> u32 {
     u32::try_from((memory / 12).clamp(2 << 20, 16 << 20)).unwrap_or(2 << 20)
 }
 
-/// A connection that is logged in.
+/// A connection, logged in unless [`Connection::connect`] made it.
 pub struct Connection {
     handle: Handle<Client>,
     address: String,
     local: IpAddr,
     login_timeout: Duration,
-    heard: Arc<Mutex<Heard>>,
+    messages: Arc<Mutex<HostMessages>>,
     /// Nothing is ever sent here: it closes when the library has ended the connection and reported why.
     ended: watch::Receiver<()>,
     refusal: Option<Refusal>,
@@ -111,11 +110,11 @@ impl Connection {
     /// Connects, checks the host's key, and logs in as `user`.
     ///
     /// # Errors
-    /// `Unreachable`, `Silent`, `HostKey…`, `KnownHosts`, `LoginRefused`, `Protocol`.
+    /// `Unreachable`, `Stalled`, `HostKey…`, `KnownHosts`, `LoginRefused`, `Protocol`.
     pub async fn open(
-        peer: &Peer,
+        peer: &SshHost,
         user: &str,
-        login: &Login,
+        login: &SshLogin,
         memory: u64,
         login_timeout: Duration,
     ) -> Result<Self, TransferError> {
@@ -124,17 +123,17 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Connects and checks the host's key. Nothing can be asked for before [`Connection::log_in`].
+    /// Connects and checks the host's key. Call [`Connection::log_in`] before anything else.
     ///
     /// # Errors
-    /// `Unreachable`, `Silent`, `HostKey…`, `KnownHosts`, `Protocol`.
-    pub(crate) async fn connect(peer: &Peer, memory: u64, login_timeout: Duration) -> Result<Self, TransferError> {
+    /// `Unreachable`, `Stalled`, `HostKey…`, `KnownHosts`, `Protocol`.
+    pub(crate) async fn connect(peer: &SshHost, memory: u64, login_timeout: Duration) -> Result<Self, TransferError> {
         let address = peer.address();
-        let silent = |doing, after| TransferError::Silent { host: address.clone(), doing, after };
+        let silent = |doing, after| TransferError::Stalled { host: address.clone(), doing, after };
         let unreachable = |source| TransferError::Unreachable { host: address.clone(), source };
         let stream = dial(&peer.host, peer.port, CONNECT_TIMEOUT).await.map_err(|error| match error {
             DialError::Failed(source) => unreachable(source),
-            DialError::Silent(addresses) if addresses.len() <= 1 => silent("connecting", CONNECT_TIMEOUT),
+            DialError::NoAnswer(addresses) if addresses.len() <= 1 => silent("connecting", CONNECT_TIMEOUT),
             several => unreachable(io::Error::new(io::ErrorKind::TimedOut, several.to_string())),
         })?;
         stream.set_nodelay(true).map_err(unreachable)?;
@@ -148,28 +147,30 @@ impl Connection {
             preferred: preferred_of(&known_hosts::known_types(&peer.host_keys, &peer.host, peer.port)),
             ..client::Config::default()
         };
-        let heard = Arc::new(Mutex::new(Heard::default()));
+        let messages = Arc::new(Mutex::new(HostMessages::default()));
         let (running, ended) = watch::channel(());
-        let handler = Client { peer: peer.clone(), heard: Arc::clone(&heard), _running: running };
+        let handler = Client { peer: peer.clone(), messages: Arc::clone(&messages), _running: running };
         let first = FirstBytes::default();
-        let stream = Overheard::new(stream, first.clone());
+        let stream = GreetingCapture::new(stream, first.clone());
         let handshake = client::connect_stream(Arc::new(config), stream, handler);
         let failed = match tokio::time::timeout(login_timeout, handshake).await {
-            Ok(Ok(handle)) => return Ok(Self { handle, address, local, login_timeout, heard, ended, refusal: None }),
+            Ok(Ok(handle)) => {
+                return Ok(Self { handle, address, local, login_timeout, messages, ended, refusal: None });
+            }
             Ok(Err(error)) => {
-                let refused = heard.lock().unwrap_or_else(PoisonError::into_inner).refused.take();
-                refused.unwrap_or_else(|| explain(&address, error))
+                let reason = messages.lock().unwrap_or_else(PoisonError::into_inner).end.take();
+                reason.unwrap_or_else(|| explain(&address, error))
             }
             Err(_) => silent("agreeing on keys", login_timeout),
         };
-        Err(match (failed, first.words()) {
+        Err(match (failed, first.text()) {
             (TransferError::Unreachable { host, source }, Some(words)) => {
                 let source =
-                    io::Error::new(source.kind(), format!("{source}; before its greeting the host says: {words}"));
+                    io::Error::new(source.kind(), format!("{source}; before its greeting the host said: {words}"));
                 TransferError::Unreachable { host, source }
             }
             (TransferError::Protocol { host, what }, Some(words)) => {
-                TransferError::Protocol { host, what: format!("{what}; instead of a greeting it says: {words}") }
+                TransferError::Protocol { host, what: format!("{what}; instead of a greeting it said: {words}") }
             }
             (other, _) => other,
         })
@@ -178,62 +179,62 @@ impl Connection {
     /// Logs in as `user`.
     ///
     /// # Errors
-    /// `Unreachable`, `Silent`, `LoginRefused`, `Protocol`.
-    pub(crate) async fn log_in(&mut self, user: &str, login: &Login) -> Result<(), TransferError> {
+    /// `Unreachable`, `Stalled`, `LoginRefused`, `Protocol`.
+    pub(crate) async fn log_in(&mut self, user: &str, login: &SshLogin) -> Result<(), TransferError> {
         let result = match tokio::time::timeout(self.login_timeout, self.authenticate(user, login)).await {
             Ok(result) => result?,
-            Err(_) => return Err(self.silent("logging in", self.login_timeout)),
+            Err(_) => return Err(self.stalled("logging in", self.login_timeout)),
         };
         let AuthResult::Failure { remaining_methods, partial_success } = result else { return Ok(()) };
         let refusal = {
-            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
             Refusal {
                 is_partial: partial_success,
                 methods: method_names(&remaining_methods),
-                farewell: heard.farewell.take(),
-                banner: heard.banner.take(),
-                version: heard.version.clone(),
+                farewell: messages.farewell.take(),
+                banner: messages.banner.take(),
+                version: messages.version.clone(),
             }
         };
-        // The library says this too where the connection ended before there was an answer.
+        // The library reports this, too, where the connection ended without an answer.
         if remaining_methods.is_empty() && self.is_closed() && refusal.farewell.is_none() {
-            return Err(self.broken().await);
+            return Err(self.disconnected().await);
         }
-        let hint = refusal.words().join(".\n");
+        let hint = refusal.sentences().join(".\n");
         self.refusal = Some(refusal);
         Err(TransferError::LoginRefused { host: self.address.clone(), user: user.to_owned(), hint })
     }
 
-    /// What the host said when it refused the login.
+    /// Why the host refused the login, where it did.
     pub(crate) fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_ref()
     }
 
-    async fn authenticate(&mut self, user: &str, login: &Login) -> Result<AuthResult, TransferError> {
+    async fn authenticate(&mut self, user: &str, login: &SshLogin) -> Result<AuthResult, TransferError> {
         let result = match login {
-            Login::Password(secret) => self.handle.authenticate_password(user, secret.expose()).await,
-            Login::Interactive(secret) => return self.answer(user, secret).await,
-            Login::Key(key) => {
+            SshLogin::Password(secret) => self.handle.authenticate_password(user, secret.expose()).await,
+            SshLogin::Interactive(secret) => return self.answer_prompts(user, secret).await,
+            SshLogin::Key(key) => {
                 let hash =
                     self.handle.best_supported_rsa_hash().await.map_err(|error| explain(&self.address, error))?;
                 let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash.flatten());
                 self.handle.authenticate_publickey(user, key).await
             }
-            Login::Certificate(key, certificate) => {
+            SshLogin::Certificate(key, certificate) => {
                 self.handle.authenticate_openssh_cert(user, Arc::clone(key), (**certificate).clone()).await
             }
         };
         result.map_err(|error| explain(&self.address, error))
     }
 
-    async fn answer(&mut self, user: &str, secret: &Secret) -> Result<AuthResult, TransferError> {
-        /// One round asks for the password. More are hardly for us.
+    async fn answer_prompts(&mut self, user: &str, secret: &Secret) -> Result<AuthResult, TransferError> {
+        /// One round asks for the password. A host that needs more wants something else.
         const ROUNDS: usize = 5;
         let failed = |error| explain(&self.address, error);
-        let mut asked =
+        let mut response =
             self.handle.authenticate_keyboard_interactive_start(user, None::<String>).await.map_err(failed)?;
         for _ in 0..ROUNDS {
-            match asked {
+            match response {
                 KeyboardInteractiveAuthResponse::Success => return Ok(AuthResult::Success),
                 KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success } => {
                     if !remaining_methods.contains(&MethodKind::Password) {
@@ -243,14 +244,14 @@ impl Connection {
                 }
                 KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => {
                     let answers = prompts.iter().map(|_| secret.expose().to_owned()).collect();
-                    asked = self.handle.authenticate_keyboard_interactive_respond(answers).await.map_err(failed)?;
+                    response = self.handle.authenticate_keyboard_interactive_respond(answers).await.map_err(failed)?;
                 }
             }
         }
-        Err(TransferError::protocol(&self.address, "it never has enough answers to let us in"))
+        Err(TransferError::protocol(&self.address, "it keeps prompting during the login"))
     }
 
-    /// Opens a session channel and asks for a subsystem on it.
+    /// Opens a session channel and starts a subsystem on it.
     ///
     /// # Errors
     /// `Refused` where the host has no such subsystem for this login; `Unreachable`.
@@ -261,23 +262,23 @@ impl Connection {
             message: format!("{what} {name}"),
         };
         let opening = async {
-            let channel = self.channel(|| refused("no channel is given for")).await?;
+            let channel = self.channel(|| refused("the host opens no channel for")).await?;
             channel.request_subsystem(true, name).await.map_err(|error| explain(&self.address, error))?;
             self.granted(channel, || refused("there is no subsystem")).await
         };
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
-        opened.unwrap_or_else(|_| Err(self.silent("starting a subsystem", CONNECT_TIMEOUT)))
+        opened.unwrap_or_else(|_| Err(self.stalled("starting a subsystem", CONNECT_TIMEOUT)))
     }
 
     /// Opens a session channel and runs a command on it. Where the login has a forced command, the host runs that one.
     ///
     /// # Errors
-    /// `Refused` with code `no_exec` where this login may run nothing; `Unreachable`.
+    /// `Refused` with code `no_exec` where this login may not run commands; `Unreachable`.
     pub async fn exec(&self, command: &str) -> Result<russh::Channel<client::Msg>, TransferError> {
         let refused = || TransferError::Refused {
             host: self.address.clone(),
             code: "no_exec".to_owned(),
-            message: "this login may run no command".to_owned(),
+            message: "this login may not run commands".to_owned(),
         };
         let opening = async {
             let channel = self.channel(refused).await?;
@@ -285,7 +286,7 @@ impl Connection {
             self.granted(channel, refused).await
         };
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
-        opened.unwrap_or_else(|_| Err(self.silent("starting a command", CONNECT_TIMEOUT)))
+        opened.unwrap_or_else(|_| Err(self.stalled("starting a command", CONNECT_TIMEOUT)))
     }
 
     async fn channel(
@@ -298,7 +299,7 @@ impl Connection {
         })
     }
 
-    /// Waits for the answer to what was asked for on a channel.
+    /// Waits for the host's answer to a channel request.
     async fn granted(
         &self,
         mut channel: russh::Channel<client::Msg>,
@@ -310,32 +311,29 @@ impl Connection {
                 Some(russh::ChannelMsg::WindowAdjusted { .. }) => {}
                 Some(russh::ChannelMsg::Failure) => return Err(refused()),
                 Some(russh::ChannelMsg::Data { .. } | russh::ChannelMsg::ExtendedData { .. }) => {
-                    return Err(TransferError::protocol(
-                        &self.address,
-                        "it sends before it says that it does what was asked",
-                    ));
+                    return Err(TransferError::protocol(&self.address, "it sends data before it accepts the request"));
                 }
-                _ => return Err(self.broken().await),
+                _ => return Err(self.disconnected().await),
             }
         }
     }
 
-    fn silent(&self, doing: &'static str, after: Duration) -> TransferError {
-        TransferError::Silent { host: self.address.clone(), doing, after }
+    fn stalled(&self, doing: &'static str, after: Duration) -> TransferError {
+        TransferError::Stalled { host: self.address.clone(), doing, after }
     }
 
-    /// Our address, as the host sees it where nothing between translates it.
+    /// Our address, as the host sees it where no NAT is in between.
     pub(crate) fn local(&self) -> IpAddr {
         self.local
     }
 
-    /// The error for a connection that ended by itself.
-    pub(crate) async fn broken(&self) -> TransferError {
-        // The library closes the channels before it reports why the connection ended, and drops the handler after that.
+    /// The error for a connection that the host or the network ended.
+    pub(crate) async fn disconnected(&self) -> TransferError {
+        // The library closes the channels before it reports the reason, and drops the handler after that.
         let mut ended = self.ended.clone();
         let _ = tokio::time::timeout(REASON_TIMEOUT, ended.changed()).await;
-        let refused = self.heard.lock().unwrap_or_else(PoisonError::into_inner).refused.take();
-        refused.unwrap_or_else(|| TransferError::Unreachable {
+        let reason = self.messages.lock().unwrap_or_else(PoisonError::into_inner).end.take();
+        reason.unwrap_or_else(|| TransferError::Unreachable {
             host: self.address.clone(),
             source: io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"),
         })
@@ -353,10 +351,10 @@ impl Connection {
         self.handle.is_closed()
     }
 
-    /// Says goodbye. The host closes what is left.
+    /// Disconnects. The host closes what is left.
     pub async fn close(self) {
-        // Whether the goodbye arrives makes no difference: dropping the handle ends the connection.
-        let goodbye = self.handle.disconnect(Disconnect::ByApplication, "done", "");
-        let _ = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
+        // Whether the message arrives makes no difference: dropping the handle ends the connection.
+        let disconnect = self.handle.disconnect(Disconnect::ByApplication, "done", "");
+        let _ = tokio::time::timeout(Duration::from_secs(2), disconnect).await;
     }
 }

@@ -12,7 +12,7 @@
 //! Looking at folders is by logins of their own that open no disk: SFTP without the right to open anything, or a
 //! forced `find`. Descriptors are read by SFTP, or by a forced `head`.
 //!
-//! A restore writes new files, each by a certificate whose forced command makes that one file (`stock/put.rs`).
+//! A restore writes new files, each by a certificate whose forced command makes that one file (`stock/upload.rs`).
 //!
 //! This module never changes a file that is there, never asks the host for a shell, a terminal or forwarding, and never
 //! believes a name, a size or a hole that the host tells without a check against something else.
@@ -26,29 +26,30 @@ mod folder;
 mod listing;
 mod login;
 pub(crate) mod map;
-mod put;
 mod run;
 pub(crate) mod scp;
 pub(crate) mod sftp;
+mod upload;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use stackferry_config::SourceAddress;
 use stackferry_volume::FolderError;
 use stackferry_volume::fingerprint::is_known;
 use stackferry_volume::io::Cancel;
 use tokio::runtime::Handle;
 
 use crate::context::{CopyContext, FileCopy, FileOutcome};
-use crate::credential::Secret;
 use crate::error::TransferError;
-use crate::remote::Patience;
 use crate::restore::{FileRestore, Written};
-use crate::ssh::Peer;
+use crate::ssh::SshHost;
+use crate::timeouts::Timeouts;
 use crate::wait::unless_cancelled;
-use certificate::{CLOCKS_DIFFER, CertAuthority, Order};
+use certificate::{CLOCKS_DIFFER, CertAuthority, CertificateRequest};
+use stackferry_config::Secret;
 
 pub use folder::StockFolder;
 
@@ -63,7 +64,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockHost {
     /// Where it is, and how its key is known.
-    pub peer: Peer,
+    pub peer: SshHost,
     /// The user there, which is also the certificates' only principal.
     pub user: String,
     /// Where the datastore is mounted on that host: an absolute path.
@@ -74,18 +75,6 @@ pub struct StockHost {
     pub source_address: SourceAddress,
 }
 
-/// The certificates' critical option `source-address`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum SourceAddress {
-    /// Only from the address that the connection comes from. Wrong where something in between translates addresses.
-    #[default]
-    Connection,
-    /// Only from these, as ssh-keygen(1) has them: addresses and networks, separated by commas.
-    Given(String),
-    /// From anywhere.
-    Any,
-}
-
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -93,7 +82,7 @@ pub enum Purpose {
     Sftp,
     /// Reading one file by `scp -f`.
     Scp,
-    /// Asking where one file has holes.
+    /// Reading one file's hole map.
     HoleMap,
     /// Writing one new file.
     Write,
@@ -142,7 +131,7 @@ pub struct FileGrant {
 
 /// How a host is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum ReadMethod {
     /// SFTP, with listings by a login that can open nothing.
     Sftp,
     /// SFTP of a version that can't limit a login to some requests.
@@ -153,21 +142,21 @@ enum Way {
 
 /// A stock host. Its methods block, and must not be called on a thread that runs async tasks.
 pub struct StockClient {
-    inner: Arc<Inner>,
+    inner: Arc<StockInner>,
 }
 
-struct Inner {
+struct StockInner {
     host: StockHost,
     root: String,
     authority: CertAuthority,
     runtime: Handle,
-    patience: Patience,
-    way: Mutex<Option<Way>>,
+    timeouts: Timeouts,
+    way: Mutex<Option<ReadMethod>>,
     /// What became of asking for hole maps.
-    python: Mutex<map::Asking>,
+    python: Mutex<map::HoleMapBackoff>,
     key_types: Mutex<login::KeyTypes>,
-    listing: folder::Slot,
-    reading: folder::Slot,
+    listing: folder::SessionSlot,
+    reading: folder::SessionSlot,
 }
 
 impl StockClient {
@@ -176,27 +165,27 @@ impl StockClient {
     /// # Errors
     /// `Key` where the CA's key can't be used; `Folder` where the root is no plain absolute path.
     pub fn new(host: StockHost, runtime: Handle) -> Result<Self, TransferError> {
-        Self::with_patience(host, runtime, Patience::default())
+        Self::with_timeouts(host, runtime, Timeouts::default())
     }
 
-    /// The same with another patience.
+    /// The same with other timeouts.
     ///
     /// # Errors
     /// As [`StockClient::new`].
-    pub fn with_patience(host: StockHost, runtime: Handle, patience: Patience) -> Result<Self, TransferError> {
+    pub fn with_timeouts(host: StockHost, runtime: Handle, timeouts: Timeouts) -> Result<Self, TransferError> {
         let root = command::root(&host.root)?;
         let authority = CertAuthority::load(&host.ca_key)?;
-        let inner = Inner {
+        let inner = StockInner {
             host,
             root,
             authority,
             runtime,
-            patience,
+            timeouts,
             way: Mutex::new(None),
             python: Mutex::default(),
             key_types: Mutex::default(),
-            listing: folder::Slot::default(),
-            reading: folder::Slot::default(),
+            listing: folder::SessionSlot::default(),
+            reading: folder::SessionSlot::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -226,8 +215,8 @@ impl StockClient {
     pub fn probe(&self) -> Result<&'static str, TransferError> {
         let inner = &*self.inner;
         Ok(match inner.way(&Cancel::default())? {
-            Way::Sftp | Way::PlainSftp => "sftp",
-            Way::Scp => {
+            ReadMethod::Sftp | ReadMethod::PlainSftp => "sftp",
+            ReadMethod::Scp => {
                 // Without SFTP everything hangs on the user's shell and `find`.
                 inner.runtime.block_on(find::ask_find(inner, "", &inner.path("")?, 0))?;
                 "scp"
@@ -258,8 +247,8 @@ impl StockClient {
         let inner = &*self.inner;
         let path = inner.path(file.path)?;
         let outcome = match inner.way(&context.cancel)? {
-            Way::Sftp | Way::PlainSftp => fetch::copy(inner, &path, file, context, issued),
-            Way::Scp => scp::copy(inner, &path, file, context, issued),
+            ReadMethod::Sftp | ReadMethod::PlainSftp => fetch::copy(inner, &path, file, context, issued),
+            ReadMethod::Scp => scp::copy(inner, &path, file, context, issued),
         };
         inner.forget_way_if_gone(&outcome);
         outcome
@@ -276,7 +265,7 @@ impl StockClient {
         context: &CopyContext,
         issued: &mut dyn FnMut(&IssuedCert),
     ) -> Result<Written<'_>, TransferError> {
-        put::write(&self.inner, file, context, issued)
+        upload::write(&self.inner, file, context, issued)
     }
 
     /// A certificate for one file, for a person: by `scp -O` it gives that file and nothing else. `life` is from now; with
@@ -287,7 +276,7 @@ impl StockClient {
     pub fn grant(&self, path: &str, life: Duration, source: Option<&str>) -> Result<FileGrant, TransferError> {
         let inner = &*self.inner;
         let path = inner.path(path)?;
-        let order = Order {
+        let order = CertificateRequest {
             user: &inner.host.user,
             command: &command::scp_for_a_person(&path),
             source_address: source,
@@ -301,7 +290,7 @@ impl StockClient {
     }
 }
 
-impl Inner {
+impl StockInner {
     fn address(&self) -> String {
         self.host.peer.address()
     }
@@ -316,11 +305,11 @@ impl Inner {
         command::path_below(&self.root, path)
     }
 
-    fn known_way(&self) -> Option<Way> {
+    fn known_way(&self) -> Option<ReadMethod> {
         *self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_way(&self, way: Option<Way>) {
+    fn set_way(&self, way: Option<ReadMethod>) {
         *self.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
     }
 
@@ -332,14 +321,14 @@ impl Inner {
     }
 
     /// How this host is read: as is known, or by a login of discovery's kind. Blocks.
-    fn way(&self, cancel: &Cancel) -> Result<Way, TransferError> {
+    fn way(&self, cancel: &Cancel) -> Result<ReadMethod, TransferError> {
         match self.known_way() {
             Some(way) => Ok(way),
             None => self.runtime.block_on(unless_cancelled(cancel, folder::find_way(self))),
         }
     }
 
-    fn python(&self) -> std::sync::MutexGuard<'_, map::Asking> {
+    fn python(&self) -> std::sync::MutexGuard<'_, map::HoleMapBackoff> {
         self.python.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
-//! The bandwidth limit: one for all transfers of a process, so that what one leaves another may take.
+//! The bandwidth limit: one for all transfers of a process, so that one may use what others leave.
 //!
-//! Who has moved bytes says so and is told how long to wait until more may be moved. Nobody is refused, and nobody
-//! waits for others: each waits for its own bytes and those that were counted before them.
+//! A transfer counts the bytes it has moved, and learns how long to wait before it moves more. Nothing is refused: each
+//! transfer waits for its own bytes and those that were counted before them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 
 use stackferry_volume::io::Cancel;
 
-/// What may be moved at once after a pause, in time: less than what a person sees as a burst, more than a block of 1 MiB
+/// What may be moved at once after a pause, in time: short enough not to show as a burst, longer than a block of 1 MiB
 /// takes on a link of 1 Gbit/s.
 const BURST: Duration = Duration::from_millis(100);
-/// How often one that waits looks whether it should end.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a waiting transfer checks whether it was cancelled or the limit changed.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// No limit, as a rate: no link moves so much.
+/// The rate that stands for no limit: no link is so fast.
 const UNLIMITED: u64 = u64::MAX;
 
 /// A limit of bytes per second, which may be changed while transfers run.
 #[derive(Debug)]
 pub struct Throttle {
     rate: AtomicU64,
-    /// When all that was counted so far is through.
+    /// When everything counted so far has passed.
     free: Mutex<Instant>,
-    /// Never told of anything: waiting for it with a limit is how a thread waits.
+    /// Never notified: waiting for it with a timeout is how a thread sleeps.
     never: Condvar,
 }
 
@@ -48,8 +48,8 @@ impl Throttle {
         self.rate.load(Ordering::Relaxed)
     }
 
-    /// Makes the limit another, none for no limit. Who waits goes on by the new one: what was counted under the old one and
-    /// is not through yet is forgiven, so that nobody waits by a rate that is over.
+    /// Changes the limit; none for no limit. Waiting transfers continue at once under the new limit: what was counted under
+    /// the old one and has not passed yet is dropped.
     pub fn set_rate(&self, bytes_per_second: Option<u64>) {
         let rate = bytes_per_second.unwrap_or(UNLIMITED).max(1);
         if self.rate.swap(rate, Ordering::Relaxed) != rate {
@@ -57,7 +57,7 @@ impl Throttle {
         }
     }
 
-    /// Counts bytes that were moved. Gives how long to wait before more are.
+    /// Counts bytes that were moved, and returns how long to wait before moving more.
     #[must_use]
     pub fn count(&self, bytes: u64) -> Duration {
         self.count_at(bytes, Instant::now())
@@ -67,14 +67,14 @@ impl Throttle {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate());
         let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was not used in a pause is lost but for the burst.
+        // Bandwidth not used in a pause is lost but for the burst.
         let from = now.checked_sub(BURST).map_or(*free, |earliest| earliest.max(*free));
         *free = from.checked_add(takes).unwrap_or(from);
         free.saturating_duration_since(now)
     }
 
-    /// Counts bytes that were moved, and waits on this thread. Returns early when the work is to end.
-    pub fn take(&self, bytes: u64, cancel: &Cancel) {
+    /// Counts bytes that were moved, and blocks this thread. Returns early when cancelled.
+    pub fn acquire(&self, bytes: u64, cancel: &Cancel) {
         let rate = self.rate();
         let waits = self.count(bytes);
         let began = Instant::now();
@@ -85,13 +85,13 @@ impl Throttle {
             && !cancel.is_cancelled()
             && rate == self.rate()
         {
-            let waited = self.never.wait_timeout(guard, left.min(LOOK));
+            let waited = self.never.wait_timeout(guard, left.min(POLL_INTERVAL));
             guard = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Counts bytes that were moved, and waits. Returns early when the work is to end. Gives how long it waited.
-    pub async fn take_async(&self, bytes: u64, ended: &dyn Fn() -> bool) -> Duration {
+    /// Counts bytes that were moved, and waits. Returns early when cancelled. Returns how long it waited.
+    pub async fn acquire_async(&self, bytes: u64, ended: &dyn Fn() -> bool) -> Duration {
         let began = Instant::now();
         let rate = self.rate();
         let waits = self.count(bytes);
@@ -100,13 +100,13 @@ impl Throttle {
             && !ended()
             && rate == self.rate()
         {
-            tokio::time::sleep(left.min(LOOK)).await;
+            tokio::time::sleep(left.min(POLL_INTERVAL)).await;
         }
         began.elapsed()
     }
 
-    /// The memory that a connection's receive window may be made of: no more than what passes in a few seconds, since
-    /// what waits in the window holds up the peer's signs of life behind it.
+    /// The memory for a connection's receive window: no more than what passes in a few seconds, since data waiting in the
+    /// window delays the peer's keepalives behind it.
     #[must_use]
     pub fn bound(&self, memory: u64) -> u64 {
         // A window is a quarter of the memory: two seconds' worth.
@@ -119,14 +119,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_pass_at_the_rate_whoever_moves_them() {
+    fn bytes_of_all_transfers_pass_at_the_rate() {
         let throttle = Throttle::new(1 << 20);
         let start = Instant::now() + Duration::from_secs(60);
         let burst = throttle.count_at(1 << 20, start);
         assert_eq!(burst, Duration::from_millis(900), "after a pause a little passes at once");
         assert_eq!(throttle.count_at(1 << 20, start), Duration::from_millis(1900), "the second waits for the first");
         let later = start + Duration::from_secs(10);
-        assert_eq!(throttle.count_at(1 << 20, later), Duration::from_millis(900), "a pause saves nothing up");
+        assert_eq!(
+            throttle.count_at(1 << 20, later),
+            Duration::from_millis(900),
+            "a pause saves up nothing but the burst"
+        );
         assert_eq!(throttle.count_at(0, later), Duration::from_millis(900));
     }
 
@@ -142,44 +146,44 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_waits_ends_when_it_is_told_to() {
+    fn a_waiting_thread_stops_when_cancelled() {
         let throttle = Throttle::new(1);
         let cancel = Cancel::default();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| throttle.take(1 << 30, &cancel));
+            let waiting = scope.spawn(|| throttle.acquire(1 << 30, &cancel));
             cancel.cancel();
             waiting.join().unwrap();
         });
         let began = Instant::now();
-        Throttle::new(10_000_000).take(2_000_000, &Cancel::default());
+        Throttle::new(10_000_000).acquire(2_000_000, &Cancel::default());
         assert!(began.elapsed() >= Duration::from_millis(100), "200 ms less the burst: {:?}", began.elapsed());
     }
 
     #[test]
-    fn the_limit_is_changed_while_others_wait() {
+    fn a_new_limit_releases_waiting_transfers() {
         let throttle = Throttle::new(1);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| throttle.take(1 << 30, &Cancel::default()));
+            let waiting = scope.spawn(|| throttle.acquire(1 << 30, &Cancel::default()));
             let deadline = Instant::now() + Duration::from_secs(10);
             while *throttle.free.lock().unwrap() < Instant::now() + Duration::from_secs(1) {
-                assert!(Instant::now() < deadline, "nobody waits");
+                assert!(Instant::now() < deadline, "no thread waits");
                 std::thread::yield_now();
             }
             throttle.set_rate(None);
             waiting.join().unwrap();
         });
-        assert!(throttle.count(1 << 40).is_zero(), "what the old limit held back is forgiven");
+        assert!(throttle.count(1 << 40).is_zero(), "what the old limit held back is dropped");
         throttle.set_rate(Some(1 << 20));
         assert_eq!(throttle.rate(), 1 << 20);
         assert!(throttle.count(2 << 20) >= Duration::from_secs(1));
         throttle.set_rate(Some(1 << 20));
-        assert!(throttle.count(0) >= Duration::from_secs(1), "the same limit forgives nothing");
+        assert!(throttle.count(0) >= Duration::from_secs(1), "setting the same limit drops nothing");
     }
 
     #[tokio::test]
-    async fn a_task_that_waits_ends_when_it_is_told_to() {
+    async fn a_waiting_task_stops_when_cancelled() {
         let throttle = Throttle::new(1);
-        assert!(throttle.take_async(1 << 30, &|| true).await < Duration::from_secs(60));
-        assert!(Throttle::new(10_000_000).take_async(2_000_000, &|| false).await >= Duration::from_millis(100));
+        assert!(throttle.acquire_async(1 << 30, &|| true).await < Duration::from_secs(60));
+        assert!(Throttle::new(10_000_000).acquire_async(2_000_000, &|| false).await >= Duration::from_millis(100));
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting that ends when it is told to.
+//! Waiting that ends on cancellation.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use stackferry_volume::io::Cancel;
 
 use crate::error::TransferError;
 
-/// How often something that waits looks whether it should end.
-pub(crate) const LOOK: Duration = Duration::from_millis(200);
+/// How often a wait checks for cancellation.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Waits, but not on once the end was asked for.
+/// Waits until `doing` is done or the operation is cancelled.
 ///
 /// # Errors
 /// `Cancelled`, and those of `doing`.
@@ -24,10 +24,10 @@ pub(crate) async fn unless_cancelled<T>(
     }
 }
 
-/// How long what has to be put back at another system may take once the end was asked for.
-const LAST_CHANCE: Duration = Duration::from_millis(1500);
+/// How long a cleanup at another system may take after cancellation.
+const CLEANUP_GRACE: Duration = Duration::from_millis(1500);
 
-/// Waits for something that should still be done when the end was asked for, but then not for long.
+/// Waits for a cleanup, which should still be done after cancellation, but only briefly.
 ///
 /// # Errors
 /// `Cancelled`, and those of `doing`.
@@ -37,7 +37,7 @@ pub(crate) async fn soon_once_cancelled<T, E: Into<TransferError>>(
 ) -> Result<T, TransferError> {
     let over = async {
         cancelled(cancel).await;
-        tokio::time::sleep(LAST_CHANCE).await;
+        tokio::time::sleep(CLEANUP_GRACE).await;
     };
     tokio::select! {
         biased;
@@ -48,6 +48,6 @@ pub(crate) async fn soon_once_cancelled<T, E: Into<TransferError>>(
 
 async fn cancelled(cancel: &Cancel) {
     while !cancel.is_cancelled() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

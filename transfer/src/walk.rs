@@ -1,6 +1,6 @@
 //! Walks a source along its hole map and cuts it into blocks.
 //!
-//! One walker serves several threads under a lock: it only asks the file system where data is, and reads nothing.
+//! One walker serves several threads under a lock: it only asks the file system where data is, and reads none.
 
 use std::io;
 use std::ops::Range;
@@ -10,22 +10,22 @@ use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, bl
 
 /// What comes next in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum WalkStep {
     /// Blocks that are all hole.
     Hole { first: BlockIndex, count: u64 },
     /// A block with data in these ranges, in bytes from the block's start.
     Read { block: BlockIndex, data: Vec<Range<usize>> },
 }
 
-/// The most blocks that one step calls hole, so that the other side hears of progress through a large hole.
-const MOST_HOLE_BLOCKS: u64 = 1 << 16;
+/// The most blocks in one hole step, so that a large hole still shows progress.
+const MAX_HOLE_BLOCKS: u64 = 1 << 16;
 
 pub(crate) struct Walker<'a> {
     source: &'a dyn Source,
-    /// Blocks that are passed over.
+    /// Blocks to skip.
     done: &'a BlockMap,
     next: u64,
-    /// The data range at or after `next`, as last told.
+    /// The data range at or after `next`, as the source last reported it.
     data: Option<Range<u64>>,
     asked: bool,
 }
@@ -35,8 +35,8 @@ impl<'a> Walker<'a> {
         Self { source, done, next: 0, data: None, asked: false }
     }
 
-    /// The next step; none at the file's end. On error: the offset at which the system was asked.
-    pub(crate) fn next(&mut self) -> Result<Option<Step>, (u64, io::Error)> {
+    /// The next step; none at the file's end. On error: the offset of the failed query.
+    pub(crate) fn next(&mut self) -> Result<Option<WalkStep>, (u64, io::Error)> {
         let bytes = self.source.bytes();
         let blocks = blocks_in(bytes);
         while self.next < blocks && self.done.get(BlockIndex(self.next)) != BlockState::Unknown {
@@ -50,13 +50,13 @@ impl<'a> Walker<'a> {
         let data_start = self.data_from(start)?.map_or(bytes, |data| data.start);
         if BlockIndex::at(data_start) > block || data_start >= bytes {
             let end = if data_start >= bytes { blocks } else { BlockIndex::at(data_start).0 };
-            let most = end.min(self.next + MOST_HOLE_BLOCKS);
+            let most = end.min(self.next + MAX_HOLE_BLOCKS);
             let mut count = 1;
             while self.next + count < most && self.done.get(BlockIndex(self.next + count)) == BlockState::Unknown {
                 count += 1;
             }
             self.next += count;
-            return Ok(Some(Step::Hole { first: block, count }));
+            return Ok(Some(WalkStep::Hole { first: block, count }));
         }
         let end = (start + BLOCK_BYTES).min(bytes);
         let mut data = Vec::new();
@@ -72,7 +72,7 @@ impl<'a> Walker<'a> {
             at = found.end.min(end);
         }
         self.next += 1;
-        Ok(Some(Step::Read { block, data }))
+        Ok(Some(WalkStep::Read { block, data }))
     }
 
     /// The data range that ends after `from`, cut to begin there.
@@ -82,11 +82,11 @@ impl<'a> Walker<'a> {
         if !self.asked || (stale && self.data.is_some()) {
             self.asked = true;
             self.data = self.source.next_data(from).map_err(|error| (from, error))?;
-            // A range that does not go forward would keep the walk in place for ever.
+            // A range that does not advance would loop forever.
             if let Some(data) = &self.data
                 && (data.end <= from || data.end <= data.start)
             {
-                return Err((from, io::Error::new(io::ErrorKind::InvalidData, "the hole map does not go forward")));
+                return Err((from, io::Error::new(io::ErrorKind::InvalidData, "the hole map does not advance")));
             }
         }
         Ok(self.data.as_ref().map(|data| data.start.max(from)..data.end))
@@ -124,7 +124,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn every_block_comes_once_in_order_with_all_its_data(
+        fn every_block_appears_once_in_order_with_all_its_data(
             tail in 0u64..BLOCK_BYTES,
             blocks in 0u64..40,
             cuts in prop::collection::btree_set(0u64..40 * BLOCK_BYTES, 0..20),
@@ -140,20 +140,20 @@ pub(crate) mod tests {
             let mut seen = Vec::new();
             while let Some(step) = walker.next().unwrap() {
                 match step {
-                    Step::Hole { first, count } => {
+                    WalkStep::Hole { first, count } => {
                         prop_assert!(count > 0);
                         let end = (first.0 + count) * BLOCK_BYTES;
                         prop_assert!(!data.iter().any(|range| range.start < end.min(bytes) && range.end > first.offset()));
                         seen.extend(first.0..first.0 + count);
                     }
-                    Step::Read { block, data: told } => {
+                    WalkStep::Read { block, data: ranges } => {
                         let start = block.offset();
                         let expected: Vec<_> = data.iter()
                             .map(|range| range.start.max(start)..range.end.min(start + block.len_in(bytes) as u64))
                             .filter(|range| range.start < range.end)
                             .map(|range| (range.start - start) as usize..(range.end - start) as usize)
                             .collect();
-                        prop_assert_eq!(told, expected);
+                        prop_assert_eq!(ranges, expected);
                         seen.push(block.0);
                     }
                 }
@@ -164,7 +164,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_hole_map_that_stands_still_is_an_error() {
+    fn a_hole_map_that_does_not_advance_is_an_error() {
         struct Stuck;
         impl Source for Stuck {
             fn bytes(&self) -> u64 {

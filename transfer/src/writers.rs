@@ -1,7 +1,7 @@
-//! What is done to a block once all of its bytes are here, whatever way they came: zero check, digest, comparison with
-//! the last version, writing; on several threads, while more is received.
+//! The workers that process a block once all of its bytes are here, whatever the route: zero check, digest, comparison
+//! with the last version, writing; on several threads, while more is received.
 //!
-//! Memory: [`QUEUE`] blocks that wait, one for each thread, and what the receiving side holds. Buffers are used again.
+//! Memory: [`QUEUE`] waiting blocks, one for each thread, and what the receiving side holds. Buffers are reused.
 
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,32 +12,32 @@ use crate::context::{CopyContext, FileCopy};
 use crate::error::TransferError;
 use crate::receive::{Receiver, join};
 
-/// Blocks that wait for a thread.
+/// Blocks waiting for a thread.
 const QUEUE: usize = 2;
 
 /// A block with all its bytes.
-pub(crate) struct Full {
+pub(crate) struct FullBlock {
     pub(crate) block: BlockIndex,
     pub(crate) bytes: Vec<u8>,
 }
 
 /// Where whole blocks go, and buffers come from.
 pub(crate) struct Feed {
-    queue: SyncSender<Full>,
+    queue: SyncSender<FullBlock>,
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Feed {
-    /// A buffer of this length; what is in it is left over.
+    /// A buffer of this length, with arbitrary content.
     pub(crate) fn buffer(&self, len: usize) -> Vec<u8> {
         let mut buffer = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         buffer.resize(len, 0);
         buffer
     }
 
-    /// Hands a block over. Waits while the threads are busy, which is what holds the host back: the thread that
-    /// receives must run nothing else.
-    pub(crate) fn put(&self, full: Full) -> Result<(), TransferError> {
+    /// Queues a block. Waits while the threads are busy, which is the backpressure on the host: the thread that receives
+    /// must run nothing else.
+    pub(crate) fn send(&self, full: FullBlock) -> Result<(), TransferError> {
         self.queue.send(full).map_err(|_| TransferError::Cancelled)
     }
 }
@@ -49,14 +49,14 @@ pub(crate) fn receive_into(
     context: &CopyContext,
     receive: impl FnOnce(&Feed) -> Result<(), TransferError>,
 ) {
-    let (queue, blocks) = sync_channel::<Full>(QUEUE);
+    let (queue, blocks) = sync_channel::<FullBlock>(QUEUE);
     let blocks = Arc::new(Mutex::new(blocks));
     let feed = Feed { queue, spare: Arc::default() };
     std::thread::scope(|scope| {
         let recorder = scope.spawn(|| receiver.record());
         let workers: Vec<_> = (0..context.workers.max(1))
             .map(|_| {
-                // Only the workers hold the queue's end: when all are gone, nobody waits for room in it.
+                // Only the workers hold the queue's receiving end: once all have ended, sending fails instead of blocking.
                 let (blocks, spare) = (Arc::clone(&blocks), Arc::clone(&feed.spare));
                 scope.spawn(move || receiver.run(|| work(&blocks, &spare, file, receiver)))
             })
@@ -71,19 +71,19 @@ pub(crate) fn receive_into(
 }
 
 fn work(
-    blocks: &Mutex<Queue<Full>>,
+    blocks: &Mutex<Queue<FullBlock>>,
     spare: &Mutex<Vec<Vec<u8>>>,
     file: &FileCopy<'_>,
     receiver: &Receiver<'_>,
 ) -> Result<(), TransferError> {
     loop {
-        // One worker waits in the queue at a time; the others wait for it to be served.
+        // One worker waits on the queue at a time, the others on the lock.
         let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Full { block, bytes }) = next else { return Ok(()) };
+        let Ok(FullBlock { block, bytes }) = next else { return Ok(()) };
         if receiver.ended() {
             return Ok(());
         }
-        // A block that is cut must never be taken for a whole one.
+        // A truncated block must never pass for a whole one.
         if bytes.len() != block.len_in(file.bytes) {
             return Err(TransferError::Worker { file: file.path.to_owned() });
         }

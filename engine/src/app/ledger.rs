@@ -7,7 +7,7 @@ use std::thread::ThreadId;
 use serde_json::json;
 use stackferry_catalog::{Catalog, CatalogError, Debt, DebtId, DebtKind, DebtRow};
 use stackferry_transfer::TransferError;
-use stackferry_transfer::esxi::{Ledger, Owed};
+use stackferry_transfer::esxi::{CleanupLedger, HostCleanup};
 use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 
@@ -70,9 +70,9 @@ pub(super) struct CatalogLedger {
     pub(super) running: Arc<Running>,
 }
 
-impl Ledger for CatalogLedger {
-    fn owe(&self, owed: &Owed) -> Result<u64, TransferError> {
-        let debt = debt(owed);
+impl CleanupLedger for CatalogLedger {
+    fn record(&self, cleanup: &HostCleanup) -> Result<u64, TransferError> {
+        let debt = debt(cleanup);
         let here = std::thread::current().id();
         let owing = self.running.owe_on(&self.catalog, &debt, Some(here));
         let id = self.runtime.block_on(owing).map_err(|error| TransferError::Write {
@@ -82,7 +82,7 @@ impl Ledger for CatalogLedger {
         Ok(id.number())
     }
 
-    fn settle(&self, number: u64) {
+    fn resolve(&self, number: u64) {
         let Some(id) = DebtId::from_number(number) else { return };
         if let Err(error) = self.runtime.block_on(self.catalog.settle(id)) {
             tracing::error!(error = %stackferry_transfer::describe(&error), "what was put back could not be recorded");
@@ -92,15 +92,15 @@ impl Ledger for CatalogLedger {
     }
 }
 
-fn debt(owed: &Owed) -> Debt {
-    match owed {
-        Owed::Account { system, host_id, host_name, name } => Debt {
+fn debt(cleanup: &HostCleanup) -> Debt {
+    match cleanup {
+        HostCleanup::Account { system, host_id, host_name, name } => Debt {
             what: DebtKind::Account,
             system: system.clone(),
             subject: format!("{host_name} {name}"),
             detail: json!({ "host_id": host_id, "host_name": host_name, "name": name }),
         },
-        Owed::SshService { system, host_id, host_name } => Debt {
+        HostCleanup::SshService { system, host_id, host_name } => Debt {
             what: DebtKind::SshService,
             system: system.clone(),
             subject: host_name.clone(),
@@ -110,12 +110,12 @@ fn debt(owed: &Owed) -> Debt {
 }
 
 /// What the catalog holds of a debt at a host, as the route knows it; none if it names no host.
-pub(super) fn owed(debt: &Debt) -> Option<Owed> {
+pub(super) fn owed(debt: &Debt) -> Option<HostCleanup> {
     let text = |key: &str| debt.detail.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
     let (system, host_id, host_name) = (debt.system.clone(), text("host_id")?, text("host_name")?);
     match debt.what {
-        DebtKind::Account => Some(Owed::Account { system, host_id, host_name, name: text("name")? }),
-        DebtKind::SshService => Some(Owed::SshService { system, host_id, host_name }),
+        DebtKind::Account => Some(HostCleanup::Account { system, host_id, host_name, name: text("name")? }),
+        DebtKind::SshService => Some(HostCleanup::SshService { system, host_id, host_name }),
         _ => None,
     }
 }
@@ -124,8 +124,12 @@ pub(super) fn owed(debt: &Debt) -> Option<Owed> {
 mod tests {
     use super::*;
 
-    fn service(host: usize) -> Owed {
-        Owed::SshService { system: "vc1".to_owned(), host_id: format!("host-{host}"), host_name: "esx".to_owned() }
+    fn service(host: usize) -> HostCleanup {
+        HostCleanup::SshService {
+            system: "vc1".to_owned(),
+            host_id: format!("host-{host}"),
+            host_name: "esx".to_owned(),
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -137,9 +141,9 @@ mod tests {
             CatalogLedger { catalog: catalog.clone(), runtime: Handle::current(), running: Arc::clone(&running) };
         let copying = std::thread::spawn(move || {
             for host in 0..40 {
-                let number = ledger.owe(&service(host)).unwrap();
+                let number = ledger.record(&service(host)).unwrap();
                 if host % 2 == 0 {
-                    ledger.settle(number);
+                    ledger.resolve(number);
                 }
             }
             ledger.running.copy_is_over();

@@ -11,23 +11,13 @@ use stackferry_discover::{DatastoreView, FolderSpec};
 use stackferry_transfer::esxi::EsxiClient;
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::{EndpointClient, EndpointFolder};
-use stackferry_transfer::ssh::Peer;
-use stackferry_transfer::stock::{SourceAddress, StockClient};
+use stackferry_transfer::ssh::SshHost;
+use stackferry_transfer::stock::StockClient;
 use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
 
 use super::{App, Told, mounts};
 use stackferry_problem::Problem;
-
-/// From where a host's certificates may be used.
-#[must_use]
-pub(super) fn source_address(setting: &stackferry_config::SourceAddress) -> SourceAddress {
-    match setting {
-        stackferry_config::SourceAddress::Connection => SourceAddress::Connection,
-        stackferry_config::SourceAddress::Any => SourceAddress::Any,
-        stackferry_config::SourceAddress::Given(list) => SourceAddress::Given(list.clone()),
-    }
-}
 
 /// How one datastore's bytes are reached.
 #[derive(Clone)]
@@ -119,12 +109,12 @@ impl Folder for Unreachable {
 }
 
 /// A host as the transfer wants it.
-pub(crate) fn peer(host: &HostPort, trust: &HostTrust) -> Peer {
+pub(crate) fn peer(host: &HostPort, trust: &HostTrust) -> SshHost {
     let host_keys = match trust {
         HostTrust::Key(key) => HostKeys::Line(key.as_str().to_owned()),
         HostTrust::KnownHosts(path) => HostKeys::File(PathBuf::from(&**path)),
     };
-    Peer { host: host.host.clone(), port: host.port, host_keys }
+    SshHost { host: host.host.clone(), port: host.port, host_keys }
 }
 
 impl App {

@@ -275,7 +275,7 @@ impl App {
             Problem::new(Code::CatalogDamaged, format!("what is owed to {} names no host", debt.subject))
         })?;
         let vsphere = self.vsphere(&debt.system)?;
-        Ok(stackferry_transfer::esxi::undo(&owed, &vsphere).await?)
+        Ok(stackferry_transfer::esxi::clean_up(&owed, &vsphere).await?)
     }
 
     /// Ends all sessions, so that none is left at a system.

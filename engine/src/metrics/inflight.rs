@@ -89,7 +89,7 @@ impl Progress for Noting {
 
 #[cfg(test)]
 mod tests {
-    use stackferry_transfer::Silent;
+    use stackferry_transfer::NoProgress;
 
     use super::*;
 
@@ -101,7 +101,7 @@ mod tests {
             ("appstack/Office".parse().unwrap(), "appstack/Visio".parse().unwrap());
         let one = copies.begin(&office, 100);
         let two = copies.begin(&visio, 200);
-        let progress = one.progress(&(Arc::new(Silent) as Arc<dyn Progress>));
+        let progress = one.progress(&(Arc::new(NoProgress) as Arc<dyn Progress>));
         progress.done(30);
         progress.done(12);
         let told: Vec<_> = copies.now().iter().map(|copy| (copy.volume.clone(), copy.done(), copy.expected)).collect();

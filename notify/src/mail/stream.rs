@@ -72,7 +72,7 @@ pub(super) async fn open(settings: &Mail) -> Result<Line, Problem> {
     let mut tcp = match dial(&address.host, address.port, CONNECT).await {
         Ok(tcp) => tcp,
         Err(DialError::Failed(error)) => return Err(unreachable(error.to_string())),
-        Err(DialError::Silent(_)) => {
+        Err(DialError::NoAnswer(_)) => {
             return Err(unreachable(format!("no connection within {} seconds", CONNECT.as_secs())));
         }
     };

@@ -1,6 +1,6 @@
 //! `serve`: the endpoint.
 
-use stackferry_transfer::endpoint::{Endpoint, EndpointConfig};
+use stackferry_transfer::endpoint::{EndpointConfig, EndpointServer};
 
 use super::Context;
 use stackferry_problem::{Exit, Problem};
@@ -10,7 +10,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Problem> {
     let serve = config.serve()?;
     let host_key = config.host_key()?;
     stackferry_engine::app::make_state_dir(&config)?;
-    let endpoint = Endpoint::bind(EndpointConfig {
+    let endpoint = EndpointServer::bind(EndpointConfig {
         listen: serve.listen.address(),
         host_key: host_key.clone(),
         issuers: serve.issuers.clone(),

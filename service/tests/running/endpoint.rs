@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use stackferry_catalog::Outcome;
-use stackferry_transfer::endpoint::{Endpoint, EndpointConfig};
+use stackferry_transfer::endpoint::{EndpointConfig, EndpointServer};
 
 use crate::bench::{Bench, Service, endings, until};
 
@@ -24,7 +24,7 @@ async fn the_wire_is_limited_and_credentials_are_counted() {
     std::fs::rename(bench.dir.path().join("nfs01"), &served).unwrap();
     std::fs::create_dir(bench.dir.path().join("nfs01")).unwrap();
     let key = bench.dir.path().join("key");
-    let endpoint = Endpoint::bind(EndpointConfig {
+    let endpoint = EndpointServer::bind(EndpointConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         host_key: bench.dir.path().join("host_key"),
         issuers: vec![new_key(&key)],

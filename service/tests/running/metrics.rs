@@ -18,7 +18,7 @@ use stackferry_engine::metrics::registry::{FAMILIES, Type, document};
 use stackferry_engine::prune::{self, What};
 use stackferry_engine::restore::{Destination, restore};
 use stackferry_problem::Code;
-use stackferry_transfer::{Progress, Silent};
+use stackferry_transfer::{NoProgress, Progress};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::manifest::{ByteCounts, VerifyMethod};
 use stackferry_volume::{Generation, Kind, Location, SiteName, VersionId, VolumeId};
@@ -105,7 +105,7 @@ async fn all_sorts(app: &App, seen: Timestamp) -> RunningGuard {
     let metrics = app.metrics();
     let bytes = ByteCounts { logical: 100, read: 40, zero: 60, wire: 50, stored: 30 };
     let running = metrics.copy_began(&id("appstack/Visio"), 100);
-    running.progress(&(Arc::new(Silent) as Arc<dyn Progress>)).done(25);
+    running.progress(&(Arc::new(NoProgress) as Arc<dyn Progress>)).done(25);
     drop(metrics.copy_began(&id("appstack/Office"), 100));
     metrics.copy_ended(Outcome::Copied, "local", &bytes, None, std::time::Duration::from_secs(45));
     metrics.copy_ended(Outcome::Deferred, "local", &bytes, Some("outside_window"), std::time::Duration::from_secs(45));
@@ -434,7 +434,7 @@ async fn where_the_time_goes_and_how_restores_end_is_told() {
     }
     let to = Destination::Folder(bench.dir.path().join("restored"));
     for _ in 0..2 {
-        let progress = Arc::new(Silent) as Arc<dyn Progress>;
+        let progress = Arc::new(NoProgress) as Arc<dyn Progress>;
         // The second time the files are there already, and are not overwritten.
         let _ = restore(&service.app, &office.to_string(), &to, false, "test", progress).await;
     }

@@ -8,9 +8,9 @@ use stackferry_catalog::{CatalogError, LeaseBusy};
 use stackferry_config::{Config, ConfigError, Overrides, SecretError};
 use stackferry_problem::output::OutputFormat;
 use stackferry_problem::{Code, Exit, PROBLEMS, Problem, Retry, troubleshooting};
+use stackferry_transfer::DownloadFault;
 use stackferry_transfer::TransferError;
 use stackferry_transfer::endpoint::EndpointError;
-use stackferry_transfer::esxi::DownloadFault;
 use stackferry_vault::{Damage, VaultError, VaultId};
 use stackferry_volume::descriptor::{DescriptorError, Flaw};
 use stackferry_volume::{
@@ -265,7 +265,7 @@ fn transfer() {
                 hint: "it would take: publickey".into(),
             },
             TransferError::Unreachable { host: host(), source: io::Error::from_raw_os_error(111) },
-            TransferError::Silent { host: host(), doing: "waiting for blocks", after: Duration::from_secs(30) },
+            TransferError::Stalled { host: host(), doing: "waiting for blocks", after: Duration::from_secs(30) },
             TransferError::Exists { host: host(), file: file() },
             TransferError::NoRoom {
                 host: host(),

@@ -1,4 +1,4 @@
-//! The control subsystem: a service lists, reads small files, and asks for grants. One request at a time, in order.
+//! The control subsystem: a service lists folders, reads small files, and requests grants. One request at a time, in order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use stackferry_volume::local::RESTORE_PREFIX;
 use stackferry_volume::{Entry, Folder, FolderError};
 
-use super::Shared;
-use super::grants::Target;
-use super::line::Line;
-use crate::wire::block::Failure;
+use super::EndpointState;
+use super::channel::ServerChannel;
+use super::grants::GrantTarget;
+use crate::wire::block::ErrorPayload;
 use crate::wire::control::{
-    Content, DatastoreInfo, Described, Direction, Hello, Issued, LIST_PAGE, Listing, MOST_GRANT_SECONDS, Op, Outcome,
-    Request, Response,
+    ControlOp, ControlOutcome, ControlRequest, ControlResponse, DatastoreInfo, Described, Direction, FileContent,
+    Hello, IssueResponse, LIST_PAGE, ListResponse, MAX_GRANT_SECONDS,
 };
 use crate::wire::frame::{FrameKind, FrameReader, encode_json};
 use crate::wire::{PROTOCOL, WRITE_FEATURE};
 
-pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, issuer: String) {
+pub(super) async fn serve(mut channel: ServerChannel, shared: Arc<EndpointState>, issuer: String) {
     let mut reader = FrameReader::default();
     let status = loop {
         let frame = match reader.next_frame() {
             Ok(Some(frame)) => frame,
-            Ok(None) => match line.next().await {
+            Ok(None) => match channel.next().await {
                 Some(data) => {
                     reader.push(&data);
                     continue;
@@ -32,21 +32,21 @@ pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, issuer: String) {
                 None => break 0,
             },
             Err(error) => {
-                tracing::warn!(issuer, %error, "a service broke the control protocol");
+                tracing::warn!(issuer, %error, "a service violated the control protocol");
                 break 1;
             }
         };
         let response = answer(&shared, &issuer, frame.kind, frame.payload.to_vec()).await;
         let Ok(bytes) = encode_json(FrameKind::Response, &response) else { break 1 };
-        if line.put(bytes).await.is_err() {
+        if channel.send(bytes).await.is_err() {
             break 1;
         }
     };
-    line.finish(status).await;
+    channel.finish(status).await;
 }
 
-async fn answer(shared: &Arc<Shared>, issuer: &str, kind: FrameKind, payload: Vec<u8>) -> Response {
-    let request = match serde_json::from_slice::<Request>(&payload) {
+async fn answer(shared: &Arc<EndpointState>, issuer: &str, kind: FrameKind, payload: Vec<u8>) -> ControlResponse {
+    let request = match serde_json::from_slice::<ControlRequest>(&payload) {
         Ok(request) if kind == FrameKind::Request => request,
         _ => {
             #[derive(serde::Deserialize)]
@@ -54,47 +54,50 @@ async fn answer(shared: &Arc<Shared>, issuer: &str, kind: FrameKind, payload: Ve
                 id: u64,
             }
             let id = serde_json::from_slice::<Numbered>(&payload).map_or(0, |numbered| numbered.id);
-            return Response { id, outcome: failure("bad_request", "this request is not understood") };
+            return ControlResponse { id, outcome: failure("bad_request", "this request is invalid") };
         }
     };
     let id = request.id;
     let (shared, issuer) = (Arc::clone(shared), issuer.to_owned());
-    // File systems block, and a hung one must not hang the other connections.
+    // File systems block, and a hung one must not block the other connections.
     let outcome = tokio::task::spawn_blocking(move || perform(&shared, &issuer, request.op)).await;
-    Response { id, outcome: outcome.unwrap_or_else(|_| failure("internal", "the endpoint failed; its log says why")) }
+    ControlResponse {
+        id,
+        outcome: outcome.unwrap_or_else(|_| failure("internal", "the endpoint failed; its log says why")),
+    }
 }
 
-fn failure(code: &str, message: impl Into<String>) -> Outcome {
-    Outcome::Error(Failure { code: code.to_owned(), message: message.into() })
+fn failure(code: &str, message: impl Into<String>) -> ControlOutcome {
+    ControlOutcome::Error(ErrorPayload { code: code.to_owned(), message: message.into() })
 }
 
-fn perform(shared: &Shared, issuer: &str, op: Op) -> Outcome {
+fn perform(shared: &EndpointState, issuer: &str, op: ControlOp) -> ControlOutcome {
     let done = match op {
-        Op::Hello { .. } => Ok(json(&hello(shared))),
-        Op::List { datastore, path, after } => {
+        ControlOp::Hello { .. } => Ok(json(&hello(shared))),
+        ControlOp::List { datastore, path, after } => {
             list(shared, &datastore, &path, after.as_deref()).map(|listing| json(&listing))
         }
-        Op::Describe { datastore, path } => {
+        ControlOp::Describe { datastore, path } => {
             let entry = shared.folder(&datastore).and_then(|folder| folder.stat(&path));
             entry.map(|entry| json(&Described { entry }))
         }
-        Op::Read { datastore, path, limit } => {
+        ControlOp::Read { datastore, path, limit } => {
             let bytes = shared.folder(&datastore).and_then(|folder| folder.read(&path, limit));
-            bytes.map(|bytes| json(&Content { base64: BASE64.encode(bytes) }))
+            bytes.map(|bytes| json(&FileContent { base64: BASE64.encode(bytes) }))
         }
-        Op::Issue { datastore, path, direction, seconds } => {
+        ControlOp::Issue { datastore, path, direction, seconds } => {
             return issue(shared, issuer, datastore, path, direction, seconds);
         }
-        Op::Revoke { user } => {
+        ControlOp::Revoke { user } => {
             return if shared.grants.revoke(&user, issuer) {
-                Outcome::Ok(serde_json::json!({}))
+                ControlOutcome::Ok(serde_json::json!({}))
             } else {
-                failure("not_found", "there is no such credential of yours; it may have been used and done")
+                failure("not_found", "you have no such credential; it may have been used and finished")
             };
         }
     };
     match done {
-        Ok(value) => Outcome::Ok(value),
+        Ok(value) => ControlOutcome::Ok(value),
         Err(error) => folder_failure(&error),
     }
 }
@@ -103,7 +106,7 @@ fn json(value: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-fn folder_failure(error: &FolderError) -> Outcome {
+fn folder_failure(error: &FolderError) -> ControlOutcome {
     let code = match error {
         FolderError::NotFound { .. } => "not_found",
         FolderError::Denied { .. } => "denied",
@@ -115,7 +118,7 @@ fn folder_failure(error: &FolderError) -> Outcome {
     failure(code, crate::describe(error))
 }
 
-fn hello(shared: &Shared) -> Hello {
+fn hello(shared: &EndpointState) -> Hello {
     let datastores = shared.datastores.keys().map(|name| {
         let folder = shared.folder(name);
         let kind =
@@ -131,8 +134,8 @@ fn hello(shared: &Shared) -> Hello {
     }
 }
 
-/// A page is listed anew each time: a service asks for few folders, and none is kept in memory between requests.
-fn list(shared: &Shared, datastore: &str, path: &str, after: Option<&str>) -> Result<Listing, FolderError> {
+/// Each page lists the folder again: a service lists few folders, and none is kept in memory between requests.
+fn list(shared: &EndpointState, datastore: &str, path: &str, after: Option<&str>) -> Result<ListResponse, FolderError> {
     let mut entries = shared.folder(datastore)?.list(path)?;
     entries.sort_by(|one, two| one.name.cmp(&two.name));
     if let Some(after) = after {
@@ -141,33 +144,33 @@ fn list(shared: &Shared, datastore: &str, path: &str, after: Option<&str>) -> Re
     Ok(page(entries))
 }
 
-/// As many entries as one response holds. A name of control characters is six times as long in JSON.
-fn page(mut entries: Vec<Entry>) -> Listing {
-    let mut room = FrameKind::Response.limit().saturating_sub(4096);
+/// As many entries as fit into one response. A name of control characters is six times as long in JSON.
+fn page(mut entries: Vec<Entry>) -> ListResponse {
+    let mut left = FrameKind::Response.limit().saturating_sub(4096);
     let fits = entries.iter().take(LIST_PAGE).take_while(|entry| {
         let bytes = serde_json::to_vec(entry).map_or(usize::MAX, |json| json.len() + 1);
-        let fits = bytes <= room;
-        room = room.saturating_sub(bytes);
+        let fits = bytes <= left;
+        left = left.saturating_sub(bytes);
         fits
     });
     let count = fits.count();
     let more = entries.len() > count;
     entries.truncate(count);
-    Listing { entries, more }
+    ListResponse { entries, more }
 }
 
-/// The device and inode of a file that is there.
-fn existing(shared: &Shared, datastore: &str, path: &str) -> Result<(u64, u64), Outcome> {
+/// The device and inode of an existing file.
+fn existing(shared: &EndpointState, datastore: &str, path: &str) -> Result<(u64, u64), ControlOutcome> {
     let opened = shared.folder(datastore).and_then(|folder| folder.open_file(path));
     let source = opened.map_err(|error| folder_failure(&error))?;
     source.identity().map_err(|error| failure("io", error.to_string()))
 }
 
-/// A file may be made at this path. Whoever makes it looks again.
-fn new(shared: &Shared, datastore: &str, path: &str) -> Result<(), Outcome> {
+/// Checks that a file may be created at this path. Creating it checks again.
+fn new(shared: &EndpointState, datastore: &str, path: &str) -> Result<(), ControlOutcome> {
     let folder = shared.folder(datastore).map_err(|error| folder_failure(&error))?;
     if !shared.restore.contains(datastore) {
-        let message = format!("{datastore} may not be restored to: `restore` of [serve] here does not name it");
+        let message = format!("restores to {datastore} are not allowed: `restore` of [serve] here does not list it");
         return Err(failure("not_allowed", message));
     }
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -176,23 +179,23 @@ fn new(shared: &Shared, datastore: &str, path: &str) -> Result<(), Outcome> {
     }
     match folder.stat(path) {
         Ok(None) => Ok(()),
-        Ok(Some(_)) => Err(failure("exists", format!("{path} is there, and nothing is written over"))),
+        Ok(Some(_)) => Err(failure("exists", format!("{path} exists, and nothing is overwritten"))),
         Err(error) => Err(folder_failure(&error)),
     }
 }
 
 fn issue(
-    shared: &Shared,
+    shared: &EndpointState,
     issuer: &str,
     datastore: String,
     path: String,
     direction: Direction,
     seconds: u64,
-) -> Outcome {
-    if !(1..=MOST_GRANT_SECONDS).contains(&seconds) {
-        return failure("bad_request", format!("a grant lives 1 to {MOST_GRANT_SECONDS} seconds"));
+) -> ControlOutcome {
+    if !(1..=MAX_GRANT_SECONDS).contains(&seconds) {
+        return failure("bad_request", format!("a grant is valid for 1 to {MAX_GRANT_SECONDS} seconds"));
     }
-    // SFTP and SCP know the file by this path, and compare it as text.
+    // SFTP and SCP address the file by this path, and compare it as text.
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return failure("refused", "a path has to be plain: folder/file, without . and .. and doubled slashes");
     }
@@ -204,16 +207,16 @@ fn issue(
         Ok(identity) => identity,
         Err(refusal) => return refusal,
     };
-    let target = Target { datastore, path, identity };
+    let target = GrantTarget { datastore, path, identity };
     let shown = target.shown_path();
     match shared.grants.issue(target, issuer, Duration::from_secs(seconds)) {
-        Ok(credential) => Outcome::Ok(json(&Issued {
+        Ok(credential) => ControlOutcome::Ok(json(&IssueResponse {
             user: credential.user,
             password: credential.secret.expose().to_owned(),
             seconds,
             path: shown,
         })),
-        Err(super::grants::TooMany) => failure("busy", "too many credentials wait to be used"),
+        Err(super::grants::TooMany) => failure("busy", "too many credentials are waiting for their login"),
     }
 }
 
@@ -224,7 +227,7 @@ mod tests {
     use stackferry_volume::EntryKind;
 
     #[test]
-    fn a_page_fits_into_its_frame_whatever_the_names() {
+    fn a_page_fits_into_its_frame_with_any_names() {
         let entry = |name: String| Entry {
             name,
             utf8: true,
@@ -240,7 +243,7 @@ mod tests {
             let listing = page(entries);
             assert!(listing.more);
             assert!((SMALLEST_PAGE..=LIST_PAGE).contains(&listing.entries.len()), "{}", listing.entries.len());
-            let response = Response { id: u64::MAX, outcome: Outcome::Ok(json(&listing)) };
+            let response = ControlResponse { id: u64::MAX, outcome: ControlOutcome::Ok(json(&listing)) };
             let frame = encode_json(FrameKind::Response, &response).unwrap();
             assert!(frame.len() - 5 <= FrameKind::Response.limit(), "{}", frame.len());
         }

@@ -1,7 +1,7 @@
-//! Grants: the right to read one file, or to write a new one, and the credential that exercises it.
+//! Grants: the right to read one file, or to write a new one, and its credential.
 //!
-//! A credential is used up by the login that it succeeds at: whatever becomes of the connection, it never logs in
-//! again. Time is the machine's monotonic clock, so that setting the clock neither ends nor prolongs a grant.
+//! A successful login uses a credential up: whatever happens to the connection, it never logs in again. Expiry uses the
+//! monotonic clock, so that setting the clock neither ends nor prolongs a grant.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::credential::{Credential, SecretHash};
+use crate::credential::{OneTimeCredential, SecretHash};
 
-/// The most grants that wait for their login; beyond it the service has to wait.
-pub(crate) const MOST_GRANTS: usize = 4096;
+/// The most grants waiting for their login; beyond it the service has to wait.
+pub(crate) const MAX_GRANTS: usize = 4096;
 
-/// The file that a grant is for. It is bound to the file itself, not to its name.
+/// The file of a grant. A grant is bound to the file itself, not to its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct GrantTarget {
     pub(crate) datastore: String,
     pub(crate) path: String,
-    /// Device and inode; none for a file that is to be written, which is not there yet.
+    /// Device and inode; none for a new file.
     pub(crate) identity: Option<(u64, u64)>,
 }
 
-impl Target {
-    /// The path by which SFTP and SCP know the file.
+impl GrantTarget {
+    /// The file's path in SFTP and SCP.
     pub(crate) fn shown_path(&self) -> String {
         format!("/{}/{}", self.datastore, self.path)
     }
@@ -32,19 +32,19 @@ impl Target {
 
 struct Grant {
     secret: SecretHash,
-    target: Target,
+    target: GrantTarget,
     issuer: String,
     expires: Instant,
     used: bool,
-    /// Becomes true when the connection has to end.
+    /// True once the connection has to end.
     ended: watch::Sender<bool>,
 }
 
-/// What a login with a credential gives.
+/// A logged-in credential.
 #[derive(Debug, Clone)]
 pub(crate) struct Granted {
     pub(crate) user: String,
-    pub(crate) target: Target,
+    pub(crate) target: GrantTarget,
     pub(crate) ended: watch::Receiver<bool>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Granted {
 #[derive(Default)]
 pub(crate) struct Grants(Mutex<HashMap<String, Grant>>);
 
-/// Why a grant was not given.
+/// Too many grants are waiting for their login.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
@@ -61,12 +61,23 @@ impl Grants {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a credential for a file.
-    pub(crate) fn issue(&self, target: Target, issuer: &str, life: Duration) -> Result<Credential, TooMany> {
+    /// Issues a credential for a file.
+    pub(crate) fn issue(
+        &self,
+        target: GrantTarget,
+        issuer: &str,
+        life: Duration,
+    ) -> Result<OneTimeCredential, TooMany> {
         self.issue_at(target, issuer, life, Instant::now())
     }
 
-    fn issue_at(&self, target: Target, issuer: &str, life: Duration, now: Instant) -> Result<Credential, TooMany> {
+    fn issue_at(
+        &self,
+        target: GrantTarget,
+        issuer: &str,
+        life: Duration,
+        now: Instant,
+    ) -> Result<OneTimeCredential, TooMany> {
         let mut grants = self.lock();
         grants.retain(|user, grant| {
             let expired = !grant.used && grant.expires <= now;
@@ -75,10 +86,10 @@ impl Grants {
             }
             !expired
         });
-        if grants.values().filter(|grant| !grant.used).count() >= MOST_GRANTS {
+        if grants.values().filter(|grant| !grant.used).count() >= MAX_GRANTS {
             return Err(TooMany);
         }
-        let credential = Credential::fresh();
+        let credential = OneTimeCredential::fresh();
         tracing::info!(target: "audit", user = credential.user, path = target.shown_path(), issuer, seconds = life.as_secs(), "credential issued");
         let grant = Grant {
             secret: SecretHash::of(&credential.secret),
@@ -92,8 +103,7 @@ impl Grants {
         Ok(credential)
     }
 
-    /// Uses a credential up. None where it is wrong, used, expired or revoked; which of these is not told to the
-    /// other side.
+    /// Uses a credential up. None where it is wrong, used, expired or revoked; the other side does not learn which.
     pub(crate) fn log_in(&self, user: &str, secret: &str) -> Option<Granted> {
         self.log_in_at(user, secret, Instant::now())
     }
@@ -136,7 +146,7 @@ impl Grants {
         }
     }
 
-    /// Forgets a credential whose connection has ended.
+    /// Removes a credential whose connection has ended.
     pub(crate) fn done(&self, user: &str) {
         self.lock().remove(user);
     }
@@ -146,8 +156,8 @@ impl Grants {
 mod tests {
     use super::*;
 
-    fn target() -> Target {
-        Target { datastore: "nfs01".into(), path: "a/b.vmdk".into(), identity: Some((1, 2)) }
+    fn target() -> GrantTarget {
+        GrantTarget { datastore: "nfs01".into(), path: "a/b.vmdk".into(), identity: Some((1, 2)) }
     }
 
     #[test]
@@ -160,11 +170,11 @@ mod tests {
         assert!(grants.log_in("root", one.secret.expose()).is_none());
         assert_eq!(grants.log_in(&one.user, one.secret.expose()).unwrap().target, target());
         assert!(grants.log_in(&one.user, one.secret.expose()).is_none());
-        assert!(grants.log_in(&two.user, two.secret.expose()).is_some(), "wrong tries do not use it up");
+        assert!(grants.log_in(&two.user, two.secret.expose()).is_some(), "wrong attempts do not use it up");
     }
 
     #[test]
-    fn it_expires_to_the_moment() {
+    fn a_credential_expires_exactly_on_time() {
         let grants = Grants::default();
         let now = Instant::now();
         let life = Duration::from_secs(60);
@@ -174,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn revoking_ends_it_and_its_connection_but_only_for_its_issuer() {
+    fn only_its_issuer_revokes_a_credential_and_its_connection() {
         let grants = Grants::default();
         let one = grants.issue(target(), "svc", Duration::from_secs(60)).unwrap();
         let session = grants.log_in(&one.user, one.secret.expose()).unwrap();
@@ -188,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn their_number_is_bounded_and_expired_ones_make_room() {
+    fn grants_are_limited_and_expired_ones_free_their_place() {
         let grants = Grants::default();
         let now = Instant::now();
-        for _ in 0..MOST_GRANTS {
+        for _ in 0..MAX_GRANTS {
             grants.issue_at(target(), "svc", Duration::from_secs(1), now).unwrap();
         }
         assert!(grants.issue_at(target(), "svc", Duration::from_secs(1), now).is_err());

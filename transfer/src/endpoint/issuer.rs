@@ -1,4 +1,4 @@
-//! The services that an endpoint knows: lines as in `authorized_keys` (sshd(8)), with the options `from` and
+//! The services that an endpoint accepts: lines as in `authorized_keys` (sshd(8)), with the options `from` and
 //! `restrict`.
 
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use russh::keys::PublicKey;
 
 use crate::known_hosts::wildcard;
 
-/// A service that may ask for grants.
+/// A service that may request grants.
 #[derive(Debug, Clone)]
 pub struct Issuer {
     /// Its key.
@@ -18,14 +18,14 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// How it is named where one must not be taken for another: two keys may have the same comment.
+    /// Its unambiguous name: two keys may have the same comment.
     #[must_use]
     pub fn shown(&self) -> String {
         let fingerprint = self.key.fingerprint(russh::keys::ssh_key::HashAlg::Sha256).to_string();
         if self.name == fingerprint { fingerprint } else { format!("{} {fingerprint}", self.name) }
     }
 
-    /// Whether the service may come from this address. As in sshd(8): patterns with `*` and `?`, or networks in CIDR
+    /// Whether the service may connect from this address. As in sshd(8): patterns with `*` and `?`, or networks in CIDR
     /// notation; `!` forbids.
     #[must_use]
     pub fn may_come_from(&self, address: IpAddr) -> bool {
@@ -65,7 +65,7 @@ fn in_network(address: IpAddr, network: &str, bits: &str) -> Option<bool> {
 /// Reads one line.
 ///
 /// # Errors
-/// What is wrong with it, for a person.
+/// What is wrong with it.
 pub fn parse(line: &str) -> Result<Issuer, String> {
     let line = line.trim();
     let (options, key) = split_options(line)?;
@@ -92,7 +92,7 @@ pub fn parse(line: &str) -> Result<Issuer, String> {
                 }
                 from = Some(patterns);
             }
-            _ => return Err(format!("the option `{option}` is not known here; `from` and `restrict` are")),
+            _ => return Err(format!("the option `{option}` is not supported; `from` and `restrict` are")),
         }
     }
     let comment = key.comment().to_string();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_with_and_without_options() {
+    fn lines_with_and_without_options_are_parsed() {
         assert_eq!(parse(&line("", "stackferry@backup1")).unwrap().name, "stackferry@backup1");
         assert!(parse(&line("", "")).unwrap().name.starts_with("SHA256:"));
         let issuer = parse(&line("from=\"10.0.0.0/8,192.168.1.?,!10.1.*\",restrict ", "")).unwrap();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn invalid_lines_are_refused() {
         for bad in [
             "",
             "ssh-ed25519",

@@ -1,6 +1,6 @@
-//! Takes connections and keeps what nobody logged in on from growing: each has [`LOGIN_GRACE`] to log in, and beyond
-//! [`MOST_STRANGERS`] of them the oldest from the address with the most is dropped. So somebody who only knocks slows
-//! himself and nobody else.
+//! Accepts connections, and bounds those that are not logged in: each has [`LOGIN_GRACE`] to log in, and beyond
+//! [`MAX_PENDING_LOGINS`] the oldest from the address with the most is dropped. So a client that only connects slows
+//! nobody but itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,43 +14,48 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Shared;
-use super::session::{Session, Standing};
+use super::EndpointState;
+use super::session::{AuthState, EndpointSession};
 use crate::ssh;
 
 /// How long a connection may take to log in.
 pub(crate) const LOGIN_GRACE: Duration = Duration::from_secs(30);
 /// The most connections that are not logged in.
-pub(crate) const MOST_STRANGERS: usize = 128;
-/// A wrong login is answered after this long; only that connection waits.
-pub(crate) const WRONG_LOGIN: Duration = Duration::from_secs(1);
+pub(crate) const MAX_PENDING_LOGINS: usize = 128;
+/// A wrong login is answered after this delay; only that connection waits.
+pub(crate) const REJECTION_DELAY: Duration = Duration::from_secs(1);
 
-/// The most tries to log in on one connection.
-pub(crate) const MOST_TRIES: usize = 6;
-/// A client that is silent for so long is asked for a sign of life. That is less often than a client asks: while its
-/// disk is slow it may not answer for a while.
+/// The most login attempts on one connection.
+pub(crate) const MAX_LOGIN_ATTEMPTS: usize = 6;
+/// A client that is silent for so long gets a keepalive. That is less often than clients send them: while its disk is slow
+/// a client may not answer for a while.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
-/// It is given up after so many unanswered questions.
+/// It is disconnected after so many unanswered keepalives.
 pub(crate) const KEEPALIVES: usize = 8;
-/// A connection on which nothing is said for so long is ended.
+/// An idle connection is ended after this.
 pub(crate) const IDLE: Duration = Duration::from_secs(600);
 
-struct Stranger {
+struct PendingLogin {
     number: u64,
     from: IpAddr,
     drop: watch::Sender<bool>,
 }
 
-type Strangers = Arc<Mutex<Vec<Stranger>>>;
+type PendingLogins = Arc<Mutex<Vec<PendingLogin>>>;
 
-pub(super) async fn run(listener: TcpListener, key: PrivateKey, shared: Arc<Shared>, stop: impl Future<Output = ()>) {
+pub(super) async fn run(
+    listener: TcpListener,
+    key: PrivateKey,
+    shared: Arc<EndpointState>,
+    stop: impl Future<Output = ()>,
+) {
     let config = Arc::new(server::Config {
         server_id: russh::SshId::Standard("SSH-2.0-Stackferry".into()),
         methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password, MethodKind::KeyboardInteractive][..]),
-        auth_rejection_time: WRONG_LOGIN,
-        // OpenSSH's clients begin with a login by method "none", only to learn which methods there are.
+        auth_rejection_time: REJECTION_DELAY,
+        // OpenSSH's clients start with a login by method "none", only to learn the methods.
         auth_rejection_time_initial: Some(Duration::ZERO),
-        max_auth_attempts: MOST_TRIES,
+        max_auth_attempts: MAX_LOGIN_ATTEMPTS,
         keys: vec![key],
         maximum_packet_size: ssh::PACKET_BYTES,
         // Clients send requests and acknowledgements only.
@@ -62,7 +67,7 @@ pub(super) async fn run(listener: TcpListener, key: PrivateKey, shared: Arc<Shar
         preferred: ssh::preferred(),
         ..server::Config::default()
     });
-    let strangers = Strangers::default();
+    let pending = PendingLogins::default();
     let mut sessions = JoinSet::new();
     let mut number = 0u64;
     tokio::pin!(stop);
@@ -73,12 +78,12 @@ pub(super) async fn run(listener: TcpListener, key: PrivateKey, shared: Arc<Shar
             taken = listener.accept() => match taken {
                 Ok((stream, from)) => {
                     number += 1;
-                    let dropped = admit(&strangers, number, from.ip());
-                    sessions.spawn(serve(stream, from.ip(), number, Arc::clone(&config), Arc::clone(&shared), Arc::clone(&strangers), dropped));
+                    let dropped = admit(&pending, number, from.ip());
+                    sessions.spawn(serve(stream, from.ip(), number, Arc::clone(&config), Arc::clone(&shared), Arc::clone(&pending), dropped));
                 }
-                // Out of file descriptors, most likely: wait for some to be given back.
+                // Out of file descriptors, most likely: wait until some are closed.
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be taken");
+                    tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -87,21 +92,21 @@ pub(super) async fn run(listener: TcpListener, key: PrivateKey, shared: Arc<Shar
     sessions.shutdown().await;
 }
 
-fn admit(strangers: &Strangers, number: u64, from: IpAddr) -> watch::Receiver<bool> {
-    let mut strangers = strangers.lock().unwrap_or_else(PoisonError::into_inner);
-    if strangers.len() >= MOST_STRANGERS {
+fn admit(pending: &PendingLogins, number: u64, from: IpAddr) -> watch::Receiver<bool> {
+    let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    if pending.len() >= MAX_PENDING_LOGINS {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for stranger in strangers.iter() {
-            *counts.entry(stranger.from).or_default() += 1;
+        for login in pending.iter() {
+            *counts.entry(login.from).or_default() += 1;
         }
         let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(from, _)| from);
-        if let Some(at) = strangers.iter().position(|stranger| Some(stranger.from) == most) {
-            strangers.remove(at).drop.send_replace(true);
+        if let Some(at) = pending.iter().position(|login| Some(login.from) == most) {
+            pending.remove(at).drop.send_replace(true);
         }
     }
     let drop = watch::Sender::new(false);
     let dropped = drop.subscribe();
-    strangers.push(Stranger { number, from, drop });
+    pending.push(PendingLogin { number, from, drop });
     dropped
 }
 
@@ -110,16 +115,16 @@ async fn serve(
     from: IpAddr,
     number: u64,
     config: Arc<server::Config>,
-    shared: Arc<Shared>,
-    strangers: Strangers,
+    shared: Arc<EndpointState>,
+    pending: PendingLogins,
     mut dropped: watch::Receiver<bool>,
 ) {
-    // A second handle on the socket ends the connection whatever its session is doing.
-    let Ok((stream, cut)) = split(stream) else { return forget(&strangers, number) };
-    let standing = watch::Sender::new(Standing::Stranger);
-    let known = standing.subscribe();
-    let guest = Guest { number, cut, strangers, shared: Arc::clone(&shared), known: known.clone() };
-    let session = Session::new(shared, from, standing);
+    // A second handle on the socket ends the connection even if its session is busy.
+    let Ok((stream, cut)) = split(stream) else { return forget(&pending, number) };
+    let auth = watch::Sender::new(AuthState::Pending);
+    let known = auth.subscribe();
+    let guard = ConnectionGuard { number, cut, pending, shared: Arc::clone(&shared), known: known.clone() };
+    let session = EndpointSession::new(shared, from, auth);
     let run = async {
         match server::run_stream(config, stream, session).await {
             Ok(running) => running.await,
@@ -128,24 +133,28 @@ async fn serve(
     };
     tokio::select! {
         result = run => if let Err(error) = result { tracing::debug!(%from, %error, "a connection ended") },
-        () = watch_over(&guest, known, &mut dropped) => tracing::debug!(%from, "a connection was ended"),
+        () = watch_over(&guard, known, &mut dropped) => tracing::debug!(%from, "a connection was ended"),
     }
 }
 
-/// Ends when the connection has to.
-async fn watch_over(guest: &Guest, mut known: watch::Receiver<Standing>, dropped: &mut watch::Receiver<bool>) {
-    let logged_in = tokio::time::timeout(LOGIN_GRACE, known.wait_for(|now| !matches!(now, Standing::Stranger)));
+/// Returns when the connection has to end.
+async fn watch_over(
+    guard: &ConnectionGuard,
+    mut known: watch::Receiver<AuthState>,
+    dropped: &mut watch::Receiver<bool>,
+) {
+    let logged_in = tokio::time::timeout(LOGIN_GRACE, known.wait_for(|now| !matches!(now, AuthState::Pending)));
     tokio::select! {
         result = logged_in => if !matches!(result, Ok(Ok(_))) { return },
         _ = dropped.wait_for(|dropped| *dropped) => return,
     }
-    forget(&guest.strangers, guest.number);
+    forget(&guard.pending, guard.number);
     let granted = match &*known.borrow() {
-        Standing::Credential(granted) => Some(granted.clone()),
+        AuthState::Credential(granted) => Some(granted.clone()),
         _ => None,
     };
     match granted {
-        // A sender that is gone is a grant that was forgotten: nothing is left to wait for.
+        // A dropped sender is a removed grant: there is nothing left to wait for.
         Some(mut granted) => {
             let _ = granted.ended.wait_for(|ended| *ended).await;
         }
@@ -153,21 +162,21 @@ async fn watch_over(guest: &Guest, mut known: watch::Receiver<Standing>, dropped
     }
 }
 
-/// What a connection leaves behind is cleared in whatever way it ends: by itself, by the watch, or with the endpoint.
-struct Guest {
+/// Cleans up after a connection however it ends: by itself, by `watch_over`, or with the endpoint.
+struct ConnectionGuard {
     number: u64,
     cut: std::net::TcpStream,
-    strangers: Strangers,
-    shared: Arc<Shared>,
-    known: watch::Receiver<Standing>,
+    pending: PendingLogins,
+    shared: Arc<EndpointState>,
+    known: watch::Receiver<AuthState>,
 }
 
-impl Drop for Guest {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        // Best effort: the socket may be closed already. The library's session is a task of its own, which ends with it.
+        // Best effort: the socket may be closed already. The library's session task ends with it.
         let _ = self.cut.shutdown(std::net::Shutdown::Both);
-        forget(&self.strangers, self.number);
-        if let Standing::Credential(granted) = &*self.known.borrow() {
+        forget(&self.pending, self.number);
+        if let AuthState::Credential(granted) = &*self.known.borrow() {
             self.shared.grants.done(&granted.user);
         }
     }
@@ -180,8 +189,8 @@ fn split(stream: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStream)>
     Ok((TcpStream::from_std(stream)?, cut))
 }
 
-fn forget(strangers: &Strangers, number: u64) {
-    strangers.lock().unwrap_or_else(PoisonError::into_inner).retain(|stranger| stranger.number != number);
+fn forget(pending: &PendingLogins, number: u64) {
+    pending.lock().unwrap_or_else(PoisonError::into_inner).retain(|login| login.number != number);
 }
 
 #[cfg(test)]
@@ -189,15 +198,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_knocks_most_is_dropped_first() {
-        let strangers = Strangers::default();
+    fn the_address_with_the_most_connections_is_dropped_first() {
+        let pending = PendingLogins::default();
         let (quiet, loud): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let first = admit(&strangers, 0, quiet);
-        let oldest_loud = admit(&strangers, 1, loud);
-        let rest: Vec<_> = (2..200).map(|number| admit(&strangers, number, loud)).collect();
+        let first = admit(&pending, 0, quiet);
+        let oldest_loud = admit(&pending, 1, loud);
+        let rest: Vec<_> = (2..200).map(|number| admit(&pending, number, loud)).collect();
         assert!(!*first.borrow());
         assert!(*oldest_loud.borrow());
         assert!(!*rest.last().unwrap().borrow());
-        assert_eq!(strangers.lock().unwrap().len(), MOST_STRANGERS);
+        assert_eq!(pending.lock().unwrap().len(), MAX_PENDING_LOGINS);
     }
 }

@@ -5,25 +5,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stackferry_volume::Source;
 
-use super::Shared;
-use super::grants::{Granted, Target};
-use super::line::{Gone, Line};
+use super::EndpointState;
+use super::channel::{Gone, ServerChannel};
+use super::grants::{GrantTarget, Granted};
 use super::send::open;
 
 /// The bytes read and sent at a time.
 const PIECE: usize = 256 << 10;
 
-/// What a client asks for beside the file.
+/// A client's options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Options {
+pub(super) struct ScpOptions {
     /// `-p`: its times.
     times: bool,
 }
 
-/// The options of the command that a client's `scp -O` sends to read this file: `scp`, options of which `-f` must be
-/// one and `-t` and `-r` none, perhaps `--`, and the path, perhaps in single quotes. None for any other command. No shell
-/// is involved.
-pub(super) fn options_for(command: &[u8], target: &Target) -> Option<Options> {
+/// The options of the command that a client's `scp -O` sends to read this file: `scp`, options with `-f` and without `-t`
+/// and `-r`, optionally `--`, and the path, optionally in single quotes. None for any other command. No shell is involved.
+pub(super) fn options_for(command: &[u8], target: &GrantTarget) -> Option<ScpOptions> {
     let mut rest = std::str::from_utf8(command).ok()?.strip_prefix("scp ")?.trim_start();
     let (mut reads, mut times) = (false, false);
     while let Some(options) = rest.strip_prefix('-') {
@@ -43,7 +42,7 @@ pub(super) fn options_for(command: &[u8], target: &Target) -> Option<Options> {
     }
     let path = target.shown_path();
     let is_this = reads && [path.clone(), format!("'{path}'"), quoted(&path)].iter().any(|form| form == rest);
-    is_this.then_some(Options { times })
+    is_this.then_some(ScpOptions { times })
 }
 
 /// A path as one word of a POSIX shell: in single quotes, with each single quote taken out of them.
@@ -51,35 +50,45 @@ fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', "'\\''"))
 }
 
-pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted, options: Options) {
-    let status = match send(&mut line, &shared, &granted, options).await {
+pub(super) async fn serve(
+    mut channel: ServerChannel,
+    shared: Arc<EndpointState>,
+    granted: Granted,
+    options: ScpOptions,
+) {
+    let status = match send(&mut channel, &shared, &granted, options).await {
         Ok(()) => 0,
-        Err(Stop::Gone) => 1,
-        Err(Stop::Tell(message)) => {
+        Err(ScpError::Gone) => 1,
+        Err(ScpError::Report(message)) => {
             tracing::warn!(user = granted.user, path = granted.target.shown_path(), why = message, "scp ended");
             let message = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
-            // Whether the client still hears it makes no difference.
-            let _ = line.put(Bytes::from(format!("\x02scp: {message}\n"))).await;
+            // Whether the client still receives it makes no difference.
+            let _ = channel.send(Bytes::from(format!("\x02scp: {message}\n"))).await;
             1
         }
     };
-    line.finish(status).await;
+    channel.finish(status).await;
 }
 
-enum Stop {
-    /// The client is not there any more, or can't be told.
+enum ScpError {
+    /// The client is gone, or the protocol can't report the error.
     Gone,
-    /// The client is told.
-    Tell(String),
+    /// Reported to the client.
+    Report(String),
 }
 
-impl From<Gone> for Stop {
+impl From<Gone> for ScpError {
     fn from(_: Gone) -> Self {
-        Stop::Gone
+        ScpError::Gone
     }
 }
 
-async fn send(line: &mut Line, shared: &Arc<Shared>, granted: &Granted, options: Options) -> Result<(), Stop> {
+async fn send(
+    channel: &mut ServerChannel,
+    shared: &Arc<EndpointState>,
+    granted: &Granted,
+    options: ScpOptions,
+) -> Result<(), ScpError> {
     let target = granted.target.clone();
     let opened = tokio::task::spawn_blocking({
         let shared = Arc::clone(shared);
@@ -87,27 +96,29 @@ async fn send(line: &mut Line, shared: &Arc<Shared>, granted: &Granted, options:
     });
     let source = opened
         .await
-        .map_err(|_| Stop::Tell("the endpoint failed".to_owned()))?
-        .map_err(|error| Stop::Tell(error.message))?;
+        .map_err(|_| ScpError::Report("the endpoint failed".to_owned()))?
+        .map_err(|error| ScpError::Report(error.message))?;
     let source = Arc::new(source);
-    acknowledged(line).await?;
+    acknowledged(channel).await?;
     let path = &granted.target.path;
     let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
-    // A line's end in the name would be read as the protocol's next line.
+    // A newline in the name would be read as the protocol's next line.
     if name.chars().any(char::is_control) {
-        return Err(Stop::Tell("a file with control characters in its name can't be sent by scp; use sftp".to_owned()));
+        return Err(ScpError::Report(
+            "a file with control characters in its name can't be sent by scp; use sftp".to_owned(),
+        ));
     }
     if options.times {
         let stamp = source.stamp();
         let (stamp, _) =
-            stamp.map_err(|error| Stop::Tell(format!("its time of last change can't be read: {error}")))?;
+            stamp.map_err(|error| ScpError::Report(format!("its time of last change can't be read: {error}")))?;
         // Whole seconds from 1970 on, of last change and of last use, as OpenSSH sends them.
         let seconds = stamp.mtime.as_second().max(0);
-        line.put(Bytes::from(format!("T{seconds} 0 {seconds} 0\n"))).await?;
-        acknowledged(line).await?;
+        channel.send(Bytes::from(format!("T{seconds} 0 {seconds} 0\n"))).await?;
+        acknowledged(channel).await?;
     }
-    line.put(Bytes::from(format!("C0400 {} {name}\n", source.bytes()))).await?;
-    acknowledged(line).await?;
+    channel.send(Bytes::from(format!("C0400 {} {name}\n", source.bytes()))).await?;
+    acknowledged(channel).await?;
     let mut at = 0;
     while at < source.bytes() {
         let len = usize::try_from(source.bytes() - at).unwrap_or(PIECE).min(PIECE);
@@ -118,24 +129,24 @@ async fn send(line: &mut Line, shared: &Arc<Shared>, granted: &Granted, options:
                 source.read_at(at, &mut piece).map(|()| piece)
             }
         });
-        // The length was announced: what can't be read ends the connection, for there is no way to say so in between.
-        let piece = reading.await.map_err(|_| Stop::Gone)?.map_err(|_| Stop::Gone)?;
+        // The length was announced: a read error ends the connection, since the protocol can't report it in between.
+        let piece = reading.await.map_err(|_| ScpError::Gone)?.map_err(|_| ScpError::Gone)?;
         tokio::select! {
-            sent = line.put(Bytes::from(piece)) => sent?,
-            () = line.hung_up() => return Err(Stop::Gone),
+            sent = channel.send(Bytes::from(piece)) => sent?,
+            () = channel.client_finished() => return Err(ScpError::Gone),
         }
         at += len as u64;
     }
-    line.put(Bytes::from_static(b"\0")).await?;
-    acknowledged(line).await
+    channel.send(Bytes::from_static(b"\0")).await?;
+    acknowledged(channel).await
 }
 
 /// Waits for the client's zero byte.
-async fn acknowledged(line: &mut Line) -> Result<(), Stop> {
-    match line.next().await {
+async fn acknowledged(channel: &mut ServerChannel) -> Result<(), ScpError> {
+    match channel.next().await {
         Some(data) if data.as_ref() == b"\0" => Ok(()),
-        Some(_) => Err(Stop::Tell("the client said something else than go on".to_owned())),
-        None => Err(Stop::Gone),
+        Some(_) => Err(ScpError::Report("the client's answer is no acknowledgement".to_owned())),
+        None => Err(ScpError::Gone),
     }
 }
 
@@ -144,15 +155,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_reading_this_file_is_understood() {
-        let target = Target { datastore: "nfs01".into(), path: "apps/it's a.vmdk".into(), identity: Some((0, 0)) };
+    fn only_commands_that_read_this_file_are_accepted() {
+        let target = GrantTarget { datastore: "nfs01".into(), path: "apps/it's a.vmdk".into(), identity: Some((0, 0)) };
         for (good, times) in [
             ("scp -f /nfs01/apps/it's a.vmdk", false),
             ("scp -f '/nfs01/apps/it'\\''s a.vmdk'", false),
             ("scp -q -p -f -- /nfs01/apps/it's a.vmdk", true),
             ("scp -pf /nfs01/apps/it's a.vmdk", true),
         ] {
-            assert_eq!(options_for(good.as_bytes(), &target), Some(Options { times }), "{good}");
+            assert_eq!(options_for(good.as_bytes(), &target), Some(ScpOptions { times }), "{good}");
         }
         for bad in [
             "scp -t /nfs01/apps/it's a.vmdk",

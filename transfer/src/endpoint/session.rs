@@ -1,4 +1,4 @@
-//! One connection to the endpoint: who it is, and the one thing that it may do.
+//! One connection to the endpoint: its login, and the one request that it may make.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,34 +10,34 @@ use russh::server::{
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet};
 use tokio::sync::watch;
 
-use super::Shared;
+use super::EndpointState;
+use super::channel::ServerChannel;
 use super::grants::Granted;
-use super::line::Line;
-use super::{control, scp, send, sftp, take};
+use super::{control, receive, scp, send, sftp};
 use crate::wire::{BLOCK_SUBSYSTEM, CONTROL_SUBSYSTEM, WRITE_SUBSYSTEM};
 
-/// Who is at the other end.
+/// Who has logged in.
 #[derive(Debug, Clone)]
-pub(super) enum Standing {
-    /// Nobody has logged in.
-    Stranger,
+pub(super) enum AuthState {
+    /// Nobody yet.
+    Pending,
     /// A service, by its name.
     Issuer(String),
     /// The bearer of a credential.
     Credential(Granted),
 }
 
-pub(super) struct Session {
-    shared: Arc<Shared>,
+pub(super) struct EndpointSession {
+    shared: Arc<EndpointState>,
     from: IpAddr,
-    standing: watch::Sender<Standing>,
-    channel: Option<Line>,
+    auth: watch::Sender<AuthState>,
+    channel: Option<ServerChannel>,
     opened: bool,
 }
 
-impl Session {
-    pub(super) fn new(shared: Arc<Shared>, from: IpAddr, standing: watch::Sender<Standing>) -> Self {
-        Self { shared, from, standing, channel: None, opened: false }
+impl EndpointSession {
+    pub(super) fn new(shared: Arc<EndpointState>, from: IpAddr, auth: watch::Sender<AuthState>) -> Self {
+        Self { shared, from, auth, channel: None, opened: false }
     }
 
     fn issuer(&self, key: &PublicKey) -> Option<String> {
@@ -46,17 +46,17 @@ impl Session {
         if issuer.may_come_from(self.from) {
             return Some(issuer.shown());
         }
-        tracing::warn!(target: "audit", issuer = issuer.name, from = %self.from, "a service's key from an address that it may not come from");
+        tracing::warn!(target: "audit", issuer = issuer.name, from = %self.from, "a service's key was used from an address that is not allowed");
         None
     }
 
     fn password(&self, user: &str, secret: &str) -> Auth {
         match self.shared.grants.log_in(user, secret) {
             Some(granted) => {
-                self.standing.send_replace(Standing::Credential(granted));
+                self.auth.send_replace(AuthState::Credential(granted));
                 Auth::Accept
             }
-            // Without methods to go on with, the library would take the password away after one wrong try.
+            // Without methods to continue with, the library would drop the password method after one wrong attempt.
             None => Auth::Reject {
                 proceed_with_methods: Some(MethodSet::from(
                     &[MethodKind::Password, MethodKind::KeyboardInteractive][..],
@@ -66,42 +66,42 @@ impl Session {
         }
     }
 
-    /// Starts what was asked for on the one channel, if whoever asks may have it.
-    fn start(&mut self, channel: ChannelId, session: &mut Russh, what: What<'_>) -> Result<(), russh::Error> {
-        let standing = self.standing.borrow().clone();
-        // Taken only where something starts: a refused request leaves the channel for another.
+    /// Starts the requested subsystem or command on the one channel, if the client may use it.
+    fn start(&mut self, channel: ChannelId, session: &mut Russh, what: ChannelRequest<'_>) -> Result<(), russh::Error> {
+        let auth = self.auth.borrow().clone();
+        // Taken only where something starts: after a refused request the channel can be used for another.
         let open = self.channel.take_if(|open| open.id() == channel);
-        match (open, standing, what) {
-            (Some(open), Standing::Issuer(name), What::Subsystem(CONTROL_SUBSYSTEM)) => {
+        match (open, auth, what) {
+            (Some(open), AuthState::Issuer(name), ChannelRequest::Subsystem(CONTROL_SUBSYSTEM)) => {
                 session.channel_success(channel)?;
                 tokio::spawn(control::serve(open, Arc::clone(&self.shared), name));
             }
-            (Some(open), Standing::Credential(granted), what) if granted.target.identity.is_none() => {
-                if !matches!(what, What::Subsystem(WRITE_SUBSYSTEM)) {
+            (Some(open), AuthState::Credential(granted), what) if granted.target.identity.is_none() => {
+                if !matches!(what, ChannelRequest::Subsystem(WRITE_SUBSYSTEM)) {
                     return self.refuse(channel, session, open, &granted.user, what);
                 }
                 session.channel_success(channel)?;
-                tokio::spawn(take::serve(open, Arc::clone(&self.shared), granted));
+                tokio::spawn(receive::serve(open, Arc::clone(&self.shared), granted));
             }
-            (Some(open), Standing::Credential(granted), What::Subsystem(BLOCK_SUBSYSTEM)) => {
+            (Some(open), AuthState::Credential(granted), ChannelRequest::Subsystem(BLOCK_SUBSYSTEM)) => {
                 session.channel_success(channel)?;
                 tokio::spawn(send::serve(open, Arc::clone(&self.shared), granted));
             }
-            (Some(open), Standing::Credential(granted), What::Subsystem("sftp")) => {
+            (Some(open), AuthState::Credential(granted), ChannelRequest::Subsystem("sftp")) => {
                 session.channel_success(channel)?;
                 tokio::spawn(sftp::serve(open, Arc::clone(&self.shared), granted));
             }
-            (Some(open), Standing::Credential(granted), What::Exec(command))
+            (Some(open), AuthState::Credential(granted), ChannelRequest::Exec(command))
                 if let Some(options) = scp::options_for(command, &granted.target) =>
             {
                 session.channel_success(channel)?;
                 tokio::spawn(scp::serve(open, Arc::clone(&self.shared), granted, options));
             }
-            (open, standing, what) => {
-                let who = match standing {
-                    Standing::Issuer(name) => name,
-                    Standing::Credential(granted) => granted.user,
-                    Standing::Stranger => "nobody".to_owned(),
+            (open, auth, what) => {
+                let who = match auth {
+                    AuthState::Issuer(name) => name,
+                    AuthState::Credential(granted) => granted.user,
+                    AuthState::Pending => "nobody".to_owned(),
                 };
                 tracing::warn!(target: "audit", user = who, asked = what.shown(), "refused");
                 self.channel = open;
@@ -111,14 +111,14 @@ impl Session {
         Ok(())
     }
 
-    /// Refuses what a credential asked for, and leaves the channel for another request.
+    /// Refuses a credential's request, and leaves the channel for another.
     fn refuse(
         &mut self,
         channel: ChannelId,
         session: &mut Russh,
-        open: Line,
+        open: ServerChannel,
         user: &str,
-        what: What<'_>,
+        what: ChannelRequest<'_>,
     ) -> Result<(), russh::Error> {
         tracing::warn!(target: "audit", user, asked = what.shown(), "refused");
         self.channel = Some(open);
@@ -127,24 +127,24 @@ impl Session {
 }
 
 #[derive(Clone, Copy)]
-enum What<'a> {
+enum ChannelRequest<'a> {
     Subsystem(&'a str),
     Exec(&'a [u8]),
     Other(&'a str),
 }
 
-impl What<'_> {
+impl ChannelRequest<'_> {
     fn shown(self) -> String {
         let text = match self {
-            What::Subsystem(name) => format!("subsystem {name}"),
-            What::Exec(command) => format!("command {}", String::from_utf8_lossy(command)),
-            What::Other(name) => name.to_owned(),
+            ChannelRequest::Subsystem(name) => format!("subsystem {name}"),
+            ChannelRequest::Exec(command) => format!("command {}", String::from_utf8_lossy(command)),
+            ChannelRequest::Other(name) => name.to_owned(),
         };
         text.chars().take(200).flat_map(char::escape_debug).collect()
     }
 }
 
-impl Handler for Session {
+impl Handler for EndpointSession {
     type Error = russh::Error;
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
@@ -172,7 +172,7 @@ impl Handler for Session {
         if self.issuer(offer.public_key).is_some() {
             return Ok(Auth::Accept);
         }
-        // A client offers its keys before it proves them: this is all that is seen of one that is not known.
+        // A client offers its keys before it proves them: an unknown one is only seen here.
         tracing::warn!(target: "audit", from = %self.from, "an unknown key was refused");
         Ok(Auth::reject())
     }
@@ -181,7 +181,7 @@ impl Handler for Session {
         Ok(match self.issuer(key.public_key) {
             Some(name) => {
                 tracing::info!(target: "audit", issuer = name, from = %self.from, "a service logged in");
-                self.standing.send_replace(Standing::Issuer(name));
+                self.auth.send_replace(AuthState::Issuer(name));
                 Auth::Accept
             }
             None => {
@@ -200,7 +200,7 @@ impl Handler for Session {
         if std::mem::replace(&mut self.opened, true) {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         } else {
-            self.channel = Some(Line::new(channel));
+            self.channel = Some(ServerChannel::new(channel));
             reply.accept().await;
         }
         Ok(())
@@ -212,15 +212,15 @@ impl Handler for Session {
         name: &str,
         session: &mut Russh,
     ) -> Result<(), russh::Error> {
-        self.start(channel, session, What::Subsystem(name))
+        self.start(channel, session, ChannelRequest::Subsystem(name))
     }
 
     async fn exec_request(&mut self, channel: ChannelId, data: &[u8], session: &mut Russh) -> Result<(), russh::Error> {
-        self.start(channel, session, What::Exec(data))
+        self.start(channel, session, ChannelRequest::Exec(data))
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Russh) -> Result<(), russh::Error> {
-        self.start(channel, session, What::Other("shell"))
+        self.start(channel, session, ChannelRequest::Other("shell"))
     }
 
     async fn pty_request(

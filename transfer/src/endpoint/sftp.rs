@@ -1,73 +1,58 @@
-//! SFTP version 3, for stock clients: a file system that holds one file, for reading.
-//!
-//! The packets are russh-sftp's. Its server is not used: it would send no exit status, which `scp` takes for a failure,
-//! and it goes on after a packet that it could not read.
+//! SFTP version 3, for stock clients: a file system that holds one file, for reading. It sends an exit status, whose absence
+//! `scp` takes for a failure, and ends after a packet that it can't read.
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
-use russh_sftp::protocol::{
-    Attrs, ExtendedReply, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status, StatusCode, Version,
-};
+use bytes::{BufMut, Bytes, BytesMut};
+use jiff::Timestamp;
 use stackferry_volume::Source;
 use stackferry_volume::local::LocalSource;
 
-use super::Shared;
-use super::grants::{Granted, Target};
-use super::line::Line;
+use super::EndpointState;
+use super::channel::ServerChannel;
+use super::grants::{GrantTarget, Granted};
 use super::send::open;
+use crate::sftp::{Attributes, PacketBuilder, PacketReader, SftpRequest, code, kind};
 
 /// The longest packet that is taken: requests to read are some hundred bytes long.
-pub(crate) const MOST_PACKET: usize = 34_000;
+pub(crate) const MAX_PACKET: usize = 34_000;
 /// The most bytes given for one request to read, as OpenSSH's own server: with what stands before them they stay below
 /// 256 KiB, beyond which the clients of OpenSSH and Go end the session.
-pub(crate) const MOST_READ: u32 = 255 << 10;
+pub(crate) const MAX_READ: u32 = 255 << 10;
 /// By this name a client asks for these limits.
 const LIMITS: &str = "limits@openssh.com";
-/// The most bytes of one request to write, as it is told to clients; nothing can be written.
-const MOST_WRITE: u64 = 32 << 10;
+/// The most bytes of one request to write, as clients see it; nothing can be written.
+const MAX_WRITE: u64 = 32 << 10;
+/// The version that is spoken.
+const VERSION: u32 = 3;
+/// The only flag with which a file is opened.
+const OPEN_READ: u32 = 1;
 /// What stands before the data of a DATA packet.
 const DATA_HEADER: usize = 4 + 1 + 4 + 4;
 /// The most handles at a time.
-pub(crate) const MOST_HANDLES: usize = 16;
+pub(crate) const MAX_HANDLES: usize = 16;
 
-pub(super) async fn serve(mut line: Line, shared: Arc<Shared>, granted: Granted) {
-    let mut server = Server { shared, target: granted.target, handles: Vec::new(), next: 0 };
-    let mut buffer = BytesMut::new();
+pub(super) async fn serve(mut channel: ServerChannel, shared: Arc<EndpointState>, granted: Granted) {
+    let mut server = SftpServer { shared, target: granted.target, handles: Vec::new(), next: 0 };
+    let mut reader = PacketReader::new(MAX_PACKET);
     let status = loop {
-        match take_packet(&mut buffer) {
-            Err(()) => break 1,
-            Ok(Some(mut packet)) => {
-                let Ok(request) = Packet::try_from(&mut packet) else { break 1 };
-                let Some(reply) = server.reply(request).await else { break 1 };
-                if line.put(reply).await.is_err() {
+        match reader.next_request() {
+            Err(_) => break 1,
+            Ok(Some((id, request))) => {
+                if channel.send(server.answer(id, request).await).await.is_err() {
                     break 1;
                 }
             }
-            Ok(None) => match line.next().await {
-                Some(data) => buffer.extend_from_slice(&data),
+            Ok(None) => match channel.next().await {
+                Some(data) => reader.push(&data),
                 None => break 0,
             },
         }
     };
-    line.finish(status).await;
+    channel.finish(status).await;
 }
 
-/// The next whole packet without its length; none while it is not here; an error if it is too long.
-fn take_packet(buffer: &mut BytesMut) -> Result<Option<Bytes>, ()> {
-    let Some(length) = buffer.first_chunk::<4>().copied() else { return Ok(None) };
-    let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| ())?;
-    if length == 0 || length > MOST_PACKET {
-        return Err(());
-    }
-    if buffer.len() < 4 + length {
-        return Ok(None);
-    }
-    buffer.advance(4);
-    Ok(Some(buffer.split_to(length).freeze()))
-}
-
-enum Opened {
+enum ServedHandle {
     File(Arc<LocalSource>),
     /// A folder, and whether it was read.
     Folder {
@@ -76,15 +61,32 @@ enum Opened {
     },
 }
 
-struct Server {
-    shared: Arc<Shared>,
-    target: Target,
-    handles: Vec<(String, Opened)>,
+struct SftpServer {
+    shared: Arc<EndpointState>,
+    target: GrantTarget,
+    handles: Vec<(String, ServedHandle)>,
     next: u64,
 }
 
-fn status(id: u32, code: StatusCode, message: &str) -> Packet {
-    Packet::Status(Status { id, status_code: code, error_message: message.to_owned(), language_tag: "en".to_owned() })
+fn status(id: u32, code: u32, message: &str) -> Bytes {
+    PacketBuilder::new(kind::STATUS, id).u32(code).text(message.as_bytes()).text(b"en").finish()
+}
+
+fn attributes(id: u32, attributes: &Attributes) -> Bytes {
+    PacketBuilder::new(kind::ATTRS, id).attributes(attributes).finish()
+}
+
+fn name(id: u32, name: &str, attributes: &Attributes) -> Bytes {
+    let long = long_name(name, attributes);
+    let packet = PacketBuilder::new(kind::NAME, id).u32(1).text(name.as_bytes()).text(long.as_bytes());
+    packet.attributes(attributes).finish()
+}
+
+/// The entry as clients show it in a long listing, like `ls -l` does.
+fn long_name(name: &str, attributes: &Attributes) -> String {
+    let mode = if attributes.is_folder() { "dr-xr-xr-x" } else { "-r--------" };
+    let time = Timestamp::from_second(attributes.mtime.unwrap_or(0).into()).unwrap_or_default();
+    format!("{mode}    1 0        0        {:>8} {} {name}", attributes.bytes.unwrap_or(0), time.strftime("%b %e %Y"))
 }
 
 /// An absolute path without `.`, `..` and doubled slashes.
@@ -102,79 +104,59 @@ fn normal(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-impl Server {
-    /// The reply as it goes out; none where it can't be written down.
-    async fn reply(&mut self, request: Packet) -> Option<Bytes> {
-        let answer = match request {
-            Packet::Read(request) => match self.read(request.id, &request.handle, request.offset, request.len).await {
-                Ok(data) => return Some(data),
+impl SftpServer {
+    /// The reply as it goes out.
+    async fn answer(&mut self, id: u32, request: SftpRequest) -> Bytes {
+        match request {
+            SftpRequest::Init => PacketBuilder::new(kind::VERSION, VERSION).text(LIMITS.as_bytes()).text(b"1").finish(),
+            SftpRequest::Read { handle, offset, bytes } => self.read(id, &handle, offset, bytes).await,
+            SftpRequest::RealPath { path } => name(id, &normal(&path), &Attributes::default()),
+            SftpRequest::Stat { path } => match self.stat(id, &path).await {
+                Ok(found) => attributes(id, &found),
                 Err(status) => status,
             },
-            other => self.answer(other).await,
-        };
-        Bytes::try_from(answer).ok()
-    }
-
-    async fn answer(&mut self, request: Packet) -> Packet {
-        match request {
-            Packet::Init(_) => {
-                let mut version = Version::new();
-                version.extensions.insert(LIMITS.to_owned(), "1".to_owned());
-                Packet::Version(version)
-            }
-            Packet::RealPath(request) => {
-                Packet::Name(Name { id: request.id, files: vec![File::dummy(normal(&request.path))] })
-            }
-            Packet::Stat(request) => self.stat(request.id, &request.path).await,
-            Packet::Lstat(request) => self.stat(request.id, &request.path).await,
-            Packet::Fstat(request) => match self.handle(&request.handle) {
-                Some(Opened::File(source)) => {
-                    Packet::Attrs(Attrs { id: request.id, attrs: file_attributes(source.bytes(), mtime(source)) })
-                }
-                Some(Opened::Folder { .. }) => Packet::Attrs(Attrs { id: request.id, attrs: folder_attributes() }),
-                None => status(request.id, StatusCode::Failure, "no such handle"),
+            SftpRequest::Fstat { handle } => match self.handle(&handle) {
+                Some(ServedHandle::File(source)) => attributes(id, &file_attributes(source)),
+                Some(ServedHandle::Folder { .. }) => attributes(id, &FOLDER),
+                None => status(id, code::FAILURE, "no such handle"),
             },
-            Packet::Open(request) if request.pflags.bits() == OpenFlags::READ.bits() => {
-                self.open(request.id, &request.filename).await
-            }
-            Packet::Open(request) => status(request.id, StatusCode::PermissionDenied, "this credential only reads"),
-            Packet::OpenDir(request) => {
-                let path = normal(&request.path);
+            SftpRequest::Open { path, flags: OPEN_READ } => self.open(id, &path).await,
+            SftpRequest::Open { .. } => status(id, code::DENIED, "this credential only reads"),
+            SftpRequest::OpenFolder { path } => {
+                let path = normal(&path);
                 if self.is_folder(&path) {
-                    self.keep(request.id, Opened::Folder { path, read: false })
+                    self.keep(id, ServedHandle::Folder { path, read: false })
                 } else {
-                    status(request.id, StatusCode::NoSuchFile, "no such folder")
+                    status(id, code::NO_SUCH_FILE, "no such folder")
                 }
             }
-            Packet::ReadDir(request) => self.read_folder(request.id, &request.handle).await,
-            Packet::Close(request) => {
-                self.handles.retain(|(handle, _)| *handle != request.handle);
-                status(request.id, StatusCode::Ok, "")
+            SftpRequest::ReadFolder { handle } => self.read_folder(id, &handle).await,
+            SftpRequest::Close { handle } => {
+                self.handles.retain(|(own, _)| *own != handle);
+                status(id, code::OK, "")
             }
-            Packet::Extended(request) if request.request == LIMITS => {
-                let limits = [MOST_PACKET as u64, MOST_READ.into(), MOST_WRITE, MOST_HANDLES as u64];
-                let data = limits.iter().flat_map(|limit| limit.to_be_bytes()).collect();
-                Packet::ExtendedReply(ExtendedReply { id: request.id, data })
+            SftpRequest::Extended { name } if name == LIMITS => {
+                let limits = [MAX_PACKET as u64, MAX_READ.into(), MAX_WRITE, MAX_HANDLES as u64];
+                let packet = PacketBuilder::new(kind::EXTENDED_REPLY, id);
+                limits.into_iter().fold(packet, PacketBuilder::u64).finish()
             }
-            Packet::Extended(request) => status(request.id, StatusCode::OpUnsupported, "no extensions"),
-            other => {
-                status(other.get_request_id(), StatusCode::PermissionDenied, "this credential only reads one file")
-            }
+            SftpRequest::Extended { .. } => status(id, code::UNSUPPORTED, "no extensions"),
+            SftpRequest::Other => status(id, code::DENIED, "this credential only reads one file"),
         }
     }
 
-    fn handle(&self, handle: &str) -> Option<&Opened> {
-        self.handles.iter().find(|(own, _)| own == handle).map(|(_, opened)| opened)
+    fn handle(&self, handle: &str) -> Option<&ServedHandle> {
+        self.handles.iter().find(|(own, _)| own == handle).map(|(_, served)| served)
     }
 
-    fn keep(&mut self, id: u32, opened: Opened) -> Packet {
-        if self.handles.len() >= MOST_HANDLES {
-            return status(id, StatusCode::Failure, "too many open handles");
+    fn keep(&mut self, id: u32, served: ServedHandle) -> Bytes {
+        if self.handles.len() >= MAX_HANDLES {
+            return status(id, code::FAILURE, "too many open handles");
         }
         self.next += 1;
         let handle = self.next.to_string();
-        self.handles.push((handle.clone(), opened));
-        Packet::Handle(Handle { id, handle })
+        self.handles.push((handle.clone(), served));
+        PacketBuilder::new(kind::HANDLE, id).text(handle.as_bytes()).finish()
     }
 
     /// Whether a path is a folder above the file.
@@ -188,97 +170,85 @@ impl Server {
         tokio::task::spawn_blocking(move || open(&shared, &target)).await.ok()?.ok()
     }
 
-    async fn stat(&self, id: u32, path: &str) -> Packet {
+    /// The attributes, or the status to send instead.
+    async fn stat(&self, id: u32, path: &str) -> Result<Attributes, Bytes> {
         let path = normal(path);
         if self.is_folder(&path) {
-            return Packet::Attrs(Attrs { id, attrs: folder_attributes() });
+            return Ok(FOLDER);
         }
         if path != self.target.shown_path() {
-            return status(id, StatusCode::NoSuchFile, "this credential knows one file");
+            return Err(status(id, code::NO_SUCH_FILE, "this credential knows one file"));
         }
-        match self.source().await {
-            Some(source) => Packet::Attrs(Attrs { id, attrs: file_attributes(source.bytes(), mtime(&source)) }),
-            None => status(id, StatusCode::Failure, "the file can't be opened"),
-        }
+        let source = self.source().await;
+        source
+            .map(|source| file_attributes(&source))
+            .ok_or_else(|| status(id, code::FAILURE, "the file can't be opened"))
     }
 
-    async fn open(&mut self, id: u32, path: &str) -> Packet {
+    async fn open(&mut self, id: u32, path: &str) -> Bytes {
         if normal(path) != self.target.shown_path() {
-            return status(id, StatusCode::PermissionDenied, "this credential is for another file");
+            return status(id, code::DENIED, "this credential is for another file");
         }
         match self.source().await {
-            Some(source) => self.keep(id, Opened::File(Arc::new(source))),
-            None => status(id, StatusCode::Failure, "the file can't be opened"),
+            Some(source) => self.keep(id, ServedHandle::File(Arc::new(source))),
+            None => status(id, code::FAILURE, "the file can't be opened"),
         }
     }
 
-    /// A DATA packet, read right into its place; or the status to send instead.
-    async fn read(&self, id: u32, handle: &str, offset: u64, len: u32) -> Result<Bytes, Packet> {
-        let Some(Opened::File(source)) = self.handle(handle) else {
-            return Err(status(id, StatusCode::Failure, "no such handle"));
+    /// A DATA packet, read right into its place; or a status.
+    async fn read(&self, id: u32, handle: &str, offset: u64, len: u32) -> Bytes {
+        let Some(ServedHandle::File(source)) = self.handle(handle) else {
+            return status(id, code::FAILURE, "no such handle");
         };
-        let left = source.bytes().saturating_sub(offset).min(len.min(MOST_READ).into());
-        let left = u32::try_from(left).unwrap_or(MOST_READ);
+        let left = source.bytes().saturating_sub(offset).min(len.min(MAX_READ).into());
+        let left = u32::try_from(left).unwrap_or(MAX_READ);
         if left == 0 {
-            return Err(status(id, StatusCode::Eof, ""));
+            return status(id, code::EOF, "");
         }
         let source = Arc::clone(source);
         let reading = tokio::task::spawn_blocking(move || {
-            // Length of what follows, SSH_FXP_DATA, the request's number, length of the data (draft 02, section 7).
-            let mut packet = Vec::with_capacity(DATA_HEADER + usize::try_from(left).unwrap_or(0));
-            packet.extend_from_slice(&(left + 9).to_be_bytes());
-            packet.push(103);
-            packet.extend_from_slice(&id.to_be_bytes());
-            packet.extend_from_slice(&left.to_be_bytes());
-            packet.resize(DATA_HEADER + usize::try_from(left).unwrap_or(0), 0);
+            // Length of what follows, type, the request's number, length of the data (draft 02, section 7).
+            let whole = DATA_HEADER + usize::try_from(left).unwrap_or(0);
+            let mut packet = BytesMut::with_capacity(whole);
+            packet.put_u32(left + 9);
+            packet.put_u8(kind::DATA);
+            packet.put_u32(id);
+            packet.put_u32(left);
+            packet.resize(whole, 0);
             let data = packet.get_mut(DATA_HEADER..).unwrap_or_default();
-            source.read_at(offset, data).map(|()| Bytes::from(packet))
+            source.read_at(offset, data).map(|()| packet.freeze())
         });
         match reading.await {
-            Ok(Ok(packet)) => Ok(packet),
-            _ => Err(status(id, StatusCode::Failure, "reading failed")),
+            Ok(Ok(packet)) => packet,
+            _ => status(id, code::FAILURE, "reading failed"),
         }
     }
 
-    async fn read_folder(&mut self, id: u32, handle: &str) -> Packet {
+    async fn read_folder(&mut self, id: u32, handle: &str) -> Bytes {
         let file = self.target.shown_path();
         let found = self.handles.iter_mut().find(|(own, _)| own == handle);
-        let Some((_, Opened::Folder { path, read })) = found else {
-            return status(id, StatusCode::Failure, "no such handle");
+        let Some((_, ServedHandle::Folder { path, read })) = found else {
+            return status(id, code::FAILURE, "no such handle");
         };
         if std::mem::replace(read, true) {
-            return status(id, StatusCode::Eof, "");
+            return status(id, code::EOF, "");
         }
         let below = if path == "/" { file.strip_prefix('/') } else { file.strip_prefix(&format!("{path}/")) };
-        let name = below.and_then(|below| below.split('/').next()).unwrap_or_default().to_owned();
-        let full = format!("{}/{name}", path.trim_end_matches('/'));
-        let attrs = match self.stat(id, &full).await {
-            Packet::Attrs(found) => found.attrs,
-            other => return other,
-        };
-        Packet::Name(Name { id, files: vec![File::new(name, attrs)] })
+        let own = below.and_then(|below| below.split('/').next()).unwrap_or_default().to_owned();
+        let full = format!("{}/{own}", path.trim_end_matches('/'));
+        match self.stat(id, &full).await {
+            Ok(found) => name(id, &own, &found),
+            Err(status) => status,
+        }
     }
 }
 
-/// The time of last change, where the protocol can tell it.
-fn mtime(source: &LocalSource) -> Option<u32> {
-    source.stamp().ok().and_then(|(stamp, _)| u32::try_from(stamp.mtime.as_second()).ok())
-}
+const FOLDER: Attributes = Attributes { bytes: None, mode: Some(0o040_555), mtime: None };
 
-fn folder_attributes() -> FileAttributes {
-    let mut attributes = FileAttributes::empty();
-    attributes.set_dir(true);
-    attributes.permissions = Some(0o040_555);
-    attributes
-}
-
-fn file_attributes(bytes: u64, mtime: Option<u32>) -> FileAttributes {
-    let mut attributes = FileAttributes::empty();
-    attributes.size = Some(bytes);
-    attributes.permissions = Some(0o100_400);
-    attributes.atime = mtime;
-    attributes.mtime = mtime;
-    attributes
+/// With the time of last change, where the protocol has room for it.
+fn file_attributes(source: &LocalSource) -> Attributes {
+    let mtime = source.stamp().ok().and_then(|(stamp, _)| u32::try_from(stamp.mtime.as_second()).ok());
+    Attributes { bytes: Some(source.bytes()), mode: Some(0o100_400), mtime }
 }
 
 #[cfg(test)]

@@ -12,15 +12,14 @@ use stackferry_volume::holes::HoleMap;
 use stackferry_volume::{FolderError, HoleMapSource};
 use stackferry_vsphere::{Datastore, Host, Lockdown, VsphereError};
 
-use super::visit::{Account, ServiceUse};
-use super::{EsxiCredential, Inner, dd, mapping};
+use super::host_session::{OneTimeAccount, ServiceUse};
+use super::{EsxiCredential, EsxiInner, dd, mapping};
+use crate::channel::CommandChannel;
 use crate::context::{CopyContext, FileCopy, FileOutcome};
-use crate::credential::Secret;
 use crate::error::TransferError;
 use crate::known_hosts::HostKeys;
-use crate::line::Line;
 use crate::receive::Receiver;
-use crate::ssh::{Connection, LOGIN_TIMEOUT, Login, Peer};
+use crate::ssh::{Connection, LOGIN_TIMEOUT, SshHost, SshLogin};
 use crate::stock::command::scp;
 use crate::stock::fetch::{self, MAP_FROM, SftpHost};
 use crate::stock::scp::receive;
@@ -39,10 +38,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LOGIN_PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// One copy at one host.
-pub(super) struct Visit<'a, 'f> {
-    pub(super) inner: &'a Inner,
+pub(super) struct HostSession<'a, 'f> {
+    pub(super) inner: &'a EsxiInner,
     pub(super) host: &'a Host,
-    peer: &'a Peer,
+    peer: &'a SshHost,
     /// The datastore's folder on the host, and the file's path there.
     root: &'a str,
     pub(super) path: &'a str,
@@ -60,7 +59,7 @@ enum Went {
 }
 
 pub(super) fn copy(
-    inner: &Inner,
+    inner: &EsxiInner,
     known_hosts: &Path,
     port: u16,
     file: FileCopy<'_>,
@@ -71,7 +70,7 @@ pub(super) fn copy(
     if is_known(&file.done) {
         return receiver.finish(HoleMapSource::None, 0);
     }
-    let looking = unless_cancelled(&context.cancel, inner.place.hosts());
+    let looking = unless_cancelled(&context.cancel, inner.location.hosts());
     let (datastore, mut hosts) = inner.runtime.block_on(looking)?;
     let good = inner.last_good();
     hosts.sort_by_key(|host| good.as_ref() != Some(&host.id));
@@ -91,7 +90,7 @@ pub(super) fn copy(
             return Err(FolderError::Refused { path: file.path.escape_debug().to_string(), why }.into());
         }
         let (peer, root, path) = (&peer, &root, &path);
-        let visit = Visit { inner, host, peer, root, path, file: &file, context, receiver: &receiver };
+        let visit = HostSession { inner, host, peer, root, path, file: &file, context, receiver: &receiver };
         match visit.go(&mut used, issued) {
             Went::Nowhere(error) if another_may_do(&error) => {
                 tracing::info!(
@@ -119,7 +118,7 @@ fn is_known(done: &BlockMap) -> bool {
 }
 
 /// Why no host can be logged in to.
-fn nobody(inner: &Inner, usable: usize) -> TransferError {
+fn nobody(inner: &EsxiInner, usable: usize) -> TransferError {
     let host = format!("datastore {}", inner.datastore.name);
     if usable == 0 {
         return TransferError::Unfit {
@@ -137,7 +136,7 @@ fn nobody(inner: &Inner, usable: usize) -> TransferError {
 
 fn another_may_do(error: &TransferError) -> bool {
     match error {
-        TransferError::Unreachable { .. } | TransferError::Silent { .. } | TransferError::LoginRefused { .. } => true,
+        TransferError::Unreachable { .. } | TransferError::Stalled { .. } | TransferError::LoginRefused { .. } => true,
         TransferError::Vsphere(error) => {
             matches!(error, VsphereError::Fault { .. } | VsphereError::NotFound { .. } | VsphereError::Gone { .. })
         }
@@ -146,11 +145,11 @@ fn another_may_do(error: &TransferError) -> bool {
 }
 
 /// The host's SSH server. Its key is known by the name that vSphere has for the host, or by its address.
-fn peer(host: &Host, known_hosts: &Path, port: u16) -> Peer {
+fn peer(host: &Host, known_hosts: &Path, port: u16) -> SshHost {
     let address = host.addresses.first().unwrap_or(&host.name);
     let mut names = vec![host.name.clone()];
     names.extend(host.addresses.iter().filter(|address| **address != host.name).cloned());
-    Peer { host: address.clone(), port, host_keys: HostKeys::Names(known_hosts.to_owned(), names) }
+    SshHost { host: address.clone(), port, host_keys: HostKeys::Names(known_hosts.to_owned(), names) }
 }
 
 /// Where a host has the datastore.
@@ -161,7 +160,7 @@ fn root(datastore: &Datastore, host: &Host) -> String {
     path.map_or_else(|| format!("/vmfs/volumes/{}", datastore.name), |path| path.trim_end_matches('/').to_owned())
 }
 
-impl Visit<'_, '_> {
+impl HostSession<'_, '_> {
     fn go(&self, used: &mut u64, issued: &mut dyn FnMut(&EsxiCredential)) -> Went {
         // Declared first: it is put back last.
         let _service = match ServiceUse::begin(self.inner, self.host) {
@@ -175,7 +174,7 @@ impl Visit<'_, '_> {
         if !self.inner.lacks_sftp(&self.host.id) {
             match self.by_sftp(map.clone(), used, issued) {
                 Ok(Some(ended)) => return Went::Through(ended),
-                Ok(None) => self.inner.note_no_sftp(&self.host.id),
+                Ok(None) => self.inner.remember_no_sftp(&self.host.id),
                 Err(error) => return Went::Nowhere(error),
             }
         }
@@ -204,8 +203,8 @@ impl Visit<'_, '_> {
         let memory = throttle.map_or(self.context.memory, |throttle| throttle.bound(self.context.memory));
         // A host that is not who it should be, or not there, is worth no account.
         let mut connection = self.connect(memory)?;
-        let account = Account::make(self.inner, self.host, issued)?;
-        let login = Login::Interactive(Secret::new(account.password.expose().to_owned()));
+        let account = OneTimeAccount::make(self.inner, self.host, issued)?;
+        let login = SshLogin::Interactive(account.password.clone());
         let mut pauses = LOGIN_PAUSES.iter();
         while let Err(error) =
             self.inner.runtime.block_on(unless_cancelled(cancel, connection.log_in(&account.name, &login)))
@@ -229,7 +228,7 @@ impl Visit<'_, '_> {
             let connecting =
                 unless_cancelled(&self.context.cancel, Connection::connect(self.peer, memory, LOGIN_TIMEOUT));
             match self.inner.runtime.block_on(connecting) {
-                Err(error @ (TransferError::Unreachable { .. } | TransferError::Silent { .. }))
+                Err(error @ (TransferError::Unreachable { .. } | TransferError::Stalled { .. }))
                     if ServiceUse::is_starting(self.inner, self.host) =>
                 {
                     let error = crate::describe(&error);
@@ -286,17 +285,17 @@ impl Visit<'_, '_> {
         let cancel = &self.context.cancel;
         let running = async {
             let channel = connection.exec(command).await?;
-            let mut line = Line::new(connection, channel, None);
+            let mut channel = CommandChannel::new(connection, channel, None);
             let mut told = Vec::new();
             let ended = loop {
-                match line.next("telling a disk's map", ANSWER, &|| cancel.is_cancelled()).await {
-                    Ok(Some(data)) if told.len() + data.len() <= mapping::MOST_BYTES => told.extend_from_slice(&data),
+                match channel.next("telling a disk's map", ANSWER, &|| cancel.is_cancelled()).await {
+                    Ok(Some(data)) if told.len() + data.len() <= mapping::MAX_BYTES => told.extend_from_slice(&data),
                     Ok(_) => break Ok(()),
                     Err(error) => break Err(error),
                 }
             };
-            let wire = line.wire;
-            line.close().await;
+            let wire = channel.wire;
+            channel.close().await;
             ended.map(|()| (told, wire))
         };
         self.inner.runtime.block_on(running)
@@ -363,9 +362,9 @@ impl Visit<'_, '_> {
         self.with_account(issued, |connection| {
             let command = scp(self.path);
             let channel = runtime.block_on(unless_cancelled(&context.cancel, connection.exec(&command)))?;
-            let line = Line::new(connection, channel, context.throttle.clone());
+            let channel = CommandChannel::new(connection, channel, context.throttle.clone());
             *used += 1;
-            receive(runtime, STALL, line, file, context, self.receiver)
+            receive(runtime, STALL, channel, file, context, self.receiver)
         })?;
         Ok(HoleMapSource::None)
     }

@@ -10,36 +10,36 @@ use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, is
 use stackferry_volume::holes::HoleMap;
 use stackferry_volume::{HoleMapSource, Source};
 
-use super::account::{STALL, Visit};
+use super::account::{HostSession, STALL};
+use crate::channel::CommandChannel;
 use crate::error::TransferError;
-use crate::line::Line;
 use crate::ssh::Connection;
 use crate::stock::command::quoted;
 use crate::stock::map::SAMPLES;
 use crate::wait::unless_cancelled;
-use crate::walk::{Step, Walker};
-use crate::writers::{Feed, Full, receive_into};
+use crate::walk::{WalkStep, Walker};
+use crate::writers::{Feed, FullBlock, receive_into};
 
 /// What the host is waited for.
 const DOING: &str = "reading by dd";
 /// The most runs in one command, which keeps it far below a shell's limit. Where there are more, the shortest gaps
 /// between them are read too.
-const MOST_RUNS: usize = 400;
+const MAX_RUNS: usize = 400;
 
 /// The blocks to read, in runs, and how it is known where the file has none.
-struct Plan {
+struct ReadPlan {
     runs: Vec<Range<u64>>,
     holes: Vec<(BlockIndex, u64)>,
 }
 
-fn plan(source: &dyn Source, done: &BlockMap) -> Result<Plan, TransferError> {
-    let mut plan = Plan { runs: Vec::new(), holes: Vec::new() };
+fn plan(source: &dyn Source, done: &BlockMap) -> Result<ReadPlan, TransferError> {
+    let mut plan = ReadPlan { runs: Vec::new(), holes: Vec::new() };
     let mut walker = Walker::new(source, done);
     let broken = |_| TransferError::Worker { file: "a disk's map".to_owned() };
     while let Some(step) = walker.next().map_err(broken)? {
         match step {
-            Step::Hole { first, count } => plan.holes.push((first, count)),
-            Step::Read { block, .. } => match plan.runs.last_mut() {
+            WalkStep::Hole { first, count } => plan.holes.push((first, count)),
+            WalkStep::Read { block, .. } => match plan.runs.last_mut() {
                 Some(last) if last.end == block.0 => last.end += 1,
                 _ => plan.runs.push(block.0..block.0 + 1),
             },
@@ -51,7 +51,7 @@ fn plan(source: &dyn Source, done: &BlockMap) -> Result<Plan, TransferError> {
 
 /// The same runs, joined over the shortest gaps until there are few enough.
 fn joined(mut runs: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    if runs.len() <= MOST_RUNS {
+    if runs.len() <= MAX_RUNS {
         return runs;
     }
     let gap = |pair: &[Range<u64>]| match pair {
@@ -60,7 +60,7 @@ fn joined(mut runs: Vec<Range<u64>>) -> Vec<Range<u64>> {
     };
     let mut gaps: Vec<u64> = runs.windows(2).map(gap).collect();
     gaps.sort_unstable();
-    let longest = gaps.get(runs.len() - MOST_RUNS).copied().unwrap_or(u64::MAX);
+    let longest = gaps.get(runs.len() - MAX_RUNS).copied().unwrap_or(u64::MAX);
     runs.dedup_by(|next, last| {
         let near = next.start - last.end <= longest;
         if near {
@@ -116,7 +116,7 @@ const NOT_FOUND: u32 = 127;
 
 /// Copies by one connection. None where the host has no `dd`.
 pub(super) fn copy(
-    visit: &Visit<'_, '_>,
+    visit: &HostSession<'_, '_>,
     connection: Connection,
     map: Option<&HoleMap>,
 ) -> Result<Option<HoleMapSource>, TransferError> {
@@ -127,41 +127,41 @@ pub(super) fn copy(
     let command = command(visit.path, &plan.runs);
     let starting = unless_cancelled(&visit.context.cancel, connection.exec(&command));
     let channel = runtime.block_on(starting)?;
-    let line = Line::new(connection, channel, visit.context.throttle.clone());
-    let mut stream = Stream { visit, line, rest: Bytes::new() };
-    if !plan.runs.is_empty() && !runtime.block_on(stream.fill())? && stream.line.status() == Some(NOT_FOUND) {
-        runtime.block_on(stream.line.close());
+    let channel = CommandChannel::new(connection, channel, visit.context.throttle.clone());
+    let mut stream = DdStream { visit, channel, rest: Bytes::new() };
+    if !plan.runs.is_empty() && !runtime.block_on(stream.fill())? && stream.channel.status() == Some(NOT_FOUND) {
+        runtime.block_on(stream.channel.close());
         return Ok(None);
     }
     receive_into(visit.receiver, visit.file, visit.context, |feed| {
         plan.holes.iter().for_each(|(first, count)| visit.receiver.zero(*first, *count));
         runtime.block_on(stream.take(&plan.runs, feed))
     });
-    visit.receiver.counters.wire.fetch_add(stream.line.wire, Ordering::Relaxed);
-    runtime.block_on(stream.line.close());
+    visit.receiver.counters.wire.fetch_add(stream.channel.wire, Ordering::Relaxed);
+    runtime.block_on(stream.channel.close());
     Ok(Some(source))
 }
 
-struct Stream<'a> {
-    visit: &'a Visit<'a, 'a>,
-    line: Line,
+struct DdStream<'a> {
+    visit: &'a HostSession<'a, 'a>,
+    channel: CommandChannel,
     /// Received and not yet taken.
     rest: Bytes,
 }
 
-impl Stream<'_> {
+impl DdStream<'_> {
     async fn take(&mut self, runs: &[Range<u64>], feed: &Feed) -> Result<(), TransferError> {
         for block in runs.iter().cloned().flatten().map(BlockIndex) {
             self.block(block, feed).await?;
         }
         if self.fill().await? {
-            return Err(self.line.broke("dd writes more than was asked for"));
+            return Err(self.channel.protocol_error("dd writes more than was asked for"));
         }
-        match self.line.status() {
+        match self.channel.status() {
             Some(0) => Ok(()),
             status => {
-                let said = self.line.complaints();
-                Err(self.line.broke(format!("dd ended with {status:?} after the whole file: {said}")))
+                let stderr = self.channel.stderr();
+                Err(self.channel.protocol_error(format!("dd ended with {status:?} after the whole file: {stderr}")))
             }
         }
     }
@@ -171,12 +171,12 @@ impl Stream<'_> {
         let len = block.len_in(file.bytes);
         let mut bytes = feed.buffer(len);
         let mut filled = 0;
-        let pace = self.line.pace();
+        let pace = self.channel.pace();
         while filled < len {
             if !self.fill().await? {
                 return Err(self.ended(block.offset() + filled as u64));
             }
-            self.line.keep_pace(&pace, DOING, STALL)?;
+            self.channel.keep_pace(&pace, DOING, STALL)?;
             let piece = self.rest.split_to(self.rest.len().min(len - filled));
             if let Some(place) = bytes.get_mut(filled..filled + piece.len()) {
                 place.copy_from_slice(&piece);
@@ -186,7 +186,7 @@ impl Stream<'_> {
         }
         // What lies between two runs may be there already.
         if file.done.get(block) == BlockState::Unknown {
-            feed.put(Full { block, bytes })?;
+            feed.send(FullBlock { block, bytes })?;
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Stream<'_> {
     async fn fill(&mut self) -> Result<bool, TransferError> {
         let receiver = self.visit.receiver;
         while self.rest.is_empty() {
-            match self.line.next(DOING, STALL, &|| receiver.ended()).await? {
+            match self.channel.next(DOING, STALL, &|| receiver.ended()).await? {
                 Some(data) => self.rest = data,
                 None => return Ok(false),
             }
@@ -205,11 +205,11 @@ impl Stream<'_> {
 
     fn ended(&self, offset: u64) -> TransferError {
         let file = self.visit.file.path.to_owned();
-        match self.line.status() {
+        match self.channel.status() {
             Some(0) => TransferError::SourceChanged { file, what: format!("it ends at byte {offset}") },
             status => {
-                let said = self.line.complaints();
-                let source = std::io::Error::other(format!("dd ended with {status:?}: {said}"));
+                let stderr = self.channel.stderr();
+                let source = std::io::Error::other(format!("dd ended with {status:?}: {stderr}"));
                 TransferError::Read { file, offset, source }
             }
         }
@@ -239,7 +239,7 @@ mod tests {
     fn many_runs_become_few_and_none_is_lost() {
         let runs: Vec<_> = (0..1000_u64).map(|n| n * 10 + n % 3..n * 10 + n % 3 + 2).collect();
         let few = joined(runs.clone());
-        assert!(few.len() <= MOST_RUNS, "{}", few.len());
+        assert!(few.len() <= MAX_RUNS, "{}", few.len());
         for run in runs {
             assert!(few.iter().any(|joined| joined.start <= run.start && run.end <= joined.end), "{run:?}");
         }

@@ -6,12 +6,11 @@ use std::ops::Range;
 use stackferry_https::{HttpsClient, HttpsError, Request, StreamingResponse};
 use stackferry_vsphere::VsphereError;
 
-use super::fault::DownloadFault;
-use crate::error::TransferError;
-use crate::wait::LOOK;
+use crate::error::{DownloadFault, TransferError};
+use crate::wait::POLL_INTERVAL;
 
 /// What is asked for, and of whom.
-pub(super) struct Asked<'a> {
+pub(super) struct PartRequest<'a> {
     /// Who, for errors.
     pub(super) host: &'a str,
     /// The file, for errors.
@@ -31,7 +30,7 @@ pub(super) struct Head<'a> {
     pub(super) content_length: Option<u64>,
 }
 
-impl Asked<'_> {
+impl PartRequest<'_> {
     pub(super) fn fault(&self, fault: DownloadFault) -> TransferError {
         TransferError::Download { host: self.host.to_owned(), file: self.file.to_owned(), fault }
     }
@@ -131,7 +130,7 @@ pub(super) async fn unless_ended<T>(
             return Err(TransferError::Cancelled);
         }
         // What is waited for is not begun again: it has a deadline of its own.
-        if let Ok(done) = tokio::time::timeout(LOOK, &mut doing).await {
+        if let Ok(done) = tokio::time::timeout(POLL_INTERVAL, &mut doing).await {
             return done;
         }
     }
@@ -141,7 +140,7 @@ pub(super) async fn unless_ended<T>(
 mod tests {
     use super::*;
 
-    const ASKED: Asked<'static> = Asked { host: "esx1", file: "a-flat.vmdk", part: 10..20, bytes: 100 };
+    const ASKED: PartRequest<'static> = PartRequest { host: "esx1", file: "a-flat.vmdk", part: 10..20, bytes: 100 };
 
     fn partial(range: &str) -> Head<'_> {
         Head { status: 206, content_range: Some(range), ..Head::default() }
@@ -158,7 +157,7 @@ mod tests {
     fn the_right_part_is_taken() {
         ASKED.check(&partial("bytes 10-19/100")).unwrap();
         ASKED.check(&Head { content_length: Some(10), ..partial("bytes 10-19/100") }).unwrap();
-        let whole = Asked { part: 0..100, ..ASKED };
+        let whole = PartRequest { part: 0..100, ..ASKED };
         whole.check(&Head { status: 200, content_length: Some(100), ..Head::default() }).unwrap();
     }
 
@@ -192,7 +191,7 @@ mod tests {
         for head in [partial("bytes 10-19/101"), Head { status: 416, ..Head::default() }] {
             assert!(matches!(ASKED.check(&head), Err(TransferError::SourceChanged { .. })), "{head:?}");
         }
-        let whole = Asked { part: 0..100, ..ASKED };
+        let whole = PartRequest { part: 0..100, ..ASKED };
         let longer = Head { status: 200, content_length: Some(101), ..Head::default() };
         assert!(matches!(whole.check(&longer), Err(TransferError::SourceChanged { .. })));
         let untold = Head { status: 200, ..Head::default() };

@@ -16,12 +16,11 @@ use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind, Folder, FolderError, UNKNOWN_MTIME};
 use stackferry_vsphere::{BrowseEntry, Datastore, FolderListing, TicketMethod, Via, VsphereError, folder_path};
 
-use super::Inner;
-use super::fault::DownloadFault;
-use super::place::authority;
+use super::EsxiInner;
+use super::location::authority;
 use super::ticket::address;
 use crate::context::FileCopy;
-use crate::error::TransferError;
+use crate::error::{DownloadFault, TransferError};
 use crate::stock::{check_unchanged, whole_seconds};
 use crate::wait::unless_cancelled;
 
@@ -32,14 +31,14 @@ const MAX_PATH: usize = 4096;
 
 /// A datastore, looked at through vSphere.
 pub struct EsxiFolder {
-    inner: Arc<Inner>,
-    told: Mutex<Option<Told>>,
+    inner: Arc<EsxiInner>,
+    told: Mutex<Option<SearchResult>>,
     /// The session's cookie, so that it is not asked for with every file.
     cookie: Mutex<Option<Secret>>,
 }
 
 /// What one search told.
-struct Told {
+struct SearchResult {
     since: Instant,
     /// What was asked for.
     top: String,
@@ -48,7 +47,7 @@ struct Told {
 }
 
 impl EsxiFolder {
-    pub(super) fn new(inner: Arc<Inner>) -> Self {
+    pub(super) fn new(inner: Arc<EsxiInner>) -> Self {
         Self { inner, told: Mutex::default(), cookie: Mutex::default() }
     }
 
@@ -62,7 +61,7 @@ impl EsxiFolder {
 
     async fn read_small(&self, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
         let inner = &*self.inner;
-        let datastore = inner.place.datastore().await?;
+        let datastore = inner.location.datastore().await?;
         let through = match self.read_through(&datastore, path, limit).await {
             Err(error) if is_refused_ticket(&error) => {
                 // The session may have ended since.
@@ -75,7 +74,7 @@ impl EsxiFolder {
             Err(error) if may_help(&error) => error,
             done => return done,
         };
-        let (datastore, hosts) = inner.place.hosts().await?;
+        let (datastore, hosts) = inner.location.hosts().await?;
         for host in hosts {
             match inner.read_at(&datastore, host, path, limit).await {
                 Ok(content) => return Ok(content),
@@ -139,25 +138,25 @@ async fn get(
     };
     small(&answer, limit).map(|()| answer.body().to_vec()).or_else(|wrong| match wrong {
         // There is no part of an empty file.
-        Wrong::Empty => Ok(Vec::new()),
-        Wrong::Fault(wrong) => Err(fault(wrong)),
+        AnswerProblem::Empty => Ok(Vec::new()),
+        AnswerProblem::Fault(wrong) => Err(fault(wrong)),
     })
 }
 
-enum Wrong {
+enum AnswerProblem {
     Empty,
     Fault(DownloadFault),
 }
 
-fn small(answer: &Response, limit: usize) -> Result<(), Wrong> {
-    let fault = |fault| Err(Wrong::Fault(fault));
+fn small(answer: &Response, limit: usize) -> Result<(), AnswerProblem> {
+    let fault = |fault| Err(AnswerProblem::Fault(fault));
     match answer.status() {
         200 | 206 => {}
         401 => return fault(DownloadFault::TicketRefused),
         403 => return fault(DownloadFault::Denied(Vec::new())),
         404 => return fault(DownloadFault::NotFound),
         416 if answer.header("content-range").is_some_and(|text| text.trim() == "bytes */0") => {
-            return Err(Wrong::Empty);
+            return Err(AnswerProblem::Empty);
         }
         500 => return fault(DownloadFault::Locked),
         status @ (429 | 502 | 503 | 504) => return fault(DownloadFault::NotReady(status)),
@@ -178,7 +177,7 @@ fn small(answer: &Response, limit: usize) -> Result<(), Wrong> {
     Ok(())
 }
 
-impl Inner {
+impl EsxiInner {
     /// Waits for a system, but not on once the program ends.
     pub(super) fn wait<T>(&self, doing: impl Future<Output = Result<T, TransferError>>) -> Result<T, TransferError> {
         self.runtime.block_on(unless_cancelled(&self.ending, doing))
@@ -203,7 +202,7 @@ impl Inner {
         recursive: bool,
         pattern: Option<&str>,
     ) -> Result<Vec<FolderListing>, TransferError> {
-        let datastore = self.place.datastore().await?;
+        let datastore = self.location.datastore().await?;
         let vsphere = &self.datastore.vsphere;
         let mut found = vsphere.browse(&datastore, path, recursive, pattern).await;
         if matches!(found, Err(VsphereError::NotFound { .. })) && !path.is_empty() && has_namespaces(&datastore) {
@@ -220,7 +219,7 @@ impl Inner {
             }
             Err(error) => {
                 // Its name may be another one now.
-                self.place.forget().await;
+                self.location.forget().await;
                 Err(error.into())
             }
         }
@@ -262,7 +261,8 @@ impl Inner {
         limit: usize,
     ) -> Result<Vec<u8>, TransferError> {
         let place = authority(host.addresses.first().unwrap_or(&host.name));
-        let stop = super::ticket::Stop { label: format!("host {}", host.name), authority: place, host: Some(host) };
+        let stop =
+            super::ticket::DownloadHost { label: format!("host {}", host.name), authority: place, host: Some(host) };
         let real = self.real_path(datastore, path).await?;
         let (url, below) = address(&stop, datastore, &real);
         let ticket = self.datastore.vsphere.ticket(TicketMethod::Get, &url).await?;
@@ -361,7 +361,7 @@ impl Folder for EsxiFolder {
             folders.remove(path).unwrap_or_default()
         } else {
             let entries = folders.get(path).cloned().unwrap_or_default();
-            let told = Told { since, top: path.to_owned(), folders };
+            let told = SearchResult { since, top: path.to_owned(), folders };
             *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
             entries
         };

@@ -9,7 +9,7 @@ use stackferry_volume::holes::{HoleMap, MapBuilder, Tolerance};
 use crate::stock::command::quoted;
 
 /// The longest map that is taken, in bytes.
-pub(super) const MOST_BYTES: usize = 16 << 20;
+pub(super) const MAX_BYTES: usize = 16 << 20;
 /// VMFS counts in blocks of 1 MiB. More data than space is harmless: it is read, and found to be zero; blocks that are not
 /// zeroed yet count as taken.
 const TOLERANCE: Tolerance = Tolerance { slack: 1 << 20, compressed: true };

@@ -1,6 +1,6 @@
 //! Copying a file by tickets: parts of the file, a few at a time, each by one HTTPS request with a ticket of its own.
 //!
-//! The thread that copies gets the tickets and tells of them; others, the lanes, ask it for one when they begin a request,
+//! The thread that copies gets the tickets and tells of them; others, the workers, ask it for one when they begin a request,
 //! so that no ticket waits until it is too old. They read from the host that served the last file, or another one that
 //! mounts the datastore, and through the system itself where no host does.
 
@@ -14,9 +14,9 @@ use stackferry_volume::HoleMapSource;
 use stackferry_volume::block::{BlockIndex, BlockMap, BlockState};
 use stackferry_vsphere::{Datastore, Host, ServiceTicket, TicketMethod, Via, folder_path};
 
-use super::lanes::{Lane, Todo};
-use super::place::authority;
-use super::{EsxiCredential, Inner};
+use super::location::authority;
+use super::workers::{DownloadWorker, RemainingBlocks};
+use super::{EsxiCredential, EsxiInner};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
 use crate::receive::{Receiver, join};
@@ -24,15 +24,15 @@ use crate::wait::unless_cancelled;
 use crate::writers::receive_into;
 
 /// Requests in flight at most: more than a host's disk and one connection's round trips need.
-const MOST_LANES: u64 = 4;
-/// The memory that one lane takes, in bytes: a block that is put together, and what the HTTPS client holds.
-const LANE_BYTES: u64 = 8 << 20;
+const MAX_WORKERS: u64 = 4;
+/// The memory that one worker takes, in bytes: a block that is put together, and what the HTTPS client holds.
+const WORKER_BYTES: u64 = 8 << 20;
 /// Longer than any ticket lives: it is for one request that follows at once.
 const TICKET_LIFE: Duration = Duration::from_secs(300);
 
 /// Who a file can be read from.
 #[derive(Debug, Clone)]
-pub(super) struct Stop {
+pub(super) struct DownloadHost {
     /// The host; none: the system itself.
     pub(super) host: Option<Host>,
     /// As it stands in the URL.
@@ -42,13 +42,13 @@ pub(super) struct Stop {
 }
 
 /// Who a file can be read from, in order, and who turned out not to do.
-pub(super) struct Stops {
-    all: Vec<Stop>,
-    state: Mutex<Tried>,
+pub(super) struct DownloadHosts {
+    all: Vec<DownloadHost>,
+    state: Mutex<FailedHosts>,
 }
 
 #[derive(Default)]
-struct Tried {
+struct FailedHosts {
     /// The first that is not out.
     at: usize,
     strikes: u32,
@@ -57,20 +57,20 @@ struct Tried {
 }
 
 /// How often a connection to a host may break with nothing gained before it is out.
-const MOST_STRIKES: u32 = 2;
+const MAX_STRIKES: u32 = 2;
 
-impl Stops {
-    fn new(inner: &Inner, hosts: Vec<Host>) -> Self {
-        let mut all: Vec<Stop> = Vec::new();
+impl DownloadHosts {
+    fn new(inner: &EsxiInner, hosts: Vec<Host>) -> Self {
+        let mut all: Vec<DownloadHost> = Vec::new();
         for host in hosts {
             let address = host.addresses.first().unwrap_or(&host.name);
             let (authority, label) = (authority(address), format!("host {}", host.name));
-            all.push(Stop { host: Some(host), authority, label });
+            all.push(DownloadHost { host: Some(host), authority, label });
         }
         let good = inner.last_good();
         all.sort_by_key(|stop| good.is_none() || stop.host.as_ref().map(|host| &host.id) != good.as_ref());
         let system = &inner.datastore.vsphere;
-        all.push(Stop { host: None, authority: system.https().authority(), label: system.system().to_owned() });
+        all.push(DownloadHost { host: None, authority: system.https().authority(), label: system.system().to_owned() });
         Self { all, state: Mutex::default() }
     }
 
@@ -78,7 +78,7 @@ impl Stops {
     ///
     /// # Errors
     /// Nobody is left: why the first was given up.
-    pub(super) fn current(&self) -> Result<(usize, &Stop), TransferError> {
+    pub(super) fn current(&self) -> Result<(usize, &DownloadHost), TransferError> {
         let mut tried = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match self.all.get(tried.at) {
             Some(stop) => Ok((tried.at, stop)),
@@ -89,12 +89,12 @@ impl Stops {
     /// This one did not do: for good, or only as far as it may happen.
     pub(super) fn failed(&self, number: usize, for_good: bool, error: TransferError) {
         let mut tried = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another lane was faster.
+        // Another worker was faster.
         if tried.at != number {
             return;
         }
         tried.strikes += 1;
-        if for_good || tried.strikes >= MOST_STRIKES {
+        if for_good || tried.strikes >= MAX_STRIKES {
             let label = self.all.get(number).map(|stop| stop.label.as_str()).unwrap_or_default();
             tracing::info!(host = label, error = crate::describe(&error), "this file is read from the next host");
             tried.at += 1;
@@ -104,8 +104,8 @@ impl Stops {
     }
 }
 
-/// What a lane asks of the thread that copies.
-pub(super) enum Ask {
+/// What a worker requests of the thread that copies.
+pub(super) enum TicketRequest {
     /// A ticket for a `GET` of this address.
     Ticket { label: String, url: String, reply: SyncSender<Result<(ServiceTicket, String), TransferError>> },
     /// The ticket of this public name was taken.
@@ -113,38 +113,39 @@ pub(super) enum Ask {
 }
 
 pub(super) fn copy(
-    inner: &Inner,
+    inner: &EsxiInner,
     file: FileCopy<'_>,
     context: &CopyContext,
     issued: &mut dyn FnMut(&EsxiCredential),
 ) -> Result<FileOutcome, TransferError> {
     let receiver = Receiver::new(&file, context)?;
-    let looking = unless_cancelled(&context.cancel, inner.place.hosts());
+    let looking = unless_cancelled(&context.cancel, inner.location.hosts());
     let (datastore, hosts) = inner.runtime.block_on(looking)?;
-    let stops = Stops::new(inner, hosts);
-    let lanes = lanes(context);
-    let todo = Mutex::new(Todo::new(&file.done, lanes));
+    let hosts = DownloadHosts::new(inner, hosts);
+    let workers = workers(context);
+    let remaining = Mutex::new(RemainingBlocks::new(&file.done, workers));
     let used = AtomicU64::new(0);
     receive_into(&receiver, &file, context, |feed| {
-        let (desk, asks) = sync_channel(1);
+        let (tickets, requests) = sync_channel(1);
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..lanes)
+            let workers: Vec<_> = (0..workers)
                 .map(|_| {
-                    let (desk, receiver) = (desk.clone(), &receiver);
-                    let (todo, stops, datastore, file) = (&todo, &stops, &datastore, &file);
+                    let (tickets, receiver) = (tickets.clone(), &receiver);
+                    let (remaining, hosts, datastore, file) = (&remaining, &hosts, &datastore, &file);
                     let throttle = context.throttle.as_deref();
-                    let lane = Lane { inner, file, receiver, feed, throttle, todo, stops, datastore, desk };
-                    scope.spawn(move || receiver.run(|| lane.work()))
+                    let worker =
+                        DownloadWorker { inner, file, receiver, feed, throttle, remaining, hosts, datastore, tickets };
+                    scope.spawn(move || receiver.run(|| worker.work()))
                 })
                 .collect();
-            drop(desk);
-            serve(inner, context, asks, &used, issued);
+            drop(tickets);
+            serve(inner, context, requests, &used, issued);
             join(workers);
         });
         Ok(())
     });
     let outcome = receiver.finish(HoleMapSource::None, used.load(Ordering::Relaxed))?;
-    if let Ok((_, stop)) = stops.current() {
+    if let Ok((_, stop)) = hosts.current() {
         inner.remember_good(stop.host.as_ref().map(|host| &host.id));
     }
     // Each part was of a file of the right length; whether it was written to meanwhile only its time tells.
@@ -153,26 +154,26 @@ pub(super) fn copy(
 }
 
 /// How many requests fit into the memory.
-fn lanes(context: &CopyContext) -> u64 {
+fn workers(context: &CopyContext) -> u64 {
     let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
-    (memory / LANE_BYTES).clamp(1, MOST_LANES)
+    (memory / WORKER_BYTES).clamp(1, MAX_WORKERS)
 }
 
-/// Gets tickets for the lanes until they have all ended.
+/// Gets tickets for the workers until they have all ended.
 fn serve(
-    inner: &Inner,
+    inner: &EsxiInner,
     context: &CopyContext,
-    asks: Queue<Ask>,
+    requests: Queue<TicketRequest>,
     used: &AtomicU64,
     issued: &mut dyn FnMut(&EsxiCredential),
 ) {
-    for ask in asks {
+    for ask in requests {
         match ask {
-            Ask::Used(name) => {
+            TicketRequest::Used(name) => {
                 used.fetch_add(1, Ordering::Relaxed);
                 context.logged_in(&name);
             }
-            Ask::Ticket { label, url, reply } => {
+            TicketRequest::Ticket { label, url, reply } => {
                 let asking = async { Ok(inner.datastore.vsphere.ticket(TicketMethod::Get, &url).await?) };
                 let ticket = inner.runtime.block_on(unless_cancelled(&context.cancel, asking)).map(|ticket| {
                     let now = Timestamp::now();
@@ -181,7 +182,7 @@ fn serve(
                     issued(&EsxiCredential { name: name.clone(), host: label, expires, standing: false });
                     (ticket, name)
                 });
-                // A lane that waits no more has ended.
+                // A worker that waits no more has ended.
                 let _ = reply.send(ticket);
             }
         }
@@ -189,7 +190,7 @@ fn serve(
 }
 
 /// The address of a file at a stop, and its path and query in it.
-pub(super) fn address(stop: &Stop, datastore: &Datastore, file: &str) -> (String, String) {
+pub(super) fn address(stop: &DownloadHost, datastore: &Datastore, file: &str) -> (String, String) {
     let via = if stop.host.is_some() { Via::Host } else { Via::Server };
     let path = folder_path(datastore, file, via);
     (format!("https://{}{path}", stop.authority), path)

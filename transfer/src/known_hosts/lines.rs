@@ -1,4 +1,4 @@
-//! The lines of a list, as OpenSSH reads them: bytes, fields between blanks, and one bad line is no fault of the others.
+//! The lines of a list, as OpenSSH reads them: bytes, fields separated by blanks; one bad line does not affect the others.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,41 +8,41 @@ use std::sync::{Mutex, PoisonError};
 use russh::keys::PublicKey;
 
 use super::pattern::names_match;
-use crate::words::clean;
+use crate::sanitize::clean;
 
-/// The most of a list that is read, in bytes.
+/// The largest list, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// So many different lines are warned of; each once in the life of the process.
+/// The most different lines that are warned about, each once per process.
 const MAX_WARNINGS: usize = 1000;
-/// OpenSSH takes it for a part of the first name.
+/// OpenSSH reads it as a part of the first name.
 const BYTE_ORDER_MARK: &str = "the file begins with a UTF-8 byte order mark (BOM): save it without";
-/// Types of key that a list may have, and that are none of a host that this program talks to.
+/// Key types that a list may have and that this program's hosts don't.
 const OTHER_TYPES: [&str; 3] = ["ssh-dss", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"];
 
-/// What a line says of its key.
+/// A line's marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Marker {
-    /// It is a host's own.
+pub(super) enum KeyMarker {
+    /// The key is a host's own.
     None,
     /// It signs the certificates of hosts.
     CertAuthority,
-    /// It must not be accepted.
+    /// The key must not be accepted.
     Revoked,
 }
 
-/// A line that is not empty and no comment.
+/// A line that is neither empty nor a comment.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct KnownHostsLine {
     /// Counted from 1.
     pub(super) number: usize,
-    pub(super) marker: Marker,
+    pub(super) marker: KeyMarker,
     hosts: String,
     /// The key; none where its type is one of [`OTHER_TYPES`], or the reason why it can't be read.
     pub(super) key: Result<Option<PublicKey>, String>,
 }
 
-impl Line {
-    /// Whether it is for this host, which is named as in a list.
+impl KnownHostsLine {
+    /// Whether it matches this host name, as lists have it.
     pub(super) fn is_for(&self, name: &str) -> bool {
         names_match(&self.hosts, name)
     }
@@ -52,7 +52,7 @@ impl Line {
 ///
 /// # Errors
 /// Why it can't be used at all.
-pub(super) fn read(path: &Path) -> Result<Vec<Line>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<KnownHostsLine>, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > MAX_FILE_BYTES {
         return Err(format!("it is {length} bytes long"));
@@ -72,7 +72,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Line>, String> {
 ///
 /// # Errors
 /// Why it can't be used at all: it is no text of bytes.
-pub(super) fn parse(content: &[u8], place: &str) -> Result<Vec<Line>, String> {
+pub(super) fn parse(content: &[u8], place: &str) -> Result<Vec<KnownHostsLine>, String> {
     if content.starts_with(&[0xff, 0xfe]) || content.starts_with(&[0xfe, 0xff]) {
         return Err("it is UTF-16 text: save it as UTF-8, without a byte order mark (BOM)".to_owned());
     }
@@ -91,7 +91,7 @@ pub(super) fn parse(content: &[u8], place: &str) -> Result<Vec<Line>, String> {
 }
 
 /// The fields are marker (perhaps), hosts, type, key, and a comment that may be of any bytes.
-fn line(number: usize, bytes: &[u8]) -> Option<Line> {
+fn line(number: usize, bytes: &[u8]) -> Option<KnownHostsLine> {
     let mut fields = bytes.split(|byte| matches!(byte, b' ' | b'\t' | b'\r')).filter(|field| !field.is_empty());
     let mut next = || fields.next().map(String::from_utf8_lossy);
     let first = next()?;
@@ -99,20 +99,20 @@ fn line(number: usize, bytes: &[u8]) -> Option<Line> {
         return None;
     }
     let bad = |marker, hosts: &str, why: &str| {
-        Some(Line { number, marker, hosts: hosts.to_owned(), key: Err(why.to_owned()) })
+        Some(KnownHostsLine { number, marker, hosts: hosts.to_owned(), key: Err(why.to_owned()) })
     };
     let (marker, hosts) = match &*first {
-        "@cert-authority" => (Marker::CertAuthority, next()),
-        "@revoked" => (Marker::Revoked, next()),
+        "@cert-authority" => (KeyMarker::CertAuthority, next()),
+        "@revoked" => (KeyMarker::Revoked, next()),
         other if other.starts_with('@') => {
-            return bad(Marker::None, "", &format!("its marker {} is not known", clean(other)));
+            return bad(KeyMarker::None, "", &format!("its marker {} is not known", clean(other)));
         }
-        _ => (Marker::None, Some(first)),
+        _ => (KeyMarker::None, Some(first)),
     };
     let Some(hosts) = hosts else { return bad(marker, "", "it names no host") };
     let (Some(name), Some(key)) = (next(), next()) else { return bad(marker, &hosts, "it has no key") };
     let key = if OTHER_TYPES.contains(&&*name) { Ok(None) } else { key_of(&name, &key).map(Some) };
-    Some(Line { number, marker, hosts: hosts.into_owned(), key })
+    Some(KnownHostsLine { number, marker, hosts: hosts.into_owned(), key })
 }
 
 fn key_of(name: &str, key: &str) -> Result<PublicKey, String> {

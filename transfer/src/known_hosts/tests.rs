@@ -23,10 +23,10 @@ fn ecdsa() -> &'static str {
     "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBHwf2HMM5TRXvo2SQJjsNkiDD5KqiiNjrGVv3UUh+mMT5RHxiRtOnlqvjhQtBq0VpmpCV/PwUdhOig4vkbqAcEc="
 }
 
-fn known(content: &[u8], name: &str) -> Result<Known, TransferError> {
+fn known(content: &[u8], name: &str) -> Result<KnownHost, TransferError> {
     let lines = lines::parse(content, "known_hosts")
         .map_err(|why| TransferError::KnownHosts { place: "known_hosts".to_owned(), why })?;
-    Known::of_lines(&lines, "known_hosts", name.to_owned(), vec![name.to_owned()])
+    KnownHost::of_lines(&lines, "known_hosts", name.to_owned(), vec![name.to_owned()])
 }
 
 fn verdict_on(content: &[u8], host: &str, port: u16, seed: u8) -> Result<(), TransferError> {

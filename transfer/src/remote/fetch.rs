@@ -1,8 +1,7 @@
 //! Copying one file from an endpoint, over a connection of its own, with a credential of its own.
 //!
-//! One thread receives and cuts frames; it knows which block comes next and refuses everything else. Workers unpack,
-//! check each block against its digest and write it. Memory: the SSH window and [`QUEUE`] frames, plus two blocks for
-//! each worker.
+//! One thread receives frames; it expects each block in order and refuses everything else. Workers decompress each block,
+//! check it against its digest and write it. Memory: the SSH window and [`QUEUE`] frames, plus two blocks for each worker.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
@@ -13,38 +12,46 @@ use bytes::Bytes;
 use russh::{ChannelMsg, client};
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState};
 
-use super::ask::{EndpointClient, IssuedCredential};
+use super::client::{CREDENTIAL_LIFE, EndpointClient, IssuedCredential};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
 use crate::receive::{Receiver, join};
-use crate::ssh::{Connection, Login};
+use crate::sanitize::clean;
+use crate::ssh::{Connection, SshLogin};
 use crate::throttle::Throttle;
-use crate::wait::{LOOK, unless_cancelled};
-use crate::wire::block::{Codec, DataError, DataFrame, End, Failure, Open, Opened, known_payloads, read_run};
+use crate::wait::{POLL_INTERVAL, unless_cancelled};
+use crate::wire::block::{
+    Codec, DataError, DataFrame, End, ErrorPayload, OpenRequest, OpenResponse, known_payloads, read_run,
+};
+use crate::wire::control::Direction;
 use crate::wire::frame::{Frame, FrameKind, FrameReader, encode, encode_json};
 use crate::wire::{BLOCK_SUBSYSTEM, PROTOCOL};
-use crate::words::clean;
 
-/// Frames that wait for a worker.
+/// Frames waiting for a worker.
 const QUEUE: usize = 4;
-/// How long a credential may wait for its one login.
-pub(crate) const CREDENTIAL_LIFE: Duration = Duration::from_secs(60);
 
-pub(super) fn copy(
-    endpoint: &EndpointClient,
-    datastore: &str,
-    file: FileCopy<'_>,
-    context: &CopyContext,
-    issued: &mut dyn FnMut(&IssuedCredential),
-) -> Result<FileOutcome, TransferError> {
-    let credential = endpoint.issue_unless(&context.cancel, datastore, file.path, CREDENTIAL_LIFE)?;
-    issued(&credential);
-    let fetched = fetch(endpoint, &file, context, &credential);
-    if fetched.is_err() {
-        // Used or not, it is of no more use. It dies by itself soon, whatever comes of this.
-        endpoint.revoke_soon(&credential.user);
+impl EndpointClient {
+    /// Copies one file of a datastore; see [`crate::context::FileCopy`]. `issued` gets the credential before it is used, so
+    /// that its public name can be recorded.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub fn copy(
+        &self,
+        datastore: &str,
+        file: FileCopy<'_>,
+        context: &CopyContext,
+        issued: &mut dyn FnMut(&IssuedCredential),
+    ) -> Result<FileOutcome, TransferError> {
+        let credential = self.issue_to(&context.cancel, datastore, file.path, Direction::Read, CREDENTIAL_LIFE)?;
+        issued(&credential);
+        let fetched = fetch(self, &file, context, &credential);
+        if fetched.is_err() {
+            // Used or not, it is not needed any more. It expires soon, whether or not this succeeds.
+            self.revoke_soon(&credential.user);
+        }
+        fetched
     }
-    fetched
 }
 
 fn fetch(
@@ -54,9 +61,9 @@ fn fetch(
     credential: &IssuedCredential,
 ) -> Result<FileOutcome, TransferError> {
     let runtime = endpoint.runtime();
-    let login = Login::Password(credential.password.clone());
+    let login = SshLogin::Password(credential.password.clone());
     let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
-    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, memory, endpoint.patience().login);
+    let connecting = Connection::open(endpoint.peer(), &credential.user, &login, memory, endpoint.timeouts().login);
     let connection = runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
     context.logged_in(&credential.user);
     let result = receive(endpoint, file, context, &connection);
@@ -64,8 +71,8 @@ fn fetch(
     result
 }
 
-/// The one stream of frames, and what was counted of it.
-struct Stream<'a> {
+/// The stream of frames, and the bytes counted.
+struct FrameStream<'a> {
     connection: &'a Connection,
     channel: russh::Channel<client::Msg>,
     reader: FrameReader,
@@ -74,60 +81,60 @@ struct Stream<'a> {
     throttle: Option<Arc<Throttle>>,
 }
 
-impl Stream<'_> {
-    async fn put(&mut self, frame: Bytes) -> Result<(), TransferError> {
+impl FrameStream<'_> {
+    async fn send(&mut self, frame: Bytes) -> Result<(), TransferError> {
         self.wire += frame.len() as u64;
         if let Some(throttle) = &self.throttle {
-            // Little is sent; what comes back waits for it.
+            // Sends are small, so they don't wait; what comes back does.
             let _ = throttle.count(frame.len() as u64);
         }
-        // A host that takes nothing leaves no room to send into.
+        // A host that reads nothing grants no window.
         match tokio::time::timeout(self.stall, self.channel.data_bytes(frame)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.connection.broken().await),
-            Err(_) => Err(self.silent("taking what the copy needs")),
+            Ok(Err(_)) => Err(self.connection.disconnected().await),
+            Err(_) => Err(self.stalled("accepting the request")),
         }
     }
 
-    fn silent(&self, doing: &'static str) -> TransferError {
-        TransferError::Silent { host: self.connection.address().to_owned(), doing, after: self.stall }
+    fn stalled(&self, doing: &'static str) -> TransferError {
+        TransferError::Stalled { host: self.connection.address().to_owned(), doing, after: self.stall }
     }
 
     async fn next(&mut self, ended: &dyn Fn() -> bool) -> Result<Frame, TransferError> {
         let mut since = Instant::now();
         loop {
             let next = self.reader.next_frame();
-            if let Some(frame) = next.map_err(|error| self.broke(error.to_string()))? {
+            if let Some(frame) = next.map_err(|error| self.protocol_error(error.to_string()))? {
                 return Ok(frame);
             }
             if ended() {
                 return Err(TransferError::Cancelled);
             }
-            // Also where something comes, but never a whole frame.
+            // Also where data arrives, but never a whole frame.
             if since.elapsed() > self.stall {
-                return Err(self.silent("sending a file"));
+                return Err(self.stalled("sending a file"));
             }
-            match tokio::time::timeout(LOOK.min(self.stall), self.channel.wait()).await {
+            match tokio::time::timeout(POLL_INTERVAL.min(self.stall), self.channel.wait()).await {
                 Ok(Some(ChannelMsg::Data { data })) => {
                     self.wire += data.len() as u64;
                     self.reader.push(&data);
                     if let Some(throttle) = &self.throttle {
-                        // While we take nothing, the host can't be blamed for its silence.
-                        since += throttle.take_async(data.len() as u64, ended).await;
+                        // While the throttle holds us, the host can't be blamed for its silence.
+                        since += throttle.acquire_async(data.len() as u64, ended).await;
                     }
                 }
-                Ok(Some(ChannelMsg::Close) | None) => return Err(self.connection.broken().await),
+                Ok(Some(ChannelMsg::Close) | None) => return Err(self.connection.disconnected().await),
                 Ok(Some(_)) | Err(_) => {}
             }
         }
     }
 
-    fn broke(&self, what: impl Into<String>) -> TransferError {
+    fn protocol_error(&self, what: impl Into<String>) -> TransferError {
         TransferError::protocol(self.connection.address(), what)
     }
 
-    fn told(&self, payload: &[u8], path: &str) -> TransferError {
-        match serde_json::from_slice::<Failure>(payload) {
+    fn reported(&self, payload: &[u8], path: &str) -> TransferError {
+        match serde_json::from_slice::<ErrorPayload>(payload) {
             Ok(failure) if failure.code == "source_changed" || failure.code == "replaced" => {
                 TransferError::SourceChanged { file: path.to_owned(), what: clean(&failure.message) }
             }
@@ -136,7 +143,7 @@ impl Stream<'_> {
                 code: clean(&failure.code),
                 message: clean(&failure.message),
             },
-            Err(error) => self.broke(format!("its failure is not understood: {error}")),
+            Err(error) => self.protocol_error(format!("its ERROR frame is invalid: {error}")),
         }
     }
 }
@@ -150,12 +157,12 @@ fn receive(
     let runtime = endpoint.runtime();
     let starting = connection.subsystem(BLOCK_SUBSYSTEM);
     let channel = runtime.block_on(unless_cancelled(&context.cancel, starting))?;
-    let mut stream = Stream {
+    let mut stream = FrameStream {
         connection,
         channel,
         reader: FrameReader::default(),
         wire: 0,
-        stall: endpoint.patience().stall,
+        stall: endpoint.timeouts().stall,
         throttle: context.throttle.clone(),
     };
     let opened = runtime.block_on(unless_cancelled(&context.cancel, agree(&mut stream, file)))?;
@@ -167,7 +174,7 @@ fn receive(
         let recorder = scope.spawn(|| receiver.record());
         let workers: Vec<_> = (0..context.workers.max(1))
             .map(|_| {
-                // Only the workers hold the queue's end: when all are gone, nobody waits for room in it.
+                // Only the workers hold the queue's receiving end: once all have ended, sending fails instead of blocking.
                 let frames = Arc::clone(&frames);
                 scope.spawn(|| receiver.run(|| work(frames, file, connection.address(), &receiver)))
             })
@@ -182,24 +189,24 @@ fn receive(
     receiver.finish(opened.hole_map, 1)
 }
 
-async fn agree(stream: &mut Stream<'_>, file: &FileCopy<'_>) -> Result<Opened, TransferError> {
-    let open = Open { protocol: PROTOCOL, codecs: vec![Codec::None, Codec::Zstd] };
-    let open = encode_json(FrameKind::Open, &open).map_err(|error| stream.broke(error.to_string()))?;
-    stream.put(open).await?;
+async fn agree(stream: &mut FrameStream<'_>, file: &FileCopy<'_>) -> Result<OpenResponse, TransferError> {
+    let open = OpenRequest { protocol: PROTOCOL, codecs: vec![Codec::None, Codec::Zstd] };
+    let open = encode_json(FrameKind::Open, &open).map_err(|error| stream.protocol_error(error.to_string()))?;
+    stream.send(open).await?;
     let frame = stream.next(&|| false).await?;
-    let opened: Opened = match frame.kind {
+    let opened: OpenResponse = match frame.kind {
         FrameKind::Opened => serde_json::from_slice(&frame.payload)
-            .map_err(|error| stream.broke(format!("OPENED is not understood: {error}")))?,
-        FrameKind::Error => return Err(stream.told(&frame.payload, file.path)),
-        other => return Err(stream.broke(format!("a frame of type {other:?} where OPENED is due"))),
+            .map_err(|error| stream.protocol_error(format!("OPENED is invalid: {error}")))?,
+        FrameKind::Error => return Err(stream.reported(&frame.payload, file.path)),
+        other => return Err(stream.protocol_error(format!("a frame of type {other:?} where OPENED is expected"))),
     };
     if opened.protocol == 0 || opened.protocol > PROTOCOL {
-        return Err(stream.broke(format!("it speaks protocol {}", opened.protocol)));
+        return Err(stream.protocol_error(format!("it speaks protocol {}", opened.protocol)));
     }
     for payload in known_payloads(&file.done, file.base) {
-        stream.put(encode(FrameKind::Known, &payload)).await?;
+        stream.send(encode(FrameKind::Known, &payload)).await?;
     }
-    stream.put(encode(FrameKind::Go, &[])).await?;
+    stream.send(encode(FrameKind::Go, &[])).await?;
     Ok(opened)
 }
 
@@ -215,7 +222,7 @@ fn check(file: &FileCopy<'_>, bytes: u64, mtime: jiff::Timestamp) -> Result<(), 
     Err(TransferError::SourceChanged { file: file.path.to_owned(), what })
 }
 
-/// Which block has to come next: every block once, in order, but for those that were done before.
+/// The block expected next: every block once, in order, but for those that were done before.
 struct Expected<'a> {
     done: &'a BlockMap,
     next: u64,
@@ -228,8 +235,8 @@ impl Expected<'_> {
         }
     }
 
-    /// Takes a run. False where it is not what comes next, or runs over blocks that were done or the file's end.
-    fn take(&mut self, first: BlockIndex, count: u64) -> bool {
+    /// Accepts a run. False where another block is expected, or where it overlaps done blocks or the file's end.
+    fn accept(&mut self, first: BlockIndex, count: u64) -> bool {
         self.skip_done();
         let fits = first.0 == self.next && count > 0 && count <= self.done.blocks().saturating_sub(first.0);
         if !fits || (first.0..first.0 + count).any(|block| self.done.get(BlockIndex(block)) != BlockState::Unknown) {
@@ -246,7 +253,7 @@ impl Expected<'_> {
 }
 
 async fn receive_all(
-    stream: &mut Stream<'_>,
+    stream: &mut FrameStream<'_>,
     file: &FileCopy<'_>,
     receiver: &Receiver<'_>,
     queue: SyncSender<DataFrame>,
@@ -259,51 +266,62 @@ async fn receive_all(
         match frame.kind {
             FrameKind::Zero => {
                 let (first, count) =
-                    read_run(&frame.payload).ok_or_else(|| stream.broke("a ZERO frame of a wrong length"))?;
-                if !expected.take(first, count) {
-                    return Err(
-                        stream.broke(format!("zero blocks {first} and {count} more where {} is due", expected.next))
-                    );
+                    read_run(&frame.payload).ok_or_else(|| stream.protocol_error("a ZERO frame of a wrong length"))?;
+                if !expected.accept(first, count) {
+                    return Err(stream.protocol_error(format!(
+                        "{count} zero blocks from {first} where {} is expected",
+                        expected.next
+                    )));
                 }
                 receiver.zero(first, count);
             }
             FrameKind::Same => {
                 let (first, count) =
-                    read_run(&frame.payload).ok_or_else(|| stream.broke("a SAME frame of a wrong length"))?;
-                if !expected.take(first, count) {
-                    return Err(
-                        stream.broke(format!("equal blocks {first} and {count} more where {} is due", expected.next))
-                    );
+                    read_run(&frame.payload).ok_or_else(|| stream.protocol_error("a SAME frame of a wrong length"))?;
+                if !expected.accept(first, count) {
+                    return Err(stream.protocol_error(format!(
+                        "{count} equal blocks from {first} where {} is expected",
+                        expected.next
+                    )));
                 }
                 for block in (first.0..first.0 + count).map(BlockIndex) {
                     let BlockState::Data(digest) = receiver.base_state(block) else {
-                        return Err(stream.broke(format!("block {block} is said to equal what was not asked about")));
+                        return Err(
+                            stream.protocol_error(format!("block {block} is called equal, and was not compared"))
+                        );
                     };
                     receiver.same(block, digest);
                 }
             }
             FrameKind::Data => {
-                let data = DataFrame::parse(&frame.payload).map_err(|error| stream.broke(error.to_string()))?;
-                if !expected.take(data.block, 1) {
-                    return Err(stream.broke(format!("block {} where {} is due", data.block, expected.next)));
+                let data =
+                    DataFrame::parse(&frame.payload).map_err(|error| stream.protocol_error(error.to_string()))?;
+                if !expected.accept(data.block, 1) {
+                    return Err(
+                        stream.protocol_error(format!("block {} where {} is expected", data.block, expected.next))
+                    );
                 }
                 data_frames += 1;
-                // This thread runs nothing else: waiting for a worker here is what holds the sender back.
+                // This thread runs nothing else: waiting for a worker here is the backpressure on the sender.
                 if queue.send(data).is_err() {
                     return Err(TransferError::Cancelled);
                 }
             }
             FrameKind::End => {
                 let end: End = serde_json::from_slice(&frame.payload)
-                    .map_err(|error| stream.broke(format!("END is not understood: {error}")))?;
+                    .map_err(|error| stream.protocol_error(format!("END is invalid: {error}")))?;
                 if !expected.is_over() || end.data_frames != data_frames {
-                    return Err(stream.broke(format!("it ended at block {} of {}", expected.next, file.done.blocks())));
+                    return Err(stream.protocol_error(format!(
+                        "it ended at block {} of {}",
+                        expected.next,
+                        file.done.blocks()
+                    )));
                 }
                 receiver.counters.read.fetch_add(end.read, Ordering::Relaxed);
                 return check(file, end.bytes, end.mtime);
             }
-            FrameKind::Error => return Err(stream.told(&frame.payload, file.path)),
-            other => return Err(stream.broke(format!("a frame of type {other:?} in the middle of a file"))),
+            FrameKind::Error => return Err(stream.reported(&frame.payload, file.path)),
+            other => return Err(stream.protocol_error(format!("a frame of type {other:?} in the middle of a file"))),
         }
     }
 }
@@ -318,7 +336,7 @@ fn work(
     let mut scratch = Vec::new();
     let mut buffer = vec![0u8; usize::try_from(BLOCK_BYTES).unwrap_or(1 << 20)];
     loop {
-        // One worker waits in the queue at a time; the others wait for it to be served.
+        // One worker waits on the queue at a time, the others on the lock.
         let next = frames.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(data) = next else { return Ok(()) };
         if receiver.ended() {
@@ -340,20 +358,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_come_once_and_in_order() {
+    fn blocks_are_accepted_once_and_in_order() {
         let mut done = BlockMap::new(10 << 20);
         done.set_zero(BlockIndex(3), 2);
         let mut expected = Expected { done: &done, next: 0 };
-        assert!(!expected.take(BlockIndex(1), 1), "one is missing");
-        assert!(!expected.take(BlockIndex(0), 4), "it runs over a block that is done");
-        assert!(!expected.take(BlockIndex(0), 0));
-        assert!(expected.take(BlockIndex(0), 3));
-        assert!(!expected.take(BlockIndex(2), 1), "it comes twice");
-        assert!(!expected.take(BlockIndex(5), 6), "it runs over the end");
+        assert!(!expected.accept(BlockIndex(1), 1), "one is missing");
+        assert!(!expected.accept(BlockIndex(0), 4), "it runs over a block that is done");
+        assert!(!expected.accept(BlockIndex(0), 0));
+        assert!(expected.accept(BlockIndex(0), 3));
+        assert!(!expected.accept(BlockIndex(2), 1), "it repeats a block");
+        assert!(!expected.accept(BlockIndex(5), 6), "it runs over the end");
         assert!(!expected.is_over());
-        assert!(expected.take(BlockIndex(5), 5));
+        assert!(expected.accept(BlockIndex(5), 5));
         assert!(expected.is_over());
-        assert!(!expected.take(BlockIndex(10), 1));
-        assert!(!expected.take(BlockIndex(u64::MAX), u64::MAX));
+        assert!(!expected.accept(BlockIndex(10), 1));
+        assert!(!expected.accept(BlockIndex(u64::MAX), u64::MAX));
     }
 }

@@ -1,4 +1,4 @@
-//! Which algorithms are offered, and in which order.
+//! The algorithms offered, in order of preference.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::known_hosts::KnownTypes;
 /// Algorithms, in our order: AES-GCM first, since it is as fast as memory where the CPU has AES, while russh's own
 /// order begins with ChaCha20, at half of that and less.
 pub(crate) fn preferred() -> Preferred {
-    // Without its feature `rsa` the library still asks for such a key, and then can't check its signature.
+    // Without its feature `rsa` the library still requests such a key, and then can't check its signature.
     let usable = |key: &&Algorithm| cfg!(feature = "rsa") || !matches!(key, Algorithm::Rsa { .. });
     let defaults = Preferred::default();
     Preferred {
@@ -27,8 +27,7 @@ pub(crate) fn preferred() -> Preferred {
     }
 }
 
-/// The same, with the types of host key first that are known of the host, and its certificates where their authority is
-/// known: what OpenSSH asks for.
+/// The same, with the host's known key types first, and its certificates where their authority is known, as OpenSSH does.
 pub(super) fn preferred_of(known: &KnownTypes) -> Preferred {
     let mut preferred = preferred();
     let rsa = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Rsa { .. });

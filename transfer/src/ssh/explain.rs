@@ -1,4 +1,4 @@
-//! The library's errors, as ours.
+//! Maps the library's errors to ours.
 
 use std::io;
 
@@ -6,11 +6,11 @@ use russh::AlgorithmKind;
 
 use super::{KEEPALIVE, KEEPALIVES};
 use crate::error::TransferError;
-use crate::words::clean;
+use crate::sanitize::clean;
 
-fn no_sign_of_life(address: &str) -> TransferError {
+fn keepalive_timeout(address: &str) -> TransferError {
     let after = KEEPALIVE.saturating_mul(u32::try_from(KEEPALIVES).unwrap_or(1));
-    TransferError::Silent { host: address.to_owned(), doing: "it was asked for a sign of life", after }
+    TransferError::Stalled { host: address.to_owned(), doing: "answering keepalives", after }
 }
 
 /// Maps the library's errors to ours. Its texts hold no secrets: they name algorithms, channels and I/O errors.
@@ -22,22 +22,22 @@ pub(crate) fn explain(address: &str, error: russh::Error) -> TransferError {
             unreachable(io::Error::new(io::ErrorKind::ConnectionReset, "the connection ended"))
         }
         russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout | russh::Error::ConnectionTimeout => {
-            no_sign_of_life(address)
+            keepalive_timeout(address)
         }
         russh::Error::NoCommonAlgo { kind, theirs, .. } => no_common(address, kind, &theirs),
-        // Nothing that the peer's side sends by itself: a bad cable or card, or somebody in between.
+        // The peer does not send this itself: a bad cable or card, or tampering in between.
         russh::Error::PacketAuth
         | russh::Error::DecryptionError
         | russh::Error::WrongServerSig
         | russh::Error::PacketSize(_) => {
-            let what = format!("what arrives was changed on the way ({error})");
+            let what = format!("the data was changed in transit ({error})");
             unreachable(io::Error::new(io::ErrorKind::InvalidData, what))
         }
         other => TransferError::protocol(address, clean(&other.to_string())),
     }
 }
 
-/// The host knows no algorithm that this program uses.
+/// The host and this program have no algorithm in common.
 fn no_common(address: &str, kind: AlgorithmKind, theirs: &[String]) -> TransferError {
     let list = clean(&theirs.join(", "));
     let (thing, hint) = match kind {
@@ -52,6 +52,6 @@ fn no_common(address: &str, kind: AlgorithmKind, theirs: &[String]) -> TransferE
         AlgorithmKind::Mac => ("MAC", "allow hmac-sha2-256-etm@openssh.com in `MACs` of its sshd_config"),
         AlgorithmKind::Compression => ("compression", "allow none in `Compression` of its sshd_config"),
     };
-    let what = format!("it knows no {thing} that this program uses, only {list}");
+    let what = format!("it offers no {thing} that this program uses, only {list}");
     TransferError::Unfit { host: address.to_owned(), what, hint: hint.to_owned() }
 }

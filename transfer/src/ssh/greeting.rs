@@ -1,5 +1,5 @@
-//! What a host says before its SSH greeting: a refusal for being busy, an administrator's words, or another protocol. The
-//! library passes over these lines, and they are the only ones that say why a connection ends at once.
+//! What a host sends before its SSH greeting: a refusal because it is busy, an administrator's message, or another
+//! protocol. The library skips these lines, and only they say why a connection ends at once.
 
 use std::io;
 use std::pin::Pin;
@@ -8,32 +8,32 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::words::clean;
+use crate::sanitize::clean;
 
-/// The most that is kept, in bytes.
+/// The most bytes kept.
 const MAX_KEPT: usize = 1 << 10;
 
-/// The first bytes that came from a host.
+/// The first bytes received from a host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
 impl FirstBytes {
-    /// The lines before the greeting, in one; none where there is none.
-    pub(super) fn words(&self) -> Option<String> {
+    /// The lines before the greeting, joined; none where there are none.
+    pub(super) fn text(&self) -> Option<String> {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().take_while(|line| !line.starts_with("SSH-")).collect();
-        Some(clean(&lines.join(" "))).filter(|words| !words.is_empty())
+        Some(clean(&lines.join(" "))).filter(|text| !text.is_empty())
     }
 }
 
-/// A stream whose first bytes are kept.
-pub(super) struct Overheard<S> {
+/// A stream that keeps its first bytes.
+pub(super) struct GreetingCapture<S> {
     stream: S,
     first: Option<FirstBytes>,
 }
 
-impl<S> Overheard<S> {
+impl<S> GreetingCapture<S> {
     pub(super) fn new(stream: S, first: FirstBytes) -> Self {
         Self { stream, first: Some(first) }
     }
@@ -52,7 +52,7 @@ impl<S> Overheard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GreetingCapture<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -65,7 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for GreetingCapture<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -98,15 +98,15 @@ mod tests {
 
     async fn words(sent: &[u8]) -> Option<String> {
         let first = FirstBytes::default();
-        let mut stream = Overheard::new(sent, first.clone());
+        let mut stream = GreetingCapture::new(sent, first.clone());
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await.unwrap();
         assert_eq!(all, sent);
-        first.words()
+        first.text()
     }
 
     #[tokio::test]
-    async fn words_before_the_greeting_are_kept() {
+    async fn lines_before_the_greeting_are_kept() {
         assert_eq!(words(b"").await, None);
         assert_eq!(words(b"SSH-2.0-OpenSSH_9.2\r\nmore").await, None);
         assert_eq!(words(b"Exceeded MaxStartups\r\n").await.unwrap(), "Exceeded MaxStartups");

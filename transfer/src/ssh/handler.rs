@@ -1,4 +1,4 @@
-//! What a host may say by itself: its key, which has to be known, and goodbye. It may open no channel to us.
+//! What a host may send unasked: its key, which has to be known, a banner, and a disconnect. It may open no channel.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,40 +8,40 @@ use russh::client::{self, Session};
 use russh::keys::PublicKeyOrCertificate;
 use tokio::sync::watch;
 
-use super::{Peer, explain};
+use super::{SshHost, explain};
 use crate::error::TransferError;
 use crate::known_hosts;
-use crate::words::clean;
+use crate::sanitize::clean;
 
 pub(super) struct Client {
-    pub(super) peer: Peer,
-    pub(super) heard: Arc<Mutex<Heard>>,
+    pub(super) peer: SshHost,
+    pub(super) messages: Arc<Mutex<HostMessages>>,
     /// Dropped with the handler, when the connection has ended.
     pub(super) _running: watch::Sender<()>,
 }
 
-/// What a host said by itself.
+/// What a host sent unasked.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct HostMessages {
     /// Why the connection ended, where that is known.
-    pub(super) refused: Option<TransferError>,
-    /// The host's words when it ended the connection.
+    pub(super) end: Option<TransferError>,
+    /// The host's message when it ended the connection.
     pub(super) farewell: Option<String>,
-    /// Its words before the login.
+    /// Its banner before the login.
     pub(super) banner: Option<String>,
     /// The version of its SSH server.
     pub(super) version: String,
 }
 
 impl Client {
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn messages(&self) -> MutexGuard<'_, HostMessages> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-type Opened = russh::Channel<client::Msg>;
-type Reply = client::ChannelOpenHandle;
-type Refusal = Result<(), russh::Error>;
+type OpenedChannel = russh::Channel<client::Msg>;
+type OpenReply = client::ChannelOpenHandle;
+type OpenResult = Result<(), russh::Error>;
 
 impl client::Handler for Client {
     type Error = russh::Error;
@@ -58,7 +58,7 @@ impl client::Handler for Client {
         match verdict {
             Ok(()) => Ok(true),
             Err(error) => {
-                self.heard().refused = Some(error);
+                self.messages().end = Some(error);
                 Ok(false)
             }
         }
@@ -66,16 +66,16 @@ impl client::Handler for Client {
 
     async fn disconnected(&mut self, reason: client::DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
         let why = match reason {
-            client::DisconnectReason::ReceivedDisconnect(told) => {
-                let words = clean(&told.message);
+            client::DisconnectReason::ReceivedDisconnect(message) => {
+                let words = clean(&message.message);
                 let what = format!("the host ended the connection: {words}");
-                self.heard().farewell = Some(words);
+                self.messages().farewell = Some(words);
                 let source = io::Error::new(io::ErrorKind::ConnectionReset, what);
                 TransferError::Unreachable { host: self.peer.address(), source }
             }
             client::DisconnectReason::Error(error) => explain(&self.peer.address(), error),
         };
-        self.heard().refused.get_or_insert(why);
+        self.messages().end.get_or_insert(why);
         Ok(())
     }
 
@@ -85,79 +85,89 @@ impl client::Handler for Client {
         _names: &Names,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.heard().version = clean(&String::from_utf8_lossy(session.remote_sshid()));
+        self.messages().version = clean(&String::from_utf8_lossy(session.remote_sshid()));
         Ok(())
     }
 
     async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), russh::Error> {
-        self.heard().banner = Some(clean(banner)).filter(|words| !words.is_empty());
+        self.messages().banner = Some(clean(banner)).filter(|words| !words.is_empty());
         Ok(())
     }
 
-    // A host has no channel to open to us; the library would let it. What drops `reply` says no.
+    // A host has no business opening channels; the library would let it. Dropping `reply` refuses.
 
-    async fn server_channel_open_session(&mut self, _: Opened, _reply: Reply, _: &mut Session) -> Refusal {
+    async fn server_channel_open_session(
+        &mut self,
+        _: OpenedChannel,
+        _reply: OpenReply,
+        _: &mut Session,
+    ) -> OpenResult {
         Ok(())
     }
 
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
-        _: Opened,
+        _: OpenedChannel,
         _connected_address: &str,
         _connected_port: u32,
         _originator_address: &str,
         _originator_port: u32,
-        _reply: Reply,
+        _reply: OpenReply,
         _: &mut Session,
-    ) -> Refusal {
+    ) -> OpenResult {
         Ok(())
     }
 
     async fn server_channel_open_forwarded_streamlocal(
         &mut self,
-        _: Opened,
+        _: OpenedChannel,
         _socket_path: &str,
-        _reply: Reply,
+        _reply: OpenReply,
         _: &mut Session,
-    ) -> Refusal {
+    ) -> OpenResult {
         Ok(())
     }
 
-    async fn server_channel_open_agent_forward(&mut self, _: Opened, _reply: Reply, _: &mut Session) -> Refusal {
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: OpenedChannel,
+        _reply: OpenReply,
+        _: &mut Session,
+    ) -> OpenResult {
         Ok(())
     }
 
     async fn server_channel_open_direct_tcpip(
         &mut self,
-        _: Opened,
+        _: OpenedChannel,
         _host_to_connect: &str,
         _port_to_connect: u32,
         _originator_address: &str,
         _originator_port: u32,
-        _reply: Reply,
+        _reply: OpenReply,
         _: &mut Session,
-    ) -> Refusal {
+    ) -> OpenResult {
         Ok(())
     }
 
     async fn server_channel_open_direct_streamlocal(
         &mut self,
-        _: Opened,
+        _: OpenedChannel,
         _socket_path: &str,
-        _reply: Reply,
+        _reply: OpenReply,
         _: &mut Session,
-    ) -> Refusal {
+    ) -> OpenResult {
         Ok(())
     }
 
     async fn server_channel_open_x11(
         &mut self,
-        _: Opened,
+        _: OpenedChannel,
         _originator_address: &str,
         _originator_port: u32,
-        _reply: Reply,
+        _reply: OpenReply,
         _: &mut Session,
-    ) -> Refusal {
+    ) -> OpenResult {
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Private keys of ours: read, made, and their public halves.
+//! Our private keys: reading and generating them, and their public halves.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use russh::keys::ssh_key::{self, EcdsaCurve};
 
 use crate::error::TransferError;
 
-/// Reads a private key of ours in OpenSSH's format, without a passphrase, that nobody else may read.
+/// Reads one of our private keys: in OpenSSH's format, without a passphrase, and readable by its owner only.
 ///
 /// # Errors
 /// `Key`, with what to do.
@@ -28,12 +28,12 @@ pub fn load_key(path: &Path) -> Result<Arc<PrivateKey>, TransferError> {
     let key = PrivateKey::from_openssh(text.as_bytes())
         .map_err(|error| bad(format!("it is no private key in OpenSSH's format ({error})")))?;
     if key.is_encrypted() {
-        return Err(bad("it has a passphrase; make one without: ssh-keygen -t ed25519 -N '' -f …".to_owned()));
+        return Err(bad("it has a passphrase; generate one without: ssh-keygen -t ed25519 -N '' -f …".to_owned()));
     }
     Ok(Arc::new(key))
 }
 
-/// Makes a fresh Ed25519 key.
+/// Generates an Ed25519 key.
 #[must_use]
 pub fn new_key(comment: &str) -> PrivateKey {
     let mut seed = zeroize::Zeroizing::new([0u8; 32]);
@@ -43,18 +43,18 @@ pub fn new_key(comment: &str) -> PrivateKey {
     key
 }
 
-/// The type of a key that is made for one certificate.
+/// The type of a key that is generated for one certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum KeyType {
-    /// The usual one.
+    /// The default.
     #[default]
     Ed25519,
-    /// For hosts in FIPS mode and for others that do not take the usual one.
+    /// For hosts in FIPS mode and others that do not accept the default.
     EcdsaP256,
 }
 
 impl KeyType {
-    /// As `ssh-keygen -t` and administrators name it.
+    /// Its usual name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ed25519 => "Ed25519",
@@ -62,7 +62,7 @@ impl KeyType {
         }
     }
 
-    /// Makes a fresh key of this type.
+    /// Generates a key of this type.
     pub(crate) fn new_key(self, comment: &str) -> Result<PrivateKey, ssh_key::Error> {
         let mut key = match self {
             Self::Ed25519 => return Ok(new_key(comment)),

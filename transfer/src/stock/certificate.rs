@@ -13,9 +13,10 @@ use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::{Algorithm, LineEnding};
 use russh::keys::{Certificate, PrivateKey};
 
-use crate::credential::{Credential, Secret};
+use crate::credential::OneTimeCredential;
 use crate::error::TransferError;
 use crate::ssh::{KeyType, load_key};
+use stackferry_config::Secret;
 
 /// How far a host's clock may be behind ours: so much of a certificate's life lies before its issue.
 pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
@@ -29,7 +30,7 @@ pub struct CertAuthority {
 
 /// What a certificate is to be.
 #[derive(Debug, Clone, Copy)]
-pub struct Order<'a> {
+pub struct CertificateRequest<'a> {
     /// The only principal.
     pub user: &'a str,
     /// The forced command.
@@ -43,7 +44,7 @@ pub struct Order<'a> {
 }
 
 /// A fresh key with its certificate.
-pub struct Issued {
+pub struct CertifiedKey {
     /// The public name, which is the certificate's key id: `sf-` and 16 hexadecimal digits.
     pub name: String,
     /// The serial number, random.
@@ -56,9 +57,9 @@ pub struct Issued {
     pub certificate: Certificate,
 }
 
-impl std::fmt::Debug for Issued {
+impl std::fmt::Debug for CertifiedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issued").field("name", &self.name).field("serial", &self.serial).finish_non_exhaustive()
+        f.debug_struct("CertifiedKey").field("name", &self.name).field("serial", &self.serial).finish_non_exhaustive()
     }
 }
 
@@ -92,7 +93,7 @@ impl CertAuthority {
     ///
     /// # Errors
     /// `Key` where the CA's key can't sign.
-    pub fn issue(&self, order: &Order<'_>) -> Result<Issued, TransferError> {
+    pub fn issue(&self, order: &CertificateRequest<'_>) -> Result<CertifiedKey, TransferError> {
         self.issue_for(self.key_type(), order)
     }
 
@@ -100,9 +101,13 @@ impl CertAuthority {
     ///
     /// # Errors
     /// As [`CertAuthority::issue`].
-    pub(crate) fn issue_for(&self, key_type: KeyType, order: &Order<'_>) -> Result<Issued, TransferError> {
+    pub(crate) fn issue_for(
+        &self,
+        key_type: KeyType,
+        order: &CertificateRequest<'_>,
+    ) -> Result<CertifiedKey, TransferError> {
         let bad = |why: String| TransferError::Key { path: self.path.clone(), why };
-        let name = Credential::fresh().user;
+        let name = OneTimeCredential::fresh().user;
         let key = key_type.new_key(&name).map_err(|error| bad(format!("no key can be made ({error})")))?;
         let from = order.now.checked_sub(CLOCKS_DIFFER).map_err(|error| bad(error.to_string()))?;
         let life = SignedDuration::from_secs(i64::try_from(order.life.as_secs()).unwrap_or(i64::MAX));
@@ -126,11 +131,11 @@ impl CertAuthority {
             ))
         })?;
         let expires = Timestamp::from_second(until.as_second()).unwrap_or(until);
-        Ok(Issued { name, serial, expires, key: Arc::new(key), certificate })
+        Ok(CertifiedKey { name, serial, expires, key: Arc::new(key), certificate })
     }
 }
 
-impl Issued {
+impl CertifiedKey {
     /// The private key in OpenSSH's format.
     ///
     /// # Errors
@@ -169,8 +174,13 @@ mod tests {
         let authority = authority();
         let now: Timestamp = "2026-01-01T12:00:00.7Z".parse().unwrap();
         let command = "scp -f -p -- '/mnt/a b'\\''c'";
-        let order =
-            Order { user: "backup", command, source_address: Some("10.0.0.1"), now, life: Duration::from_secs(300) };
+        let order = CertificateRequest {
+            user: "backup",
+            command,
+            source_address: Some("10.0.0.1"),
+            now,
+            life: Duration::from_secs(300),
+        };
         let (one, two) = (authority.issue(&order).unwrap(), authority.issue(&order).unwrap());
         assert_ne!(one.key.public_key().key_data(), two.key.public_key().key_data());
         assert_ne!((&one.name, one.serial), (&two.name, two.serial));
@@ -191,7 +201,7 @@ mod tests {
         assert!(certificate.validate_at(1_767_268_800, &[ca]).is_ok());
         assert!(certificate.validate_at(1_767_269_041, &[ca]).is_err());
         assert!(!format!("{one:?}").contains("PRIVATE"));
-        let anywhere = authority.issue(&Order { source_address: None, ..order }).unwrap();
+        let anywhere = authority.issue(&CertificateRequest { source_address: None, ..order }).unwrap();
         assert_eq!(anywhere.certificate.critical_options().iter().count(), 1);
     }
 
@@ -200,7 +210,13 @@ mod tests {
         let key = KeyType::EcdsaP256.new_key("ca").unwrap();
         let authority = CertAuthority { key: Arc::new(key), path: "user_ca".to_owned() };
         let now = Timestamp::now();
-        let order = Order { user: "backup", command: "x", source_address: None, now, life: Duration::from_secs(300) };
+        let order = CertificateRequest {
+            user: "backup",
+            command: "x",
+            source_address: None,
+            now,
+            life: Duration::from_secs(300),
+        };
         let issued = authority.issue(&order).unwrap();
         assert!(matches!(issued.key.algorithm(), Algorithm::Ecdsa { .. }));
         issued.certificate.verify_signature().unwrap();

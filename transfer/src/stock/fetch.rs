@@ -18,28 +18,28 @@ use tokio::runtime::Handle;
 use super::command::{self, SFTP_READ};
 use super::map::{MapReader, SAMPLES, says_not_found};
 use super::run::run;
-use super::sftp::packet::{Attributes, Reply};
 use super::sftp::{OpenHandle, Sftp};
-use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
+use super::{IssuedCert, Purpose, StockInner, check_unchanged, whole_seconds};
+use crate::channel::Pace;
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
-use crate::line::Pace;
 use crate::receive::Receiver;
+use crate::sftp::{Attributes, SftpReply, code};
 use crate::wait::unless_cancelled;
-use crate::walk::{Step, Walker};
-use crate::writers::{Feed, Full, receive_into};
+use crate::walk::{WalkStep, Walker};
+use crate::writers::{Feed, FullBlock, receive_into};
 
 /// What one read asks for, in bytes: with 16 and more in flight the fastest that was measured against OpenSSH.
 const READ_BYTES: u32 = 128 << 10;
 /// A server that answers shorter is asked for as much as it gives, but no less than this.
 const LEAST_READ_BYTES: u32 = 4 << 10;
 /// The most reads in flight, whatever the window.
-const MOST_READS: usize = 256;
+const MAX_READS: usize = 256;
 /// Smaller files are read as they are: asking for their holes would take longer.
 pub(crate) const MAP_FROM: u64 = 8 << 20;
 
 pub(super) fn copy(
-    inner: &Inner,
+    inner: &StockInner,
     path: &str,
     file: FileCopy<'_>,
     context: &CopyContext,
@@ -50,16 +50,16 @@ pub(super) fn copy(
     let asked = if file.bytes >= MAP_FROM && inner.python().is_worth_it(Instant::now()) {
         ask_for_map(inner, path, &file, context, issued)?
     } else {
-        Asked::default()
+        HoleMapAnswer::default()
     };
     let connection = inner.log_in_for(Purpose::Sftp, SFTP_READ, context, issued)?;
     let cancelled = || context.cancel.is_cancelled();
-    let starting = Sftp::start(connection, context.throttle.clone(), inner.patience.answer, &cancelled);
+    let starting = Sftp::start(connection, context.throttle.clone(), inner.timeouts.answer, &cancelled);
     let Some(mut sftp) = inner.runtime.block_on(starting)? else {
         return Err(TransferError::protocol(&inner.address(), "its SFTP ends before it begins"));
     };
     let address = inner.address();
-    let stall = inner.patience.stall;
+    let stall = inner.timeouts.stall;
     let host = SftpHost { runtime: &inner.runtime, address: &address, root: &inner.root, stall };
     let received = receive(&host, path, &file, context, &receiver, asked.map, &mut sftp);
     receiver.counters.wire.fetch_add(asked.wire + sftp.wire(), Ordering::Relaxed);
@@ -69,24 +69,24 @@ pub(super) fn copy(
 
 /// What asking for the hole map came to.
 #[derive(Default)]
-struct Asked {
+struct HoleMapAnswer {
     map: Option<HoleMap>,
     credentials: u64,
     wire: u64,
 }
 
 fn ask_for_map(
-    inner: &Inner,
+    inner: &StockInner,
     path: &str,
     file: &FileCopy<'_>,
     context: &CopyContext,
     issued: &mut dyn FnMut(&IssuedCert),
-) -> Result<Asked, TransferError> {
+) -> Result<HoleMapAnswer, TransferError> {
     let connection = inner.log_in_for(Purpose::HoleMap, &command::hole_map(path), context, issued)?;
     let cancelled = || context.cancel.is_cancelled();
     let mut reader = MapReader::default();
     let mut take = |data: &[u8]| reader.push(data);
-    let running = run(inner, connection, inner.patience.stall, &cancelled, &mut take);
+    let running = run(inner, connection, inner.timeouts.stall, &cancelled, &mut take);
     let ended = match inner.runtime.block_on(running) {
         Ok(ended) => ended,
         Err(error @ (TransferError::Cancelled | TransferError::Unreachable { .. })) => return Err(error),
@@ -95,11 +95,11 @@ fn ask_for_map(
             inner.python().has_failed(Instant::now());
             let error = crate::describe(&error);
             tracing::info!(host = inner.address(), path = file.path, error, "no hole map");
-            return Ok(Asked { credentials: u64::from(reader.has_run()), ..Asked::default() });
+            return Ok(HoleMapAnswer { credentials: u64::from(reader.has_run()), ..HoleMapAnswer::default() });
         }
     };
     if !reader.has_run() {
-        let (host, status, said) = (inner.address(), ended.status, &ended.complaints);
+        let (host, status, said) = (inner.address(), ended.status, &ended.stderr);
         if says_not_found(status, said) {
             inner.python().is_missing(Instant::now());
             tracing::info!(host, said, "this host has no python3 for its user, so its files are read with their holes");
@@ -113,14 +113,14 @@ fn ask_for_map(
                 "python3 did not run: this file is read with its holes"
             );
         }
-        return Ok(Asked { map: None, credentials: 0, wire: ended.wire });
+        return Ok(HoleMapAnswer { map: None, credentials: 0, wire: ended.wire });
     }
     inner.python().has_run();
     let map = reader.finish(file.bytes, whole_seconds(file.mtime));
     if let Err(why) = &map {
-        tracing::info!(host = inner.address(), path, why, said = ended.complaints, "the hole map is not used");
+        tracing::info!(host = inner.address(), path, why, said = ended.stderr, "the hole map is not used");
     }
-    Ok(Asked { map: map.ok(), credentials: 1, wire: ended.wire })
+    Ok(HoleMapAnswer { map: map.ok(), credentials: 1, wire: ended.wire })
 }
 
 /// A host whose SFTP is spoken with.
@@ -166,7 +166,7 @@ pub(crate) fn receive(
             walker: Walker::new(&map, &file.done),
             more: true,
             pieces: VecDeque::new(),
-            flying: HashMap::new(),
+            in_flight: HashMap::new(),
             blocks: HashMap::new(),
             read_bytes: READ_BYTES,
             pace: None,
@@ -185,7 +185,7 @@ pub(crate) fn receive(
 fn most_reads(context: &CopyContext) -> usize {
     let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
     let reads = crate::ssh::window(memory) / READ_BYTES;
-    usize::try_from(reads).unwrap_or(MOST_READS).clamp(1, MOST_READS)
+    usize::try_from(reads).unwrap_or(MAX_READS).clamp(1, MAX_READS)
 }
 
 /// Opens the file if it is what discovery saw.
@@ -232,15 +232,15 @@ async fn holes_are_zero(
     while !asked.is_empty() {
         let (number, reply) = sftp.next_reply(host.stall, &|| context.cancel.is_cancelled()).await?;
         let Some((offset, bytes)) = asked.remove(&number) else {
-            return Err(sftp.broken_protocol(format!("an answer to request {number}, which was not asked")));
+            return Err(sftp.protocol_error(format!("an answer to request {number}, which was not asked")));
         };
         let zero = match reply {
-            Reply::Data(data) if u32::try_from(data.len()).is_ok_and(|got| (1..=bytes).contains(&got)) => {
+            SftpReply::Data(data) if u32::try_from(data.len()).is_ok_and(|got| (1..=bytes).contains(&got)) => {
                 receiver.counters.read.fetch_add(data.len() as u64, Ordering::Relaxed);
                 is_zero(&data)
             }
-            Reply::Status { .. } => false,
-            _ => return Err(sftp.broken_protocol("an answer of the wrong type or length to read")),
+            SftpReply::Status { .. } => false,
+            _ => return Err(sftp.protocol_error("an answer of the wrong type or length to read")),
         };
         if !zero && all_zero {
             all_zero = false;
@@ -257,13 +257,13 @@ async fn holes_are_zero(
 
 /// A part of a block that is to be read, in bytes from the block's start.
 #[derive(Debug, Clone)]
-struct Piece {
+struct ReadRange {
     block: BlockIndex,
     part: Range<usize>,
 }
 
 /// A block that is being put together.
-struct Growing {
+struct PartialBlock {
     bytes: Vec<u8>,
     missing: usize,
 }
@@ -279,10 +279,10 @@ struct Fetch<'a> {
     /// Whether the walker has more.
     more: bool,
     /// To be asked for.
-    pieces: VecDeque<Piece>,
-    /// Asked for, by the request's number.
-    flying: HashMap<u32, Piece>,
-    blocks: HashMap<BlockIndex, Growing>,
+    pieces: VecDeque<ReadRange>,
+    /// Requested, by the request's number.
+    in_flight: HashMap<u32, ReadRange>,
+    blocks: HashMap<BlockIndex, PartialBlock>,
     read_bytes: u32,
     most: usize,
     /// Since when less than a block came.
@@ -293,15 +293,15 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     async fn all(&mut self) -> Result<(), TransferError> {
         loop {
-            while self.flying.len() < self.most
+            while self.in_flight.len() < self.most
                 && let Some(piece) = self.next_piece()?
             {
                 let offset = piece.block.offset() + piece.part.start as u64;
                 let bytes = u32::try_from(piece.part.len()).unwrap_or(READ_BYTES);
                 let number = self.sftp.send_read(self.handle, offset, bytes).await?;
-                self.flying.insert(number, piece);
+                self.in_flight.insert(number, piece);
             }
-            if self.flying.is_empty() {
+            if self.in_flight.is_empty() {
                 return Ok(());
             }
             let receiver = self.receiver;
@@ -322,25 +322,25 @@ impl Fetch<'_> {
     }
 
     /// The next piece to ask for, of at most what one read gives. Holes on the way are told.
-    fn next_piece(&mut self) -> Result<Option<Piece>, TransferError> {
+    fn next_piece(&mut self) -> Result<Option<ReadRange>, TransferError> {
         while self.pieces.is_empty() && self.more {
             let step = self.walker.next();
             match step.map_err(|(offset, source)| crate::local::explain_read(self.file.path, offset, source))? {
                 None => self.more = false,
-                Some(Step::Hole { first, count }) => {
+                Some(WalkStep::Hole { first, count }) => {
                     if self.receiver.ended() {
                         return Err(TransferError::Cancelled);
                     }
                     self.receiver.zero(first, count);
                 }
-                Some(Step::Read { block, data }) => self.begin(block, data),
+                Some(WalkStep::Read { block, data }) => self.begin(block, data),
             }
         }
         let Some(mut piece) = self.pieces.pop_front() else { return Ok(None) };
         let most = usize::try_from(self.read_bytes).unwrap_or(1 << 16);
         if piece.part.len() > most {
             let middle = piece.part.start + most;
-            self.pieces.push_front(Piece { block: piece.block, part: middle..piece.part.end });
+            self.pieces.push_front(ReadRange { block: piece.block, part: middle..piece.part.end });
             piece.part.end = middle;
         }
         Ok(Some(piece))
@@ -353,29 +353,29 @@ impl Fetch<'_> {
         if missing < len {
             bytes.fill(0);
         }
-        self.blocks.insert(block, Growing { bytes, missing });
-        self.pieces.extend(data.into_iter().map(|part| Piece { block, part }));
+        self.blocks.insert(block, PartialBlock { bytes, missing });
+        self.pieces.extend(data.into_iter().map(|part| ReadRange { block, part }));
     }
 
-    fn take(&mut self, number: u32, reply: Reply) -> Result<(), TransferError> {
-        let Some(Piece { block, part }) = self.flying.remove(&number) else {
-            return Err(self.sftp.broken_protocol(format!("an answer to request {number}, which was not asked")));
+    fn take(&mut self, number: u32, reply: SftpReply) -> Result<(), TransferError> {
+        let Some(ReadRange { block, part }) = self.in_flight.remove(&number) else {
+            return Err(self.sftp.protocol_error(format!("an answer to request {number}, which was not asked")));
         };
         let data = match reply {
-            Reply::Data(data) if (1..=part.len()).contains(&data.len()) => data,
-            Reply::Status { code: Reply::EOF, .. } => {
+            SftpReply::Data(data) if (1..=part.len()).contains(&data.len()) => data,
+            SftpReply::Status { code: code::EOF, .. } => {
                 let what = format!("it ends before byte {}", block.offset() + part.end as u64);
                 return Err(TransferError::SourceChanged { file: self.file.path.to_owned(), what });
             }
-            Reply::Status { code: Reply::OK, .. } => {
-                return Err(self.sftp.broken_protocol("an answer of success without data to read"));
+            SftpReply::Status { code: code::OK, .. } => {
+                return Err(self.sftp.protocol_error("an answer of success without data to read"));
             }
-            Reply::Status { code, message } => {
+            SftpReply::Status { code, message } => {
                 let source = std::io::Error::other(format!("the host says: {message} (SFTP status {code})"));
                 let offset = block.offset() + part.start as u64;
                 return Err(TransferError::Read { file: self.file.path.to_owned(), offset, source });
             }
-            _ => return Err(self.sftp.broken_protocol("an answer of the wrong type or length to read")),
+            _ => return Err(self.sftp.protocol_error("an answer of the wrong type or length to read")),
         };
         self.receiver.counters.read.fetch_add(data.len() as u64, Ordering::Relaxed);
         let Some(growing) = self.blocks.get_mut(&block) else {
@@ -390,15 +390,15 @@ impl Fetch<'_> {
         if got.end < part.end {
             let gives = u32::try_from(data.len()).unwrap_or(READ_BYTES);
             self.read_bytes = self.read_bytes.min(gives.max(LEAST_READ_BYTES));
-            self.pieces.push_front(Piece { block, part: got.end..part.end });
+            self.pieces.push_front(ReadRange { block, part: got.end..part.end });
         }
         if growing.missing == 0
-            && let Some(Growing { bytes, .. }) = self.blocks.remove(&block)
+            && let Some(PartialBlock { bytes, .. }) = self.blocks.remove(&block)
         {
             let before = Instant::now();
-            self.feed.put(Full { block, bytes })?;
+            self.feed.send(FullBlock { block, bytes })?;
             if let Some(pace) = &mut self.pace {
-                pace.forgive(before.elapsed());
+                pace.exclude(before.elapsed());
             }
         }
         Ok(())

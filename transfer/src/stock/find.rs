@@ -1,14 +1,14 @@
-//! Listing without SFTP, by `find` in the user's shell: what it gives is believed when it has its end, and what comes
-//! instead is named.
+//! Lists folders without SFTP, by `find` in the user's shell. A listing is trusted once its end marker arrived; anything
+//! else is reported.
 
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, FolderError};
 
-use super::Inner;
+use super::StockInner;
 use super::command::{self, EXIT_NO_ROOT, EXIT_NOTHING};
 use super::folder::{no_root, question_timeout};
-use super::listing::{FindReader, Listing, Wrong};
-use super::run::{Ended, run};
+use super::listing::{FindListing, FindReader, ListingError};
+use super::run::{CommandEnd, run};
 use crate::error::TransferError;
 
 /// The most of a command's complaints that is shown, in characters: some shells repeat the whole command.
@@ -16,7 +16,7 @@ const MAX_SEEN: usize = 160;
 
 /// Asks `find` for a folder and what is in it, or for one file (`depth` 0). What is given is all that is there.
 pub(super) async fn ask_find(
-    inner: &Inner,
+    inner: &StockInner,
     asked: &str,
     path: &str,
     depth: u32,
@@ -28,21 +28,21 @@ pub(super) async fn ask_find(
     let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| reader.push(data)).await?;
     let begin = reader.begin();
     match (reader.finish(), ended.status) {
-        (Ok(Listing { itself: Some(itself), entries, end: Some(0) }), Some(0)) => Ok((Some(itself), entries)),
-        (Ok(Listing { itself: None, end: None, .. }), Some(EXIT_NOTHING)) => Ok((None, Vec::new())),
-        (Ok(Listing { itself: None, end: None, .. }), Some(EXIT_NO_ROOT)) => {
+        (Ok(FindListing { itself: Some(itself), entries, end: Some(0) }), Some(0)) => Ok((Some(itself), entries)),
+        (Ok(FindListing { itself: None, end: None, .. }), Some(EXIT_NOTHING)) => Ok((None, Vec::new())),
+        (Ok(FindListing { itself: None, end: None, .. }), Some(EXIT_NO_ROOT)) => {
             Err(no_root(&inner.root, &inner.address()).into())
         }
-        (Err(Wrong::TooMany), _) => {
+        (Err(ListingError::TooMany), _) => {
             Err(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES }.into())
         }
         // It told of the folder, and then complained.
-        (Ok(Listing { itself: Some(_), end: Some(1), .. }), Some(1)) => {
+        (Ok(FindListing { itself: Some(_), end: Some(1), .. }), Some(1)) => {
             let path = asked.to_owned();
-            Err(if ended.complaints.contains("Permission denied") {
+            Err(if ended.stderr.contains("Permission denied") {
                 FolderError::Denied { path }.into()
             } else {
-                FolderError::Io { path, source: std::io::Error::other(ended.complaints) }.into()
+                FolderError::Io { path, source: std::io::Error::other(ended.stderr) }.into()
             })
         }
         _ => Err(lacks(inner, "find", "list", &ended, &begin)),
@@ -50,11 +50,11 @@ pub(super) async fn ask_find(
 }
 
 /// The host does not run the command that lists or reads: what was seen, and whose doing it seems to be.
-pub(super) fn lacks(inner: &Inner, command: &str, gives: &str, ended: &Ended, begin: &str) -> TransferError {
+pub(super) fn lacks(inner: &StockInner, command: &str, gives: &str, ended: &CommandEnd, begin: &str) -> TransferError {
     let status = ended.status.map_or_else(|| "no exit status".to_owned(), |status| format!("exit status {status}"));
     let mut seen = vec![status];
-    if !ended.complaints.is_empty() {
-        seen.push(ended.complaints.chars().take(MAX_SEEN).collect());
+    if !ended.stderr.is_empty() {
+        seen.push(ended.stderr.chars().take(MAX_SEEN).collect());
     }
     if !begin.is_empty() {
         seen.push(format!("it wrote: {begin}"));
@@ -74,8 +74,8 @@ pub(super) fn lacks(inner: &Inner, command: &str, gives: &str, ended: &Ended, be
 }
 
 /// What kind of login shell answers so, where that can be seen.
-fn shell_behind(ended: &Ended, begin: &str) -> Option<&'static str> {
-    let said = format!("{} {begin}", ended.complaints).to_ascii_lowercase();
+fn shell_behind(ended: &CommandEnd, begin: &str) -> Option<&'static str> {
+    let said = format!("{} {begin}", ended.stderr).to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if has(&["fish:"]) {
         Some("fish, which is no POSIX shell")

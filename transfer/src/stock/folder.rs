@@ -14,43 +14,43 @@ use tokio::sync::Mutex;
 
 use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, HEAD_END, SFTP_LOOK, SFTP_READ};
 use super::find::{ask_find, lacks};
-use super::listing::{MOST_NAMES, once_each};
+use super::listing::{MAX_NAMES, once_each};
 use super::run::run;
-use super::sftp::packet::{Attributes, entry_name};
 use super::sftp::{Sftp, SftpError};
-use super::{Inner, Way};
+use super::{ReadMethod, StockInner};
 use crate::error::TransferError;
-use crate::words::clean;
+use crate::sanitize::clean;
+use crate::sftp::{Attributes, entry_name};
 
 /// How long a session is kept.
-const MOST_AGE: Duration = Duration::from_secs(240);
-/// How many times the patience for an answer all of one question may take: 5 minutes, for a folder of very many files.
+const MAX_AGE: Duration = Duration::from_secs(240);
+/// How many times the timeout of an answer all of one question may take: 5 minutes, for a folder of very many files.
 const ANSWERS: u32 = 10;
 /// Why a path is refused that a link leads to.
 const LINKED: &str = "it is or passes a symbolic link";
 
 /// Where a session is kept.
-pub(super) type Slot = Arc<Mutex<Option<Kept>>>;
+pub(super) type SessionSlot = Arc<Mutex<Option<CachedSession>>>;
 
-pub(super) struct Kept {
+pub(super) struct CachedSession {
     sftp: Sftp,
     since: Instant,
 }
 
 /// Which session.
 #[derive(Clone, Copy)]
-enum For {
+enum SessionUse {
     Looking,
     Reading,
 }
 
 /// A stock host's datastore.
 pub struct StockFolder {
-    inner: Arc<Inner>,
+    inner: Arc<StockInner>,
 }
 
 impl StockFolder {
-    pub(super) fn new(inner: Arc<Inner>) -> Self {
+    pub(super) fn new(inner: Arc<StockInner>) -> Self {
         Self { inner }
     }
 }
@@ -62,15 +62,15 @@ pub(super) fn no_root(root: &str, address: &str) -> FolderError {
 }
 
 /// Finds out what the host has, and keeps the session that this took.
-pub(super) async fn find_way(inner: &Inner) -> Result<Way, TransferError> {
+pub(super) async fn find_way(inner: &StockInner) -> Result<ReadMethod, TransferError> {
     let mut slot = inner.listing.lock().await;
     if let Some(way) = inner.known_way() {
         return Ok(way);
     }
-    for (way, command) in [(Way::Sftp, SFTP_LOOK), (Way::PlainSftp, SFTP_READ)] {
+    for (way, command) in [(ReadMethod::Sftp, SFTP_LOOK), (ReadMethod::PlainSftp, SFTP_READ)] {
         match start(inner, command).await {
             Ok(Some(sftp)) => {
-                keep(inner, &inner.listing, &mut slot, Kept { sftp, since: Instant::now() });
+                keep(inner, &inner.listing, &mut slot, CachedSession { sftp, since: Instant::now() });
                 inner.set_way(Some(way));
                 return Ok(way);
             }
@@ -79,26 +79,26 @@ pub(super) async fn find_way(inner: &Inner) -> Result<Way, TransferError> {
             Err(other) => return Err(other),
         }
     }
-    inner.set_way(Some(Way::Scp));
-    Ok(Way::Scp)
+    inner.set_way(Some(ReadMethod::Scp));
+    Ok(ReadMethod::Scp)
 }
 
-pub(super) fn question_timeout(inner: &Inner) -> Duration {
-    inner.patience.answer.saturating_mul(ANSWERS)
+pub(super) fn question_timeout(inner: &StockInner) -> Duration {
+    inner.timeouts.answer.saturating_mul(ANSWERS)
 }
 
-async fn start(inner: &Inner, command: &str) -> Result<Option<Sftp>, TransferError> {
+async fn start(inner: &StockInner, command: &str) -> Result<Option<Sftp>, TransferError> {
     let connection = inner.log_in_to_look(command).await?;
-    Sftp::start(connection, None, inner.patience.answer, &|| false).await
+    Sftp::start(connection, None, inner.timeouts.answer, &|| false).await
 }
 
 /// Puts a session into its place. A task ends it when it is too old, if nobody uses it then.
-fn keep(inner: &Inner, slot: &Slot, place: &mut Option<Kept>, kept: Kept) {
+fn keep(inner: &StockInner, slot: &SessionSlot, place: &mut Option<CachedSession>, kept: CachedSession) {
     let since = kept.since;
     *place = Some(kept);
     let slot = Arc::downgrade(slot);
     inner.runtime.spawn(async move {
-        tokio::time::sleep_until((since + MOST_AGE).into()).await;
+        tokio::time::sleep_until((since + MAX_AGE).into()).await;
         let Some(slot) = slot.upgrade() else { return };
         let old = slot.lock().await.take_if(|kept| kept.since == since);
         if let Some(old) = old {
@@ -109,16 +109,16 @@ fn keep(inner: &Inner, slot: &Slot, place: &mut Option<Kept>, kept: Kept) {
 
 /// Does something in a session that is kept, or in a new one.
 async fn with<T>(
-    inner: &Inner,
-    what: For,
+    inner: &StockInner,
+    what: SessionUse,
     doing: impl AsyncFn(&mut Sftp) -> Result<T, SftpError>,
 ) -> Result<T, SftpError> {
     let slot = match what {
-        For::Looking => &inner.listing,
-        For::Reading => &inner.reading,
+        SessionUse::Looking => &inner.listing,
+        SessionUse::Reading => &inner.reading,
     };
     let mut place = slot.lock().await;
-    let kept = place.take().filter(|kept| !kept.sftp.is_closed() && kept.since.elapsed() < MOST_AGE);
+    let kept = place.take().filter(|kept| !kept.sftp.is_closed() && kept.since.elapsed() < MAX_AGE);
     if let Some(mut kept) = kept {
         match doing(&mut kept.sftp).await {
             // It may have been ended meanwhile: by a restart, or for being idle.
@@ -131,7 +131,7 @@ async fn with<T>(
         }
     }
     let command = match (what, inner.known_way()) {
-        (For::Looking, Some(Way::Sftp) | None) => SFTP_LOOK,
+        (SessionUse::Looking, Some(ReadMethod::Sftp) | None) => SFTP_LOOK,
         _ => SFTP_READ,
     };
     let started = start(inner, command).await;
@@ -144,7 +144,7 @@ async fn with<T>(
     let since = Instant::now();
     let done = doing(&mut sftp).await;
     if !matches!(done, Err(SftpError::Transfer(_))) {
-        keep(inner, slot, &mut place, Kept { sftp, since });
+        keep(inner, slot, &mut place, CachedSession { sftp, since });
     }
     done
 }
@@ -188,13 +188,13 @@ async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> R
             // All that is told counts, the folder itself and its parent (2) too.
             told += 1;
             bytes += name.len();
-            if told > MAX_FOLDER_ENTRIES + 2 || bytes > MOST_NAMES {
+            if told > MAX_FOLDER_ENTRIES + 2 || bytes > MAX_NAMES {
                 return Err(too_many().into());
             }
             let name = match entry_name(&name) {
                 Ok(Some(name)) => name,
                 Ok(None) => continue,
-                Err(error) => return Err(sftp.broken_protocol(error.to_string()).into()),
+                Err(error) => return Err(sftp.protocol_error(error.to_string()).into()),
             };
             // Not every server tells all of every entry.
             if let Ok(text) = std::str::from_utf8(name)
@@ -244,7 +244,7 @@ async fn read_by_sftp(
     Ok(content)
 }
 
-async fn read_by_head(inner: &Inner, asked: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
+async fn read_by_head(inner: &StockInner, asked: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
     let connection = inner.log_in_to_look(&command::head(&inner.root, path, limit)).await?;
     let most = limit + HEAD_END.len();
     let mut content = Vec::new();
@@ -268,8 +268,8 @@ async fn read_by_head(inner: &Inner, asked: &str, path: &str, limit: usize) -> R
         Some(EXIT_NO_FILE) => Err(refused("it is no regular file")),
         Some(EXIT_NOTHING) => Err(FolderError::NotFound { path }.into()),
         Some(EXIT_NO_ROOT) => Err(no_root(&inner.root, &inner.address()).into()),
-        _ if ended.complaints.contains("Permission denied") => Err(FolderError::Denied { path }.into()),
-        _ => Err(FolderError::Io { path, source: std::io::Error::other(ended.complaints) }.into()),
+        _ if ended.stderr.contains("Permission denied") => Err(FolderError::Denied { path }.into()),
+        _ => Err(FolderError::Io { path, source: std::io::Error::other(ended.stderr) }.into()),
     }
 }
 
@@ -279,7 +279,7 @@ impl StockFolder {
         let limited = async { tokio::time::timeout(after, asking).await };
         let result = self.inner.runtime.block_on(limited).unwrap_or_else(|_| {
             let host = self.inner.address();
-            Err(TransferError::Silent { host, doing: "looking at a folder", after }.into())
+            Err(TransferError::Stalled { host, doing: "looking at a folder", after }.into())
         });
         result.map_err(|error| match error.for_path(asked) {
             Ok(error) | Err(TransferError::Folder(error)) => error,
@@ -300,7 +300,7 @@ impl StockFolder {
             Some(way) => way,
             None => find_way(&self.inner).await?,
         };
-        Ok(way != Way::Scp)
+        Ok(way != ReadMethod::Scp)
     }
 }
 
@@ -310,7 +310,7 @@ impl Folder for StockFolder {
         self.ask(asked, async {
             if self.by_sftp().await? {
                 let listing = async |sftp: &mut Sftp| list_by_sftp(sftp, &inner.root, asked, &path).await;
-                return with(inner, For::Looking, listing).await;
+                return with(inner, SessionUse::Looking, listing).await;
             }
             let refused = |why| TransferError::from(FolderError::Refused { path: asked.to_owned(), why });
             match ask_find(inner, asked, &path, 1).await? {
@@ -344,7 +344,7 @@ impl Folder for StockFolder {
                 }
                 sftp.lstat(&path).await.map(|attributes| Some(entry(name.as_bytes(), &attributes)))
             };
-            with(inner, For::Looking, looking).await
+            with(inner, SessionUse::Looking, looking).await
         });
         match found {
             Err(FolderError::NotFound { .. }) => Ok(None),
@@ -361,7 +361,7 @@ impl Folder for StockFolder {
                 return Ok(read_by_head(inner, asked, &path, limit).await?);
             }
             let reading = async |sftp: &mut Sftp| read_by_sftp(sftp, &inner.root, asked, &path, limit).await;
-            with(inner, For::Reading, reading).await
+            with(inner, SessionUse::Reading, reading).await
         })
     }
 }

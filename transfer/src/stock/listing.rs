@@ -8,7 +8,7 @@ use stackferry_volume::fingerprint::time_of;
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind};
 
-use crate::words::clean;
+use crate::sanitize::clean;
 
 /// The longest record: six numbers and a name of at most 4 KiB.
 const LONGEST_RECORD: usize = 8 << 10;
@@ -17,7 +17,7 @@ const LONGEST_RECORD: usize = 8 << 10;
 const SHOWN: usize = 200;
 
 /// The most that the names of one folder may have together, in bytes.
-pub(super) const MOST_NAMES: usize = 32 << 20;
+pub(super) const MAX_NAMES: usize = 32 << 20;
 
 /// Takes the output of [`super::command::find`].
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub(super) struct FindReader {
     entries: Vec<Entry>,
     /// Bytes of all names.
     names: usize,
-    wrong: Option<Wrong>,
+    wrong: Option<ListingError>,
     /// The exit status of `find`, as the last record has it.
     end: Option<u32>,
     /// How the output begins.
@@ -37,7 +37,7 @@ pub(super) struct FindReader {
 
 /// A whole listing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Listing {
+pub(super) struct FindListing {
     /// What was asked for, none where nothing is there.
     pub(super) itself: Option<Entry>,
     /// What is in it.
@@ -48,10 +48,10 @@ pub(super) struct Listing {
 
 /// Why a listing is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wrong {
+pub(super) enum ListingError {
     /// It is not what `find` writes.
     Text,
-    /// It has more than [`MAX_FOLDER_ENTRIES`], or longer names than [`MOST_NAMES`].
+    /// It has more than [`MAX_FOLDER_ENTRIES`], or longer names than [`MAX_NAMES`].
     TooMany,
 }
 
@@ -71,7 +71,7 @@ impl FindReader {
         }
         self.record.extend_from_slice(bytes);
         if self.record.len() > LONGEST_RECORD {
-            self.wrong = Some(Wrong::Text);
+            self.wrong = Some(ListingError::Text);
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
@@ -82,37 +82,37 @@ impl FindReader {
         clean(&String::from_utf8_lossy(&self.begin))
     }
 
-    fn take(&mut self, record: &[u8]) -> Result<(), Wrong> {
+    fn take(&mut self, record: &[u8]) -> Result<(), ListingError> {
         if self.end.is_some() {
-            return Err(Wrong::Text);
+            return Err(ListingError::Text);
         }
         if let Some(status) = record.strip_prefix(b"end ") {
             let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
-            self.end = Some(status.ok_or(Wrong::Text)?);
+            self.end = Some(status.ok_or(ListingError::Text)?);
             return Ok(());
         }
-        let (depth, entry) = parse(record).ok_or(Wrong::Text)?;
+        let (depth, entry) = parse(record).ok_or(ListingError::Text)?;
         match (depth, &self.itself) {
             (0, None) => self.itself = Some(entry),
-            (1, Some(_)) if self.entries.len() >= MAX_FOLDER_ENTRIES => return Err(Wrong::TooMany),
+            (1, Some(_)) if self.entries.len() >= MAX_FOLDER_ENTRIES => return Err(ListingError::TooMany),
             (1, Some(_)) if is_plain_name(&entry.name) => {
                 self.names = self.names.saturating_add(entry.name.len());
-                if self.names > MOST_NAMES {
-                    return Err(Wrong::TooMany);
+                if self.names > MAX_NAMES {
+                    return Err(ListingError::TooMany);
                 }
                 self.entries.push(entry);
             }
-            _ => return Err(Wrong::Text),
+            _ => return Err(ListingError::Text),
         }
         Ok(())
     }
 
     /// What was listed.
-    pub(super) fn finish(self) -> Result<Listing, Wrong> {
+    pub(super) fn finish(self) -> Result<FindListing, ListingError> {
         match self.wrong {
             Some(wrong) => Err(wrong),
-            None if !self.record.is_empty() => Err(Wrong::Text),
-            None => Ok(Listing { itself: self.itself, entries: once_each(self.entries), end: self.end }),
+            None if !self.record.is_empty() => Err(ListingError::Text),
+            None => Ok(FindListing { itself: self.itself, entries: once_each(self.entries), end: self.end }),
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &[u8]) -> Result<Listing, Wrong> {
+    fn read(text: &[u8]) -> Result<FindListing, ListingError> {
         let mut reader = FindReader::default();
         let _ = reader.push(text);
         reader.finish()
@@ -189,7 +189,7 @@ mod tests {
     fn records_are_read() {
         let text = b"0 d 4096 8 1700000000.0 2 apps\x001 f 10737418240 24 1700000000.1234567890 77 a b!5C!\n.vmdk\x00\
             1 l 5 0 1.0 78 link\x001 f 1 8 -6.5 79 \xff\x00end 0\x00";
-        let Listing { itself, entries, end } = read(text).unwrap();
+        let FindListing { itself, entries, end } = read(text).unwrap();
         assert_eq!(end, Some(0));
         assert_eq!(itself.unwrap().kind, EntryKind::Folder);
         assert_eq!(entries.len(), 3);
@@ -200,7 +200,7 @@ mod tests {
         // 5.5 s before 1970, as `find` writes it.
         assert_eq!(entries[2].mtime.to_string(), "1969-12-31T23:59:54.5Z");
         assert!(!entries[2].utf8);
-        assert_eq!(read(b""), Ok(Listing { itself: None, entries: vec![], end: None }));
+        assert_eq!(read(b""), Ok(FindListing { itself: None, entries: vec![], end: None }));
         assert_eq!(read(&text[..text.len() - 6]).unwrap().end, None, "cut before its end");
         assert_eq!(read(b"0 d 4096 8 1.0 2 apps\x00end 1\x00").unwrap().end, Some(1));
     }
@@ -209,7 +209,7 @@ mod tests {
     fn lies_are_refused() {
         let folder = "0 d 4096 8 1.0 2 apps\0";
         for bad in ["..", ".", "", "a/b", "../../etc/passwd"] {
-            assert_eq!(read(format!("{folder}1 f 1 8 1.0 3 {bad}\0").as_bytes()), Err(Wrong::Text), "{bad:?}");
+            assert_eq!(read(format!("{folder}1 f 1 8 1.0 3 {bad}\0").as_bytes()), Err(ListingError::Text), "{bad:?}");
         }
         for bad in [
             "1 f 1 8 1.0 3 first\0",
@@ -226,7 +226,7 @@ mod tests {
             "This account is currently not available.\n",
             &"x".repeat(LONGEST_RECORD + 1),
         ] {
-            assert_eq!(read(bad.as_bytes()), Err(Wrong::Text), "{bad:?}");
+            assert_eq!(read(bad.as_bytes()), Err(ListingError::Text), "{bad:?}");
         }
     }
 

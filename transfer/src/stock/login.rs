@@ -8,12 +8,13 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use stackferry_config::SourceAddress;
 
-use super::certificate::{Issued, Order};
-use super::{CERTIFICATE_LIFE, FORGET_AFTER, Inner, IssuedCert, Purpose, SourceAddress};
+use super::certificate::{CertificateRequest, CertifiedKey};
+use super::{CERTIFICATE_LIFE, FORGET_AFTER, IssuedCert, Purpose, StockInner};
 use crate::context::CopyContext;
 use crate::error::TransferError;
-use crate::ssh::{Connection, KeyType, Login, Refusal};
+use crate::ssh::{Connection, KeyType, Refusal, SshLogin};
 use crate::wait::unless_cancelled;
 
 /// The receive window of a connection of discovery is the smallest.
@@ -35,19 +36,19 @@ pub(super) struct KeyTypes {
 }
 
 /// A login that did not succeed.
-struct Failed {
+struct LoginFailure {
     error: TransferError,
     /// A key of this type may do.
     another: Option<KeyType>,
 }
 
-impl From<TransferError> for Failed {
+impl From<TransferError> for LoginFailure {
     fn from(error: TransferError) -> Self {
         Self { error, another: None }
     }
 }
 
-impl Inner {
+impl StockInner {
     /// The type of key that this host is shown first.
     pub(super) fn key_type(&self) -> KeyType {
         let known = self.key_types.lock().unwrap_or_else(PoisonError::into_inner).accepted;
@@ -65,7 +66,7 @@ impl Inner {
     ) -> Result<Connection, TransferError> {
         let mut once = |key_type| {
             let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
-            let connecting = Connection::connect(&self.host.peer, memory, self.patience.login);
+            let connecting = Connection::connect(&self.host.peer, memory, self.timeouts.login);
             let connection = self.runtime.block_on(unless_cancelled(&context.cancel, connecting))?;
             let certificate = self.issue(key_type, &connection, command)?;
             issued(&IssuedCert {
@@ -82,44 +83,48 @@ impl Inner {
         };
         match once(self.key_type()) {
             Ok(connection) => Ok(connection),
-            Err(Failed { error, another: None }) => Err(error),
-            Err(Failed { error, another: Some(key_type) }) => self.judge(once(key_type), error),
+            Err(LoginFailure { error, another: None }) => Err(error),
+            Err(LoginFailure { error, another: Some(key_type) }) => self.judge(once(key_type), error),
         }
     }
 
     /// Logs in for discovery.
     pub(super) async fn log_in_to_look(&self, command: &str) -> Result<Connection, TransferError> {
         let once = async |key_type| {
-            let connection = Connection::connect(&self.host.peer, LOOKING_MEMORY, self.patience.login).await?;
+            let connection = Connection::connect(&self.host.peer, LOOKING_MEMORY, self.timeouts.login).await?;
             let certificate = self.issue(key_type, &connection, command)?;
             self.log_in(connection, certificate, key_type).await
         };
         match once(self.key_type()).await {
             Ok(connection) => Ok(connection),
-            Err(Failed { error, another: None }) => Err(error),
-            Err(Failed { error, another: Some(key_type) }) => self.judge(once(key_type).await, error),
+            Err(LoginFailure { error, another: None }) => Err(error),
+            Err(LoginFailure { error, another: Some(key_type) }) => self.judge(once(key_type).await, error),
         }
     }
 
     /// What comes of the second try, with a key of another type; the first failed with this error.
-    fn judge(&self, second: Result<Connection, Failed>, first: TransferError) -> Result<Connection, TransferError> {
+    fn judge(
+        &self,
+        second: Result<Connection, LoginFailure>,
+        first: TransferError,
+    ) -> Result<Connection, TransferError> {
         match second {
             Ok(connection) => Ok(connection),
-            Err(Failed { error: TransferError::LoginRefused { .. }, .. }) => {
+            Err(LoginFailure { error: TransferError::LoginRefused { .. }, .. }) => {
                 // So that not every login of the next hour is tried twice.
                 self.key_types.lock().unwrap_or_else(PoisonError::into_inner).refused = Some(Instant::now());
                 Err(first)
             }
-            Err(Failed { error, .. }) => Err(error),
+            Err(LoginFailure { error, .. }) => Err(error),
         }
     }
 
     /// Makes a certificate for what comes over this connection.
-    fn issue(&self, key_type: KeyType, connection: &Connection, command: &str) -> Result<Issued, TransferError> {
+    fn issue(&self, key_type: KeyType, connection: &Connection, command: &str) -> Result<CertifiedKey, TransferError> {
         let source_address = self.source_address(connection.local());
         let now = Timestamp::now();
         let source_address = source_address.as_deref();
-        let order = Order { user: &self.host.user, command, source_address, now, life: CERTIFICATE_LIFE };
+        let order = CertificateRequest { user: &self.host.user, command, source_address, now, life: CERTIFICATE_LIFE };
         self.authority.issue_for(key_type, &order)
     }
 
@@ -137,11 +142,11 @@ impl Inner {
     async fn log_in(
         &self,
         mut connection: Connection,
-        issued: Issued,
+        issued: CertifiedKey,
         key_type: KeyType,
-    ) -> Result<Connection, Failed> {
+    ) -> Result<Connection, LoginFailure> {
         let name = issued.name.clone();
-        let login = Login::Certificate(issued.key, Box::new(issued.certificate));
+        let login = SshLogin::Certificate(issued.key, Box::new(issued.certificate));
         match connection.log_in(&self.host.user, &login).await {
             Ok(()) => {
                 let mut types = self.key_types.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,7 +169,7 @@ impl Inner {
                 let another = self.another_type(key_type, &refusal);
                 let hint = self.explain(&refusal, connection.local());
                 let user = format!("{} with certificate {name}", self.host.user);
-                Err(Failed { error: TransferError::LoginRefused { host, user, hint }, another })
+                Err(LoginFailure { error: TransferError::LoginRefused { host, user, hint }, another })
             }
             Err(other) => Err(other.into()),
         }
@@ -190,7 +195,7 @@ impl Inner {
     /// What the host said, what it needs, and what else may be the cause.
     fn explain(&self, refusal: &Refusal, local: IpAddr) -> String {
         let user = &self.host.user;
-        let mut hint = refusal.words();
+        let mut hint = refusal.sentences();
         if refusal.is_dropbear() {
             hint.push(format!(
                 "its SSH server is Dropbear ({}), which takes no certificates: install OpenSSH's server, or run \
@@ -198,7 +203,7 @@ impl Inner {
                 refusal.server()
             ));
         }
-        if !refusal.takes_keys() {
+        if !refusal.accepts_keys() {
             hint.push("it lets nobody in by key: set `PubkeyAuthentication yes` in its sshd_config".to_owned());
         }
         hint.push(format!(

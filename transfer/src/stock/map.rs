@@ -12,14 +12,14 @@ use super::command::MAP_GREETING;
 use super::same_second;
 
 /// The most that a map may be long, in bytes.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// The longest line.
 const LONGEST_LINE: usize = 128;
 /// How many places of the holes are read to see whether they are zero.
 pub(crate) const SAMPLES: usize = 16;
 
 /// After so many failures in a row that say nothing for sure …
-const MOST_FAILURES: u32 = 5;
+const MAX_FAILURES: u32 = 5;
 /// … a host is not asked for so long.
 const PAUSE: Duration = Duration::from_secs(600);
 
@@ -27,14 +27,14 @@ const PAUSE: Duration = Duration::from_secs(600);
 /// Python says so, and is asked again later, for it may be installed; one that could not start a process at that moment
 /// says nothing of the next.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub(super) struct HoleMapBackoff {
     /// Until when it is not worth it.
     pause: Option<Instant>,
     /// Failures in a row.
     failures: u32,
 }
 
-impl Asking {
+impl HoleMapBackoff {
     pub(super) fn is_worth_it(&self, now: Instant) -> bool {
         self.pause.is_none_or(|until| now >= until)
     }
@@ -52,17 +52,17 @@ impl Asking {
     /// It did not run, for a reason that may pass.
     pub(super) fn has_failed(&mut self, now: Instant) {
         self.failures += 1;
-        if self.failures >= MOST_FAILURES {
+        if self.failures >= MAX_FAILURES {
             *self = Self { pause: Some(now + PAUSE), failures: 0 };
         }
     }
 }
 
 /// Whether a shell said that there is no such program: POSIX shells by 127, the C shell by its words.
-pub(super) fn says_not_found(status: Option<u32>, complaints: &str) -> bool {
+pub(super) fn says_not_found(status: Option<u32>, stderr: &str) -> bool {
     match status {
         Some(127) => true,
-        Some(1) => complaints.contains("Command not found"),
+        Some(1) => stderr.contains("Command not found"),
         _ => false,
     }
 }
@@ -93,7 +93,7 @@ impl MapReader {
             } else {
                 self.wrong = Some("a line is too long");
             }
-            if self.taken > MOST_BYTES {
+            if self.taken > MAX_BYTES {
                 self.wrong = Some("the map is too long");
             }
             if self.wrong.is_some() {

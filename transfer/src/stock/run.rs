@@ -3,40 +3,40 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::Inner;
+use super::StockInner;
 use super::command::ASKED;
+use crate::channel::CommandChannel;
 use crate::error::TransferError;
-use crate::line::Line;
 use crate::ssh::Connection;
 
 /// How a command ended.
-pub(super) struct Ended {
+pub(super) struct CommandEnd {
     /// Its exit status; none where it was killed, or broken off by us.
     pub(super) status: Option<u32>,
     /// What it complained of.
-    pub(super) complaints: String,
+    pub(super) stderr: String,
     /// Bytes of the channel in both directions.
     pub(super) wire: u64,
 }
 
 /// Runs the command that this connection's certificate forces. `take` is given its output, and may break it off.
 pub(super) async fn run(
-    inner: &Inner,
+    inner: &StockInner,
     connection: Connection,
     total: Duration,
     ended: &dyn Fn() -> bool,
     take: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-) -> Result<Ended, TransferError> {
+) -> Result<CommandEnd, TransferError> {
     const DOING: &str = "running a command";
     let channel = connection.exec(ASKED).await?;
-    let mut line = Line::new(connection, channel, None);
+    let mut channel = CommandChannel::new(connection, channel, None);
     let began = Instant::now();
     let mut result = Ok(());
     loop {
-        match line.next(DOING, inner.patience.answer, ended).await {
+        match channel.next(DOING, inner.timeouts.answer, ended).await {
             Ok(Some(data)) if take(&data).is_break() => break,
             Ok(Some(_)) if began.elapsed() > total => {
-                result = Err(line.silent(DOING, total));
+                result = Err(channel.stalled(DOING, total));
                 break;
             }
             Ok(Some(_)) => {}
@@ -47,7 +47,7 @@ pub(super) async fn run(
             }
         }
     }
-    let finished = Ended { status: line.status(), complaints: line.complaints(), wire: line.wire };
-    line.close().await;
+    let finished = CommandEnd { status: channel.status(), stderr: channel.stderr(), wire: channel.wire };
+    channel.close().await;
     result.map(|()| finished)
 }

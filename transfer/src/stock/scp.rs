@@ -13,14 +13,14 @@ use tokio::runtime::Handle;
 
 use super::command::{self, ASKED};
 use super::find::ask_find;
-use super::{Inner, IssuedCert, Purpose, check_unchanged, whole_seconds};
+use super::{IssuedCert, Purpose, StockInner, check_unchanged, whole_seconds};
+use crate::channel::{CommandChannel, Pace};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
 use crate::error::TransferError;
-use crate::line::{Line, Pace};
 use crate::receive::Receiver;
+use crate::sanitize::clean;
 use crate::wait::unless_cancelled;
-use crate::words::clean;
-use crate::writers::{Feed, Full, receive_into};
+use crate::writers::{Feed, FullBlock, receive_into};
 
 /// What the host is waited for.
 const DOING: &str = "sending a file";
@@ -30,7 +30,7 @@ const LONGEST_LINE: usize = 4 << 10;
 const NOT_FOUND: u32 = 127;
 
 pub(super) fn copy(
-    inner: &Inner,
+    inner: &StockInner,
     path: &str,
     file: FileCopy<'_>,
     context: &CopyContext,
@@ -39,8 +39,8 @@ pub(super) fn copy(
     let receiver = Receiver::new(&file, context)?;
     let connection = inner.log_in_for(Purpose::Scp, &command::scp(path), context, issued)?;
     let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(ASKED)))?;
-    let line = Line::new(connection, channel, context.throttle.clone());
-    receive(&inner.runtime, inner.patience.stall, line, &file, context, &receiver)?;
+    let channel = CommandChannel::new(connection, channel, context.throttle.clone());
+    receive(&inner.runtime, inner.timeouts.stall, channel, &file, context, &receiver)?;
     let outcome = receiver.finish(HoleMapSource::None, 1)?;
     // SCP tells nothing of a change that happens while it sends.
     let looking = ask_find(inner, file.path, path, 0);
@@ -59,36 +59,36 @@ pub(super) fn copy(
 pub(crate) fn receive(
     runtime: &Handle,
     stall: Duration,
-    line: Line,
+    channel: CommandChannel,
     file: &FileCopy<'_>,
     context: &CopyContext,
     receiver: &Receiver<'_>,
 ) -> Result<(), TransferError> {
-    let mut stream = Stream { stall, file, receiver, line, rest: Bytes::new() };
+    let mut stream = ScpStream { stall, file, receiver, channel, rest: Bytes::new() };
     let begun = runtime.block_on(unless_cancelled(&context.cancel, stream.begin()));
     if begun.is_ok() {
         receive_into(receiver, file, context, |feed| runtime.block_on(stream.receive(feed)));
     }
-    receiver.counters.wire.fetch_add(stream.line.wire, Ordering::Relaxed);
-    runtime.block_on(stream.line.close());
+    receiver.counters.wire.fetch_add(stream.channel.wire, Ordering::Relaxed);
+    runtime.block_on(stream.channel.close());
     begun
 }
 
-struct Stream<'a> {
+struct ScpStream<'a> {
     stall: Duration,
     file: &'a FileCopy<'a>,
     receiver: &'a Receiver<'a>,
-    line: Line,
+    channel: CommandChannel,
     /// Received and not yet taken.
     rest: Bytes,
 }
 
-impl Stream<'_> {
+impl ScpStream<'_> {
     /// Waits until there is something in `rest`. False where the host has ended.
     async fn fill(&mut self) -> Result<bool, TransferError> {
         while self.rest.is_empty() {
             let receiver = self.receiver;
-            match self.line.next(DOING, self.stall, &|| receiver.ended()).await? {
+            match self.channel.next(DOING, self.stall, &|| receiver.ended()).await? {
                 Some(data) => self.rest = data,
                 None => return Ok(false),
             }
@@ -97,11 +97,11 @@ impl Stream<'_> {
     }
 
     fn keep_pace(&self, pace: &Pace) -> Result<(), TransferError> {
-        self.line.keep_pace(pace, DOING, self.stall)
+        self.channel.keep_pace(pace, DOING, self.stall)
     }
 
     async fn acknowledge(&mut self) -> Result<(), TransferError> {
-        self.line.put(Bytes::from_static(b"\0"), self.stall).await
+        self.channel.send(Bytes::from_static(b"\0"), self.stall).await
     }
 
     /// Up to the first byte of the file.
@@ -123,7 +123,7 @@ impl Stream<'_> {
     /// A line without its end. An error that the host tells ends the copy.
     async fn control_line(&mut self) -> Result<Vec<u8>, TransferError> {
         let mut line = Vec::new();
-        let pace = self.line.pace();
+        let pace = self.channel.pace();
         loop {
             if !self.fill().await? {
                 return Err(self.ended(&line));
@@ -132,7 +132,7 @@ impl Stream<'_> {
             let end = self.rest.iter().position(|byte| *byte == b'\n');
             line.extend_from_slice(&self.rest.split_to(end.unwrap_or(self.rest.len())));
             if line.len() > LONGEST_LINE {
-                return Err(self.line.broke("a control line of SCP without an end"));
+                return Err(self.channel.protocol_error("a control line of SCP without an end"));
             }
             if end.is_some() {
                 self.rest.advance(1);
@@ -153,7 +153,7 @@ impl Stream<'_> {
             let known = self.file.done.get(block) != BlockState::Unknown;
             let mut bytes = if known { Vec::new() } else { feed.buffer(len) };
             let mut filled = 0;
-            let pace = self.line.pace();
+            let pace = self.channel.pace();
             while filled < len {
                 self.keep_pace(&pace)?;
                 if !self.fill().await? {
@@ -168,7 +168,7 @@ impl Stream<'_> {
                 self.receiver.counters.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
             }
             if !known {
-                feed.put(Full { block, bytes })?;
+                feed.send(FullBlock { block, bytes })?;
             }
             at += len as u64;
         }
@@ -181,39 +181,40 @@ impl Stream<'_> {
                 let line = self.control_line().await?;
                 return Err(self.told(&line));
             }
-            _ => return Err(self.line.broke("SCP sends more than it announced")),
+            _ => return Err(self.channel.protocol_error("SCP sends more than it announced")),
         }
         self.acknowledge().await?;
         if self.fill().await? {
-            return Err(self.line.broke("SCP sends more than the one file"));
+            return Err(self.channel.protocol_error("SCP sends more than the one file"));
         }
-        match self.line.status() {
+        match self.channel.status() {
             Some(0) => Ok(()),
             status => {
-                let said = self.line.complaints();
-                Err(self.line.broke(format!("scp ended with {status:?} after the whole file: {said}")))
+                let stderr = self.channel.stderr();
+                Err(self.channel.protocol_error(format!("scp ended with {status:?} after the whole file: {stderr}")))
             }
         }
     }
 
     fn strange(&self, line: &[u8]) -> TransferError {
         let line: String = clean(&String::from_utf8_lossy(line)).chars().take(100).collect();
-        self.line.broke(format!("`{line}` where scp tells of the file: does a login script or shell write there?"))
+        self.channel
+            .protocol_error(format!("`{line}` where scp tells of the file: does a login script or shell write there?"))
     }
 
     /// The command ended where something was due.
     fn ended(&self, said: &[u8]) -> TransferError {
         let words = clean(&String::from_utf8_lossy(said));
-        let complaints = self.line.complaints();
-        match self.line.status() {
+        let stderr = self.channel.stderr();
+        match self.channel.status() {
             Some(NOT_FOUND) => TransferError::Unfit {
-                host: self.line.address().to_owned(),
-                what: format!("it has neither SFTP nor scp ({complaints})"),
+                host: self.channel.address().to_owned(),
+                what: format!("it has neither SFTP nor scp ({stderr})"),
                 hint: "turn on SFTP there: `Subsystem sftp internal-sftp` in sshd_config".to_owned(),
             },
-            status => {
-                self.line.broke(format!("scp ended with {status:?} before the file was whole: {words} {complaints}"))
-            }
+            status => self
+                .channel
+                .protocol_error(format!("scp ended with {status:?} before the file was whole: {words} {stderr}")),
         }
     }
 
@@ -226,7 +227,7 @@ impl Stream<'_> {
         } else if words.contains("Permission denied") {
             FolderError::Denied { path }.into()
         } else {
-            TransferError::Refused { host: self.line.address().to_owned(), code: "io".to_owned(), message: words }
+            TransferError::Refused { host: self.channel.address().to_owned(), code: "io".to_owned(), message: words }
         }
     }
 }

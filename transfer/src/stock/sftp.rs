@@ -1,7 +1,5 @@
 //! A read-only SFTP client: it looks at folders and reads files, and has no request that changes anything.
 
-pub(crate) mod packet;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +7,11 @@ use bytes::Bytes;
 use stackferry_volume::FolderError;
 
 use super::folder::no_root;
+use crate::channel::{CommandChannel, Pace};
 use crate::error::TransferError;
-use crate::line::{Line, Pace};
+use crate::sftp::{Attributes, MAX_REPLY, PacketBuilder, PacketError, PacketReader, SftpReply, code, kind};
 use crate::ssh::Connection;
 use crate::throttle::Throttle;
-use packet::{Attributes, Inbox, PacketError, Reply, Request};
 
 /// The version that is spoken; every server of OpenSSH speaks it, and only this one.
 const VERSION: u32 = 3;
@@ -25,10 +23,10 @@ const MAX_HANDLE: usize = 256;
 
 /// An SFTP session on a connection of its own.
 pub(crate) struct Sftp {
-    line: Line,
-    inbox: Inbox,
+    channel: CommandChannel,
+    reader: PacketReader,
     next_number: u32,
-    patience: Duration,
+    timeout: Duration,
     /// The datastore's path without symbolic links, once it was asked for.
     true_root: Option<Bytes>,
 }
@@ -53,8 +51,8 @@ impl SftpError {
     pub(crate) fn for_path(self, path: &str) -> Result<FolderError, TransferError> {
         let path = path.to_owned();
         match self {
-            Self::Status { code: Reply::NO_SUCH_FILE, .. } => Ok(FolderError::NotFound { path }),
-            Self::Status { code: Reply::DENIED, .. } => Ok(FolderError::Denied { path }),
+            Self::Status { code: code::NO_SUCH_FILE, .. } => Ok(FolderError::NotFound { path }),
+            Self::Status { code: code::DENIED, .. } => Ok(FolderError::Denied { path }),
             Self::Status { code, message } => {
                 let source = std::io::Error::other(format!("the host says: {message} (SFTP status {code})"));
                 Ok(FolderError::Io { path, source })
@@ -74,9 +72,9 @@ impl SftpError {
 pub(crate) struct OpenHandle(Bytes);
 
 /// A failure that the host tells is one of the request.
-fn told(reply: Reply) -> Result<Reply, SftpError> {
+fn told(reply: SftpReply) -> Result<SftpReply, SftpError> {
     match reply {
-        Reply::Status { code, message } if code != Reply::OK => Err(SftpError::Status { code, message }),
+        SftpReply::Status { code, message } if code != code::OK => Err(SftpError::Status { code, message }),
         other => Ok(other),
     }
 }
@@ -90,25 +88,27 @@ impl Sftp {
     pub(crate) async fn start(
         connection: Connection,
         throttle: Option<Arc<Throttle>>,
-        patience: Duration,
+        timeout: Duration,
         ended: &dyn Fn() -> bool,
     ) -> Result<Option<Self>, TransferError> {
         let channel = connection.subsystem("sftp").await?;
-        let line = Line::new(connection, channel, throttle);
-        let mut sftp = Self { line, inbox: Inbox::default(), next_number: 0, patience, true_root: None };
-        let pace = sftp.line.pace();
-        sftp.line.put(Request::new(Request::INIT, VERSION).finish(), patience).await?;
+        let channel = CommandChannel::new(connection, channel, throttle);
+        let mut sftp = Self { channel, reader: PacketReader::new(MAX_REPLY), next_number: 0, timeout, true_root: None };
+        let pace = sftp.channel.pace();
+        sftp.channel.send(PacketBuilder::new(kind::INIT, VERSION).finish(), timeout).await?;
         loop {
-            match sftp.inbox.next().map_err(|error| sftp.broke(error))? {
-                Some((_, Reply::Version(VERSION))) => return Ok(Some(sftp)),
-                Some((_, Reply::Version(other))) => {
-                    return Err(sftp.line.broke(format!("it speaks version {other} of SFTP, this program speaks 3")));
+            match sftp.reader.next_reply().map_err(|error| sftp.packet_error(error))? {
+                Some((_, SftpReply::Version(VERSION))) => return Ok(Some(sftp)),
+                Some((_, SftpReply::Version(other))) => {
+                    return Err(sftp
+                        .channel
+                        .protocol_error(format!("it speaks version {other} of SFTP, this program speaks 3")));
                 }
-                Some(_) => return Err(sftp.line.broke("SFTP without a greeting")),
-                None => match sftp.line.next(STARTING, patience, ended).await? {
+                Some(_) => return Err(sftp.channel.protocol_error("SFTP without a greeting")),
+                None => match sftp.channel.next(STARTING, timeout, ended).await? {
                     Some(data) => {
-                        sftp.line.keep_pace(&pace, STARTING, patience)?;
-                        sftp.inbox.push(&data);
+                        sftp.channel.keep_pace(&pace, STARTING, timeout)?;
+                        sftp.reader.push(&data);
                     }
                     None => {
                         sftp.close().await;
@@ -119,29 +119,29 @@ impl Sftp {
         }
     }
 
-    fn broke(&self, error: PacketError) -> TransferError {
-        self.line.broke(error.to_string())
+    fn packet_error(&self, error: PacketError) -> TransferError {
+        self.channel.protocol_error(error.to_string())
     }
 
-    pub(crate) fn broken_protocol(&self, what: impl Into<String>) -> TransferError {
-        self.line.broke(what)
+    pub(crate) fn protocol_error(&self, what: impl Into<String>) -> TransferError {
+        self.channel.protocol_error(what)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.line.is_closed()
+        self.channel.is_closed()
     }
 
     pub(crate) fn pace(&self) -> Pace {
-        self.line.pace()
+        self.channel.pace()
     }
 
-    pub(crate) fn keep_pace(&self, pace: &Pace, patience: Duration) -> Result<(), TransferError> {
-        self.line.keep_pace(pace, READING, patience)
+    pub(crate) fn keep_pace(&self, pace: &Pace, timeout: Duration) -> Result<(), TransferError> {
+        self.channel.keep_pace(pace, READING, timeout)
     }
 
     /// Bytes of the channel in both directions.
     pub(crate) fn wire(&self) -> u64 {
-        self.line.wire
+        self.channel.wire
     }
 
     fn number(&mut self) -> u32 {
@@ -157,31 +157,35 @@ impl Sftp {
         bytes: u32,
     ) -> Result<u32, TransferError> {
         let number = self.number();
-        let request = Request::new(Request::READ, number).text(&handle.0).u64(offset).u32(bytes).finish();
-        self.line.put(request, self.patience).await?;
+        let request = PacketBuilder::new(kind::READ, number).text(&handle.0).u64(offset).u32(bytes).finish();
+        self.channel.send(request, self.timeout).await?;
         Ok(number)
     }
 
     /// The next answer to whatever was asked.
     pub(crate) async fn next_reply(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         ended: &dyn Fn() -> bool,
-    ) -> Result<(u32, Reply), TransferError> {
-        let pace = self.line.pace();
+    ) -> Result<(u32, SftpReply), TransferError> {
+        let pace = self.channel.pace();
         loop {
-            match self.inbox.next().map_err(|error| self.broke(error))? {
-                Some((_, Reply::Version(_))) => return Err(self.line.broke("a second greeting of SFTP")),
+            match self.reader.next_reply().map_err(|error| self.packet_error(error))? {
+                Some((_, SftpReply::Version(_))) => {
+                    return Err(self.channel.protocol_error("a second greeting of SFTP"));
+                }
                 Some(reply) => return Ok(reply),
-                None => match self.line.next(READING, patience, ended).await? {
+                None => match self.channel.next(READING, timeout, ended).await? {
                     Some(data) => {
                         // Also where something comes, but never a whole packet.
-                        self.keep_pace(&pace, patience)?;
-                        self.inbox.push(&data);
+                        self.keep_pace(&pace, timeout)?;
+                        self.reader.push(&data);
                     }
                     None => {
-                        let said = self.line.complaints();
-                        return Err(self.line.broke(format!("SFTP ended by itself. {said}").trim().to_owned()));
+                        let stderr = self.channel.stderr();
+                        return Err(self
+                            .channel
+                            .protocol_error(format!("SFTP ended by itself. {stderr}").trim().to_owned()));
                     }
                 },
             }
@@ -189,45 +193,52 @@ impl Sftp {
     }
 
     /// Sends requests at once and waits for all answers, which may come in any order. Gives them in that of the requests.
-    async fn exchange<const N: usize>(&mut self, requests: [(u32, Request); N]) -> Result<[Reply; N], TransferError> {
+    async fn exchange<const N: usize>(
+        &mut self,
+        requests: [(u32, PacketBuilder); N],
+    ) -> Result<[SftpReply; N], TransferError> {
         let numbers = requests.each_ref().map(|(number, _)| *number);
         for (_, request) in requests {
-            self.line.put(request.finish(), self.patience).await?;
+            self.channel.send(request.finish(), self.timeout).await?;
         }
         let mut replies = [const { None }; N];
         while replies.iter().any(Option::is_none) {
-            let (answered, reply) = self.next_reply(self.patience, &|| false).await?;
+            let (answered, reply) = self.next_reply(self.timeout, &|| false).await?;
             let mut asked = numbers.iter().zip(&mut replies);
             match asked.find(|(number, reply)| **number == answered && reply.is_none()) {
                 Some((_, slot)) => *slot = Some(reply),
-                None => return Err(self.line.broke(format!("an answer to request {answered}, which was not asked"))),
+                None => {
+                    return Err(self
+                        .channel
+                        .protocol_error(format!("an answer to request {answered}, which was not asked")));
+                }
             }
         }
-        let none = Reply::Status { code: u32::MAX, message: String::new() };
+        let none = SftpReply::Status { code: u32::MAX, message: String::new() };
         Ok(replies.map(|reply| reply.unwrap_or_else(|| none.clone())))
     }
 
-    async fn ask(&mut self, number: u32, request: Request) -> Result<Reply, SftpError> {
+    async fn ask(&mut self, number: u32, request: PacketBuilder) -> Result<SftpReply, SftpError> {
         let [reply] = self.exchange([(number, request)]).await?;
         told(reply)
     }
 
     fn unexpected(&self, doing: &str) -> SftpError {
-        self.line.broke(format!("an answer of the wrong type to {doing}")).into()
+        self.channel.protocol_error(format!("an answer of the wrong type to {doing}")).into()
     }
 
     /// The path without symbolic links, and what is at its end.
     async fn true_path_and_stat(&mut self, path: &str) -> Result<(Bytes, Attributes), SftpError> {
         let (one, two) = (self.number(), self.number());
-        let real = Request::new(Request::REALPATH, one).text(path.as_bytes());
-        let stat = Request::new(Request::LSTAT, two).text(path.as_bytes());
+        let real = PacketBuilder::new(kind::REALPATH, one).text(path.as_bytes());
+        let stat = PacketBuilder::new(kind::LSTAT, two).text(path.as_bytes());
         let [real, stat] = self.exchange([(one, real), (two, stat)]).await?;
         let attributes = match told(stat)? {
-            Reply::Attributes(attributes) => attributes,
+            SftpReply::Attributes(attributes) => attributes,
             _ => return Err(self.unexpected("lstat")),
         };
         match told(real)? {
-            Reply::Names(names) if names.len() == 1 => {
+            SftpReply::Names(names) if names.len() == 1 => {
                 let name = names.into_iter().next().map(|(name, _)| name).unwrap_or_default();
                 Ok((name, attributes))
             }
@@ -244,8 +255,8 @@ impl Sftp {
             None => {
                 let asked = if root.is_empty() { "/" } else { root };
                 let (found, _) = self.true_path_and_stat(asked).await.map_err(|error| match error {
-                    SftpError::Status { code: Reply::NO_SUCH_FILE, .. } => {
-                        TransferError::from(no_root(root, self.line.address())).into()
+                    SftpError::Status { code: code::NO_SUCH_FILE, .. } => {
+                        TransferError::from(no_root(root, self.channel.address())).into()
                     }
                     other => other,
                 })?;
@@ -266,8 +277,8 @@ impl Sftp {
     /// What is at this path; a symbolic link is followed.
     async fn stat_folder(&mut self, path: &str) -> Result<Attributes, SftpError> {
         let number = self.number();
-        match self.ask(number, Request::new(Request::STAT, number).text(path.as_bytes())).await? {
-            Reply::Attributes(attributes) => Ok(attributes),
+        match self.ask(number, PacketBuilder::new(kind::STAT, number).text(path.as_bytes())).await? {
+            SftpReply::Attributes(attributes) => Ok(attributes),
             _ => Err(self.unexpected("stat")),
         }
     }
@@ -275,16 +286,16 @@ impl Sftp {
     /// What is at this path; a symbolic link is not followed.
     pub(crate) async fn lstat(&mut self, path: &str) -> Result<Attributes, SftpError> {
         let number = self.number();
-        match self.ask(number, Request::new(Request::LSTAT, number).text(path.as_bytes())).await? {
-            Reply::Attributes(attributes) => Ok(attributes),
+        match self.ask(number, PacketBuilder::new(kind::LSTAT, number).text(path.as_bytes())).await? {
+            SftpReply::Attributes(attributes) => Ok(attributes),
             _ => Err(self.unexpected("lstat")),
         }
     }
 
     pub(crate) async fn fstat(&mut self, handle: &OpenHandle) -> Result<Attributes, SftpError> {
         let number = self.number();
-        match self.ask(number, Request::new(Request::FSTAT, number).text(&handle.0)).await? {
-            Reply::Attributes(attributes) => Ok(attributes),
+        match self.ask(number, PacketBuilder::new(kind::FSTAT, number).text(&handle.0)).await? {
+            SftpReply::Attributes(attributes) => Ok(attributes),
             _ => Err(self.unexpected("fstat")),
         }
     }
@@ -294,21 +305,21 @@ impl Sftp {
         const READ: u32 = 1;
         const NO_ATTRIBUTES: u32 = 0;
         let number = self.number();
-        let request = Request::new(Request::OPEN, number).text(path.as_bytes()).u32(READ).u32(NO_ATTRIBUTES);
+        let request = PacketBuilder::new(kind::OPEN, number).text(path.as_bytes()).u32(READ).u32(NO_ATTRIBUTES);
         self.handle(number, request, "open").await
     }
 
     pub(crate) async fn open_folder(&mut self, path: &str) -> Result<OpenHandle, SftpError> {
         let number = self.number();
-        self.handle(number, Request::new(Request::OPENDIR, number).text(path.as_bytes()), "opendir").await
+        self.handle(number, PacketBuilder::new(kind::OPENDIR, number).text(path.as_bytes()), "opendir").await
     }
 
-    async fn handle(&mut self, number: u32, request: Request, doing: &str) -> Result<OpenHandle, SftpError> {
+    async fn handle(&mut self, number: u32, request: PacketBuilder, doing: &str) -> Result<OpenHandle, SftpError> {
         match self.ask(number, request).await? {
-            Reply::Handle(handle) if handle.len() <= MAX_HANDLE => Ok(OpenHandle(handle)),
-            Reply::Handle(handle) => {
+            SftpReply::Handle(handle) if handle.len() <= MAX_HANDLE => Ok(OpenHandle(handle)),
+            SftpReply::Handle(handle) => {
                 let what = format!("a handle of {} bytes, where {MAX_HANDLE} are allowed", handle.len());
-                Err(self.line.broke(what).into())
+                Err(self.channel.protocol_error(what).into())
             }
             _ => Err(self.unexpected(doing)),
         }
@@ -320,10 +331,10 @@ impl Sftp {
         handle: &OpenHandle,
     ) -> Result<Option<Vec<(Bytes, Attributes)>>, SftpError> {
         let number = self.number();
-        match self.ask(number, Request::new(Request::READDIR, number).text(&handle.0)).await {
-            Ok(Reply::Names(names)) if !names.is_empty() => Ok(Some(names)),
+        match self.ask(number, PacketBuilder::new(kind::READDIR, number).text(&handle.0)).await {
+            Ok(SftpReply::Names(names)) if !names.is_empty() => Ok(Some(names)),
             Ok(_) => Err(self.unexpected("readdir")),
-            Err(SftpError::Status { code: Reply::EOF, .. }) => Ok(None),
+            Err(SftpError::Status { code: code::EOF, .. }) => Ok(None),
             Err(other) => Err(other),
         }
     }
@@ -331,13 +342,15 @@ impl Sftp {
     /// Up to `bytes` of a file from `offset` on; empty at its end.
     pub(crate) async fn read(&mut self, handle: &OpenHandle, offset: u64, bytes: u32) -> Result<Bytes, SftpError> {
         let number = self.number();
-        let request = Request::new(Request::READ, number).text(&handle.0).u64(offset).u32(bytes);
+        let request = PacketBuilder::new(kind::READ, number).text(&handle.0).u64(offset).u32(bytes);
         match self.ask(number, request).await {
-            Ok(Reply::Data(data)) if !data.is_empty() && u32::try_from(data.len()).is_ok_and(|got| got <= bytes) => {
+            Ok(SftpReply::Data(data))
+                if !data.is_empty() && u32::try_from(data.len()).is_ok_and(|got| got <= bytes) =>
+            {
                 Ok(data)
             }
             Ok(_) => Err(self.unexpected("read")),
-            Err(SftpError::Status { code: Reply::EOF, .. }) => Ok(Bytes::new()),
+            Err(SftpError::Status { code: code::EOF, .. }) => Ok(Bytes::new()),
             Err(other) => Err(other),
         }
     }
@@ -345,13 +358,13 @@ impl Sftp {
     /// Closes a file or folder. What the host says to that makes no difference.
     pub(crate) async fn close_handle(&mut self, handle: OpenHandle) -> Result<(), TransferError> {
         let number = self.number();
-        match self.ask(number, Request::new(Request::CLOSE, number).text(&handle.0)).await {
+        match self.ask(number, PacketBuilder::new(kind::CLOSE, number).text(&handle.0)).await {
             Err(SftpError::Transfer(error)) => Err(error),
             _ => Ok(()),
         }
     }
 
     pub(crate) async fn close(self) {
-        self.line.close().await;
+        self.channel.close().await;
     }
 }

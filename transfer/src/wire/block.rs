@@ -9,49 +9,45 @@ use serde::{Deserialize, Serialize};
 use stackferry_volume::HoleMapSource;
 use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Digest, WIRE_ZERO_BYTES, is_zero};
 
-use super::frame::{FrameKind, HEADER_BYTES, header};
+use super::frame::{DATA_HEADER_BYTES, FrameKind, HEADER_BYTES, MAX_KNOWN_BYTES, header};
 
-/// What stands before a block's bytes in a DATA payload.
-pub const DATA_HEADER_BYTES: usize = 8 + 1 + 1 + 2 + 32 + 4;
-/// The most bytes of a KNOWN payload.
-pub const MOST_KNOWN_BYTES: usize = 64 << 10;
-/// The most blocks that the two sides keep digests of for one file: 32 MiB of them, 1 TiB of data. Of a larger file
-/// the rest is sent whole.
-pub const MOST_COMPARED: u64 = 1 << 20;
+/// The most blocks of one file whose digests are compared: 32 MiB of digests, 1 TiB of data. The rest of a larger file is
+/// sent without comparison.
+pub const MAX_COMPARED: u64 = 1 << 20;
 
-/// How a block's bytes are packed.
+/// How a block's bytes are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
-    /// As they are.
+    /// Uncompressed.
     None,
     /// zstd, level 1.
     Zstd,
 }
 
-/// OPEN: the client says what it speaks and what it thinks the file is.
+/// OPEN: the client's protocol and codecs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Open {
-    /// The newest protocol that the client speaks.
+pub struct OpenRequest {
+    /// The newest protocol version that the client supports.
     pub protocol: u32,
-    /// The codecs that it reads.
+    /// The codecs that it decodes.
     pub codecs: Vec<Codec>,
 }
 
 /// OPENED: what the file is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opened {
-    /// The protocol that both speak from here on.
+pub struct OpenResponse {
+    /// The protocol version used from here on.
     pub protocol: u32,
     /// The file's length in bytes.
     pub bytes: u64,
     /// Its time of last change.
     pub mtime: jiff::Timestamp,
-    /// How it is known where it has no data.
+    /// The source of its hole map.
     pub hole_map: HoleMapSource,
 }
 
-/// END: everything was told.
+/// END: all blocks were covered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// Bytes read from the file.
@@ -66,10 +62,10 @@ pub struct End {
 
 /// ERROR, and the `error` of a control response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// A word for programs.
+pub struct ErrorPayload {
+    /// For programs.
     pub code: String,
-    /// A sentence for people.
+    /// For people.
     pub message: String,
 }
 
@@ -83,7 +79,7 @@ pub fn run_payload(first: BlockIndex, count: u64) -> [u8; 16] {
     payload
 }
 
-/// Reads a run of blocks; none if the payload is not one.
+/// Parses a run of blocks; none if the payload is not one.
 #[must_use]
 pub fn read_run(payload: &[u8]) -> Option<(BlockIndex, u64)> {
     let (first, count) = payload.split_first_chunk::<8>()?;
@@ -94,14 +90,14 @@ pub fn read_run(payload: &[u8]) -> Option<(BlockIndex, u64)> {
 pub(crate) const SKIP: u8 = 0;
 pub(crate) const COMPARE: u8 = 1;
 
-/// The KNOWN payloads for what the client has: blocks in `done` are to be passed over, blocks that are data in `base`
-/// are to be compared. Entries are a byte 0, first block and count (8 bytes each), or a byte 1, the block (8 bytes) and
+/// The KNOWN payloads for a client's blocks: the server skips blocks in `done` and compares blocks that are data in
+/// `base`. Entries are a byte 0, first block and count (8 bytes each), or a byte 1, the block (8 bytes) and
 /// its digest (32 bytes), in ascending order.
 pub fn known_payloads(done: &BlockMap, base: Option<&BlockMap>) -> impl Iterator<Item = Vec<u8>> {
     let mut entries: Vec<Vec<u8>> = vec![Vec::new()];
     let mut compared = 0;
     let mut add = |bytes: &[u8]| {
-        if entries.last().is_none_or(|last| last.len() + bytes.len() > MOST_KNOWN_BYTES) {
+        if entries.last().is_none_or(|last| last.len() + bytes.len() > MAX_KNOWN_BYTES) {
             entries.push(Vec::new());
         }
         if let Some(last) = entries.last_mut() {
@@ -117,7 +113,7 @@ pub fn known_payloads(done: &BlockMap, base: Option<&BlockMap>) -> impl Iterator
         if let Some((first, count)) = skip.take() {
             add(&skip_entry(first, count));
         }
-        if compared < MOST_COMPARED
+        if compared < MAX_COMPARED
             && let Some(BlockState::Data(digest)) = base.map(|base| base.get(BlockIndex(block)))
         {
             compared += 1;
@@ -140,10 +136,10 @@ fn skip_entry(first: u64, count: u64) -> Vec<u8> {
     entry
 }
 
-/// What a server was told that the client has.
+/// The blocks that a client has, as it told the server.
 #[derive(Debug, Clone)]
-pub struct Known {
-    /// Blocks to pass over.
+pub struct KnownBlocks {
+    /// Blocks to skip.
     pub done: BlockMap,
     /// Blocks to send only where they differ.
     pub base: BlockMap,
@@ -151,16 +147,16 @@ pub struct Known {
     compared: u64,
 }
 
-impl Known {
-    /// Of a file of `bytes` nothing is known yet.
+impl KnownBlocks {
+    /// No known blocks yet, of a file of `bytes`.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         Self { done: BlockMap::new(bytes), base: BlockMap::new(bytes), next: 0, compared: 0 }
     }
 
-    /// Takes one KNOWN payload. None where it is malformed, out of order, beyond the file's end, or too much.
+    /// Parses one KNOWN payload. None where it is malformed, out of order, beyond the file's end, or too much.
     #[must_use]
-    pub fn take(&mut self, mut payload: &[u8]) -> Option<()> {
+    pub fn read(&mut self, mut payload: &[u8]) -> Option<()> {
         while let Some((kind, rest)) = payload.split_first() {
             match *kind {
                 SKIP => {
@@ -179,7 +175,7 @@ impl Known {
                     let (digest, rest) = rest.split_first_chunk::<32>()?;
                     let block = u64::from_le_bytes(*block);
                     self.compared += 1;
-                    if block < self.next || block >= self.base.blocks() || self.compared > MOST_COMPARED {
+                    if block < self.next || block >= self.base.blocks() || self.compared > MAX_COMPARED {
                         return None;
                     }
                     self.base.set(BlockIndex(block), BlockState::Data(Digest::from(*digest)));
@@ -193,8 +189,8 @@ impl Known {
     }
 }
 
-/// Makes a DATA frame of a block that is not all zero, in `frame`, whose capacity is used again. With `zstd`, and
-/// where that makes it shorter, the segments are compressed.
+/// Encodes a block that is not all zero as a DATA frame in `frame`, whose capacity is reused. With `zstd` the segments are
+/// compressed where that makes them shorter.
 pub fn encode_data(
     block: BlockIndex,
     bytes: &[u8],
@@ -228,14 +224,14 @@ pub fn encode_data(
     codec
 }
 
-/// Compresses with buffers and tables that are used again.
+/// Compresses with reused buffers and tables.
 pub struct Packer {
     context: zstd::bulk::Compressor<'static>,
     packed: Vec<u8>,
 }
 
 impl Packer {
-    /// A packer of zstd level 1.
+    /// A compressor of zstd level 1.
     ///
     /// # Errors
     /// No memory.
@@ -256,18 +252,18 @@ impl Packer {
                 frame.extend_from_slice(&self.packed);
                 Codec::Zstd
             }
-            // It did not fit into the room of the raw bytes: it does not compress.
+            // The result is not shorter than the raw bytes: the data does not compress.
             _ => Codec::None,
         }
     }
 }
 
-/// A DATA payload, taken apart but not believed.
+/// A DATA payload, parsed but not verified.
 #[derive(Debug, Clone)]
 pub struct DataFrame {
     /// Which block.
     pub block: BlockIndex,
-    /// The digest that its bytes must give.
+    /// The digest that its bytes must match.
     pub digest: Digest,
     codec: Codec,
     mask: u16,
@@ -282,22 +278,22 @@ pub enum DataError {
     /// Shorter than its own header.
     #[error("a data frame is too short")]
     Short,
-    /// A codec that was not agreed on.
+    /// An unknown codec.
     #[error("a data frame has an unknown codec")]
     Codec,
     /// Mask, lengths and the block's place in the file contradict each other.
     #[error("a data frame's lengths contradict each other")]
     Lengths,
-    /// The compressed bytes are damaged, or give more or less than was said.
+    /// The compressed bytes are damaged, or have another length than announced.
     #[error("a data frame can't be decompressed")]
     Packed,
-    /// The bytes do not give the digest.
+    /// The bytes do not match the digest.
     #[error("a block does not match its digest")]
     Digest,
 }
 
 impl DataFrame {
-    /// Takes a payload apart.
+    /// Parses a payload.
     ///
     /// # Errors
     /// See [`DataError`].
@@ -322,11 +318,11 @@ impl DataFrame {
         })
     }
 
-    /// Gives the block's bytes in `block`, which has the block's length in its file, and checks them against the
-    /// digest. `scratch` is room to decompress into.
+    /// Decodes the block into `block`, which has the block's length in its file, and checks it against the digest.
+    /// `scratch` is a buffer for decompression.
     ///
     /// # Errors
-    /// See [`DataError`]; `block` holds nothing of use then.
+    /// See [`DataError`]; `block` holds nothing useful then.
     pub fn unpack(
         &self,
         unpacker: &mut zstd::bulk::Decompressor<'_>,
@@ -347,7 +343,7 @@ impl DataFrame {
                 scratch.clear();
                 scratch.reserve(self.raw);
                 let most = scratch.capacity();
-                // The room bounds what a bomb can write; it has at most one block and an allocator's rounding.
+                // The capacity bounds a decompression bomb; it is at most one block and the allocator's rounding.
                 let got = unpacker.decompress_to_buffer(&self.body, scratch).map_err(|_| DataError::Packed)?;
                 if got > most {
                     return Err(DataError::Packed);
@@ -372,7 +368,7 @@ impl DataFrame {
 }
 
 /// The longest DATA frame, header included, in bytes.
-pub const MOST_DATA_FRAME: usize = HEADER_BYTES + DATA_HEADER_BYTES + 1048576;
+pub const MAX_DATA_FRAME: usize = HEADER_BYTES + DATA_HEADER_BYTES + 1048576;
 const _: () = assert!(BLOCK_BYTES == 1048576);
 
 #[cfg(test)]
@@ -395,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_left_out_and_data_that_compresses_is_compressed() {
+    fn zeros_are_left_out_and_compressible_data_is_compressed() {
         let mut bytes = vec![0u8; 1 << 20];
         bytes[70_000] = 1;
         assert_eq!(frame(&bytes, false).len(), DATA_HEADER_BYTES + WIRE_ZERO_BYTES);
@@ -404,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_ends_at_the_room_that_a_block_has() {
+    fn a_decompression_bomb_stops_at_the_size_of_a_block() {
         let bomb = zstd::bulk::compress(&vec![1u8; 64 << 20], 1).unwrap();
         let mut payload = frame(&[1; WIRE_ZERO_BYTES], false)[..DATA_HEADER_BYTES].to_vec();
         payload[8] = 1;
@@ -415,20 +411,20 @@ mod tests {
     #[test]
     fn known_blocks_out_of_order_or_range_are_refused() {
         let entry = |kind: u8, block: u64| [vec![kind], block.to_le_bytes().to_vec(), vec![0; 32]].concat();
-        let mut known = Known::new(10 << 20);
-        assert!(known.take(&entry(COMPARE, 3)).is_some());
-        assert!(known.clone().take(&entry(COMPARE, 3)).is_none());
-        assert!(known.clone().take(&entry(COMPARE, 10)).is_none());
-        assert!(known.clone().take(&entry(9, 4)).is_none());
-        assert!(known.clone().take(&entry(COMPARE, 4)[..30]).is_none());
-        assert!(known.clone().take(&skip_entry(4, u64::MAX)).is_none());
-        assert!(known.clone().take(&skip_entry(4, 7)).is_none());
-        assert!(known.clone().take(&skip_entry(4, 6)).is_some());
+        let mut known = KnownBlocks::new(10 << 20);
+        assert!(known.read(&entry(COMPARE, 3)).is_some());
+        assert!(known.clone().read(&entry(COMPARE, 3)).is_none());
+        assert!(known.clone().read(&entry(COMPARE, 10)).is_none());
+        assert!(known.clone().read(&entry(9, 4)).is_none());
+        assert!(known.clone().read(&entry(COMPARE, 4)[..30]).is_none());
+        assert!(known.clone().read(&skip_entry(4, u64::MAX)).is_none());
+        assert!(known.clone().read(&skip_entry(4, 7)).is_none());
+        assert!(known.clone().read(&skip_entry(4, 6)).is_some());
     }
 
     proptest! {
         #[test]
-        fn blocks_come_out_as_they_went_in(
+        fn blocks_survive_encoding_and_decoding(
             len in 1usize..(1 << 20),
             set in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..30),
             zstd: bool,
@@ -439,7 +435,7 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_frame_never_gives_a_block(at: prop::sample::Index, bit in 0u8..8, zstd: bool) {
+        fn a_damaged_frame_never_yields_a_wrong_block(at: prop::sample::Index, bit in 0u8..8, zstd: bool) {
             let bytes: Vec<u8> = (0..200_000u32).flat_map(|n| (n % 1000).to_le_bytes()).take(300_000).collect();
             let mut payload = frame(&bytes, zstd).to_vec();
             // The block's number is checked by the receiver, which knows what comes next.
@@ -452,15 +448,15 @@ mod tests {
         }
 
         #[test]
-        fn what_is_known_arrives(done in prop::collection::btree_set(0u64..5000, 0..2000), base in prop::collection::btree_set(0u64..5000, 0..4000)) {
+        fn known_blocks_survive_encoding_and_parsing(done in prop::collection::btree_set(0u64..5000, 0..2000), base in prop::collection::btree_set(0u64..5000, 0..4000)) {
             let bytes = 5000 * BLOCK_BYTES;
             let (mut have, mut last) = (BlockMap::new(bytes), BlockMap::new(bytes));
             for block in &done { have.set(BlockIndex(*block), BlockState::Zero); }
             for block in &base { last.set(BlockIndex(*block), BlockState::Data(Digest::of(&block.to_le_bytes()))); }
-            let mut known = Known::new(bytes);
+            let mut known = KnownBlocks::new(bytes);
             for payload in known_payloads(&have, Some(&last)) {
-                prop_assert!(payload.len() <= MOST_KNOWN_BYTES);
-                prop_assert!(known.take(&payload).is_some());
+                prop_assert!(payload.len() <= MAX_KNOWN_BYTES);
+                prop_assert!(known.read(&payload).is_some());
             }
             for block in (0..5000).map(BlockIndex) {
                 prop_assert_eq!(known.done.get(block), have.get(block));

@@ -1,51 +1,49 @@
-//! The requests and responses of the control subsystem, as JSON. Unknown keys are ignored on both sides, so that keys
-//! can be added.
+//! The requests and responses of the control subsystem, as JSON. Both sides ignore unknown keys, so that keys can be added.
 
 use serde::{Deserialize, Serialize};
 use stackferry_volume::Entry;
 
-use super::block::Failure;
+use super::block::ErrorPayload;
 
 /// The most entries in one response to `list`.
 pub const LIST_PAGE: usize = 1000;
-/// The fewest entries in a response to `list` that says that there are more: a server whose pages are shorter would keep
-/// its client asking for ever.
+/// The fewest entries in a response to `list` with `more`: shorter pages could keep a client requesting forever.
 pub const SMALLEST_PAGE: usize = 250;
-/// The longest life of a grant, in seconds.
-pub const MOST_GRANT_SECONDS: u64 = 3600;
+/// The longest validity of a grant, in seconds.
+pub const MAX_GRANT_SECONDS: u64 = 3600;
 
-/// A request; `id` is the client's, and comes back with the response.
+/// A request; the response repeats its `id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// The client's number for it.
+pub struct ControlRequest {
+    /// The client's id for it.
     pub id: u64,
-    /// What is asked.
+    /// The operation.
     #[serde(flatten)]
-    pub op: Op,
+    pub op: ControlOp,
 }
 
-/// What a client may ask.
+/// The operations of the control subsystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
-pub enum Op {
-    /// Who are you, and which datastores do you have?
+pub enum ControlOp {
+    /// The server's version and datastores.
     Hello {
-        /// The newest protocol that the client speaks.
+        /// The newest protocol version that the client supports.
         protocol: u32,
         /// The client's program and version.
         program: String,
     },
-    /// What does a folder hold? Entries in the order of their names, after the name `after`.
+    /// A folder's entries in the order of their names, after the name `after`.
     List {
         /// The datastore's name.
         datastore: String,
         /// The folder, relative to the datastore.
         path: String,
-        /// The last name of the page before.
+        /// The last name of the previous page.
         #[serde(default)]
         after: Option<String>,
     },
-    /// What is at this path?
+    /// The entry at a path.
     Describe {
         /// The datastore's name.
         datastore: String,
@@ -67,19 +65,19 @@ pub enum Op {
         datastore: String,
         /// The file, relative to the datastore.
         path: String,
-        /// What for.
+        /// Reading or writing.
         direction: Direction,
         /// How long it may be used to log in, in seconds, 1 to 3600.
         seconds: u64,
     },
-    /// End a credential and the connection made with it.
+    /// Revokes a credential and ends its connection.
     Revoke {
         /// The credential's user name.
         user: String,
     },
 }
 
-/// What a grant is for.
+/// Whether a grant reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -91,35 +89,35 @@ pub enum Direction {
 
 /// A response: `ok` or `error`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Response {
-    /// The request's number.
+pub struct ControlResponse {
+    /// The request's id.
     pub id: u64,
-    /// What came of it.
+    /// The outcome.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: ControlOutcome,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// The answer, of the request's own shape.
+pub enum ControlOutcome {
+    /// The result, of the operation's type.
     Ok(serde_json::Value),
-    /// Why there is none.
-    Error(Failure),
+    /// The error.
+    Error(ErrorPayload),
 }
 
 /// The answer to `hello`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The protocol that both speak from here on.
+    /// The protocol version used from here on.
     pub protocol: u32,
     /// The server's program and version.
     pub program: String,
-    /// What it can do beyond the protocol's first version.
+    /// Its features beyond the protocol's first version.
     #[serde(default)]
     pub features: Vec<String>,
-    /// The datastores that this client may ask for.
+    /// The datastores that this client may use.
     pub datastores: Vec<DatastoreInfo>,
 }
 
@@ -128,7 +126,7 @@ pub struct Hello {
 pub struct DatastoreInfo {
     /// Its name.
     pub name: String,
-    /// Its type, as far as the endpoint can tell.
+    /// Its type, as far as the endpoint knows.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whether its folder can be opened now.
@@ -140,7 +138,7 @@ pub struct DatastoreInfo {
 
 /// The answer to `list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listing {
+pub struct ListResponse {
     /// Up to [`LIST_PAGE`] entries, in the order of their names' bytes.
     pub entries: Vec<Entry>,
     /// Whether there are more after them.
@@ -150,32 +148,32 @@ pub struct Listing {
 /// The answer to `describe`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {
-    /// What is there; none where there is nothing.
+    /// The entry; none where the path does not exist.
     pub entry: Option<Entry>,
 }
 
 /// The answer to `read`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
+pub struct FileContent {
     /// The bytes, as base64.
     pub base64: String,
 }
 
 /// The answer to `issue`. Its Debug form does not show the password.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Issued {
+pub struct IssueResponse {
     /// The user to log in as: the credential's public name.
     pub user: String,
     /// The password: used once, at login.
     pub password: String,
-    /// Seconds until it can no longer be used.
+    /// Seconds until it expires.
     pub seconds: u64,
-    /// The path by which SFTP and SCP know the file.
+    /// The file's path in SFTP and SCP.
     pub path: String,
 }
 
-impl std::fmt::Debug for Issued {
+impl std::fmt::Debug for IssueResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issued").field("user", &self.user).field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("IssueResponse").field("user", &self.user).field("path", &self.path).finish_non_exhaustive()
     }
 }

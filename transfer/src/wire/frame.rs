@@ -1,30 +1,34 @@
 //! Frames: one byte of type, four bytes of length (little-endian), and as many bytes of payload.
 //!
-//! The reader takes data as it comes, in any cut, and gives whole frames. It never holds more than one frame, and
-//! refuses a length over its limit before it takes a byte of it.
+//! The reader accepts data in pieces of any size, and returns whole frames. It never holds more than one frame, and refuses
+//! a length over its limit before it buffers the payload.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 /// A frame's type and length, in bytes.
 pub const HEADER_BYTES: usize = 5;
+/// What stands before a block's bytes in a DATA payload.
+pub const DATA_HEADER_BYTES: usize = 8 + 1 + 1 + 2 + 32 + 4;
+/// The most bytes of a KNOWN payload.
+pub const MAX_KNOWN_BYTES: usize = 64 << 10;
 
-/// What kinds of frame there are. The numbers are those of `docs/protocol.md`.
+/// The kinds of frame. The numbers are those of `docs/protocol.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
-    /// Client: which file, and what it can do. JSON.
+    /// Client: its protocol and codecs. JSON.
     Open = 0x01,
-    /// Client: blocks that need not be sent, or only where they differ.
+    /// Client: blocks to skip, or to send only where they differ.
     Known = 0x02,
-    /// Client: send.
+    /// Client: start sending.
     Go = 0x03,
-    /// Client: which new file. JSON.
+    /// Client: the new file's attributes. JSON.
     New = 0x04,
     /// Client: all blocks of the new file were sent.
     Finish = 0x05,
-    /// Client: give the new file its name.
+    /// Client: rename the new file to its final name.
     Name = 0x06,
-    /// Client: leave the new file as it is.
+    /// Client: keep the new file.
     Keep = 0x07,
     /// Server: what the file is. JSON.
     Opened = 0x11,
@@ -34,15 +38,15 @@ pub enum FrameKind {
     Data = 0x13,
     /// Server: blocks that equal what the client has.
     Same = 0x14,
-    /// Server: all was told. JSON.
+    /// Server: all blocks were covered. JSON.
     End = 0x15,
     /// Server: the new file can be sent. JSON.
     Ready = 0x16,
-    /// Server: so many blocks of the new file were written.
+    /// Server: the number of blocks of the new file that were written.
     Taken = 0x17,
-    /// Server: what FINISH, NAME or KEEP asked for is done. JSON.
+    /// Server: FINISH, NAME or KEEP is done. JSON.
     Done = 0x18,
-    /// Server: it can't go on. JSON.
+    /// Server: it can't continue. JSON.
     Error = 0x1f,
     /// Client: a request on the control subsystem. JSON.
     Request = 0x20,
@@ -81,9 +85,9 @@ impl FrameKind {
     #[must_use]
     pub fn limit(self) -> usize {
         match self {
-            // A block, and what is said of it.
-            FrameKind::Data => super::block::DATA_HEADER_BYTES + (1 << 20),
-            FrameKind::Known => super::block::MOST_KNOWN_BYTES,
+            // A block and its header.
+            FrameKind::Data => DATA_HEADER_BYTES + (1 << 20),
+            FrameKind::Known => MAX_KNOWN_BYTES,
             FrameKind::Zero | FrameKind::Same => 16,
             FrameKind::Go | FrameKind::Finish | FrameKind::Name | FrameKind::Keep => 0,
             FrameKind::Taken => 8,
@@ -104,20 +108,20 @@ impl FrameKind {
 /// One whole frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is.
+    /// Its kind.
     pub kind: FrameKind,
-    /// What it says.
+    /// Its payload.
     pub payload: Bytes,
 }
 
-/// The header of a frame with so many bytes of payload, which is at most the kind's limit.
+/// The header of a frame with a payload of so many bytes, at most the kind's limit.
 #[must_use]
 pub fn header(kind: FrameKind, payload: usize) -> [u8; HEADER_BYTES] {
     let [a, b, c, d] = u32::try_from(payload).unwrap_or(u32::MAX).to_le_bytes();
     [kind as u8, a, b, c, d]
 }
 
-/// A frame in one piece.
+/// A whole frame.
 #[must_use]
 pub fn encode(kind: FrameKind, payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(HEADER_BYTES + payload.len());
@@ -134,7 +138,7 @@ pub fn encode_json(kind: FrameKind, value: &impl serde::Serialize) -> Result<Byt
     Ok(encode(kind, &serde_json::to_vec(value)?))
 }
 
-/// What a peer sent is no frame.
+/// A peer's data is not a valid frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -153,20 +157,20 @@ pub enum FrameError {
     },
 }
 
-/// Makes frames of a stream of bytes.
+/// Parses frames from a stream of bytes.
 #[derive(Debug, Default)]
 pub struct FrameReader {
-    /// Received and not yet taken: less than one frame and one packet.
+    /// Received and not yet parsed: less than one frame and one packet.
     buffer: BytesMut,
 }
 
 impl FrameReader {
-    /// Takes bytes as they came.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole frame; none while it is not here yet.
+    /// The next whole frame; none until it is complete.
     ///
     /// # Errors
     /// See [`FrameError`]; the stream can't be used after that.
@@ -185,7 +189,7 @@ impl FrameReader {
         Ok(Some(Frame { kind, payload: self.buffer.split_to(bytes).freeze() }))
     }
 
-    /// Whether all that was received made whole frames.
+    /// Whether no partial frame is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
@@ -209,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_come_out_as_they_went_in_however_they_are_cut(
+        fn frames_survive_any_split_of_the_stream(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
             cut in 1usize..50,
         ) {
@@ -225,7 +229,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
             let mut reader = FrameReader::default();
             reader.push(&bytes);
             while let Ok(Some(_)) = reader.next_frame() {}

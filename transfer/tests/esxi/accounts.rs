@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use stackferry_https::Retry;
 use stackferry_transfer::TransferError;
-use stackferry_transfer::esxi::{Owed, foreign_accounts, undo};
+use stackferry_transfer::esxi::{HostCleanup, clean_up, foreign_accounts};
 use stackferry_volume::{BlockIndex, BlockState, HoleMapSource};
 
 use crate::support::esxi::Hosted;
@@ -53,9 +53,9 @@ fn accounts_live_for_one_connection_and_the_host_is_as_it_was() {
     assert_eq!(logins, [(names[0], true), (names[1], true)], "each logged in once");
     // What was changed was written down before.
     let owed = hosted.site.book.all.lock().unwrap().clone();
-    assert!(matches!(&owed[0], Owed::SshService { system, .. } if system == "vc1"), "{owed:?}");
+    assert!(matches!(&owed[0], HostCleanup::SshService { system, .. } if system == "vc1"), "{owed:?}");
     assert!(
-        matches!(&owed[1], Owed::Account { name, host_name, .. } if name == names[0] && host_name == "esx1.example.com")
+        matches!(&owed[1], HostCleanup::Account { name, host_name, .. } if name == names[0] && host_name == "esx1.example.com")
     );
     assert_eq!(owed.len(), 3);
 }
@@ -301,13 +301,17 @@ fn what_a_crash_left_is_put_back_and_what_others_made_is_left() {
     let foreign = runtime.block_on(foreign_accounts(&vsphere, &host.id.value, INSTALL)).unwrap();
     assert_eq!(foreign.join(" "), theirs);
     let (system, host_id, host_name) = ("vc1".to_owned(), host.id.value.clone(), host.name.clone());
-    let account =
-        Owed::Account { system: system.clone(), host_id: host_id.clone(), host_name: host_name.clone(), name: ours };
-    let service = Owed::SshService { system, host_id, host_name };
+    let account = HostCleanup::Account {
+        system: system.clone(),
+        host_id: host_id.clone(),
+        host_name: host_name.clone(),
+        name: ours,
+    };
+    let service = HostCleanup::SshService { system, host_id, host_name };
     // Twice: what is done already is fine.
     for _ in 0..2 {
-        runtime.block_on(undo(&account, &vsphere)).unwrap();
-        runtime.block_on(undo(&service, &vsphere)).unwrap();
+        runtime.block_on(clean_up(&account, &vsphere)).unwrap();
+        runtime.block_on(clean_up(&service, &vsphere)).unwrap();
         assert_eq!(hosted.state(), (vec![theirs.clone()], false));
     }
 }

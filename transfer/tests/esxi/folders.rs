@@ -1,7 +1,7 @@
 //! Looking at folders through vSphere.
 
 use serde_json::json;
-use stackferry_transfer::esxi::Access;
+use stackferry_transfer::esxi::HostAccess;
 use stackferry_volume::{EntryKind, Folder, FolderError};
 
 use crate::support::{Deadline, SHARED, Site, USER};
@@ -83,7 +83,7 @@ fn friendly_names_of_vsan_are_the_ones_that_count() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = Site::start() else { return };
     std::fs::write(site.path("vsan/cloudvolumes/apps/a.vmdk"), b"vsan://").unwrap();
-    let folder = site.client_of("vsan 01", Access::Ticket).folder();
+    let folder = site.client_of("vsan 01", HostAccess::Ticket).folder();
     let root = folder.list("").unwrap();
     assert_eq!(root.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["cloudvolumes"]);
     assert_eq!(folder.list("cloudvolumes/apps").unwrap()[0].name, "a.vmdk");
@@ -96,7 +96,7 @@ fn friendly_names_of_vsan_are_the_ones_that_count() {
 fn a_datastore_that_is_not_there_is_told_with_those_that_are() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = Site::start() else { return };
-    let why = |name: &str| match site.client_of(name, Access::Ticket).folder().list("cloudvolumes") {
+    let why = |name: &str| match site.client_of(name, HostAccess::Ticket).folder().list("cloudvolumes") {
         Err(FolderError::Unreachable { datastore, why }) => {
             assert_eq!(datastore, name);
             why

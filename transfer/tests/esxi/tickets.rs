@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stackferry_https::Retry;
-use stackferry_transfer::esxi::{Access, DownloadFault};
+use stackferry_transfer::DownloadFault;
+use stackferry_transfer::esxi::HostAccess;
 use stackferry_transfer::{Throttle, TransferError};
 use stackferry_volume::{BlockIndex, BlockState, Folder, HoleMapSource};
 use stackferry_vsphere::VsphereError;
@@ -321,8 +322,8 @@ fn a_bare_host_is_read_as_well() {
 fn only_hosts_that_mount_it_are_asked() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
-    let client = site.client_of("local2", Access::Ticket);
+    let client = site.client_of("local2", HostAccess::Ticket);
     assert_eq!(client.hosts().unwrap(), ["esx2.example.com"]);
-    let missing = site.client_of("vmfs01", Access::Ticket).hosts().unwrap_err().to_string();
+    let missing = site.client_of("vmfs01", HostAccess::Ticket).hosts().unwrap_err().to_string();
     assert!(missing.contains("knows no datastore of that name") && missing.contains(SHARED), "{missing}");
 }

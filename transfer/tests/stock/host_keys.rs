@@ -5,7 +5,7 @@ use std::process::Command;
 
 use stackferry_transfer::TransferError;
 use stackferry_transfer::known_hosts::HostKeys;
-use stackferry_transfer::ssh::Peer;
+use stackferry_transfer::ssh::SshHost;
 use stackferry_transfer::stock::StockHost;
 
 use crate::support::Deadline;
@@ -54,7 +54,7 @@ impl Hosts {
         let file = self.keys.path().join("known_hosts");
         std::fs::write(&file, list).unwrap();
         let real = self.host.stock_host();
-        let peer = Peer { host_keys: HostKeys::File(file), ..real.peer.clone() };
+        let peer = SshHost { host_keys: HostKeys::File(file), ..real.peer.clone() };
         self.host.client_of(StockHost { peer, ..real }).probe()
     }
 

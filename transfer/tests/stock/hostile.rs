@@ -11,7 +11,7 @@ mod way;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use stackferry_transfer::remote::Patience;
+use stackferry_transfer::Timeouts;
 use stackferry_transfer::stock::StockFolder;
 use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, TransferError, describe};
 use stackferry_volume::{BlockMap, BlockState, Digest, FolderError};
@@ -22,9 +22,9 @@ use crate::support::host::context;
 use crate::support::sink::TestSink;
 
 /// Long enough for a loaded machine, short enough to wait for.
-const PATIENCE: Patience =
-    Patience { answer: Duration::from_secs(2), stall: Duration::from_secs(2), login: Duration::from_secs(10) };
-/// What ends a patience must end within this: several of them in a row, on a loaded machine.
+const TIMEOUTS: Timeouts =
+    Timeouts { answer: Duration::from_secs(2), stall: Duration::from_secs(2), login: Duration::from_secs(10) };
+/// What ends a timeouts must end within this: several of them in a row, on a loaded machine.
 const BOUND: Duration = Duration::from_secs(30);
 
 /// Nine blocks and a half, so that the hole map is asked for: the third and fourth are zero.
@@ -51,7 +51,7 @@ fn copy_by(script: Script, context: &CopyContext, by: impl FnOnce(SocketAddr) ->
     let file = file();
     let double = Double::start(home.path(), file.clone(), script);
     let sink = TestSink::new(home.path(), "out", file.bytes());
-    let client = double.client(home.path(), by(double.address), PATIENCE);
+    let client = double.client(home.path(), by(double.address), TIMEOUTS);
     let mtime = jiff::Timestamp::from_second(i64::from(file.mtime)).unwrap();
     let done = BlockMap::new(file.bytes());
     let wanted = FileCopy { path: "apps/a", bytes: file.bytes(), mtime, sink: &sink, done, base: None };
@@ -99,7 +99,7 @@ fn is_protocol(error: &TransferError, words: &str) {
 }
 
 fn is_silent(error: &TransferError, words: &str) {
-    let TransferError::Silent { doing, .. } = error else { panic!("{words}: {error:?}") };
+    let TransferError::Stalled { doing, .. } = error else { panic!("{words}: {error:?}") };
     assert!(doing.contains(words), "{doing:?} does not tell of {words:?}");
 }
 
@@ -135,7 +135,7 @@ fn ask<T>(script: Script, asking: impl FnOnce(&StockFolder) -> Result<T, FolderE
     let home = tempfile::tempdir().unwrap();
     let double = Double::start(home.path(), file(), script);
     let began = Instant::now();
-    let answer = asking(&double.client(home.path(), double.address, PATIENCE).folder());
+    let answer = asking(&double.client(home.path(), double.address, TIMEOUTS).folder());
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
     answer.inspect_err(|error| shows(&describe(error)))
 }

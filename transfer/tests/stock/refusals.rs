@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use stackferry_config::SourceAddress;
 use stackferry_transfer::known_hosts::HostKeys;
-use stackferry_transfer::ssh::Peer;
-use stackferry_transfer::stock::certificate::{CertAuthority, Issued, Order};
-use stackferry_transfer::stock::{CERTIFICATE_LIFE, SourceAddress, StockHost};
+use stackferry_transfer::ssh::SshHost;
+use stackferry_transfer::stock::certificate::{CertAuthority, CertificateRequest, CertifiedKey};
+use stackferry_transfer::stock::{CERTIFICATE_LIFE, StockHost};
 use stackferry_transfer::{FileCopy, TransferError};
 use stackferry_volume::{Folder, FolderError};
 
@@ -32,9 +33,15 @@ impl Thief {
         Self { host, authority, content }
     }
 
-    fn issue(&self, command: &str, change: impl FnOnce(&mut Order<'_>)) -> Issued {
+    fn issue(&self, command: &str, change: impl FnOnce(&mut CertificateRequest<'_>)) -> CertifiedKey {
         let now = Timestamp::now();
-        let mut order = Order { user: "root", command, source_address: Some("127.0.0.1"), now, life: CERTIFICATE_LIFE };
+        let mut order = CertificateRequest {
+            user: "root",
+            command,
+            source_address: Some("127.0.0.1"),
+            now,
+            life: CERTIFICATE_LIFE,
+        };
         change(&mut order);
         self.authority.issue(&order).unwrap()
     }
@@ -138,7 +145,7 @@ fn discoverys_listing_login_can_open_nothing() {
 fn a_certificate_is_refused_late_elsewhere_and_to_others() {
     let _deadline = Deadline::seconds(60);
     let thief = Thief::new(Has::All);
-    let refused = |issued: &Issued, user: &str, why: &str| {
+    let refused = |issued: &CertifiedKey, user: &str, why: &str| {
         let before = thief.accepted();
         let output = run(&thief.host, user, "ssh", &["HOST"], issued);
         assert_eq!(output.status.code(), Some(255), "{why}: {}", said(&output));
@@ -212,7 +219,7 @@ fn a_host_with_another_key_gets_no_certificate() {
     let sink = host.sink("a", 1);
     let file = host.file(&known, "apps/a", &sink);
     let other = stackferry_transfer::ssh::public_line(&stackferry_transfer::ssh::new_key("other"));
-    let peer = Peer { host_keys: HostKeys::Line(other), ..real.peer.clone() };
+    let peer = SshHost { host_keys: HostKeys::Line(other), ..real.peer.clone() };
     let client = host.client_of(StockHost { peer, ..real });
     let error = host.copy(&client, file, &context()).unwrap_err();
     assert!(matches!(error, TransferError::HostKeyChanged { .. }), "{error:?}");

@@ -11,18 +11,18 @@ use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, ChannelMsg};
 use stackferry_transfer::TransferError;
 use stackferry_transfer::known_hosts::HostKeys;
-use stackferry_transfer::ssh::Peer;
-use stackferry_transfer::stock::certificate::{CertAuthority, Issued, Order};
+use stackferry_transfer::ssh::SshHost;
+use stackferry_transfer::stock::certificate::{CertAuthority, CertificateRequest, CertifiedKey};
 use stackferry_transfer::stock::{CERTIFICATE_LIFE, StockHost};
 
 use crate::support::Deadline;
 use crate::support::host::{Has, Host};
 
-fn issue(host: &Host) -> Issued {
+fn issue(host: &Host) -> CertifiedKey {
     let authority = CertAuthority::load(&host.home.path().join("user_ca")).unwrap();
     let source_address = Some("127.0.0.1");
     let (now, life) = (Timestamp::now(), CERTIFICATE_LIFE);
-    authority.issue(&Order { user: "root", command: "sleep 30", source_address, now, life }).unwrap()
+    authority.issue(&CertificateRequest { user: "root", command: "sleep 30", source_address, now, life }).unwrap()
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_host_with_only_an_rsa_key_is_told_of_or_read() {
     let host = Host::with_config(Has::All, &more);
     let public = std::fs::read_to_string(folder.path().join("rsa.pub")).unwrap();
     let real = host.stock_host();
-    let peer = Peer { host_keys: HostKeys::Line(public.trim().to_owned()), ..real.peer.clone() };
+    let peer = SshHost { host_keys: HostKeys::Line(public.trim().to_owned()), ..real.peer.clone() };
     let probed = host.client_of(StockHost { peer, ..real }).probe();
     if cfg!(feature = "rsa") {
         assert_eq!(probed.unwrap(), "sftp");

@@ -10,7 +10,7 @@ use russh::client;
 use stackferry_https::Retry;
 use stackferry_transfer::TransferError;
 use stackferry_transfer::remote::{EndpointClient, EndpointFolder, IssuedCredential};
-use stackferry_transfer::ssh::{Connection, Login, load_key};
+use stackferry_transfer::ssh::{Connection, SshLogin, load_key};
 use stackferry_volume::{Folder, FolderError};
 
 use crate::support::files::{MIB, sparse};
@@ -257,7 +257,7 @@ fn a_service_moves_no_file() {
             let connection = Connection::open(
                 &place.peer(),
                 "stackferry",
-                &Login::Key(Arc::clone(&key)),
+                &SshLogin::Key(Arc::clone(&key)),
                 4 << 20,
                 Duration::from_secs(60),
             )
@@ -451,12 +451,12 @@ fn a_file_that_was_replaced_after_the_credential_was_issued_is_not_given() {
         assert!(!out.exists() || out.metadata().unwrap().len() == 0);
     }
     // By the block subsystem the service is told so.
-    use stackferry_transfer::wire::block::{Codec, Failure, Open};
+    use stackferry_transfer::wire::block::{Codec, ErrorPayload, OpenRequest};
     use stackferry_transfer::wire::frame::{FrameKind, FrameReader, encode_json};
     let code = place.runtime.block_on(async {
         let handle = raw::log_in(place.address, &blocks).await;
         let mut channel = raw::blocks(&handle).await;
-        let open = Open { protocol: 1, codecs: vec![Codec::None] };
+        let open = OpenRequest { protocol: 1, codecs: vec![Codec::None] };
         channel.data_bytes(encode_json(FrameKind::Open, &open).unwrap()).await.unwrap();
         let (bytes, status) = raw::read_to_end(&mut channel).await;
         assert_eq!(status, Some(1));
@@ -464,7 +464,7 @@ fn a_file_that_was_replaced_after_the_credential_was_issued_is_not_given() {
         reader.push(&bytes);
         let frame = reader.next_frame().unwrap().unwrap();
         assert_eq!(frame.kind, FrameKind::Error);
-        serde_json::from_slice::<Failure>(&frame.payload).unwrap().code
+        serde_json::from_slice::<ErrorPayload>(&frame.payload).unwrap().code
     });
     assert_eq!(code, "replaced");
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use stackferry_https::Retry;
-use stackferry_transfer::wire::block::{Codec, DataFrame, Failure, Open};
+use stackferry_transfer::wire::block::{Codec, DataFrame, ErrorPayload, OpenRequest};
 use stackferry_transfer::wire::frame::{FrameKind, FrameReader, encode, encode_json};
 use stackferry_transfer::{FileCopy, TransferError};
 use stackferry_volume::BlockMap;
@@ -231,7 +231,7 @@ fn a_file_that_is_cut_while_the_endpoint_reads_it_is_a_change_and_no_broken_prot
     let (blocks, failure) = place.runtime.block_on(async {
         let handle = raw::log_in(place.address, &credential).await;
         let mut channel = raw::blocks(&handle).await;
-        let open = Open { protocol: 1, codecs: vec![Codec::None] };
+        let open = OpenRequest { protocol: 1, codecs: vec![Codec::None] };
         channel.data_bytes(encode_json(FrameKind::Open, &open).unwrap()).await.unwrap();
         channel.data_bytes(encode(FrameKind::Go, &[])).await.unwrap();
         let mut reader = FrameReader::default();
@@ -249,7 +249,7 @@ fn a_file_that_is_cut_while_the_endpoint_reads_it_is_a_change_and_no_broken_prot
                         }
                         blocks.push(DataFrame::parse(&frame.payload).unwrap().block.0);
                     }
-                    FrameKind::Error => failure = Some(serde_json::from_slice::<Failure>(&frame.payload).unwrap()),
+                    FrameKind::Error => failure = Some(serde_json::from_slice::<ErrorPayload>(&frame.payload).unwrap()),
                     other => panic!("a frame of type {other:?}"),
                 }
             }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
-use stackferry_transfer::remote::{EndpointFolder, Patience};
+use stackferry_transfer::Timeouts;
+use stackferry_transfer::remote::EndpointFolder;
 use stackferry_transfer::wire::block::{End, run_payload};
 use stackferry_transfer::wire::frame::{FrameKind, encode, encode_json, header};
 use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, TransferError};
@@ -29,8 +30,8 @@ fn file() -> File {
 }
 
 /// Long enough for a loaded machine, short enough to wait for.
-const PATIENCE: Patience =
-    Patience { answer: Duration::from_secs(2), stall: Duration::from_secs(2), login: Duration::from_secs(10) };
+const TIMEOUTS: Timeouts =
+    Timeouts { answer: Duration::from_secs(2), stall: Duration::from_secs(2), login: Duration::from_secs(10) };
 
 struct Copied {
     result: Result<FileOutcome, TransferError>,
@@ -53,7 +54,7 @@ fn copy_with(script: Script, base: Option<&BlockMap>, context: &CopyContext) -> 
         base,
     };
     let began = Instant::now();
-    let result = double.client(PATIENCE).copy("ds", copy, context, &mut |_| {});
+    let result = double.client(TIMEOUTS).copy("ds", copy, context, &mut |_| {});
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(sink.lies.lock().unwrap().is_empty());
     for (block, digest) in sink.records() {
@@ -242,7 +243,7 @@ fn its_own_words_are_told_without_control_characters() {
 fn silence_and_drops_that_never_fill_a_frame() {
     let _deadline = Deadline::seconds(120);
     let silent = |error: TransferError| {
-        assert!(matches!(error, TransferError::Silent { .. }), "{error:?}");
+        assert!(matches!(error, TransferError::Stalled { .. }), "{error:?}");
     };
     silent(acts(|_| vec![Act::Hang]));
     silent(acts(|file| {
@@ -270,7 +271,7 @@ fn cancelling_does_not_wait_for_a_silent_host() {
     let began = Instant::now();
     let error = copy_with(script, None, &context).result.unwrap_err();
     assert!(matches!(error, TransferError::Cancelled), "{error:?}");
-    assert!(began.elapsed() < PATIENCE.stall, "{:?}", began.elapsed());
+    assert!(began.elapsed() < TIMEOUTS.stall, "{:?}", began.elapsed());
 }
 
 #[test]
@@ -313,7 +314,7 @@ fn asked<T>(
     let home = tempfile::tempdir().unwrap();
     let double = Double::start(home.path(), file(), Script { answers: Box::new(answers), ..Script::default() });
     let began = Instant::now();
-    let answer = ask(&EndpointFolder::new(Arc::new(double.client(PATIENCE)), "ds"));
+    let answer = ask(&EndpointFolder::new(Arc::new(double.client(TIMEOUTS)), "ds"));
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     answer
 }
@@ -396,7 +397,7 @@ fn after_a_wrong_answer_the_next_question_gets_its_own() {
         }
     };
     let double = Double::start(home.path(), file(), Script { answers: Box::new(twice), ..Script::default() });
-    let folder = EndpointFolder::new(Arc::new(double.client(PATIENCE)), "ds");
+    let folder = EndpointFolder::new(Arc::new(double.client(TIMEOUTS)), "ds");
     assert!(folder.stat("twice").unwrap().is_none());
     unreachable(folder.stat("once").unwrap_err(), "an answer to request");
     assert_eq!(folder.stat("once").unwrap().unwrap().name, "once");

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use russh::client;
 use stackferry_https::Retry;
+use stackferry_transfer::Timeouts;
 use stackferry_transfer::known_hosts::HostKeys;
-use stackferry_transfer::remote::Patience;
 use stackferry_transfer::resume::resume;
-use stackferry_transfer::ssh::{Connection, Login, Peer, load_key, new_key};
-use stackferry_transfer::wire::block::{Codec, Open};
+use stackferry_transfer::ssh::{Connection, SshHost, SshLogin, load_key, new_key};
+use stackferry_transfer::wire::block::{Codec, OpenRequest};
 use stackferry_transfer::wire::frame::{FrameKind, encode, encode_json};
 use stackferry_transfer::{FileCopy, TransferError};
 use stackferry_volume::io::Cancel;
@@ -79,10 +79,10 @@ fn nobody_there_and_somebody_else_there() {
     // One that takes connections and says nothing, and one that speaks something else.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let began = Instant::now();
-    let patience = Patience { login: Duration::from_secs(2), ..Patience::default() };
-    let client = place.new_client(peer(mute.local_addr().unwrap(), &place.host_key)).with_patience(patience);
+    let timeouts = Timeouts { login: Duration::from_secs(2), ..Timeouts::default() };
+    let client = place.new_client(peer(mute.local_addr().unwrap(), &place.host_key)).with_timeouts(timeouts);
     let error = client.hello().unwrap_err();
-    assert!(matches!(error, TransferError::Silent { .. }), "{error:?}");
+    assert!(matches!(error, TransferError::Stalled { .. }), "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = web.local_addr().unwrap();
@@ -106,10 +106,16 @@ fn host_keys_that_are_unknown_changed_or_not_to_be_looked_up_are_three_errors_be
     let key = load_key(double.key()).unwrap();
     let list = home.path().join("known_hosts");
     let open = |host_keys: HostKeys| {
-        let peer = Peer { host: "127.0.0.1".into(), port: double.address.port(), host_keys };
+        let peer = SshHost { host: "127.0.0.1".into(), port: double.address.port(), host_keys };
         double
             .runtime
-            .block_on(Connection::open(&peer, "stackferry", &Login::Key(key.clone()), 4 << 20, Duration::from_secs(60)))
+            .block_on(Connection::open(
+                &peer,
+                "stackferry",
+                &SshLogin::Key(key.clone()),
+                4 << 20,
+                Duration::from_secs(60),
+            ))
             .map(|_| ())
     };
     let host = format!("[127.0.0.1]:{}", double.address.port());
@@ -165,8 +171,8 @@ fn of_several_keys_that_a_host_has_the_known_one_is_asked_for() {
     let host = format!("[127.0.0.1]:{}", double.address.port());
     std::fs::write(&list, format!("{host} {ecdsa}")).unwrap();
     for host_keys in [HostKeys::File(list), HostKeys::Line(ecdsa), HostKeys::Line(double.host_key.clone())] {
-        let peer = Peer { host: "127.0.0.1".into(), port: double.address.port(), host_keys };
-        let login = Login::Key(key.clone());
+        let peer = SshHost { host: "127.0.0.1".into(), port: double.address.port(), host_keys };
+        let login = SshLogin::Key(key.clone());
         double
             .runtime
             .block_on(Connection::open(&peer, "stackferry", &login, 4 << 20, Duration::from_secs(60)))
@@ -318,7 +324,7 @@ fn a_client_that_goes_away_without_reading_leaves_nothing_behind() {
         let secret = credential.password.expose();
         assert!(handle.authenticate_password(&credential.user, secret).await.unwrap().success());
         let mut channel = raw::blocks(&handle).await;
-        let open = Open { protocol: 1, codecs: vec![Codec::None] };
+        let open = OpenRequest { protocol: 1, codecs: vec![Codec::None] };
         channel.data_bytes(encode_json(FrameKind::Open, &open).unwrap()).await.unwrap();
         channel.data_bytes(encode(FrameKind::Go, &[])).await.unwrap();
         while !matches!(channel.wait().await, Some(russh::ChannelMsg::Data { .. })) {}

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use stackferry_transfer::remote::IssuedCredential;
 use stackferry_transfer::restore::{Checked, FileRestore, Written, finish};
-use stackferry_transfer::wire::block::{Failure, encode_data, run_payload};
+use stackferry_transfer::wire::block::{ErrorPayload, encode_data, run_payload};
 use stackferry_transfer::wire::frame::{FrameKind, FrameReader, encode, encode_json};
-use stackferry_transfer::wire::place::New;
+use stackferry_transfer::wire::upload::UploadRequest;
 use stackferry_transfer::{CopyContext, TransferError, describe};
 use stackferry_volume::Source;
 use stackferry_volume::block::{BlockIndex, BlockState, Digest};
@@ -271,7 +271,7 @@ fn say(place: &Place, path: &str, frames: &[Bytes]) -> (String, Option<u32>) {
     let mut code = String::new();
     while let Some(frame) = reader.next_frame().unwrap() {
         if frame.kind == FrameKind::Error {
-            code = serde_json::from_slice::<Failure>(&frame.payload).unwrap().code;
+            code = serde_json::from_slice::<ErrorPayload>(&frame.payload).unwrap().code;
         }
     }
     (code, status)
@@ -283,7 +283,7 @@ fn a_client_that_breaks_the_order_is_refused_and_leaves_nothing() {
     let bytes = 3 * MIB;
     let new = |bytes| {
         let mtime = jiff::Timestamp::UNIX_EPOCH;
-        let new = New { protocol: 1, bytes, mtime, blake3: Digest::of(b""), needed: 0 };
+        let new = UploadRequest { protocol: 1, bytes, mtime, blake3: Digest::of(b""), needed: 0 };
         encode_json(FrameKind::New, &new).unwrap()
     };
     let zero = |first, count| encode(FrameKind::Zero, &run_payload(BlockIndex(first), count));

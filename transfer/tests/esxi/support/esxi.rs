@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
-use stackferry_transfer::esxi::{Access, EsxiClient};
+use stackferry_transfer::esxi::{EsxiClient, HostAccess};
 use tempfile::TempDir;
 
 use super::process::{Process, build, have};
@@ -118,7 +118,7 @@ impl Hosted {
     }
 
     pub(crate) fn client(&self) -> EsxiClient {
-        let access = Access::Account { known_hosts: self.known_hosts.clone(), ssh_port: self.port() };
+        let access = HostAccess::Account { known_hosts: self.known_hosts.clone(), ssh_port: self.port() };
         self.site.client_of(SHARED, access)
     }
 

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use stackferry_transfer::esxi::{Access, EsxiClient, EsxiCredential, EsxiDatastore, Ledger, Owed};
+use stackferry_transfer::esxi::{CleanupLedger, EsxiClient, EsxiCredential, EsxiDatastore, HostAccess, HostCleanup};
 use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, TransferError};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::{BlockMap, Folder};
@@ -44,24 +44,24 @@ pub(crate) const FLAT: &str = "cloudvolumes/apps/Office!20!2021-flat.vmdk";
 #[derive(Default)]
 pub(crate) struct Book {
     next: AtomicU64,
-    pub(crate) open: Mutex<Vec<(u64, Owed)>>,
-    pub(crate) all: Mutex<Vec<Owed>>,
+    pub(crate) open: Mutex<Vec<(u64, HostCleanup)>>,
+    pub(crate) all: Mutex<Vec<HostCleanup>>,
     /// How much may be written before it fails; none: it never does.
     pub(crate) room: Mutex<Option<u64>>,
 }
 
-impl Ledger for Book {
-    fn owe(&self, owed: &Owed) -> Result<u64, TransferError> {
+impl CleanupLedger for Book {
+    fn record(&self, cleanup: &HostCleanup) -> Result<u64, TransferError> {
         if let Some(room) = &mut *self.room.lock().unwrap() {
             *room = room.checked_sub(1).ok_or_else(|| TransferError::Worker { file: "the ledger".to_owned() })?;
         }
         let number = self.next.fetch_add(1, Ordering::SeqCst);
-        self.open.lock().unwrap().push((number, owed.clone()));
-        self.all.lock().unwrap().push(owed.clone());
+        self.open.lock().unwrap().push((number, cleanup.clone()));
+        self.all.lock().unwrap().push(cleanup.clone());
         Ok(number)
     }
 
-    fn settle(&self, number: u64) {
+    fn resolve(&self, number: u64) {
         self.open.lock().unwrap().retain(|(open, _)| *open != number);
     }
 }
@@ -134,7 +134,7 @@ impl Site {
         self.peer.client(USER, &self.path("password"))
     }
 
-    pub(crate) fn client_of(&self, name: &str, access: Access) -> EsxiClient {
+    pub(crate) fn client_of(&self, name: &str, access: HostAccess) -> EsxiClient {
         let datastore = EsxiDatastore {
             vsphere: self.vsphere(),
             system: "vc1".to_owned(),
@@ -146,7 +146,7 @@ impl Site {
     }
 
     pub(crate) fn client(&self) -> EsxiClient {
-        self.client_of(SHARED, Access::Ticket)
+        self.client_of(SHARED, HostAccess::Ticket)
     }
 
     pub(crate) fn obey(&self, command: Value) -> Value {
@@ -166,7 +166,7 @@ impl Site {
 }
 
 pub(crate) fn context() -> CopyContext {
-    CopyContext::new(Cancel::default(), Arc::new(stackferry_transfer::Silent), 32 << 20)
+    CopyContext::new(Cancel::default(), Arc::new(stackferry_transfer::NoProgress), 32 << 20)
 }
 
 /// A copy of one file, as it is made.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use stackferry_transfer::FileCopy;
 use stackferry_volume::{BlockMap, HoleMapSource};
 
-use super::{PATIENCE, copy, file};
+use super::{TIMEOUTS, copy, file};
 use crate::support::Deadline;
 use crate::support::double::{Act, Double, Script};
 use crate::support::host::context;
@@ -68,7 +68,7 @@ fn one_failed_start_does_not_turn_hole_maps_off() {
         let home = tempfile::tempdir().unwrap();
         let file = file();
         let double = Double::start(home.path(), file.clone(), Script { runs: Box::new(runs), ..Script::default() });
-        let client = double.client(home.path(), double.address, PATIENCE);
+        let client = double.client(home.path(), double.address, TIMEOUTS);
         let mtime = jiff::Timestamp::from_second(i64::from(file.mtime)).unwrap();
         for number in 0..7 {
             let sink = TestSink::new(home.path(), &format!("out{number}"), file.bytes());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use stackferry_transfer::{TransferError, describe};
 
-use super::{BOUND, PATIENCE, is_protocol, is_silent, shows};
+use super::{BOUND, TIMEOUTS, is_protocol, is_silent, shows};
 use crate::support::Deadline;
 use crate::support::double::{Act, Double, File, Script};
 use crate::support::host::context;
@@ -17,7 +17,7 @@ fn refused(acts: impl Fn() -> Vec<Act> + Send + Sync + 'static) -> TransferError
     let runs = move |command: &str, _: &File| command.starts_with("set -- ").then(&acts);
     let script = Script { runs: Box::new(runs), ..Script::default() };
     let double = Double::start(home.path(), File { content: Vec::new(), mtime: 0 }, script);
-    let client = double.client(home.path(), double.address, PATIENCE);
+    let client = double.client(home.path(), double.address, TIMEOUTS);
     let version = Version::new(home.path(), "version");
     let began = Instant::now();
     let result = client.write(&version.file("apps/a"), &context(), &mut |_| {});

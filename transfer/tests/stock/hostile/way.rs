@@ -107,7 +107,7 @@ fn bits_that_flip_anywhere() {
             error,
             TransferError::Unreachable { .. }
                 | TransferError::Protocol { .. }
-                | TransferError::Silent { .. }
+                | TransferError::Stalled { .. }
                 | TransferError::Unfit { .. }
                 | TransferError::HostKeyUnknown { .. }
                 | TransferError::HostKeyChanged { .. }

@@ -11,10 +11,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use russh::keys::Certificate;
 use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+use stackferry_config::SourceAddress;
+use stackferry_transfer::Timeouts;
 use stackferry_transfer::known_hosts::HostKeys;
-use stackferry_transfer::remote::Patience;
-use stackferry_transfer::ssh::{Peer, new_key};
-use stackferry_transfer::stock::{SourceAddress, StockClient, StockHost};
+use stackferry_transfer::ssh::{SshHost, new_key};
+use stackferry_transfer::stock::{StockClient, StockHost};
 use tokio::runtime::Runtime;
 
 use super::host::write_key;
@@ -230,15 +231,19 @@ impl Double {
     }
 
     /// A client of it, by way of this address.
-    pub(crate) fn client(&self, folder: &Path, by: SocketAddr, patience: Patience) -> StockClient {
+    pub(crate) fn client(&self, folder: &Path, by: SocketAddr, timeouts: Timeouts) -> StockClient {
         let host = StockHost {
-            peer: Peer { host: by.ip().to_string(), port: by.port(), host_keys: HostKeys::Line(self.host_key.clone()) },
+            peer: SshHost {
+                host: by.ip().to_string(),
+                port: by.port(),
+                host_keys: HostKeys::Line(self.host_key.clone()),
+            },
             user: "backup".to_owned(),
             root: "/ds".into(),
             ca_key: folder.join("user_ca"),
             source_address: SourceAddress::Connection,
         };
-        StockClient::with_patience(host, self.runtime.handle().clone(), patience).unwrap()
+        StockClient::with_timeouts(host, self.runtime.handle().clone(), timeouts).unwrap()
     }
 
     /// The forced commands of all that logged in.

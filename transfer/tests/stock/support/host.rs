@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use stackferry_config::SourceAddress;
 use stackferry_transfer::known_hosts::HostKeys;
-use stackferry_transfer::ssh::{Peer, new_key};
-use stackferry_transfer::stock::{IssuedCert, SourceAddress, StockClient, StockHost};
-use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, Silent, TransferError};
+use stackferry_transfer::ssh::{SshHost, new_key};
+use stackferry_transfer::stock::{IssuedCert, StockClient, StockHost};
+use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, NoProgress, TransferError};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::{BlockMap, Folder};
 use tempfile::TempDir;
@@ -93,7 +94,7 @@ impl Host {
     pub(crate) fn stock_host(&self) -> StockHost {
         let host_keys = HostKeys::Line(self.host_key.clone());
         StockHost {
-            peer: Peer { host: "127.0.0.1".to_owned(), port: self.port, host_keys },
+            peer: SshHost { host: "127.0.0.1".to_owned(), port: self.port, host_keys },
             user: "root".to_owned(),
             root: self.home.path().join("ds"),
             ca_key: self.home.path().join("user_ca"),
@@ -158,7 +159,7 @@ fn key_of(log: &str, name: &str) -> String {
 }
 
 pub(crate) fn context() -> CopyContext {
-    CopyContext::new(Cancel::default(), Arc::new(Silent), 32 << 20)
+    CopyContext::new(Cancel::default(), Arc::new(NoProgress), 32 << 20)
 }
 
 /// Starts the server on a port that is free. Another program may take the port in between: then another is tried.

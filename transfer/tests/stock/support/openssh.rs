@@ -4,12 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use stackferry_transfer::stock::certificate::Issued;
+use stackferry_transfer::stock::certificate::CertifiedKey;
 
 use super::host::Host;
 
 /// Runs `ssh`, `scp` or `sftp` with a key and its certificate. `HOST` in the arguments stands for `user@127.0.0.1`.
-pub(crate) fn run(host: &Host, user: &str, program: &str, arguments: &[&str], issued: &Issued) -> Output {
+pub(crate) fn run(host: &Host, user: &str, program: &str, arguments: &[&str], issued: &CertifiedKey) -> Output {
     run_for(60, host, user, program, arguments, issued)
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn run_for(
     user: &str,
     program: &str,
     arguments: &[&str],
-    issued: &Issued,
+    issued: &CertifiedKey,
 ) -> Output {
     let folder = tempfile::tempdir_in(host.home.path()).unwrap();
     let key = folder.path().join("key");

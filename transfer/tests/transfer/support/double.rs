@@ -10,10 +10,11 @@ use russh::keys::PrivateKey;
 use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelMsg};
 use serde_json::{Value, json};
+use stackferry_transfer::Timeouts;
 use stackferry_transfer::endpoint::issuer;
-use stackferry_transfer::remote::{EndpointClient, Patience};
+use stackferry_transfer::remote::EndpointClient;
 use stackferry_transfer::ssh::new_key;
-use stackferry_transfer::wire::block::{End, Known, Opened, Packer, encode_data, run_payload};
+use stackferry_transfer::wire::block::{End, KnownBlocks, OpenResponse, Packer, encode_data, run_payload};
 use stackferry_transfer::wire::frame::{FrameKind, FrameReader, encode, encode_json};
 use stackferry_volume::block::is_zero;
 use stackferry_volume::{BlockIndex, Digest, HoleMapSource};
@@ -35,7 +36,7 @@ pub(crate) enum Act {
 
 /// What a request on the control subsystem gets: a whole frame, or none for the right answer.
 type Answers = Box<dyn Fn(u64, &Value) -> Option<Vec<Bytes>> + Send + Sync>;
-type Acts = Box<dyn Fn(&File, &Known) -> Vec<Act> + Send + Sync>;
+type Acts = Box<dyn Fn(&File, &KnownBlocks) -> Vec<Act> + Send + Sync>;
 
 /// The file that it has.
 pub(crate) struct File {
@@ -142,9 +143,9 @@ impl Double {
         Self { runtime, address, host_key: shown, key, shared }
     }
 
-    pub(crate) fn client(&self, patience: Patience) -> EndpointClient {
+    pub(crate) fn client(&self, timeouts: Timeouts) -> EndpointClient {
         let peer = peer(self.address, &self.host_key);
-        EndpointClient::new(peer, &self.key, self.runtime.handle().clone()).unwrap().with_patience(patience)
+        EndpointClient::new(peer, &self.key, self.runtime.handle().clone()).unwrap().with_timeouts(timeouts)
     }
 
     pub(crate) fn key(&self) -> &Path {
@@ -275,7 +276,7 @@ pub(crate) fn response(id: u64, ok: &Value) -> Bytes {
 async fn blocks(channel: Channel<Msg>, shared: Arc<Shared>) -> bool {
     let (mut read, write) = channel.split();
     let mut reader = FrameReader::default();
-    let mut known = Known::new(shared.file.bytes());
+    let mut known = KnownBlocks::new(shared.file.bytes());
     'asked: while let Some(message) = read.wait().await {
         let ChannelMsg::Data { data } = message else { continue };
         reader.push(&data);
@@ -283,11 +284,11 @@ async fn blocks(channel: Channel<Msg>, shared: Arc<Shared>) -> bool {
             match frame.kind {
                 FrameKind::Open => {
                     let (bytes, mtime) = (shared.file.bytes(), shared.file.mtime);
-                    let right = Opened { protocol: 1, bytes, mtime, hole_map: HoleMapSource::Seek };
+                    let right = OpenResponse { protocol: 1, bytes, mtime, hole_map: HoleMapSource::Seek };
                     let right = encode_json(FrameKind::Opened, &right).unwrap();
                     let _ = write.data_bytes(shared.script.opened.clone().unwrap_or(right)).await;
                 }
-                FrameKind::Known => known.take(&frame.payload).unwrap(),
+                FrameKind::Known => known.read(&frame.payload).unwrap(),
                 FrameKind::Go => break 'asked,
                 other => panic!("{other:?}"),
             }

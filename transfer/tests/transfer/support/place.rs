@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stackferry_transfer::endpoint::{Endpoint, EndpointConfig};
+use stackferry_transfer::endpoint::{EndpointConfig, EndpointServer};
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::{EndpointClient, IssuedCredential};
-use stackferry_transfer::ssh::{Peer, new_key};
+use stackferry_transfer::ssh::{SshHost, new_key};
 use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, Progress, TransferError, local};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::local::LocalFolder;
@@ -58,7 +58,7 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 pub(crate) fn context() -> CopyContext {
-    CopyContext::new(Cancel::default(), Arc::new(stackferry_transfer::Silent), 32 << 20)
+    CopyContext::new(Cancel::default(), Arc::new(stackferry_transfer::NoProgress), 32 << 20)
 }
 
 /// Counts what it is told.
@@ -99,7 +99,7 @@ impl Place {
             datastores: BTreeMap::from([(DATASTORE.to_owned(), home.path().join("ds"))]),
             restore: restore.iter().map(|name| (*name).to_owned()).collect(),
         };
-        let endpoint = runtime.block_on(Endpoint::bind(config)).unwrap();
+        let endpoint = runtime.block_on(EndpointServer::bind(config)).unwrap();
         let address = endpoint.local_addr().unwrap();
         let host_key = endpoint.public_host_key();
         let serving = runtime.spawn(endpoint.run(std::future::pending()));
@@ -108,7 +108,7 @@ impl Place {
         Self { home, runtime, address, host_key, key, serving, client }
     }
 
-    pub(crate) fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self) -> SshHost {
         peer(self.address, &self.host_key)
     }
 
@@ -117,7 +117,7 @@ impl Place {
     }
 
     /// A client of its own.
-    pub(crate) fn new_client(&self, peer: Peer) -> EndpointClient {
+    pub(crate) fn new_client(&self, peer: SshHost) -> EndpointClient {
         EndpointClient::new(peer, &self.key, self.runtime.handle().clone()).unwrap()
     }
 
@@ -158,6 +158,6 @@ impl Place {
     }
 }
 
-pub(crate) fn peer(address: SocketAddr, host_key: &str) -> Peer {
-    Peer { host: address.ip().to_string(), port: address.port(), host_keys: HostKeys::Line(host_key.to_owned()) }
+pub(crate) fn peer(address: SocketAddr, host_key: &str) -> SshHost {
+    SshHost { host: address.ip().to_string(), port: address.port(), host_keys: HostKeys::Line(host_key.to_owned()) }
 }

@@ -17,13 +17,13 @@ use stackferry_volume::block::{BlockIndex, STORE_ZERO_BYTES, is_zero};
 use stackferry_volume::local::RESTORE_PREFIX;
 
 use super::command::{ASKED, quoted};
-use super::{Inner, IssuedCert, Purpose};
+use super::{IssuedCert, Purpose, StockInner};
+use crate::channel::CommandChannel;
 use crate::context::CopyContext;
 use crate::error::TransferError;
-use crate::line::Line;
-use crate::restore::{Checked, FileRestore, Piece, Placed, Written, read_ahead};
+use crate::restore::{Checked, FilePart, FileRestore, PendingFile, Written, read_ahead};
+use crate::sanitize::clean;
 use crate::wait::unless_cancelled;
-use crate::words::clean;
 
 /// What the host is waited for.
 const WRITING: &str = "writing a file";
@@ -41,7 +41,7 @@ const NOT_FOUND: u32 = 127;
 /// The program. It says lines of words: `1` and the free bytes once the file is made; `0` as a sign of life; `2`, the
 /// SHA-256 of what it read again, the length and the bytes on disk; `3` when the file has its name, `4` when it is kept;
 /// `-1` and the system's number of an error. No single quotes: it becomes one word of a shell.
-const PROGRAM: &str = include_str!("put/program.py");
+const PROGRAM: &str = include_str!("upload/program.py");
 
 /// The forced command that makes one new file.
 fn command(root: &str, folder: &str, name: &str, temporary: &str, file: &FileRestore<'_>) -> String {
@@ -64,7 +64,7 @@ fn temporary(name: &str) -> String {
 }
 
 pub(super) fn write<'c>(
-    inner: &'c Inner,
+    inner: &'c StockInner,
     file: &FileRestore<'_>,
     context: &CopyContext,
     issued: &mut dyn FnMut(&IssuedCert),
@@ -79,24 +79,24 @@ pub(super) fn write<'c>(
     let command = command(&inner.root, folder, name, &temporary(name), file);
     let connection = inner.log_in_for(Purpose::Write, &command, context, issued)?;
     let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(ASKED)))?;
-    let line = Line::new(connection, channel, None).writing();
-    let mut new = NewFile { inner, line, said: VecDeque::new(), path: file.path.to_owned(), sent: 0, signs: 0 };
-    match new.send(file, context) {
+    let channel = CommandChannel::new(connection, channel, None).writing();
+    let mut new = StockUpload { inner, channel, said: VecDeque::new(), path: file.path.to_owned(), sent: 0, signs: 0 };
+    match new.send_file(file, context) {
         Ok(stored) => {
-            let wire = new.line.wire;
+            let wire = new.channel.wire;
             Ok(Written { placed: Box::new(new), stored, wire, checked: Checked::HostDigest })
         }
         Err(error) => {
-            inner.runtime.block_on(new.line.close());
+            inner.runtime.block_on(new.channel.close());
             Err(error)
         }
     }
 }
 
 /// A file on its way, or whole, at a host.
-struct NewFile<'c> {
-    inner: &'c Inner,
-    line: Line,
+struct StockUpload<'c> {
+    inner: &'c StockInner,
+    channel: CommandChannel,
     /// What the program said and nobody took yet.
     said: VecDeque<u8>,
     path: String,
@@ -106,25 +106,25 @@ struct NewFile<'c> {
     signs: u64,
 }
 
-impl NewFile<'_> {
-    fn send(&mut self, file: &FileRestore<'_>, context: &CopyContext) -> Result<u64, TransferError> {
+impl StockUpload<'_> {
+    fn send_file(&mut self, file: &FileRestore<'_>, context: &CopyContext) -> Result<u64, TransferError> {
         let ended = || context.cancel.is_cancelled();
         let free = self.wait_for("1", &ended)?;
         let free: u64 = free.first().and_then(|word| word.parse().ok()).ok_or_else(|| self.strange())?;
         if file.needed > free {
             let message = format!("{} bytes are to be written, and {free} are free", file.needed);
-            let host = self.line.address().to_owned();
+            let host = self.channel.address().to_owned();
             return Err(TransferError::NoRoom { host, file: self.path.clone(), message });
         }
         let mut digest = Sha256::new();
         let bytes = file.blocks.bytes();
         read_ahead(file, &context.cancel, |piece| {
             match piece {
-                Piece::Zero(first, count) => {
+                FilePart::Zero(first, count) => {
                     let end = BlockIndex(first.0.saturating_add(count)).offset().min(bytes);
                     context.progress.done(end.saturating_sub(first.offset()));
                 }
-                Piece::Data(block, data, _) => {
+                FilePart::Data(block, data, _) => {
                     for (at, run) in runs(&data) {
                         digest.update(run);
                         self.sent += run.len() as u64;
@@ -134,10 +134,10 @@ impl NewFile<'_> {
                         message.put_u32_le(length);
                         message.extend_from_slice(run);
                         if let Some(throttle) = &context.throttle {
-                            let taking = throttle.take_async(message.len() as u64, &ended);
+                            let taking = throttle.acquire_async(message.len() as u64, &ended);
                             self.inner.runtime.block_on(taking);
                         }
-                        self.put(message.freeze())?;
+                        self.send_bytes(message.freeze())?;
                     }
                     context.progress.done(data.len() as u64);
                 }
@@ -147,26 +147,26 @@ impl NewFile<'_> {
         let mut end = BytesMut::with_capacity(12);
         end.put_i64_le(-1);
         end.put_u32_le(0);
-        self.put(end.freeze())?;
+        self.send_bytes(end.freeze())?;
         let told = self.wait_for("2", &ended)?;
         let expected: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let (found, length) = (told.first().map(String::as_str), told.get(1).and_then(|word| word.parse().ok()));
         if (found, length) != (Some(expected.as_str()), Some(bytes)) {
             let message = "the digest of what the host read again is another one".to_owned();
-            let host = self.line.address().to_owned();
+            let host = self.channel.address().to_owned();
             return Err(TransferError::Arrived { host, file: self.path.clone(), message });
         }
         Ok(self.sent)
     }
 
-    fn put(&mut self, bytes: Bytes) -> Result<(), TransferError> {
-        let putting = self.line.put(bytes, self.inner.patience.stall);
+    fn send_bytes(&mut self, bytes: Bytes) -> Result<(), TransferError> {
+        let putting = self.channel.send(bytes, self.inner.timeouts.stall);
         match self.inner.runtime.block_on(putting) {
             // The program may have told why it ended.
             Err(TransferError::Unreachable { host, source }) => {
                 let last = self.wait_for_within("", LAST_WORDS, &|| false);
                 Err(match last {
-                    Err(TransferError::Unreachable { .. } | TransferError::Silent { .. }) | Ok(_) => {
+                    Err(TransferError::Unreachable { .. } | TransferError::Stalled { .. }) | Ok(_) => {
                         TransferError::Unreachable { host, source }
                     }
                     Err(told) => told,
@@ -177,18 +177,19 @@ impl NewFile<'_> {
     }
 
     fn strange(&self) -> TransferError {
-        self.line.broke("what its program says is not understood: does a login script or shell write there?")
+        self.channel
+            .protocol_error("what its program says is not understood: does a login script or shell write there?")
     }
 
     /// The words after this one, once the program says it.
     fn wait_for(&mut self, due: &str, ended: &dyn Fn() -> bool) -> Result<Vec<String>, TransferError> {
-        self.wait_for_within(due, self.inner.patience.stall, ended)
+        self.wait_for_within(due, self.inner.timeouts.stall, ended)
     }
 
     fn wait_for_within(
         &mut self,
         due: &str,
-        patience: Duration,
+        timeout: Duration,
         ended: &dyn Fn() -> bool,
     ) -> Result<Vec<String>, TransferError> {
         let mut since = Instant::now();
@@ -211,7 +212,7 @@ impl NewFile<'_> {
             if self.said.len() > LONGEST_LINE {
                 return Err(self.strange());
             }
-            match self.inner.runtime.block_on(self.line.next_since(since, WRITING, patience, ended))? {
+            match self.inner.runtime.block_on(self.channel.next_since(since, WRITING, timeout, ended))? {
                 Some(data) => self.said.extend(data),
                 None => return Err(self.over()),
             }
@@ -220,24 +221,24 @@ impl NewFile<'_> {
 
     /// The program ended without a word.
     fn over(&self) -> TransferError {
-        let host = self.line.address().to_owned();
-        let complaints = self.line.complaints();
-        match self.line.status() {
+        let host = self.channel.address().to_owned();
+        let stderr = self.channel.stderr();
+        match self.channel.status() {
             Some(NOT_FOUND) => TransferError::Unfit {
                 host,
-                what: format!("it has no python3 for its user, by which new files are written ({complaints})"),
+                what: format!("it has no python3 for its user, by which new files are written ({stderr})"),
                 hint: "install python3 there, or restore into a folder and copy the files from there".to_owned(),
             },
-            status => {
-                self.line.broke(format!("its program ended with {status:?} before the file was whole: {complaints}"))
-            }
+            status => self
+                .channel
+                .protocol_error(format!("its program ended with {status:?} before the file was whole: {stderr}")),
         }
     }
 
     /// The system's number of an error there, as Linux has them.
     fn failed(&self, number: Option<i32>) -> TransferError {
         use stackferry_volume::FolderError;
-        let (host, file) = (self.line.address().to_owned(), self.path.clone());
+        let (host, file) = (self.channel.address().to_owned(), self.path.clone());
         let system = number.map_or_else(
             || "an unknown error".to_owned(),
             |number| std::io::Error::from_raw_os_error(number).to_string(),
@@ -275,17 +276,17 @@ fn runs(block: &[u8]) -> Vec<(usize, &[u8])> {
     runs.into_iter().filter_map(|(from, length)| Some((from, block.get(from..from + length)?))).collect()
 }
 
-impl Placed for NewFile<'_> {
+impl PendingFile for StockUpload<'_> {
     fn name(&mut self) -> Result<(), TransferError> {
-        self.put(Bytes::from_static(b"N"))?;
+        self.send_bytes(Bytes::from_static(b"N"))?;
         self.wait_for("3", &|| false).map(|_| ())
     }
 
     fn keep(mut self: Box<Self>) -> Result<(), TransferError> {
-        self.put(Bytes::from_static(b"K"))?;
+        self.send_bytes(Bytes::from_static(b"K"))?;
         self.wait_for("4", &|| false)?;
-        let Self { inner, line, .. } = *self;
-        inner.runtime.block_on(line.close());
+        let Self { inner, channel, .. } = *self;
+        inner.runtime.block_on(channel.close());
         Ok(())
     }
 }

@@ -14,15 +14,15 @@ use crate::error::TransferError;
 /// How long what vSphere told of a datastore is believed for looking at folders. What a copy goes by is always fresh.
 const FRESH: Duration = Duration::from_secs(60);
 /// The most names of other datastores that an error tells.
-const MOST_NAMES: usize = 5;
+const MAX_NAMES: usize = 5;
 
-pub(super) struct Place {
+pub(super) struct DatastoreLocation {
     vsphere: Vsphere,
     name: String,
     known: Mutex<Option<(Instant, Arc<Datastore>)>>,
 }
 
-impl Place {
+impl DatastoreLocation {
     pub(super) fn new(vsphere: Vsphere, name: String) -> Self {
         Self { vsphere, name, known: Mutex::default() }
     }
@@ -102,7 +102,7 @@ fn others(name: &str, names: &[&str]) -> String {
         names.iter().map(|other| (distance(&wanted, &other.to_lowercase()), *other)).collect();
     near.sort_unstable();
     let similar = near.first().is_some_and(|(distance, _)| *distance <= wanted.chars().count() / 3);
-    let shown: Vec<&str> = near.iter().take(MOST_NAMES).map(|(_, other)| *other).collect();
+    let shown: Vec<&str> = near.iter().take(MAX_NAMES).map(|(_, other)| *other).collect();
     let more = if names.len() > shown.len() { ", …" } else { "" };
     let says = if similar { "Most similar first" } else { "Was it renamed? There are" };
     format!("{says}: {}{more}", shown.join(", "))

@@ -1,4 +1,4 @@
-//! A lane: it takes the next part of the file, asks for a ticket, and reads the part into blocks, until none is left.
+//! A worker: it takes the next part of the file, requests for a ticket, and reads the part into blocks, until none is left.
 //!
 //! What breaks is asked for again from the last whole block on, with a new ticket. A host that does not give the file is
 //! left for the next one.
@@ -13,19 +13,18 @@ use stackferry_https::{HttpsError, StreamingResponse};
 use stackferry_volume::block::{BlockIndex, BlockMap};
 use stackferry_vsphere::{Datastore, ServiceTicket, VsphereError, privilege};
 
-use super::Inner;
-use super::download::{Asked, unless_ended};
-use super::fault::DownloadFault;
-use super::ticket::{Ask, Stop, Stops, address, next_run};
+use super::EsxiInner;
+use super::download::{PartRequest, unless_ended};
+use super::ticket::{DownloadHost, DownloadHosts, TicketRequest, address, next_run};
 use crate::context::FileCopy;
-use crate::error::TransferError;
+use crate::error::{DownloadFault, TransferError};
 use crate::receive::Receiver;
 use crate::throttle::Throttle;
-use crate::writers::{Feed, Full};
+use crate::writers::{Feed, FullBlock};
 
-/// The longest part that one request asks for, in blocks: a ticket costs a round trip, and what breaks is lost …
-const MOST_BLOCKS: u64 = 64;
-/// … and the shortest, where there is less to do than that for each lane.
+/// The longest part of one request, in blocks: a ticket costs a round trip, and what breaks is lost …
+const MAX_BLOCKS: u64 = 64;
+/// … and the shortest, where there is less to do than that for each worker.
 const LEAST_BLOCKS: u64 = 8;
 /// How long one block may take. A host that sends a byte now and then is given up after this.
 const STALL: Duration = Duration::from_secs(120);
@@ -35,15 +34,15 @@ const TICKET_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1800)];
 
 /// What is still to be read.
-pub(super) struct Todo<'a> {
+pub(super) struct RemainingBlocks<'a> {
     done: &'a BlockMap,
     next: u64,
     most: u64,
 }
 
-impl<'a> Todo<'a> {
-    pub(super) fn new(done: &'a BlockMap, lanes: u64) -> Self {
-        let most = done.blocks().div_ceil(lanes.max(1)).clamp(LEAST_BLOCKS, MOST_BLOCKS);
+impl<'a> RemainingBlocks<'a> {
+    pub(super) fn new(done: &'a BlockMap, workers: u64) -> Self {
+        let most = done.blocks().div_ceil(workers.max(1)).clamp(LEAST_BLOCKS, MAX_BLOCKS);
         Self { done, next: 0, most }
     }
 
@@ -54,16 +53,16 @@ impl<'a> Todo<'a> {
     }
 }
 
-pub(super) struct Lane<'a, 't> {
-    pub(super) inner: &'a Inner,
+pub(super) struct DownloadWorker<'a, 't> {
+    pub(super) inner: &'a EsxiInner,
     pub(super) file: &'a FileCopy<'a>,
     pub(super) receiver: &'a Receiver<'a>,
     pub(super) feed: &'a Feed,
     pub(super) throttle: Option<&'a Throttle>,
-    pub(super) todo: &'a Mutex<Todo<'t>>,
-    pub(super) stops: &'a Stops,
+    pub(super) remaining: &'a Mutex<RemainingBlocks<'t>>,
+    pub(super) hosts: &'a DownloadHosts,
     pub(super) datastore: &'a Datastore,
-    pub(super) desk: SyncSender<Ask>,
+    pub(super) tickets: SyncSender<TicketRequest>,
 }
 
 /// What to do after a request failed.
@@ -76,7 +75,7 @@ enum Next {
     Other,
 }
 
-impl Lane<'_, '_> {
+impl DownloadWorker<'_, '_> {
     pub(super) fn work(&self) -> Result<(), TransferError> {
         while let Some(blocks) = self.take() {
             self.read(blocks)?;
@@ -85,7 +84,7 @@ impl Lane<'_, '_> {
     }
 
     fn take(&self) -> Option<Range<u64>> {
-        self.todo.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.remaining.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Reads these blocks, by as many requests as it takes.
@@ -95,7 +94,7 @@ impl Lane<'_, '_> {
             if self.receiver.ended() {
                 return Err(TransferError::Cancelled);
             }
-            let (number, stop) = self.stops.current()?;
+            let (number, stop) = self.hosts.current()?;
             let before = blocks.start;
             let Err(error) = self.request(stop, &mut blocks) else { continue };
             let gained = blocks.start > before;
@@ -114,11 +113,11 @@ impl Lane<'_, '_> {
                         }
                         None => {
                             refused = 0;
-                            self.stops.failed(number, ticket, error);
+                            self.hosts.failed(number, ticket, error);
                         }
                     }
                 }
-                Next::Other => self.stops.failed(number, true, error),
+                Next::Other => self.hosts.failed(number, true, error),
             }
         }
         Ok(())
@@ -133,7 +132,7 @@ impl Lane<'_, '_> {
     }
 
     /// One request, for all of these blocks. Those that came whole are taken from the front of `blocks`.
-    fn request(&self, stop: &Stop, blocks: &mut Range<u64>) -> Result<(), TransferError> {
+    fn request(&self, stop: &DownloadHost, blocks: &mut Range<u64>) -> Result<(), TransferError> {
         let part = BlockIndex(blocks.start).offset()..BlockIndex(blocks.end).offset().min(self.file.bytes);
         let (url, path) = address(stop, self.datastore, self.file.path);
         let (ticket, name) = self.ticket(stop, url)?;
@@ -141,26 +140,26 @@ impl Lane<'_, '_> {
             Some(_) => self.inner.web(&stop.label, &stop.authority, &ticket)?,
             None => self.inner.datastore.vsphere.https().clone(),
         };
-        let asked = Asked { host: &stop.label, file: self.file.path, part, bytes: self.file.bytes };
+        let asked = PartRequest { host: &stop.label, file: self.file.path, part, bytes: self.file.bytes };
         let ended = || self.receiver.ended();
         let cookie = ticket.cookie();
         let beginning = asked.begin(&web, &path, cookie.expose());
         let mut streaming = self.inner.runtime.block_on(unless_ended(&ended, beginning))?;
         // Nobody hears of it where the copy has ended.
-        let _ = self.desk.send(Ask::Used(name));
+        let _ = self.tickets.send(TicketRequest::Used(name));
         self.inner.runtime.block_on(self.take_body(&asked, &mut streaming, blocks))
     }
 
-    fn ticket(&self, stop: &Stop, url: String) -> Result<(ServiceTicket, String), TransferError> {
+    fn ticket(&self, stop: &DownloadHost, url: String) -> Result<(ServiceTicket, String), TransferError> {
         let (reply, ticket) = sync_channel(1);
-        let ask = Ask::Ticket { label: stop.label.clone(), url, reply };
-        self.desk.send(ask).map_err(|_| TransferError::Cancelled)?;
+        let ask = TicketRequest::Ticket { label: stop.label.clone(), url, reply };
+        self.tickets.send(ask).map_err(|_| TransferError::Cancelled)?;
         ticket.recv().map_err(|_| TransferError::Cancelled)?
     }
 
     async fn take_body(
         &self,
-        asked: &Asked<'_>,
+        asked: &PartRequest<'_>,
         streaming: &mut StreamingResponse,
         blocks: &mut Range<u64>,
     ) -> Result<(), TransferError> {
@@ -179,7 +178,7 @@ impl Lane<'_, '_> {
             counters.read.fetch_add(length, Ordering::Relaxed);
             if let Some(throttle) = self.throttle {
                 // While we take nothing, the host can't be blamed for its silence.
-                since += throttle.take_async(length, &ended).await;
+                since += throttle.acquire_async(length, &ended).await;
             }
             while !chunk.is_empty() {
                 if blocks.is_empty() {
@@ -196,7 +195,7 @@ impl Lane<'_, '_> {
                 }
                 filled += piece.len();
                 if filled == len {
-                    self.feed.put(Full { block, bytes: std::mem::take(&mut bytes) })?;
+                    self.feed.send(FullBlock { block, bytes: std::mem::take(&mut bytes) })?;
                     blocks.start += 1;
                     filled = 0;
                     since = Instant::now();
@@ -223,11 +222,11 @@ impl Lane<'_, '_> {
     }
 }
 
-fn judge(error: &TransferError, stop: &Stop) -> Next {
+fn judge(error: &TransferError, stop: &DownloadHost) -> Next {
     match error {
         TransferError::Download { fault, .. } => match fault {
             DownloadFault::TicketRefused | DownloadFault::Short { .. } => Next::Again,
-            // Every host asks the same vSphere.
+            // Every host requests the same vSphere.
             DownloadFault::Denied(_) => Next::End,
             _ => Next::Other,
         },

@@ -1,4 +1,4 @@
-//! Whether compressing pays, measured as the copy goes on.
+//! Decides whether compression pays, measured during the copy.
 //!
 //! Over a link that carries `L` bytes a second, a raw byte takes `1/L` seconds. Compressed to a fraction `c` by workers
 //! that together compress `Z` bytes a second, it takes the longer of `c/L` and `1/Z`. Compressing is chosen where
@@ -7,16 +7,16 @@
 
 use std::time::Duration;
 
-/// One block in so many is compressed to learn what compressing would do, and is sent that way.
+/// One block in so many is compressed, and sent so, to measure the effect.
 pub const PROBE_EVERY: u64 = 32;
-/// Compressing must promise at least this much to be switched on, so that noise does not.
+/// Compression must promise at least this gain to be switched on, so that noise does not.
 const MARGIN: f64 = 0.9;
-/// A decision looks at no less than this many bytes handed over, so that what only fills buffers does not count.
+/// A decision covers at least this many sent bytes, so that data that only fills buffers does not count.
 const WINDOW_BYTES: f64 = (8u64 << 20) as f64;
 
 /// The rule's measurements and its choice.
 #[derive(Debug)]
-pub struct Rule {
+pub struct CompressionPolicy {
     workers: f64,
     on: bool,
     blocks: u64,
@@ -27,7 +27,7 @@ pub struct Rule {
     link: Option<f64>,
 }
 
-impl Rule {
+impl CompressionPolicy {
     /// A rule for a sender with so many threads that compress.
     #[must_use]
     pub fn new(workers: usize) -> Self {
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
 
     /// 200 MiB over a link, with a compressor of 300 MB/s that leaves `left` of the bytes.
-    fn over(link: f64, left: f64) -> Rule {
-        let mut rule = Rule::new(1);
+    fn over(link: f64, left: f64) -> CompressionPolicy {
+        let mut rule = CompressionPolicy::new(1);
         for _ in 0..200 {
             let raw = 1usize << 20;
             let mut bytes = raw;

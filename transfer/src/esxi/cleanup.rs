@@ -2,7 +2,7 @@
 
 use stackferry_vsphere::{Moid, Vsphere, VsphereError};
 
-use super::Owed;
+use super::HostCleanup;
 use crate::error::TransferError;
 
 /// The key of a host's SSH service.
@@ -13,28 +13,29 @@ pub(super) fn host_moid(id: &str) -> Moid {
     Moid { kind: "HostSystem".to_owned(), value: id.to_owned() }
 }
 
-/// Puts back what is owed. What was put back already, or never changed, is fine. `vsphere` is the system that it names.
+/// Puts back what is cleanup. What was put back already, or never changed, is fine. `vsphere` is the system that it names.
 ///
 /// # Errors
-/// `Vsphere`: then it is still owed.
-pub async fn undo(owed: &Owed, vsphere: &Vsphere) -> Result<(), TransferError> {
-    let (Owed::Account { host_id, host_name, .. } | Owed::SshService { host_id, host_name, .. }) = owed;
-    match put_back(owed, vsphere, &host_moid(host_id)).await {
+/// `Vsphere`: then it is still cleanup.
+pub async fn clean_up(cleanup: &HostCleanup, vsphere: &Vsphere) -> Result<(), TransferError> {
+    let (HostCleanup::Account { host_id, host_name, .. } | HostCleanup::SshService { host_id, host_name, .. }) =
+        cleanup;
+    match put_back(cleanup, vsphere, &host_moid(host_id)).await {
         // A host that was taken out of the inventory and into it again has another id.
         Err(error @ VsphereError::Gone { .. }) => {
             let hosts = vsphere.hosts().await?;
             let found = hosts.into_iter().find(|host| host.name == *host_name && host.id.value != *host_id);
             let host = found.ok_or(error)?;
-            Ok(put_back(owed, vsphere, &host.id).await?)
+            Ok(put_back(cleanup, vsphere, &host.id).await?)
         }
         done => Ok(done?),
     }
 }
 
-async fn put_back(owed: &Owed, vsphere: &Vsphere, host: &Moid) -> Result<(), VsphereError> {
-    match owed {
-        Owed::Account { name, .. } => vsphere.remove_account(host, name).await.map(|_| ()),
-        Owed::SshService { .. } => vsphere.stop_service(host, SSH_SERVICE).await,
+async fn put_back(cleanup: &HostCleanup, vsphere: &Vsphere, host: &Moid) -> Result<(), VsphereError> {
+    match cleanup {
+        HostCleanup::Account { name, .. } => vsphere.remove_account(host, name).await.map(|_| ()),
+        HostCleanup::SshService { .. } => vsphere.stop_service(host, SSH_SERVICE).await,
     }
 }
 

@@ -9,21 +9,22 @@ use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockMap, BlockState, Di
 use stackferry_volume::io::MAX_SMALL_READ;
 use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 
-use super::block::{
-    COMPARE, DATA_HEADER_BYTES, End, MOST_COMPARED, Open, Opened, SKIP, encode_data, known_payloads, run_payload,
-};
-use super::control::{
-    Content, Described, Hello, Issued, LIST_PAGE, Listing, MOST_GRANT_SECONDS, Outcome, Request, Response,
-    SMALLEST_PAGE,
-};
-use super::frame::{FrameKind, HEADER_BYTES, encode};
-use super::place::{Done, MOST_AHEAD, New, Ready};
-use super::{BLOCK_SUBSYSTEM, CONTROL_SUBSYSTEM, PROTOCOL, WRITE_SUBSYSTEM};
-use crate::endpoint::{grants, line, listener, send, sftp, take};
-use crate::remote::{Patience, fetch};
+use crate::endpoint::{channel, grants, listener, receive, send, sftp};
+use crate::remote::client::CREDENTIAL_LIFE;
 use crate::ssh;
+use crate::timeouts::Timeouts;
+use crate::wire::block::{
+    COMPARE, End, MAX_COMPARED, OpenRequest, OpenResponse, SKIP, encode_data, known_payloads, run_payload,
+};
+use crate::wire::control::{
+    ControlOutcome, ControlRequest, ControlResponse, Described, FileContent, Hello, IssueResponse, LIST_PAGE,
+    ListResponse, MAX_GRANT_SECONDS, SMALLEST_PAGE,
+};
+use crate::wire::frame::{DATA_HEADER_BYTES, FrameKind, HEADER_BYTES, encode};
+use crate::wire::upload::{MAX_AHEAD, UploadDone, UploadReady, UploadRequest};
+use crate::wire::{BLOCK_SUBSYSTEM, CONTROL_SUBSYSTEM, PROTOCOL, WRITE_SUBSYSTEM};
 
-const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
+const DOCUMENT: &str = include_str!("../../docs/protocol.md");
 
 /// The fenced blocks of a language, each with the words after it.
 fn blocks(language: &str) -> Vec<(String, String)> {
@@ -56,36 +57,36 @@ fn its_json_is_what_is_sent() {
         let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         match what.as_str() {
             "request" => {
-                same::<Request>(&value);
+                same::<ControlRequest>(&value);
                 ops.insert(value["op"].as_str().unwrap().to_owned());
             }
-            "open" => same::<Open>(&value),
-            "opened" => same::<Opened>(&value),
+            "open" => same::<OpenRequest>(&value),
+            "opened" => same::<OpenResponse>(&value),
             "end" => same::<End>(&value),
-            "new" => same::<New>(&value),
-            "ready" => same::<Ready>(&value),
-            "done" => same::<Done>(&value),
-            "response error" => same::<Response>(&value),
+            "new" => same::<UploadRequest>(&value),
+            "ready" => same::<UploadReady>(&value),
+            "done" => same::<UploadDone>(&value),
+            "response error" => same::<ControlResponse>(&value),
             response => {
-                let parsed: Response = serde_json::from_value(value.clone()).unwrap();
-                let Outcome::Ok(ok) = parsed.outcome else { panic!("{value}") };
+                let parsed: ControlResponse = serde_json::from_value(value.clone()).unwrap();
+                let ControlOutcome::Ok(ok) = parsed.outcome else { panic!("{value}") };
                 match response {
                     "response hello" => same::<Hello>(&ok),
-                    "response list" => same::<Listing>(&ok),
+                    "response list" => same::<ListResponse>(&ok),
                     "response describe" => same::<Described>(&ok),
-                    "response read" => same::<Content>(&ok),
-                    "response issue" => same::<Issued>(&ok),
+                    "response read" => same::<FileContent>(&ok),
+                    "response issue" => same::<IssueResponse>(&ok),
                     "response revoke" => assert_eq!(ok, serde_json::json!({})),
                     other => panic!("an example of nothing known: {other}"),
                 }
-                same::<Response>(&value);
+                same::<ControlResponse>(&value);
             }
         }
     }
     let all = ["describe", "hello", "issue", "list", "read", "revoke"];
     assert_eq!(ops.iter().map(String::as_str).collect::<Vec<_>>(), all);
     // An unknown op's message lists those that there are, so that none can be added without being told of here.
-    let error = serde_json::from_str::<Request>(r#"{"id":1,"op":"none"}"#).unwrap_err().to_string();
+    let error = serde_json::from_str::<ControlRequest>(r#"{"id":1,"op":"none"}"#).unwrap_err().to_string();
     assert_eq!(error.matches('`').count(), 2 * (all.len() + 1), "{error}");
 }
 
@@ -135,7 +136,7 @@ fn its_frames_are_those_that_there_are() {
         assert_eq!(row[4], kind.limit().to_string(), "{kind:?}");
     }
     let known = (0..=u8::MAX).filter(|byte| {
-        let mut reader = super::frame::FrameReader::default();
+        let mut reader = crate::wire::frame::FrameReader::default();
         reader.push(&[*byte, 0, 0, 0, 0]);
         reader.next_frame().is_ok()
     });
@@ -144,7 +145,7 @@ fn its_frames_are_those_that_there_are() {
 
 #[test]
 fn its_limits_are_those_of_the_program() {
-    let patience = Patience::default();
+    let timeouts = Timeouts::default();
     let limits: Vec<(&str, u64)> = vec![
         ("bytes of a frame's header", HEADER_BYTES as u64),
         ("bytes before the segments of a DATA frame", DATA_HEADER_BYTES as u64),
@@ -152,26 +153,26 @@ fn its_limits_are_those_of_the_program() {
         ("entries of one `list` answer with `more`, at least", SMALLEST_PAGE as u64),
         ("entries of a folder", MAX_FOLDER_ENTRIES as u64),
         ("bytes of one `read`", MAX_SMALL_READ as u64),
-        ("seconds of a credential's life, at most", MOST_GRANT_SECONDS),
-        ("seconds of a credential's life, as Stackferry itself asks for to copy", fetch::CREDENTIAL_LIFE.as_secs()),
-        ("credentials that wait for their login", grants::MOST_GRANTS as u64),
+        ("seconds of a credential's life, at most", MAX_GRANT_SECONDS),
+        ("seconds of a credential's life, as Stackferry itself asks for to copy", CREDENTIAL_LIFE.as_secs()),
+        ("credentials that wait for their login", grants::MAX_GRANTS as u64),
         ("seconds to log in", listener::LOGIN_GRACE.as_secs()),
-        ("tries to log in on one connection", listener::MOST_TRIES as u64),
-        ("seconds until a wrong login is answered", listener::WRONG_LOGIN.as_secs()),
-        ("connections that are not logged in", listener::MOST_STRANGERS as u64),
+        ("tries to log in on one connection", listener::MAX_LOGIN_ATTEMPTS as u64),
+        ("seconds until a wrong login is answered", listener::REJECTION_DELAY.as_secs()),
+        ("connections that are not logged in", listener::MAX_PENDING_LOGINS as u64),
         ("seconds until a server asks a silent client for a sign of life", listener::KEEPALIVE.as_secs()),
         ("unanswered such questions until it gives up", listener::KEEPALIVES as u64),
         ("seconds until an idle connection is ended", listener::IDLE.as_secs()),
         ("seconds that a client may take to ask, before GO", send::REQUEST_TIMEOUT.as_secs()),
-        ("seconds that a client of `stackferry-write` may take between two frames", take::PAUSE.as_secs()),
-        ("DATA frames that such a client may be ahead", MOST_AHEAD),
-        ("seconds that a client may leave unread what was sent", line::UNREAD.as_secs()),
+        ("seconds that a client of `stackferry-write` may take between two frames", receive::FRAME_TIMEOUT.as_secs()),
+        ("DATA frames that such a client may be ahead", MAX_AHEAD),
+        ("seconds that a client may leave unread what was sent", channel::READ_TIMEOUT.as_secs()),
         ("seconds until Stackferry asks a silent server for a sign of life", ssh::KEEPALIVE.as_secs()),
         ("unanswered such questions until it gives the server up", ssh::KEEPALIVES as u64),
         ("seconds that Stackferry waits for a connection, and for a channel, each", ssh::CONNECT_TIMEOUT.as_secs()),
-        ("seconds that Stackferry waits for a greeting and keys, and for its login, each", patience.login.as_secs()),
-        ("seconds that Stackferry waits for an answer", patience.answer.as_secs()),
-        ("seconds that Stackferry waits for a whole frame", patience.stall.as_secs()),
+        ("seconds that Stackferry waits for a greeting and keys, and for its login, each", timeouts.login.as_secs()),
+        ("seconds that Stackferry waits for an answer", timeouts.answer.as_secs()),
+        ("seconds that Stackferry waits for a whole frame", timeouts.stall.as_secs()),
     ];
     let rows = table("| what | value |");
     assert_eq!(rows.len(), limits.len());
@@ -180,27 +181,27 @@ fn its_limits_are_those_of_the_program() {
     }
     // Dead peers are noticed within 30 seconds.
     assert!(ssh::KEEPALIVE.as_secs() * (ssh::KEEPALIVES as u64 + 1) <= 30);
-    assert_eq!(send::Runs::LONGEST.as_secs(), 1);
+    assert_eq!(send::RunJoiner::LONGEST.as_secs(), 1);
     for sentence in [
         format!("Version of this protocol: **{PROTOCOL}**."),
         format!("subsystem `{CONTROL_SUBSYSTEM}`"),
         format!("subsystem `{BLOCK_SUBSYSTEM}`"),
         format!("Subsystem `{WRITE_SUBSYSTEM}`"),
-        format!("at most {MOST_AHEAD} DATA frames ahead"),
-        format!("may take {} hours", take::PAUSE.as_secs() / 3600),
+        format!("at most {MAX_AHEAD} DATA frames ahead"),
+        format!("may take {} hours", receive::FRAME_TIMEOUT.as_secs() / 3600),
         format!("`{}`, 16 hexadecimal digits", stackferry_volume::local::RESTORE_PREFIX),
         format!("A block is {BLOCK_BYTES} bytes"),
         format!("A segment is {WIRE_ZERO_BYTES} bytes"),
-        format!("At most {MOST_COMPARED} blocks are compared"),
+        format!("At most {MAX_COMPARED} blocks are compared"),
         format!("such an answer has at least {SMALLEST_PAGE}\nentries"),
         format!("more than {MAX_FOLDER_ENTRIES} entries is refused"),
         format!("at most `limit` and at most {MAX_SMALL_READ}"),
-        format!("1 to {MOST_GRANT_SECONDS}"),
+        format!("1 to {MAX_GRANT_SECONDS}"),
         format!("says nothing for {} seconds before GO", send::REQUEST_TIMEOUT.as_secs()),
-        format!("A packet is at most {} bytes", sftp::MOST_PACKET),
-        format!("{} bytes are given for one request", sftp::MOST_READ),
-        format!("{} handles", sftp::MOST_HANDLES),
-        format!("may be {} bytes ahead", line::MOST_UNHEARD),
+        format!("A packet is at most {} bytes", sftp::MAX_PACKET),
+        format!("{} bytes are given for one request", sftp::MAX_READ),
+        format!("{} handles", sftp::MAX_HANDLES),
+        format!("may be {} bytes ahead", channel::MAX_UNREAD),
     ] {
         assert!(DOCUMENT.contains(&sentence), "the document does not say: {sentence}");
     }
@@ -208,15 +209,12 @@ fn its_limits_are_those_of_the_program() {
 
 #[test]
 fn its_error_codes_are_those_that_are_sent() {
-    let sources = [
-        include_str!("../endpoint/control.rs"),
-        include_str!("../endpoint/send.rs"),
-        include_str!("../endpoint/take.rs"),
-    ];
+    let sources =
+        [include_str!("endpoint/control.rs"), include_str!("endpoint/send.rs"), include_str!("endpoint/receive.rs")];
     let mut sent = BTreeSet::new();
     for source in sources {
         let code = source.split("#[cfg(test)]").next().unwrap();
-        for before in ["failure(\"", "tell(\"", "fail(\"", "code: \"", "let code = if", "=> \""] {
+        for before in ["failure(\"", "refusal(\"", "fail(\"", "code: \"", "let code = if", "=> \""] {
             for piece in code.split(before).skip(1) {
                 // In a choice between two codes each is a literal of its own.
                 let literals = if before.starts_with("let") { piece.split(';').next().unwrap() } else { piece };

@@ -19,9 +19,9 @@ use jiff::Timestamp;
 use stackferry_config::Secret;
 use stackferry_vsphere::{Host, VsphereError};
 
+use super::cleanup::SSH_SERVICE;
 use super::password::{self, LENGTH, LONGER};
-use super::undo::SSH_SERVICE;
-use super::{EsxiCredential, Inner, Owed};
+use super::{EsxiCredential, EsxiInner, HostCleanup};
 use crate::error::TransferError;
 use crate::wait::soon_once_cancelled;
 
@@ -40,14 +40,14 @@ type Services = HashMap<(String, String), Arc<Mutex<Service>>>;
 struct Service {
     users: usize,
     /// It was stopped before the first of them came: the ledger's number.
-    owed: Option<u64>,
+    cleanup: Option<u64>,
     /// When it was last started here.
     started: Option<Instant>,
 }
 
 /// Keeps a host's SSH service running.
 pub(super) struct ServiceUse<'a> {
-    inner: &'a Inner,
+    inner: &'a EsxiInner,
     host: &'a Host,
     service: Arc<Mutex<Service>>,
 }
@@ -57,7 +57,7 @@ impl<'a> ServiceUse<'a> {
     ///
     /// # Errors
     /// `Vsphere`, and the ledger's.
-    pub(super) fn begin(inner: &'a Inner, host: &'a Host) -> Result<Self, TransferError> {
+    pub(super) fn begin(inner: &'a EsxiInner, host: &'a Host) -> Result<Self, TransferError> {
         let service = Self::of(inner, host);
         // Whoever comes meanwhile waits until it is known to run.
         let mut state = service.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,13 +65,13 @@ impl<'a> ServiceUse<'a> {
         // Also while others use it: somebody may have stopped it under them.
         let asking = async { Ok(vsphere.service_is_running(&host.id, SSH_SERVICE).await?) };
         if !inner.wait(asking)? {
-            let number = inner.ledger.owe(&Owed::SshService {
+            let number = inner.cleanups.record(&HostCleanup::SshService {
                 system: inner.datastore.system.clone(),
                 host_id: host.id.value.clone(),
                 host_name: host.name.clone(),
             })?;
-            if let Some(before) = state.owed.replace(number) {
-                inner.ledger.settle(before);
+            if let Some(before) = state.cleanup.replace(number) {
+                inner.cleanups.resolve(before);
             }
             let starting = async { Ok(vsphere.start_service(&host.id, SSH_SERVICE).await?) };
             if let Err(error) = inner.wait(starting) {
@@ -88,18 +88,18 @@ impl<'a> ServiceUse<'a> {
         Ok(Self { inner, host, service })
     }
 
-    fn of(inner: &Inner, host: &Host) -> Arc<Mutex<Service>> {
+    fn of(inner: &EsxiInner, host: &Host) -> Arc<Mutex<Service>> {
         let key = (inner.datastore.vsphere.https().authority(), host.id.value.clone());
         Arc::clone(SERVICES.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 
     /// The service takes connections.
-    pub(super) fn is_up(inner: &Inner, host: &Host) {
+    pub(super) fn is_up(inner: &EsxiInner, host: &Host) {
         Self::of(inner, host).lock().unwrap_or_else(PoisonError::into_inner).started = None;
     }
 
     /// Whether this process started the service so lately that it may not take connections yet.
-    pub(super) fn is_starting(inner: &Inner, host: &Host) -> bool {
+    pub(super) fn is_starting(inner: &EsxiInner, host: &Host) -> bool {
         let service = Self::of(inner, host);
         let started = service.lock().unwrap_or_else(PoisonError::into_inner).started;
         started.is_some_and(|started| started.elapsed() < STARTING)
@@ -116,45 +116,45 @@ impl Drop for ServiceUse<'_> {
     }
 }
 
-fn put_back(inner: &Inner, host: &Host, state: &mut Service) {
-    let Some(number) = state.owed else { return };
+fn put_back(inner: &EsxiInner, host: &Host, state: &mut Service) {
+    let Some(number) = state.cleanup else { return };
     state.started = None;
     let stopping = inner.datastore.vsphere.stop_service(&host.id, SSH_SERVICE);
     match inner.runtime.block_on(soon_once_cancelled(&inner.ending, stopping)) {
         Ok(()) => {
-            inner.ledger.settle(number);
-            state.owed = None;
+            inner.cleanups.resolve(number);
+            state.cleanup = None;
         }
         Err(error) => {
             let error = crate::describe(&error);
             tracing::warn!(host = host.name, error, "the SSH service could not be stopped again; it is tried later");
             // The janitor's from now on.
-            state.owed = None;
+            state.cleanup = None;
         }
     }
 }
 
 /// A local account of a host, for one connection. Whatever logged in with it is closed before it is dropped.
-pub(super) struct Account<'a> {
-    inner: &'a Inner,
+pub(super) struct OneTimeAccount<'a> {
+    inner: &'a EsxiInner,
     host: &'a Host,
     number: u64,
     pub(super) name: String,
     pub(super) password: Secret,
 }
 
-impl<'a> Account<'a> {
+impl<'a> OneTimeAccount<'a> {
     /// Makes one, an administrator.
     ///
     /// # Errors
     /// `Vsphere`, and the ledger's.
     pub(super) fn make(
-        inner: &'a Inner,
+        inner: &'a EsxiInner,
         host: &'a Host,
         issued: &mut dyn FnMut(&EsxiCredential),
     ) -> Result<Self, TransferError> {
         let name = inner.public_name();
-        let number = inner.ledger.owe(&Owed::Account {
+        let number = inner.cleanups.record(&HostCleanup::Account {
             system: inner.datastore.system.clone(),
             host_id: host.id.value.clone(),
             host_name: host.name.clone(),
@@ -185,7 +185,7 @@ impl<'a> Account<'a> {
     }
 }
 
-impl Drop for Account<'_> {
+impl Drop for OneTimeAccount<'_> {
     fn drop(&mut self) {
         let vsphere = &self.inner.datastore.vsphere;
         let remove = || {
@@ -194,7 +194,7 @@ impl Drop for Account<'_> {
         };
         // Once more where the connection just broke.
         match remove().or_else(|error| if self.inner.ending.is_cancelled() { Err(error) } else { remove() }) {
-            Ok(_) => self.inner.ledger.settle(self.number),
+            Ok(_) => self.inner.cleanups.resolve(self.number),
             Err(error) => {
                 let (host, account) = (&self.host.name, &self.name);
                 let error = crate::describe(&error);
