@@ -1,21 +1,21 @@
 //! The route `ssh`: files of a stock OpenSSH server, on which nothing of ours is installed.
 //!
-//! Every file that is opened has a connection of its own, with a fresh key and a certificate of our CA whose forced
-//! command is made for that file. What is asked for on a connection is therefore always the same word: the host runs
-//! the forced command, or nothing. No key and no certificate is used twice.
+//! Every opened file has a connection of its own, with a new key and a certificate of our CA whose forced command is made
+//! for that file. The command requested on a connection is therefore always the same word: the host runs the forced
+//! command, or nothing. No key and no certificate is used twice.
 //!
-//! A host is read by the first of these that it has; what it has is found out once and remembered:
-//!  1. SFTP, read-only, with many reads in flight. Where the host has Python, its hole map is asked for first, by a
-//!     certificate of its own, and is believed only after a check. The host does not bind this certificate to the file.
+//! A host is read by the first of these methods that it has, which is probed once and remembered:
+//!  1. SFTP, read-only, with many reads in flight. Where the host has Python, its hole map is requested first, by a
+//!     certificate of its own, and is trusted only after a check. The host does not bind this certificate to the file.
 //!  2. `scp -f` of that one file.
 //!
-//! Looking at folders is by logins of their own that open no disk: SFTP without the right to open anything, or a
-//! forced `find`. Descriptors are read by SFTP, or by a forced `head`.
+//! Folders are listed by logins of their own that open no disk: SFTP without the right to open anything, or a forced
+//! `find`. Descriptors are read by SFTP, or by a forced `head`.
 //!
 //! A restore writes new files, each by a certificate whose forced command makes that one file (`stock/upload.rs`).
 //!
-//! This module never changes a file that is there, never asks the host for a shell, a terminal or forwarding, and never
-//! believes a name, a size or a hole that the host tells without a check against something else.
+//! This module never changes an existing file, never requests a shell, a terminal or forwarding, and never trusts a name, a
+//! size or a hole that the host reports without a check against something else.
 
 pub mod certificate;
 
@@ -53,17 +53,17 @@ use stackferry_config::Secret;
 
 pub use folder::StockFolder;
 
-/// How long a certificate of this route is good for a login: from a minute ago, since clocks differ, for five minutes
-/// in all.
+/// How long a certificate of this route is valid for a login: five minutes in total, starting a minute ago, since clocks
+/// differ.
 pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(300);
 
-/// After so long a host is asked again for what it lacked: somebody may have installed it.
+/// After so long a host is probed again for what it lacked, which may have been installed since.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// A host of this route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockHost {
-    /// Where it is, and how its key is known.
+    /// Its address and host key.
     pub peer: SshHost,
     /// The user there, which is also the certificates' only principal.
     pub user: String,
@@ -71,11 +71,11 @@ pub struct StockHost {
     pub root: PathBuf,
     /// The file of the private key that signs the certificates.
     pub ca_key: PathBuf,
-    /// From where a certificate may be used.
+    /// The addresses from which a certificate may be used.
     pub source_address: SourceAddress,
 }
 
-/// What a certificate is for.
+/// A certificate's purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Reading one file by SFTP.
@@ -89,7 +89,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// A word for logs and audit.
+    /// Its name in logs and the audit trail.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -101,16 +101,16 @@ impl Purpose {
     }
 }
 
-/// A certificate as it was issued, without its key.
+/// An issued certificate, without its key.
 #[derive(Debug, Clone)]
 pub struct IssuedCert {
-    /// Its public name, by which the host's log shows it: `sf-` and 16 hexadecimal digits.
+    /// Its public name, which the host's log shows: `sf-` and 16 hexadecimal digits.
     pub name: String,
     /// Its serial number.
     pub serial: u64,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// When the host takes it no more.
+    /// When it expires.
     pub expires: Timestamp,
 }
 
@@ -125,16 +125,16 @@ pub struct FileGrant {
     pub certificate: String,
     /// The file's path on the host.
     pub path: String,
-    /// When the host takes the certificate no more.
+    /// When the certificate expires.
     pub expires: Timestamp,
 }
 
 /// How a host is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadMethod {
-    /// SFTP, with listings by a login that can open nothing.
+    /// SFTP, with listings by a login that can't open files.
     Sftp,
-    /// SFTP of a version that can't limit a login to some requests.
+    /// SFTP of a version that can't restrict a login to some requests.
     PlainSftp,
     /// `scp -f`, and `find`.
     Scp,
@@ -151,8 +151,8 @@ struct StockInner {
     authority: CertAuthority,
     runtime: Handle,
     timeouts: Timeouts,
-    way: Mutex<Option<ReadMethod>>,
-    /// What became of asking for hole maps.
+    method: Mutex<Option<ReadMethod>>,
+    /// Whether to request hole maps.
     python: Mutex<map::HoleMapBackoff>,
     key_types: Mutex<login::KeyTypes>,
     listing: folder::SessionSlot,
@@ -181,7 +181,7 @@ impl StockClient {
             authority,
             runtime,
             timeouts,
-            way: Mutex::new(None),
+            method: Mutex::new(None),
             python: Mutex::default(),
             key_types: Mutex::default(),
             listing: folder::SessionSlot::default(),
@@ -208,33 +208,33 @@ impl StockClient {
         self.inner.authority.authorized_keys_line(&self.inner.host.user)
     }
 
-    /// Logs in as discovery does, and tells how this host is read: `sftp` or `scp`.
+    /// Logs in as discovery does, and returns how this host is read: `sftp` or `scp`.
     ///
     /// # Errors
-    /// See [`TransferError`]; `LoginRefused` with what to look at, `Unfit` where the host has neither.
+    /// See [`TransferError`]; `LoginRefused` with what to check, `Unfit` where the host has neither.
     pub fn probe(&self) -> Result<&'static str, TransferError> {
         let inner = &*self.inner;
-        Ok(match inner.way(&Cancel::default())? {
+        Ok(match inner.read_method(&Cancel::default())? {
             ReadMethod::Sftp | ReadMethod::PlainSftp => "sftp",
             ReadMethod::Scp => {
-                // Without SFTP everything hangs on the user's shell and `find`.
-                inner.runtime.block_on(find::ask_find(inner, "", &inner.path("")?, 0))?;
+                // Without SFTP everything depends on the user's shell and `find`.
+                inner.runtime.block_on(find::run_find(inner, "", &inner.path("")?, 0))?;
                 "scp"
             }
         })
     }
 
-    /// The datastore, to be looked at.
+    /// The datastore, for discovery.
     ///
-    /// SFTP tells times in whole seconds, and neither what a file takes on disk nor its number; `find` tells all of
-    /// these. A host is always asked the same way, so that what it tells can be compared.
+    /// SFTP reports times in whole seconds, and neither a file's allocated size nor its inode; `find` reports all of these.
+    /// A host is always read the same way, so that its answers can be compared.
     #[must_use]
     pub fn folder(&self) -> StockFolder {
         StockFolder::new(Arc::clone(&self.inner))
     }
 
-    /// Copies one file; see [`FileCopy`]. `issued` is told of each certificate before it is used, so that it can be
-    /// written down: one for the data, and before that one for the hole map where that is worth it.
+    /// Copies one file; see [`FileCopy`]. `issued` gets each certificate before it is used, so that it can be
+    /// recorded: one for the data, and before that one for the hole map where that is worthwhile.
     ///
     /// # Errors
     /// See [`TransferError`].
@@ -246,16 +246,16 @@ impl StockClient {
     ) -> Result<FileOutcome, TransferError> {
         let inner = &*self.inner;
         let path = inner.path(file.path)?;
-        let outcome = match inner.way(&context.cancel)? {
+        let outcome = match inner.read_method(&context.cancel)? {
             ReadMethod::Sftp | ReadMethod::PlainSftp => fetch::copy(inner, &path, file, context, issued),
             ReadMethod::Scp => scp::copy(inner, &path, file, context, issued),
         };
-        inner.forget_way_if_gone(&outcome);
+        inner.forget_method_if_gone(&outcome);
         outcome
     }
 
-    /// Writes one new file onto the datastore; see [`FileRestore`]. `issued` is told of its certificate before it is used, so
-    /// that it can be written down.
+    /// Writes one new file onto the datastore; see [`FileRestore`]. `issued` gets its certificate before it is used, so
+    /// that it can be recorded.
     ///
     /// # Errors
     /// See [`TransferError`]; `Unfit` where the host has no Python, `Exists`, `NoRoom`, `VersionDamaged`, `Arrived`.
@@ -268,8 +268,8 @@ impl StockClient {
         upload::write(&self.inner, file, context, issued)
     }
 
-    /// A certificate for one file, for a person: by `scp -O` it gives that file and nothing else. `life` is from now; with
-    /// the minute before it is at most [`CERTIFICATE_LIFE`]. `source` is where it may be used from (a list as in [`SourceAddress::Given`]).
+    /// A certificate for one file, for a person with `scp -O`. `life` starts now, and with the minute before is at most
+    /// [`CERTIFICATE_LIFE`]. `source` are the addresses it may be used from (a list as in [`SourceAddress::Given`]).
     ///
     /// # Errors
     /// `Folder` where the path can't be put into a command; `Key`.
@@ -305,26 +305,26 @@ impl StockInner {
         command::path_below(&self.root, path)
     }
 
-    fn known_way(&self) -> Option<ReadMethod> {
-        *self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known_method(&self) -> Option<ReadMethod> {
+        *self.method.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_way(&self, way: Option<ReadMethod>) {
-        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
+    fn set_method(&self, method: Option<ReadMethod>) {
+        *self.method.lock().unwrap_or_else(PoisonError::into_inner) = method;
     }
 
-    /// A host that lost its SFTP is asked anew what it has, the next time.
-    fn forget_way_if_gone<T>(&self, result: &Result<T, TransferError>) {
+    /// Probes a host that lost its SFTP again, the next time.
+    fn forget_method_if_gone<T>(&self, result: &Result<T, TransferError>) {
         if matches!(result, Err(TransferError::Refused { code, .. }) if code == "no_subsystem") {
-            self.set_way(None);
+            self.set_method(None);
         }
     }
 
-    /// How this host is read: as is known, or by a login of discovery's kind. Blocks.
-    fn way(&self, cancel: &Cancel) -> Result<ReadMethod, TransferError> {
-        match self.known_way() {
-            Some(way) => Ok(way),
-            None => self.runtime.block_on(unless_cancelled(cancel, folder::find_way(self))),
+    /// How this host is read: as remembered, or probed by a login for discovery. Blocks.
+    fn read_method(&self, cancel: &Cancel) -> Result<ReadMethod, TransferError> {
+        match self.known_method() {
+            Some(method) => Ok(method),
+            None => self.runtime.block_on(unless_cancelled(cancel, folder::probe_method(self))),
         }
     }
 
@@ -333,20 +333,20 @@ impl StockInner {
     }
 }
 
-/// The time in whole seconds, as SFTP and SCP tell it.
+/// The time in whole seconds, as SFTP and SCP report it.
 pub(crate) fn whole_seconds(time: Timestamp) -> i64 {
     time.as_nanosecond().div_euclid(1_000_000_000).try_into().unwrap_or(i64::MIN)
 }
 
-/// Whether two tools of a host tell of one time, in seconds. SFTP has 32 bits for it, so what is before 1970 or after 2106
-/// is told as another year; `scp` says 1970 for all that was before. A change is never taken for none by this: nothing is
-/// written twice at times 136 years apart.
+/// Whether two tools of a host report the same time, in seconds. SFTP has 32 bits for it, so times before 1970 or after 2106
+/// appear as another year; `scp` reports 1970 for everything before. No change is missed by this: nothing is written twice
+/// at times 136 years apart.
 pub(crate) fn same_second(one: i64, other: i64) -> bool {
     let short = |seconds: i64| seconds.rem_euclid(1 << 32);
     short(one) == short(other) || (one == 0 && other < 0) || (one < 0 && other == 0)
 }
 
-/// The file that is open is what discovery saw.
+/// The open file is the one that discovery saw.
 pub(crate) fn check_unchanged(file: &FileCopy<'_>, bytes: u64, mtime_seconds: i64) -> Result<(), TransferError> {
     let what = if bytes != file.bytes {
         format!("its length was {} bytes and is {bytes}", file.bytes)

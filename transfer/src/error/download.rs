@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use stackferry_https::Retry;
+
 /// What is wrong with the answer to a download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownloadFault {

@@ -1,4 +1,4 @@
-//! A worker: it takes the next part of the file, requests for a ticket, and reads the part into blocks, until none is left.
+//! A worker requests a ticket for the next part of the file and reads the part into blocks, until none is left.
 //!
 //! What breaks is asked for again from the last whole block on, with a new ticket. A host that does not give the file is
 //! left for the next one.
@@ -226,7 +226,7 @@ fn judge(error: &TransferError, stop: &DownloadHost) -> Next {
     match error {
         TransferError::Download { fault, .. } => match fault {
             DownloadFault::TicketRefused | DownloadFault::Short { .. } => Next::Again,
-            // Every host requests the same vSphere.
+            // Every host checks with the same vSphere.
             DownloadFault::Denied(_) => Next::End,
             _ => Next::Other,
         },

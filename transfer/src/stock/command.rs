@@ -8,7 +8,7 @@ use stackferry_volume::FolderError;
 /// Reading by SFTP, as no certificate allows more: any file that the user may read.
 pub(super) const SFTP_READ: &str = "internal-sftp -R";
 /// Looking by SFTP: nothing can be opened.
-pub(super) const SFTP_LOOK: &str = "internal-sftp -R -p realpath,stat,lstat,opendir,readdir,close";
+pub(super) const SFTP_LIST: &str = "internal-sftp -R -p realpath,stat,lstat,opendir,readdir,close";
 /// What is asked for where a command is forced: the host does not run it. If it ever did, it would not find it.
 pub(super) const ASKED: &str = "stackferry-forced-command";
 

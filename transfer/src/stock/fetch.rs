@@ -1,8 +1,8 @@
-//! Copying a file by SFTP: the hole map first, where the host can tell one; then many reads in flight.
+//! Copying a file by SFTP: the hole map first, where the host can provide one; then many reads in flight.
 //!
-//! The thread that receives sends reads along the map as answers come, and puts the answers together to blocks. Answers
-//! may come in any order and be shorter than asked; what is missing is asked for again. Memory: the SSH window, as much
-//! again for the blocks that are being put together, and what [`crate::writers`] takes.
+//! The receiving thread requests reads along the map as replies arrive, and assembles the replies to blocks. Replies may
+//! arrive in any order and be shorter than requested; what is missing is requested again. Memory: the SSH window, as much
+//! again for the blocks that are being assembled, and what [`crate::writers`] takes.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -29,13 +29,13 @@ use crate::wait::unless_cancelled;
 use crate::walk::{WalkStep, Walker};
 use crate::writers::{Feed, FullBlock, receive_into};
 
-/// What one read asks for, in bytes: with 16 and more in flight the fastest that was measured against OpenSSH.
+/// The bytes of one read: with 16 and more in flight the fastest that was measured against OpenSSH.
 const READ_BYTES: u32 = 128 << 10;
-/// A server that answers shorter is asked for as much as it gives, but no less than this.
+/// For a server that returns less, reads shrink to what it returns, but no further than this.
 const LEAST_READ_BYTES: u32 = 4 << 10;
 /// The most reads in flight, whatever the window.
 const MAX_READS: usize = 256;
-/// Smaller files are read as they are: asking for their holes would take longer.
+/// Smaller files are read whole: requesting their hole map would take longer.
 pub(crate) const MAP_FROM: u64 = 8 << 20;
 
 pub(super) fn copy(
@@ -45,9 +45,9 @@ pub(super) fn copy(
     context: &CopyContext,
     issued: &mut dyn FnMut(&IssuedCert),
 ) -> Result<FileOutcome, TransferError> {
-    // What can't be copied into is not worth a credential.
+    // Fails before a credential is issued.
     let receiver = Receiver::new(&file, context)?;
-    let asked = if file.bytes >= MAP_FROM && inner.python().is_worth_it(Instant::now()) {
+    let answer = if file.bytes >= MAP_FROM && inner.python().is_worth_it(Instant::now()) {
         ask_for_map(inner, path, &file, context, issued)?
     } else {
         HoleMapAnswer::default()
@@ -56,18 +56,18 @@ pub(super) fn copy(
     let cancelled = || context.cancel.is_cancelled();
     let starting = Sftp::start(connection, context.throttle.clone(), inner.timeouts.answer, &cancelled);
     let Some(mut sftp) = inner.runtime.block_on(starting)? else {
-        return Err(TransferError::protocol(&inner.address(), "its SFTP ends before it begins"));
+        return Err(TransferError::protocol(&inner.address(), "its SFTP server ended at once"));
     };
     let address = inner.address();
     let stall = inner.timeouts.stall;
     let host = SftpHost { runtime: &inner.runtime, address: &address, root: &inner.root, stall };
-    let received = receive(&host, path, &file, context, &receiver, asked.map, &mut sftp);
-    receiver.counters.wire.fetch_add(asked.wire + sftp.wire(), Ordering::Relaxed);
+    let received = receive(&host, path, &file, context, &receiver, answer.map, &mut sftp);
+    receiver.counters.wire.fetch_add(answer.wire + sftp.wire(), Ordering::Relaxed);
     inner.runtime.block_on(sftp.close());
-    receiver.finish(received?, 1 + asked.credentials)
+    receiver.finish(received?, 1 + answer.credentials)
 }
 
-/// What asking for the hole map came to.
+/// The result of requesting the hole map.
 #[derive(Default)]
 struct HoleMapAnswer {
     map: Option<HoleMap>,
@@ -90,7 +90,7 @@ fn ask_for_map(
     let ended = match inner.runtime.block_on(running) {
         Ok(ended) => ended,
         Err(error @ (TransferError::Cancelled | TransferError::Unreachable { .. })) => return Err(error),
-        // A host that runs no commands can still be read. sshd refuses one also where it can't start a process just now.
+        // A host that runs no commands can still be read. sshd also refuses one when it can't start a process at the moment.
         Err(error) => {
             inner.python().has_failed(Instant::now());
             let error = crate::describe(&error);
@@ -99,17 +99,21 @@ fn ask_for_map(
         }
     };
     if !reader.has_run() {
-        let (host, status, said) = (inner.address(), ended.status, &ended.stderr);
-        if says_not_found(status, said) {
+        let (host, status, stderr) = (inner.address(), ended.status, &ended.stderr);
+        if says_not_found(status, stderr) {
             inner.python().is_missing(Instant::now());
-            tracing::info!(host, said, "this host has no python3 for its user, so its files are read with their holes");
+            tracing::info!(
+                host,
+                stderr,
+                "this host has no python3 for its user, so its files are read with their holes"
+            );
         } else {
             inner.python().has_failed(Instant::now());
             tracing::info!(
                 host,
                 path = file.path,
                 status,
-                said,
+                stderr,
                 "python3 did not run: this file is read with its holes"
             );
         }
@@ -118,23 +122,23 @@ fn ask_for_map(
     inner.python().has_run();
     let map = reader.finish(file.bytes, whole_seconds(file.mtime));
     if let Err(why) = &map {
-        tracing::info!(host = inner.address(), path, why, said = ended.stderr, "the hole map is not used");
+        tracing::info!(host = inner.address(), path, why, stderr = ended.stderr, "the hole map is not used");
     }
     Ok(HoleMapAnswer { map: map.ok(), credentials: 1, wire: ended.wire })
 }
 
-/// A host whose SFTP is spoken with.
+/// A host with an SFTP session.
 pub(crate) struct SftpHost<'a> {
     pub(crate) runtime: &'a Handle,
     /// `host:port`.
     pub(crate) address: &'a str,
     /// The datastore's folder there.
     pub(crate) root: &'a str,
-    /// How long it may take to give the next part of a file.
+    /// How long it may take to send the next part of a file.
     pub(crate) stall: Duration,
 }
 
-/// Reads a file into the receiver. An error is of what comes before the first block; a later one is the receiver's.
+/// Reads a file into the receiver. An error returned here happened before the first block; a later one is the receiver's.
 pub(crate) fn receive(
     host: &SftpHost<'_>,
     path: &str,
@@ -171,7 +175,7 @@ pub(crate) fn receive(
             read_bytes: READ_BYTES,
             pace: None,
             got: 0,
-            most: most_reads(context),
+            most: max_reads(context),
         };
         host.runtime.block_on(async {
             fetch.all().await?;
@@ -181,14 +185,14 @@ pub(crate) fn receive(
     Ok(source)
 }
 
-/// As many reads in flight as the window has room for.
-fn most_reads(context: &CopyContext) -> usize {
+/// As many reads in flight as fit into the window.
+fn max_reads(context: &CopyContext) -> usize {
     let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
     let reads = crate::ssh::window(memory) / READ_BYTES;
     usize::try_from(reads).unwrap_or(MAX_READS).clamp(1, MAX_READS)
 }
 
-/// Opens the file if it is what discovery saw.
+/// Opens the file if it is the one that discovery saw.
 async fn open(
     host: &SftpHost<'_>,
     path: &str,
@@ -196,7 +200,7 @@ async fn open(
     sftp: &mut Sftp,
 ) -> Result<OpenHandle, TransferError> {
     let refused = |why| FolderError::Refused { path: file.path.to_owned(), why };
-    match sftp.look(host.root, path).await.map_err(|error| error.for_file(file.path))? {
+    match sftp.stat_below(host.root, path).await.map_err(|error| error.for_file(file.path))? {
         Some(attributes) if attributes.is_file() => {}
         Some(_) => return Err(refused("it is no regular file").into()),
         None => return Err(refused("it is or passes a symbolic link").into()),
@@ -208,13 +212,13 @@ async fn open(
 
 fn check(host: &SftpHost<'_>, file: &FileCopy<'_>, attributes: Attributes) -> Result<(), TransferError> {
     let (Some(bytes), Some(mtime)) = (attributes.bytes, attributes.mtime) else {
-        let what = "it does not tell a file's length and time of last change";
+        let what = "it does not report a file's length and time of last change";
         return Err(TransferError::protocol(host.address, what));
     };
     check_unchanged(file, bytes, i64::from(mtime))
 }
 
-/// Looks at some places that the map calls holes.
+/// Samples places that the map calls holes.
 async fn holes_are_zero(
     host: &SftpHost<'_>,
     file: &FileCopy<'_>,
@@ -224,15 +228,15 @@ async fn holes_are_zero(
     handle: &OpenHandle,
     sftp: &mut Sftp,
 ) -> Result<bool, TransferError> {
-    let mut asked = HashMap::new();
+    let mut pending = HashMap::new();
     for (offset, bytes) in map.samples(SAMPLES) {
-        asked.insert(sftp.send_read(handle, offset, bytes).await?, (offset, bytes));
+        pending.insert(sftp.send_read(handle, offset, bytes).await?, (offset, bytes));
     }
     let mut all_zero = true;
-    while !asked.is_empty() {
+    while !pending.is_empty() {
         let (number, reply) = sftp.next_reply(host.stall, &|| context.cancel.is_cancelled()).await?;
-        let Some((offset, bytes)) = asked.remove(&number) else {
-            return Err(sftp.protocol_error(format!("an answer to request {number}, which was not asked")));
+        let Some((offset, bytes)) = pending.remove(&number) else {
+            return Err(sftp.protocol_error(format!("a reply to request {number}, which was not sent")));
         };
         let zero = match reply {
             SftpReply::Data(data) if u32::try_from(data.len()).is_ok_and(|got| (1..=bytes).contains(&got)) => {
@@ -240,7 +244,7 @@ async fn holes_are_zero(
                 is_zero(&data)
             }
             SftpReply::Status { .. } => false,
-            _ => return Err(sftp.protocol_error("an answer of the wrong type or length to read")),
+            _ => return Err(sftp.protocol_error("a reply of the wrong type or length to read")),
         };
         if !zero && all_zero {
             all_zero = false;
@@ -255,14 +259,14 @@ async fn holes_are_zero(
     Ok(all_zero)
 }
 
-/// A part of a block that is to be read, in bytes from the block's start.
+/// A part of a block to read, in bytes from the block's start.
 #[derive(Debug, Clone)]
 struct ReadRange {
     block: BlockIndex,
     part: Range<usize>,
 }
 
-/// A block that is being put together.
+/// A block that is being assembled.
 struct PartialBlock {
     bytes: Vec<u8>,
     missing: usize,
@@ -278,14 +282,14 @@ struct Fetch<'a> {
     walker: Walker<'a>,
     /// Whether the walker has more.
     more: bool,
-    /// To be asked for.
+    /// To be requested.
     pieces: VecDeque<ReadRange>,
     /// Requested, by the request's number.
     in_flight: HashMap<u32, ReadRange>,
     blocks: HashMap<BlockIndex, PartialBlock>,
     read_bytes: u32,
     most: usize,
-    /// Since when less than a block came.
+    /// The start of the block's worth of data that is arriving.
     pace: Option<Pace>,
     got: u64,
 }
@@ -311,7 +315,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// A block's worth has to come in the time that a host has for a block, however small its answers are.
+    /// A block's worth of data has to arrive in the time that a host has for a block, however small its replies are.
     fn keep_pace(&mut self) -> Result<(), TransferError> {
         if self.got >= BLOCK_BYTES {
             self.pace = None;
@@ -321,7 +325,7 @@ impl Fetch<'_> {
         self.sftp.keep_pace(pace, self.stall)
     }
 
-    /// The next piece to ask for, of at most what one read gives. Holes on the way are told.
+    /// The next range to request, of at most one read. Reports the holes before it.
     fn next_piece(&mut self) -> Result<Option<ReadRange>, TransferError> {
         while self.pieces.is_empty() && self.more {
             let step = self.walker.next();
@@ -359,7 +363,7 @@ impl Fetch<'_> {
 
     fn take(&mut self, number: u32, reply: SftpReply) -> Result<(), TransferError> {
         let Some(ReadRange { block, part }) = self.in_flight.remove(&number) else {
-            return Err(self.sftp.protocol_error(format!("an answer to request {number}, which was not asked")));
+            return Err(self.sftp.protocol_error(format!("a reply to request {number}, which was not sent")));
         };
         let data = match reply {
             SftpReply::Data(data) if (1..=part.len()).contains(&data.len()) => data,
@@ -368,14 +372,14 @@ impl Fetch<'_> {
                 return Err(TransferError::SourceChanged { file: self.file.path.to_owned(), what });
             }
             SftpReply::Status { code: code::OK, .. } => {
-                return Err(self.sftp.protocol_error("an answer of success without data to read"));
+                return Err(self.sftp.protocol_error("a reply to read that has no data and no error"));
             }
             SftpReply::Status { code, message } => {
                 let source = std::io::Error::other(format!("the host says: {message} (SFTP status {code})"));
                 let offset = block.offset() + part.start as u64;
                 return Err(TransferError::Read { file: self.file.path.to_owned(), offset, source });
             }
-            _ => return Err(self.sftp.protocol_error("an answer of the wrong type or length to read")),
+            _ => return Err(self.sftp.protocol_error("a reply of the wrong type or length to read")),
         };
         self.receiver.counters.read.fetch_add(data.len() as u64, Ordering::Relaxed);
         let Some(growing) = self.blocks.get_mut(&block) else {

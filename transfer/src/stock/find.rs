@@ -11,19 +11,19 @@ use super::listing::{FindListing, FindReader, ListingError};
 use super::run::{CommandEnd, run};
 use crate::error::TransferError;
 
-/// The most of a command's complaints that is shown, in characters: some shells repeat the whole command.
+/// The most of a command's standard error that is shown, in characters: some shells repeat the whole command.
 const MAX_SEEN: usize = 160;
 
-/// Asks `find` for a folder and what is in it, or for one file (`depth` 0). What is given is all that is there.
-pub(super) async fn ask_find(
+/// Lists a folder and its entries, or one file (`depth` 0), by `find`. The result is complete.
+pub(super) async fn run_find(
     inner: &StockInner,
     asked: &str,
     path: &str,
     depth: u32,
 ) -> Result<(Option<Entry>, Vec<Entry>), TransferError> {
-    // A link at the datastore's own folder is followed.
+    // A symbolic link at the datastore's own folder is followed.
     let path = if asked.is_empty() { format!("{}/", path.trim_end_matches('/')) } else { path.to_owned() };
-    let connection = inner.log_in_to_look(&command::find(&inner.root, &path, depth)).await?;
+    let connection = inner.log_in_for_discovery(&command::find(&inner.root, &path, depth)).await?;
     let mut reader = FindReader::default();
     let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| reader.push(data)).await?;
     let begin = reader.begin();
@@ -36,7 +36,7 @@ pub(super) async fn ask_find(
         (Err(ListingError::TooMany), _) => {
             Err(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES }.into())
         }
-        // It told of the folder, and then complained.
+        // It listed the folder, and then failed.
         (Ok(FindListing { itself: Some(_), end: Some(1), .. }), Some(1)) => {
             let path = asked.to_owned();
             Err(if ended.stderr.contains("Permission denied") {

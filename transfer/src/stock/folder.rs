@@ -1,6 +1,6 @@
-//! A stock host's datastore as discovery sees it. Its logins open no disk: one looks at folders, another reads
-//! descriptors. By SFTP each is kept for some minutes, never longer than its certificate would be good for; without
-//! SFTP each question is a login of its own.
+//! A stock host's datastore, for discovery. Its logins open no disk: one lists folders, another reads descriptors. SFTP
+//! sessions are kept for some minutes, never longer than their certificates are valid; without SFTP each request is a login
+//! of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use stackferry_volume::local::MAX_FOLDER_ENTRIES;
 use stackferry_volume::{Entry, EntryKind, Folder, FolderError, UNKNOWN_MTIME};
 use tokio::sync::Mutex;
 
-use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, HEAD_END, SFTP_LOOK, SFTP_READ};
-use super::find::{ask_find, lacks};
+use super::command::{self, EXIT_LINK, EXIT_NO_FILE, EXIT_NO_ROOT, EXIT_NOTHING, HEAD_END, SFTP_LIST, SFTP_READ};
+use super::find::{lacks, run_find};
 use super::listing::{MAX_NAMES, once_each};
 use super::run::run;
 use super::sftp::{Sftp, SftpError};
@@ -26,10 +26,10 @@ use crate::sftp::{Attributes, entry_name};
 const MAX_AGE: Duration = Duration::from_secs(240);
 /// How many times the timeout of an answer all of one question may take: 5 minutes, for a folder of very many files.
 const ANSWERS: u32 = 10;
-/// Why a path is refused that a link leads to.
+/// Why a path with a symbolic link is refused.
 const LINKED: &str = "it is or passes a symbolic link";
 
-/// Where a session is kept.
+/// A cached session.
 pub(super) type SessionSlot = Arc<Mutex<Option<CachedSession>>>;
 
 pub(super) struct CachedSession {
@@ -37,11 +37,11 @@ pub(super) struct CachedSession {
     since: Instant,
 }
 
-/// Which session.
+/// The session's purpose.
 #[derive(Clone, Copy)]
 enum SessionUse {
-    Looking,
-    Reading,
+    List,
+    Read,
 }
 
 /// A stock host's datastore.
@@ -55,31 +55,31 @@ impl StockFolder {
     }
 }
 
-/// The datastore's own folder is not there: it is not mounted. Its volumes are not gone for that.
+/// The datastore's own folder does not exist: it is not mounted. That does not mean that its volumes are gone.
 pub(super) fn no_root(root: &str, address: &str) -> FolderError {
     let why = "there is no such folder on that host: is the datastore mounted there?".to_owned();
     FolderError::Unreachable { datastore: format!("{root} on {address}"), why }
 }
 
-/// Finds out what the host has, and keeps the session that this took.
-pub(super) async fn find_way(inner: &StockInner) -> Result<ReadMethod, TransferError> {
+/// Probes how the host is read, and keeps the session.
+pub(super) async fn probe_method(inner: &StockInner) -> Result<ReadMethod, TransferError> {
     let mut slot = inner.listing.lock().await;
-    if let Some(way) = inner.known_way() {
-        return Ok(way);
+    if let Some(method) = inner.known_method() {
+        return Ok(method);
     }
-    for (way, command) in [(ReadMethod::Sftp, SFTP_LOOK), (ReadMethod::PlainSftp, SFTP_READ)] {
+    for (method, command) in [(ReadMethod::Sftp, SFTP_LIST), (ReadMethod::PlainSftp, SFTP_READ)] {
         match start(inner, command).await {
             Ok(Some(sftp)) => {
-                keep(inner, &inner.listing, &mut slot, CachedSession { sftp, since: Instant::now() });
-                inner.set_way(Some(way));
-                return Ok(way);
+                cache(inner, &inner.listing, &mut slot, CachedSession { sftp, since: Instant::now() });
+                inner.set_method(Some(method));
+                return Ok(method);
             }
             Ok(None) => {}
             Err(TransferError::Refused { code, .. }) if code == "no_subsystem" => break,
             Err(other) => return Err(other),
         }
     }
-    inner.set_way(Some(ReadMethod::Scp));
+    inner.set_method(Some(ReadMethod::Scp));
     Ok(ReadMethod::Scp)
 }
 
@@ -88,12 +88,12 @@ pub(super) fn question_timeout(inner: &StockInner) -> Duration {
 }
 
 async fn start(inner: &StockInner, command: &str) -> Result<Option<Sftp>, TransferError> {
-    let connection = inner.log_in_to_look(command).await?;
+    let connection = inner.log_in_for_discovery(command).await?;
     Sftp::start(connection, None, inner.timeouts.answer, &|| false).await
 }
 
-/// Puts a session into its place. A task ends it when it is too old, if nobody uses it then.
-fn keep(inner: &StockInner, slot: &SessionSlot, place: &mut Option<CachedSession>, kept: CachedSession) {
+/// Caches a session. A task closes it when it is too old, unless it is in use.
+fn cache(inner: &StockInner, slot: &SessionSlot, place: &mut Option<CachedSession>, kept: CachedSession) {
     let since = kept.since;
     *place = Some(kept);
     let slot = Arc::downgrade(slot);
@@ -107,21 +107,21 @@ fn keep(inner: &StockInner, slot: &SessionSlot, place: &mut Option<CachedSession
     });
 }
 
-/// Does something in a session that is kept, or in a new one.
+/// Runs `doing` in the cached session, or in a new one.
 async fn with<T>(
     inner: &StockInner,
     what: SessionUse,
     doing: impl AsyncFn(&mut Sftp) -> Result<T, SftpError>,
 ) -> Result<T, SftpError> {
     let slot = match what {
-        SessionUse::Looking => &inner.listing,
-        SessionUse::Reading => &inner.reading,
+        SessionUse::List => &inner.listing,
+        SessionUse::Read => &inner.reading,
     };
     let mut place = slot.lock().await;
     let kept = place.take().filter(|kept| !kept.sftp.is_closed() && kept.since.elapsed() < MAX_AGE);
     if let Some(mut kept) = kept {
         match doing(&mut kept.sftp).await {
-            // It may have been ended meanwhile: by a restart, or for being idle.
+            // It may have ended meanwhile: by a restart, or because it was idle.
             Err(SftpError::Transfer(TransferError::Unreachable { .. } | TransferError::Protocol { .. })) => {}
             Err(SftpError::Transfer(other)) => return Err(other.into()),
             done => {
@@ -130,26 +130,26 @@ async fn with<T>(
             }
         }
     }
-    let command = match (what, inner.known_way()) {
-        (SessionUse::Looking, Some(ReadMethod::Sftp) | None) => SFTP_LOOK,
+    let command = match (what, inner.known_method()) {
+        (SessionUse::List, Some(ReadMethod::Sftp) | None) => SFTP_LIST,
         _ => SFTP_READ,
     };
     let started = start(inner, command).await;
-    inner.forget_way_if_gone(&started);
+    inner.forget_method_if_gone(&started);
     let Some(mut sftp) = started? else {
-        inner.set_way(None);
+        inner.set_method(None);
         let host = inner.address();
         return Err(TransferError::protocol(&host, "it does not start SFTP any more").into());
     };
     let since = Instant::now();
     let done = doing(&mut sftp).await;
     if !matches!(done, Err(SftpError::Transfer(_))) {
-        keep(inner, slot, &mut place, CachedSession { sftp, since });
+        cache(inner, slot, &mut place, CachedSession { sftp, since });
     }
     done
 }
 
-/// The time that SFTP tells, in whole seconds.
+/// SFTP's time, in whole seconds.
 fn mtime(attributes: &Attributes) -> Timestamp {
     attributes.mtime.map_or(UNKNOWN_MTIME, |seconds| time_of(i64::from(seconds), 0))
 }
@@ -174,7 +174,7 @@ fn entry(name: &[u8], attributes: &Attributes) -> Entry {
 
 async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> Result<Vec<Entry>, SftpError> {
     let refused = |why| TransferError::from(FolderError::Refused { path: asked.to_owned(), why });
-    match sftp.look(root, path).await? {
+    match sftp.stat_below(root, path).await? {
         Some(attributes) if attributes.is_folder() => {}
         Some(_) => return Err(refused("it is no folder").into()),
         None => return Err(refused(LINKED).into()),
@@ -182,13 +182,13 @@ async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> R
     let handle = sftp.open_folder(path).await?;
     let too_many = || TransferError::from(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES });
     let mut entries = Vec::new();
-    let (mut told, mut bytes) = (0, 0);
+    let (mut count, mut bytes) = (0, 0);
     while let Some(names) = sftp.read_folder(&handle).await? {
         for (name, mut attributes) in names {
-            // All that is told counts, the folder itself and its parent (2) too.
-            told += 1;
+            // Every entry counts, also the folder itself and its parent (2).
+            count += 1;
             bytes += name.len();
-            if told > MAX_FOLDER_ENTRIES + 2 || bytes > MAX_NAMES {
+            if count > MAX_FOLDER_ENTRIES + 2 || bytes > MAX_NAMES {
                 return Err(too_many().into());
             }
             let name = match entry_name(&name) {
@@ -196,7 +196,7 @@ async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> R
                 Ok(None) => continue,
                 Err(error) => return Err(sftp.protocol_error(error.to_string()).into()),
             };
-            // Not every server tells all of every entry.
+            // Not every server sends all attributes of every entry.
             if let Ok(text) = std::str::from_utf8(name)
                 && (attributes.mode.is_none() || attributes.bytes.is_none() || attributes.mtime.is_none())
             {
@@ -216,7 +216,7 @@ async fn read_by_sftp(
     path: &str,
     limit: usize,
 ) -> Result<Vec<u8>, SftpError> {
-    let attributes = match sftp.look(root, path).await? {
+    let attributes = match sftp.stat_below(root, path).await? {
         Some(attributes) if attributes.is_file() => attributes,
         found => {
             let why = if found.is_some() { "it is no regular file" } else { LINKED };
@@ -245,7 +245,7 @@ async fn read_by_sftp(
 }
 
 async fn read_by_head(inner: &StockInner, asked: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
-    let connection = inner.log_in_to_look(&command::head(&inner.root, path, limit)).await?;
+    let connection = inner.log_in_for_discovery(&command::head(&inner.root, path, limit)).await?;
     let most = limit + HEAD_END.len();
     let mut content = Vec::new();
     let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| {
@@ -256,7 +256,7 @@ async fn read_by_head(inner: &StockInner, asked: &str, path: &str, limit: usize)
     let path = asked.to_owned();
     let refused = |why| TransferError::from(FolderError::Refused { path: path.clone(), why });
     match ended.status {
-        _ if content.len() > most => Err(TransferError::protocol(&inner.address(), "it sends more than was asked for")),
+        _ if content.len() > most => Err(TransferError::protocol(&inner.address(), "it sends more than was requested")),
         Some(0) => match content.strip_suffix(HEAD_END.as_bytes()) {
             Some(whole) => Ok(whole.to_vec()),
             None => {
@@ -279,7 +279,7 @@ impl StockFolder {
         let limited = async { tokio::time::timeout(after, asking).await };
         let result = self.inner.runtime.block_on(limited).unwrap_or_else(|_| {
             let host = self.inner.address();
-            Err(TransferError::Stalled { host, doing: "looking at a folder", after }.into())
+            Err(TransferError::Stalled { host, doing: "reading a folder", after }.into())
         });
         result.map_err(|error| match error.for_path(asked) {
             Ok(error) | Err(TransferError::Folder(error)) => error,
@@ -296,11 +296,11 @@ impl StockFolder {
     }
 
     async fn by_sftp(&self) -> Result<bool, TransferError> {
-        let way = match self.inner.known_way() {
-            Some(way) => way,
-            None => find_way(&self.inner).await?,
+        let method = match self.inner.known_method() {
+            Some(method) => method,
+            None => probe_method(&self.inner).await?,
         };
-        Ok(way != ReadMethod::Scp)
+        Ok(method != ReadMethod::Scp)
     }
 }
 
@@ -310,10 +310,10 @@ impl Folder for StockFolder {
         self.ask(asked, async {
             if self.by_sftp().await? {
                 let listing = async |sftp: &mut Sftp| list_by_sftp(sftp, &inner.root, asked, &path).await;
-                return with(inner, SessionUse::Looking, listing).await;
+                return with(inner, SessionUse::List, listing).await;
             }
             let refused = |why| TransferError::from(FolderError::Refused { path: asked.to_owned(), why });
-            match ask_find(inner, asked, &path, 1).await? {
+            match run_find(inner, asked, &path, 1).await? {
                 (None, _) => Err(TransferError::from(FolderError::NotFound { path: asked.to_owned() }).into()),
                 (Some(itself), entries) => match itself.kind {
                     EntryKind::Folder => Ok(entries),
@@ -335,16 +335,16 @@ impl Folder for StockFolder {
         let parent = inner.path(folder)?;
         let found = self.ask(asked, async {
             if !self.by_sftp().await? {
-                return Ok(ask_find(inner, asked, &path, 0).await?.0);
+                return Ok(run_find(inner, asked, &path, 0).await?.0);
             }
-            let looking = async |sftp: &mut Sftp| {
-                if sftp.look(&inner.root, &parent).await?.is_none() {
+            let stat = async |sftp: &mut Sftp| {
+                if sftp.stat_below(&inner.root, &parent).await?.is_none() {
                     let refused = FolderError::Refused { path: asked.to_owned(), why: LINKED };
                     return Err(TransferError::from(refused).into());
                 }
                 sftp.lstat(&path).await.map(|attributes| Some(entry(name.as_bytes(), &attributes)))
             };
-            with(inner, SessionUse::Looking, looking).await
+            with(inner, SessionUse::List, stat).await
         });
         match found {
             Err(FolderError::NotFound { .. }) => Ok(None),
@@ -361,7 +361,7 @@ impl Folder for StockFolder {
                 return Ok(read_by_head(inner, asked, &path, limit).await?);
             }
             let reading = async |sftp: &mut Sftp| read_by_sftp(sftp, &inner.root, asked, &path, limit).await;
-            with(inner, SessionUse::Reading, reading).await
+            with(inner, SessionUse::Read, reading).await
         })
     }
 }

@@ -1,7 +1,7 @@
-//! Logging in with a certificate of its own, and what it may be when the host refuses it.
+//! Logging in with a new certificate, and the possible causes when the host refuses it.
 //!
-//! A host says of a refused certificate only that it is refused; the reason is in its log. So the hint has all that the
-//! protocol tells, and then the causes in the order in which they are met.
+//! A host reports only that a certificate was refused; the reason is in its log. So the hint has everything that the
+//! protocol reveals, and then the causes, most common first.
 
 use std::net::IpAddr;
 use std::sync::PoisonError;
@@ -17,28 +17,28 @@ use crate::error::TransferError;
 use crate::ssh::{Connection, KeyType, Refusal, SshLogin};
 use crate::wait::unless_cancelled;
 
-/// The receive window of a connection of discovery is the smallest.
-const LOOKING_MEMORY: u64 = 4 << 20;
+/// Discovery's connections use the smallest receive window.
+const DISCOVERY_MEMORY: u64 = 4 << 20;
 
-/// What in a host's sshd_config keeps a certificate out.
+/// The settings in a host's sshd_config that refuse a certificate.
 const SSHD_CONFIG: &str = "- sshd_config there: `PubkeyAcceptedAlgorithms` or `CASignatureAlgorithms` without the \
                            certificate's type (ssh-ed25519-cert-v01@openssh.com and \
                            ecdsa-sha2-nistp256-cert-v01@openssh.com are tried; in FIPS mode the CA has to be ECDSA, too), \
                            `AllowUsers`, or `AuthorizedKeysFile` elsewhere";
 
-/// Which types of key a host takes, as far as it is known.
+/// The key types that a host accepts, as far as known.
 #[derive(Debug, Default)]
 pub(super) struct KeyTypes {
-    /// One that it took.
+    /// One that it accepted.
     accepted: Option<KeyType>,
-    /// When it took neither.
+    /// When it refused both.
     refused: Option<Instant>,
 }
 
-/// A login that did not succeed.
+/// A failed login.
 struct LoginFailure {
     error: TransferError,
-    /// A key of this type may do.
+    /// A key of this type may be accepted.
     another: Option<KeyType>,
 }
 
@@ -49,14 +49,14 @@ impl From<TransferError> for LoginFailure {
 }
 
 impl StockInner {
-    /// The type of key that this host is shown first.
+    /// The key type that is tried first.
     pub(super) fn key_type(&self) -> KeyType {
         let known = self.key_types.lock().unwrap_or_else(PoisonError::into_inner).accepted;
         known.unwrap_or_else(|| self.authority.key_type())
     }
 
-    /// Logs in to open one file: connects, makes the certificate, tells of it, uses it. Blocks; `issued` is called on
-    /// this thread, outside of the runtime.
+    /// Logs in to open one file: connects, issues the certificate, reports it, uses it. Blocks; `issued` is called on this
+    /// thread, outside of the runtime.
     pub(super) fn log_in_for(
         &self,
         purpose: Purpose,
@@ -89,9 +89,9 @@ impl StockInner {
     }
 
     /// Logs in for discovery.
-    pub(super) async fn log_in_to_look(&self, command: &str) -> Result<Connection, TransferError> {
+    pub(super) async fn log_in_for_discovery(&self, command: &str) -> Result<Connection, TransferError> {
         let once = async |key_type| {
-            let connection = Connection::connect(&self.host.peer, LOOKING_MEMORY, self.timeouts.login).await?;
+            let connection = Connection::connect(&self.host.peer, DISCOVERY_MEMORY, self.timeouts.login).await?;
             let certificate = self.issue(key_type, &connection, command)?;
             self.log_in(connection, certificate, key_type).await
         };
@@ -102,7 +102,7 @@ impl StockInner {
         }
     }
 
-    /// What comes of the second try, with a key of another type; the first failed with this error.
+    /// The result of the second attempt, with a key of another type; the first failed with this error.
     fn judge(
         &self,
         second: Result<Connection, LoginFailure>,
@@ -111,7 +111,7 @@ impl StockInner {
         match second {
             Ok(connection) => Ok(connection),
             Err(LoginFailure { error: TransferError::LoginRefused { .. }, .. }) => {
-                // So that not every login of the next hour is tried twice.
+                // Otherwise every login of the next hour would be tried twice.
                 self.key_types.lock().unwrap_or_else(PoisonError::into_inner).refused = Some(Instant::now());
                 Err(first)
             }
@@ -119,7 +119,7 @@ impl StockInner {
         }
     }
 
-    /// Makes a certificate for what comes over this connection.
+    /// Issues a certificate for a command on this connection.
     fn issue(&self, key_type: KeyType, connection: &Connection, command: &str) -> Result<CertifiedKey, TransferError> {
         let source_address = self.source_address(connection.local());
         let now = Timestamp::now();
@@ -128,10 +128,10 @@ impl StockInner {
         self.authority.issue_for(key_type, &order)
     }
 
-    /// From where a certificate may be used; none for anywhere.
+    /// The addresses from which a certificate may be used; none for anywhere.
     fn source_address(&self, local: IpAddr) -> Option<String> {
         match &self.host.source_address {
-            // sshd compares such an address together with the zone, whose name is the host's own.
+            // sshd compares such an address with its zone, whose name is the host's own.
             SourceAddress::Connection if is_link_local(local) => None,
             SourceAddress::Connection => Some(local.to_string()),
             SourceAddress::Given(list) => Some(list.clone()),
@@ -156,7 +156,7 @@ impl StockInner {
                         tracing::info!(
                             host,
                             key_type = key_type.name(),
-                            "the host takes certificates for this type of key"
+                            "the host accepts certificates for this key type"
                         );
                     }
                     *types = KeyTypes { accepted: Some(key_type), refused: None };
@@ -175,8 +175,8 @@ impl StockInner {
         }
     }
 
-    /// The type of key that is worth a second login: where the host refuses the key and says nothing else, and no type is
-    /// known that it takes.
+    /// The key type for a second attempt: where the host refuses the key without another reason, and no accepted type is
+    /// known.
     fn another_type(&self, key_type: KeyType, refusal: &Refusal) -> Option<KeyType> {
         let types = self.key_types.lock().unwrap_or_else(PoisonError::into_inner);
         let is_about_key = refusal.methods.contains(&"publickey")
@@ -192,19 +192,19 @@ impl StockInner {
         })
     }
 
-    /// What the host said, what it needs, and what else may be the cause.
+    /// The host's answer, the setup that it needs, and other possible causes.
     fn explain(&self, refusal: &Refusal, local: IpAddr) -> String {
         let user = &self.host.user;
         let mut hint = refusal.sentences();
         if refusal.is_dropbear() {
             hint.push(format!(
-                "its SSH server is Dropbear ({}), which takes no certificates: install OpenSSH's server, or run \
+                "its SSH server is Dropbear ({}), which does not support certificates: install OpenSSH's server, or run \
                  `stackferry serve` there (route `endpoint`)",
                 refusal.server()
             ));
         }
         if !refusal.accepts_keys() {
-            hint.push("it lets nobody in by key: set `PubkeyAuthentication yes` in its sshd_config".to_owned());
+            hint.push("it does not accept keys: set `PubkeyAuthentication yes` in its sshd_config".to_owned());
         }
         hint.push(format!(
             "authorized_keys of {user} there needs the line\n{}\nIf the line is there, one of these is the cause",
@@ -215,13 +215,13 @@ impl StockInner {
             Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC")
         ));
         hint.push(match &self.host.source_address {
-            SourceAddress::Connection if is_link_local(local) => "- an address: the certificate is good from any".to_owned(),
+            SourceAddress::Connection if is_link_local(local) => "- an address: the certificate is valid from any".to_owned(),
             SourceAddress::Connection => format!(
-                "- an address: the certificate is good from {local} only. Where something in between translates addresses \
+                "- an address: the certificate is valid from {local} only. Where something in between translates addresses \
                  (NAT), set `source_address` of this datastore to what the host sees"
             ),
             SourceAddress::Given(list) => {
-                format!("- an address: the certificate is good from {list} only (`source_address`)")
+                format!("- an address: the certificate is valid from {list} only (`source_address`)")
             }
             SourceAddress::Any => "- an address: `source_address` is \"any\", and `from=` in authorized_keys still counts".to_owned(),
         });

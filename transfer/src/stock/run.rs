@@ -1,4 +1,4 @@
-//! Runs a forced command to its end and hands on what it writes. What it may write is for the caller to limit.
+//! Runs a forced command to its end and passes on its output. The caller limits the output.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use crate::ssh::Connection;
 
 /// How a command ended.
 pub(super) struct CommandEnd {
-    /// Its exit status; none where it was killed, or broken off by us.
+    /// Its exit status; none where it was killed or stopped.
     pub(super) status: Option<u32>,
-    /// What it complained of.
+    /// Its standard error.
     pub(super) stderr: String,
     /// Bytes of the channel in both directions.
     pub(super) wire: u64,
 }
 
-/// Runs the command that this connection's certificate forces. `take` is given its output, and may break it off.
+/// Runs the command that this connection's certificate forces. `take` receives its output, and may stop it.
 pub(super) async fn run(
     inner: &StockInner,
     connection: Connection,

@@ -1,7 +1,6 @@
-//! Copying a file by `scp -f`: the old protocol, in which the host says what comes. Only the one file is taken: its
-//! length must be the one that discovery saw, its name is passed over, and anything else that the host announces ends
-//! the copy. SCP can't seek, so an interrupted copy reads the file from its start again; what it has is not written
-//! again.
+//! Copying a file by `scp -f`: the old protocol, in which the host announces what it sends. Only the one file is accepted:
+//! its length must be the one that discovery saw, its name is ignored, and any other announcement ends the copy. SCP can't
+//! seek, so an interrupted copy reads the file from its start again, but writes only what is missing.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use stackferry_volume::{EntryKind, FolderError, HoleMapSource};
 use tokio::runtime::Handle;
 
 use super::command::{self, ASKED};
-use super::find::ask_find;
+use super::find::run_find;
 use super::{IssuedCert, Purpose, StockInner, check_unchanged, whole_seconds};
 use crate::channel::{CommandChannel, Pace};
 use crate::context::{CopyContext, FileCopy, FileOutcome};
@@ -22,7 +21,7 @@ use crate::sanitize::clean;
 use crate::wait::unless_cancelled;
 use crate::writers::{Feed, FullBlock, receive_into};
 
-/// What the host is waited for.
+/// The wait's name in errors.
 const DOING: &str = "sending a file";
 /// The longest control line: mode, length and a name.
 const LONGEST_LINE: usize = 4 << 10;
@@ -42,9 +41,9 @@ pub(super) fn copy(
     let channel = CommandChannel::new(connection, channel, context.throttle.clone());
     receive(&inner.runtime, inner.timeouts.stall, channel, &file, context, &receiver)?;
     let outcome = receiver.finish(HoleMapSource::None, 1)?;
-    // SCP tells nothing of a change that happens while it sends.
-    let looking = ask_find(inner, file.path, path, 0);
-    match inner.runtime.block_on(unless_cancelled(&context.cancel, looking))?.0 {
+    // SCP does not report a change that happens while it sends.
+    let stat = run_find(inner, file.path, path, 0);
+    match inner.runtime.block_on(unless_cancelled(&context.cancel, stat))?.0 {
         Some(now) if now.kind == EntryKind::File => check_unchanged(&file, now.bytes, whole_seconds(now.mtime))?,
         _ => {
             let what = "it is gone".to_owned();
@@ -54,8 +53,8 @@ pub(super) fn copy(
     Ok(outcome)
 }
 
-/// Takes the one file that `scp -f -p` at the other end of the line sends. An error is of what comes before the first
-/// byte; a later one is the receiver's.
+/// Receives the one file that `scp -f -p` at the other end of the channel sends. An error returned here happened before the
+/// first byte; a later one is the receiver's.
 pub(crate) fn receive(
     runtime: &Handle,
     stall: Duration,
@@ -79,12 +78,12 @@ struct ScpStream<'a> {
     file: &'a FileCopy<'a>,
     receiver: &'a Receiver<'a>,
     channel: CommandChannel,
-    /// Received and not yet taken.
+    /// Received and not yet processed.
     rest: Bytes,
 }
 
 impl ScpStream<'_> {
-    /// Waits until there is something in `rest`. False where the host has ended.
+    /// Waits until there is data in `rest`. False where the command has ended.
     async fn fill(&mut self) -> Result<bool, TransferError> {
         while self.rest.is_empty() {
             let receiver = self.receiver;
@@ -115,12 +114,12 @@ impl ScpStream<'_> {
         let header = self.control_line().await?;
         let bytes = header.strip_prefix(b"C").and_then(length);
         let Some(bytes) = bytes else { return Err(self.strange(&header)) };
-        // A host that writes a time before 1970 as it is in its memory tells one that is far too large.
+        // Some hosts print a time before 1970 as an unsigned number.
         check_unchanged(self.file, bytes, mtime.cast_signed())?;
         self.acknowledge().await
     }
 
-    /// A line without its end. An error that the host tells ends the copy.
+    /// A line without its newline. An error that the host reports ends the copy.
     async fn control_line(&mut self) -> Result<Vec<u8>, TransferError> {
         let mut line = Vec::new();
         let pace = self.channel.pace();
@@ -137,14 +136,14 @@ impl ScpStream<'_> {
             if end.is_some() {
                 self.rest.advance(1);
                 return match line.first() {
-                    Some(1 | 2) => Err(self.told(line.get(1..).unwrap_or_default())),
+                    Some(1 | 2) => Err(self.reported(line.get(1..).unwrap_or_default())),
                     _ => Ok(line),
                 };
             }
         }
     }
 
-    /// The file's bytes, cut into blocks, and the host's word that this was all.
+    /// Receives the file's bytes as blocks, and the end.
     async fn receive(&mut self, feed: &Feed) -> Result<(), TransferError> {
         let mut at = 0;
         while at < self.file.bytes {
@@ -179,7 +178,7 @@ impl ScpStream<'_> {
             0 => {}
             1 | 2 => {
                 let line = self.control_line().await?;
-                return Err(self.told(&line));
+                return Err(self.reported(&line));
             }
             _ => return Err(self.channel.protocol_error("SCP sends more than it announced")),
         }
@@ -198,13 +197,14 @@ impl ScpStream<'_> {
 
     fn strange(&self, line: &[u8]) -> TransferError {
         let line: String = clean(&String::from_utf8_lossy(line)).chars().take(100).collect();
-        self.channel
-            .protocol_error(format!("`{line}` where scp tells of the file: does a login script or shell write there?"))
+        self.channel.protocol_error(format!(
+            "`{line}` where scp announces the file: does a login script or shell print something?"
+        ))
     }
 
-    /// The command ended where something was due.
-    fn ended(&self, said: &[u8]) -> TransferError {
-        let words = clean(&String::from_utf8_lossy(said));
+    /// The error for a command that ended too early.
+    fn ended(&self, output: &[u8]) -> TransferError {
+        let words = clean(&String::from_utf8_lossy(output));
         let stderr = self.channel.stderr();
         match self.channel.status() {
             Some(NOT_FOUND) => TransferError::Unfit {
@@ -214,12 +214,12 @@ impl ScpStream<'_> {
             },
             status => self
                 .channel
-                .protocol_error(format!("scp ended with {status:?} before the file was whole: {words} {stderr}")),
+                .protocol_error(format!("scp ended with {status:?} before the file was complete: {words} {stderr}")),
         }
     }
 
-    /// What scp says, as an error of the file.
-    fn told(&self, words: &[u8]) -> TransferError {
+    /// scp's message as an error of the file.
+    fn reported(&self, words: &[u8]) -> TransferError {
         let words = clean(&String::from_utf8_lossy(words));
         let path = self.file.path.to_owned();
         if words.contains("No such file") {
@@ -239,7 +239,7 @@ fn number(text: &[u8]) -> Option<u64> {
     digits.then(|| std::str::from_utf8(number).ok()?.parse().ok()).flatten()
 }
 
-/// The length in `0644 123 name`. The name is passed over, but there has to be one.
+/// The length in `0644 123 name`. The name is ignored, but required.
 fn length(text: &[u8]) -> Option<u64> {
     let (mode, rest) = text.split_at_checked(5)?;
     let octal = mode.strip_suffix(b" ")?.iter().all(|byte| matches!(byte, b'0'..=b'7'));
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_that_tools_write_in_their_own_ways_are_equal() {
+    fn times_in_the_formats_of_different_tools_are_equal() {
         // What `find` says, and what `scp` or SFTP make of it: none before 1970, 32 bits, or the bits of a negative number.
         for (find, other) in [(-5, 0), (-5, 4_294_967_291), (-5, -5), (5_000_000_000, 705_032_704), (0, 0), (7, 7)] {
             assert!(same_second(find, other) && same_second(other, find), "{find} {other}");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn control_lines_are_read() {
+    fn control_lines_are_parsed() {
         assert_eq!(length(b"0644 123 a b\xff.vmdk"), Some(123));
         assert_eq!(length(b"0600 0 a"), Some(0));
         for bad in [&b""[..], b"0644", b"0644 123", b"0644 123 ", b"0944 1 a", b"0644 -1 a", b"0644 1x a", b"0644  1 a"]

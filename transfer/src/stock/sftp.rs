@@ -1,4 +1,5 @@
-//! A read-only SFTP client: it looks at folders and reads files, and has no request that changes anything.
+//! A read-only SFTP client: it lists folders and reads files, and has no request that changes anything. Its packets are
+//! those of [`crate::sftp`], which says why they are our own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use crate::sftp::{Attributes, MAX_REPLY, PacketBuilder, PacketError, PacketReade
 use crate::ssh::Connection;
 use crate::throttle::Throttle;
 
-/// The version that is spoken; every server of OpenSSH speaks it, and only this one.
+/// The protocol version: the only one that OpenSSH's servers support.
 const VERSION: u32 = 3;
-/// What a host is waited for.
+/// The waits' names in errors.
 const STARTING: &str = "starting SFTP";
 const READING: &str = "reading by SFTP";
 /// The longest handle that the protocol allows, in bytes.
@@ -27,16 +28,16 @@ pub(crate) struct Sftp {
     reader: PacketReader,
     next_number: u32,
     timeout: Duration,
-    /// The datastore's path without symbolic links, once it was asked for.
+    /// The datastore's path without symbolic links, once requested.
     true_root: Option<Bytes>,
 }
 
-/// Why a request of one path failed.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum SftpError {
-    /// The host said so, in this way.
+    /// The host reported this status.
     Status { code: u32, message: String },
-    /// The connection or the protocol.
+    /// The connection or the protocol failed.
     Transfer(TransferError),
 }
 
@@ -47,7 +48,7 @@ impl From<TransferError> for SftpError {
 }
 
 impl SftpError {
-    /// As the error of looking at a folder.
+    /// As the error of reading a folder.
     pub(crate) fn for_path(self, path: &str) -> Result<FolderError, TransferError> {
         let path = path.to_owned();
         match self {
@@ -67,12 +68,12 @@ impl SftpError {
     }
 }
 
-/// A file or folder that the host has open for us.
+/// An open file or folder at the host.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenHandle(Bytes);
 
-/// A failure that the host tells is one of the request.
-fn told(reply: SftpReply) -> Result<SftpReply, SftpError> {
+/// Turns a failure status into an error.
+fn check_status(reply: SftpReply) -> Result<SftpReply, SftpError> {
     match reply {
         SftpReply::Status { code, message } if code != code::OK => Err(SftpError::Status { code, message }),
         other => Ok(other),
@@ -80,8 +81,8 @@ fn told(reply: SftpReply) -> Result<SftpReply, SftpError> {
 }
 
 impl Sftp {
-    /// Starts SFTP on a connection. None where the host closes it at once: its server does not take the options that
-    /// the certificate's command has.
+    /// Starts SFTP on a connection. None where the host closes it at once: its server does not support the options in the
+    /// certificate's command.
     ///
     /// # Errors
     /// `Refused` with code `no_subsystem` where the host has no SFTP.
@@ -104,7 +105,7 @@ impl Sftp {
                         .channel
                         .protocol_error(format!("it speaks version {other} of SFTP, this program speaks 3")));
                 }
-                Some(_) => return Err(sftp.channel.protocol_error("SFTP without a greeting")),
+                Some(_) => return Err(sftp.channel.protocol_error("SFTP without a version packet")),
                 None => match sftp.channel.next(STARTING, timeout, ended).await? {
                     Some(data) => {
                         sftp.channel.keep_pace(&pace, STARTING, timeout)?;
@@ -149,7 +150,7 @@ impl Sftp {
         self.next_number
     }
 
-    /// Asks for a part of a file, and does not wait. Gives the number that the answer will have.
+    /// Requests a part of a file without waiting. Returns the request's number.
     pub(crate) async fn send_read(
         &mut self,
         handle: &OpenHandle,
@@ -162,7 +163,7 @@ impl Sftp {
         Ok(number)
     }
 
-    /// The next answer to whatever was asked.
+    /// The next reply to any request.
     pub(crate) async fn next_reply(
         &mut self,
         timeout: Duration,
@@ -172,12 +173,12 @@ impl Sftp {
         loop {
             match self.reader.next_reply().map_err(|error| self.packet_error(error))? {
                 Some((_, SftpReply::Version(_))) => {
-                    return Err(self.channel.protocol_error("a second greeting of SFTP"));
+                    return Err(self.channel.protocol_error("a second SFTP version packet"));
                 }
                 Some(reply) => return Ok(reply),
                 None => match self.channel.next(READING, timeout, ended).await? {
                     Some(data) => {
-                        // Also where something comes, but never a whole packet.
+                        // Also where data arrives, but never a whole packet.
                         self.keep_pace(&pace, timeout)?;
                         self.reader.push(&data);
                     }
@@ -192,7 +193,7 @@ impl Sftp {
         }
     }
 
-    /// Sends requests at once and waits for all answers, which may come in any order. Gives them in that of the requests.
+    /// Sends requests at once and waits for all replies, which may arrive in any order. Returns them in the requests' order.
     async fn exchange<const N: usize>(
         &mut self,
         requests: [(u32, PacketBuilder); N],
@@ -204,13 +205,13 @@ impl Sftp {
         let mut replies = [const { None }; N];
         while replies.iter().any(Option::is_none) {
             let (answered, reply) = self.next_reply(self.timeout, &|| false).await?;
-            let mut asked = numbers.iter().zip(&mut replies);
-            match asked.find(|(number, reply)| **number == answered && reply.is_none()) {
+            let mut pending = numbers.iter().zip(&mut replies);
+            match pending.find(|(number, reply)| **number == answered && reply.is_none()) {
                 Some((_, slot)) => *slot = Some(reply),
                 None => {
                     return Err(self
                         .channel
-                        .protocol_error(format!("an answer to request {answered}, which was not asked")));
+                        .protocol_error(format!("a reply to request {answered}, which was not sent")));
                 }
             }
         }
@@ -218,26 +219,26 @@ impl Sftp {
         Ok(replies.map(|reply| reply.unwrap_or_else(|| none.clone())))
     }
 
-    async fn ask(&mut self, number: u32, request: PacketBuilder) -> Result<SftpReply, SftpError> {
+    async fn request(&mut self, number: u32, request: PacketBuilder) -> Result<SftpReply, SftpError> {
         let [reply] = self.exchange([(number, request)]).await?;
-        told(reply)
+        check_status(reply)
     }
 
     fn unexpected(&self, doing: &str) -> SftpError {
-        self.channel.protocol_error(format!("an answer of the wrong type to {doing}")).into()
+        self.channel.protocol_error(format!("a reply of the wrong type to {doing}")).into()
     }
 
-    /// The path without symbolic links, and what is at its end.
+    /// The path without symbolic links, and the attributes of its end.
     async fn true_path_and_stat(&mut self, path: &str) -> Result<(Bytes, Attributes), SftpError> {
         let (one, two) = (self.number(), self.number());
         let real = PacketBuilder::new(kind::REALPATH, one).text(path.as_bytes());
         let stat = PacketBuilder::new(kind::LSTAT, two).text(path.as_bytes());
         let [real, stat] = self.exchange([(one, real), (two, stat)]).await?;
-        let attributes = match told(stat)? {
+        let attributes = match check_status(stat)? {
             SftpReply::Attributes(attributes) => attributes,
             _ => return Err(self.unexpected("lstat")),
         };
-        match told(real)? {
+        match check_status(real)? {
             SftpReply::Names(names) if names.len() == 1 => {
                 let name = names.into_iter().next().map(|(name, _)| name).unwrap_or_default();
                 Ok((name, attributes))
@@ -246,15 +247,15 @@ impl Sftp {
         }
     }
 
-    /// What is at a path of the host; none where a symbolic link leads there. Its true path has to be the datastore's
-    /// true path and the rest as it was written. A host where somebody makes links at the same moment is not kept from
-    /// showing another file by that: what it shows is what this user may read.
-    pub(crate) async fn look(&mut self, root: &str, path: &str) -> Result<Option<Attributes>, SftpError> {
+    /// The attributes of a path of the host; none where it passes a symbolic link: its true path has to be the datastore's
+    /// true path and the rest unchanged. Links that are created at the same moment may still lead to another file, but only
+    /// to one that this user may read.
+    pub(crate) async fn stat_below(&mut self, root: &str, path: &str) -> Result<Option<Attributes>, SftpError> {
         let true_root = match &self.true_root {
             Some(known) => known.clone(),
             None => {
-                let asked = if root.is_empty() { "/" } else { root };
-                let (found, _) = self.true_path_and_stat(asked).await.map_err(|error| match error {
+                let requested = if root.is_empty() { "/" } else { root };
+                let (found, _) = self.true_path_and_stat(requested).await.map_err(|error| match error {
                     SftpError::Status { code: code::NO_SUCH_FILE, .. } => {
                         TransferError::from(no_root(root, self.channel.address())).into()
                     }
@@ -265,7 +266,7 @@ impl Sftp {
             }
         };
         if path == root || (root.is_empty() && path == "/") {
-            // The datastore's own folder may be a link: the administrator wrote it.
+            // The datastore's own folder may be a link: the administrator configured it.
             return self.stat_folder(path).await.map(Some);
         }
         let (true_path, attributes) = self.true_path_and_stat(path).await?;
@@ -274,19 +275,19 @@ impl Sftp {
         Ok(plain.then_some(attributes))
     }
 
-    /// What is at this path; a symbolic link is followed.
+    /// The attributes of a path; follows a symbolic link.
     async fn stat_folder(&mut self, path: &str) -> Result<Attributes, SftpError> {
         let number = self.number();
-        match self.ask(number, PacketBuilder::new(kind::STAT, number).text(path.as_bytes())).await? {
+        match self.request(number, PacketBuilder::new(kind::STAT, number).text(path.as_bytes())).await? {
             SftpReply::Attributes(attributes) => Ok(attributes),
             _ => Err(self.unexpected("stat")),
         }
     }
 
-    /// What is at this path; a symbolic link is not followed.
+    /// The attributes of a path; does not follow a symbolic link.
     pub(crate) async fn lstat(&mut self, path: &str) -> Result<Attributes, SftpError> {
         let number = self.number();
-        match self.ask(number, PacketBuilder::new(kind::LSTAT, number).text(path.as_bytes())).await? {
+        match self.request(number, PacketBuilder::new(kind::LSTAT, number).text(path.as_bytes())).await? {
             SftpReply::Attributes(attributes) => Ok(attributes),
             _ => Err(self.unexpected("lstat")),
         }
@@ -294,7 +295,7 @@ impl Sftp {
 
     pub(crate) async fn fstat(&mut self, handle: &OpenHandle) -> Result<Attributes, SftpError> {
         let number = self.number();
-        match self.ask(number, PacketBuilder::new(kind::FSTAT, number).text(&handle.0)).await? {
+        match self.request(number, PacketBuilder::new(kind::FSTAT, number).text(&handle.0)).await? {
             SftpReply::Attributes(attributes) => Ok(attributes),
             _ => Err(self.unexpected("fstat")),
         }
@@ -315,7 +316,7 @@ impl Sftp {
     }
 
     async fn handle(&mut self, number: u32, request: PacketBuilder, doing: &str) -> Result<OpenHandle, SftpError> {
-        match self.ask(number, request).await? {
+        match self.request(number, request).await? {
             SftpReply::Handle(handle) if handle.len() <= MAX_HANDLE => Ok(OpenHandle(handle)),
             SftpReply::Handle(handle) => {
                 let what = format!("a handle of {} bytes, where {MAX_HANDLE} are allowed", handle.len());
@@ -331,7 +332,7 @@ impl Sftp {
         handle: &OpenHandle,
     ) -> Result<Option<Vec<(Bytes, Attributes)>>, SftpError> {
         let number = self.number();
-        match self.ask(number, PacketBuilder::new(kind::READDIR, number).text(&handle.0)).await {
+        match self.request(number, PacketBuilder::new(kind::READDIR, number).text(&handle.0)).await {
             Ok(SftpReply::Names(names)) if !names.is_empty() => Ok(Some(names)),
             Ok(_) => Err(self.unexpected("readdir")),
             Err(SftpError::Status { code: code::EOF, .. }) => Ok(None),
@@ -343,7 +344,7 @@ impl Sftp {
     pub(crate) async fn read(&mut self, handle: &OpenHandle, offset: u64, bytes: u32) -> Result<Bytes, SftpError> {
         let number = self.number();
         let request = PacketBuilder::new(kind::READ, number).text(&handle.0).u64(offset).u32(bytes);
-        match self.ask(number, request).await {
+        match self.request(number, request).await {
             Ok(SftpReply::Data(data))
                 if !data.is_empty() && u32::try_from(data.len()).is_ok_and(|got| got <= bytes) =>
             {
@@ -355,10 +356,10 @@ impl Sftp {
         }
     }
 
-    /// Closes a file or folder. What the host says to that makes no difference.
+    /// Closes a file or folder. A failure status makes no difference.
     pub(crate) async fn close_handle(&mut self, handle: OpenHandle) -> Result<(), TransferError> {
         let number = self.number();
-        match self.ask(number, PacketBuilder::new(kind::CLOSE, number).text(&handle.0)).await {
+        match self.request(number, PacketBuilder::new(kind::CLOSE, number).text(&handle.0)).await {
             Err(SftpError::Transfer(error)) => Err(error),
             _ => Ok(()),
         }
