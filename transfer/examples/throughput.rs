@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use stackferry_transfer::endpoint::{EndpointConfig, EndpointServer};
 use stackferry_transfer::known_hosts::HostKeys;
 use stackferry_transfer::remote::EndpointClient;
-use stackferry_transfer::ssh::{Peer, new_key};
+use stackferry_transfer::ssh::{SshHost, new_key};
 use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, NoProgress, local};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::local::{LocalFolder, SparseFile};
@@ -88,7 +88,7 @@ fn main() {
     let address = endpoint.local_addr().unwrap();
     let host_key = endpoint.public_host_key();
     runtime.spawn(endpoint.run(std::future::pending()));
-    let peer = Peer { host: "127.0.0.1".into(), port: address.port(), host_keys: HostKeys::Line(host_key.clone()) };
+    let peer = SshHost { host: "127.0.0.1".into(), port: address.port(), host_keys: HostKeys::Line(host_key.clone()) };
     let client = EndpointClient::new(peer, &key, runtime.handle().clone()).unwrap();
     let datastore = LocalFolder::open(&store).unwrap();
     let context = CopyContext::new(Cancel::default(), Arc::new(NoProgress), 32 << 20);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dead_address_does_not_keep_the_next_from_its_turn() {
+    async fn a_dead_address_does_not_delay_the_next_one() {
         let dead = [Dead::new([127, 0, 0, 2]), Dead::new([127, 0, 0, 4])];
         let good = TcpListener::bind("127.0.0.3:0").unwrap();
         let refusing = TcpListener::bind("127.0.0.5:0").unwrap().local_addr().unwrap();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_failed_is_said_of_each_address() {
+    async fn the_error_lists_each_address() {
         let closed = |ip: &str| TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
         let soon = Instant::now() + Duration::from_secs(60);
         let both = [closed("127.0.0.6"), closed("127.0.0.7")];

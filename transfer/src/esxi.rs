@@ -1,15 +1,15 @@
 //! The route `esxi`: files of a datastore that vSphere knows, read from a host that mounts it.
 //!
-//! There are two ways in. By **ticket**: each HTTPS request of `/folder` on a host is let in by a ticket of its own, which
-//! vSphere makes for that one request and takes once. By **account**: a local account is made on the host for one
-//! connection to its SSH server, and removed after it; such an account is an administrator, since less is not let in.
+//! There are two kinds of access. By **ticket**: each HTTPS request of `/folder` on a host has a ticket of its own, which
+//! vSphere issues for that one request and accepts once. By **account**: a local account is created on the host for one
+//! connection to its SSH server, and removed after it; such an account is an administrator, since others may not log in.
 //!
-//! Looking at folders goes through vSphere's own browser. It opens no disk, and its session is the client's.
+//! Folders are listed through vSphere's own browser. It opens no disk, and uses the client's session.
 //!
-//! What is changed at a host for the time of a copy (an account, the SSH service) is written down with [`CleanupLedger::record`]
-//! before it is changed, and struck out with [`CleanupLedger::resolve`] after it was put back. So after a crash [`clean_up`] finds all
-//! of it. This module never writes to a datastore, never touches an account that this installation did not make, and
-//! never tries a password again that was refused.
+//! What a copy changes at a host (an account, the SSH service) is recorded with [`CleanupLedger::record`] before, and cleared
+//! with [`CleanupLedger::resolve`] after it was undone. So after a crash [`clean_up`] finds all of it. This module never
+//! writes to a datastore, never touches an account that this installation did not create, and never retries a refused
+//! password.
 
 mod account;
 mod cleanup;
@@ -40,7 +40,7 @@ use location::DatastoreLocation;
 pub use cleanup::{clean_up, foreign_accounts};
 pub use folder::EsxiFolder;
 
-/// How many clients of hosts are kept; each keeps some connections for a few seconds.
+/// How many hosts' HTTPS clients are kept; each keeps some connections for a few seconds.
 const MAX_CLIENTS: usize = 32;
 
 /// A datastore, and how it is read.
@@ -52,13 +52,13 @@ pub struct EsxiDatastore {
     pub system: String,
     /// The datastore's name.
     pub name: String,
-    /// The way in.
+    /// How its hosts are accessed.
     pub access: HostAccess,
-    /// Which installation of ours this is: 6 hexadecimal digits, which are part of every credential's public name.
+    /// This installation's id: 6 hexadecimal digits, which are part of every credential's public name.
     pub install: String,
 }
 
-/// The way in to the hosts.
+/// How hosts are accessed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostAccess {
     /// One ticket for each HTTPS request. SSH stays off.
@@ -72,21 +72,21 @@ pub enum HostAccess {
     },
 }
 
-/// A credential as it was issued, without its secret.
+/// An issued credential, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EsxiCredential {
-    /// Its public name: `sf-`, the installation, `-` and 8 hexadecimal digits. An account has this name on its host; of a
-    /// ticket nothing but this is ever shown.
+    /// Its public name: `sf-`, the installation, `-` and 8 hexadecimal digits. An account has this name on its host; a
+    /// ticket is only ever shown by it.
     pub name: String,
     /// The host that it is for.
     pub host: String,
-    /// When it is of no more use. A ticket's life is the host's to set: this is later than that.
+    /// When it has expired at the latest: the host sets a ticket's validity, which is shorter.
     pub expires: Timestamp,
-    /// Whether it lives until it is removed, whatever `expires` says.
+    /// Whether it stays until it is removed, whatever `expires` says.
     pub standing: bool,
 }
 
-/// Something at a host that has to be put back.
+/// A change at a host that has to be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostCleanup {
     /// A local account has to be removed.
@@ -111,16 +111,15 @@ pub enum HostCleanup {
     },
 }
 
-/// Where what has to be put back is written down. Called on the thread that copies, outside of the runtime.
+/// Records pending cleanups. Called on the thread that copies, outside of the runtime.
 pub trait CleanupLedger: Send + Sync {
-    /// Writes it down durably, and gives the number by which it is struck out.
+    /// Records a cleanup durably, and returns its number.
     ///
     /// # Errors
-    /// It could not be written: then nothing is changed at the host.
+    /// It could not be recorded: then nothing is changed at the host.
     fn record(&self, cleanup: &HostCleanup) -> Result<u64, TransferError>;
 
-    /// Strikes it out: it was put back. A failure to do so is for the implementation to log; putting it back again does
-    /// no harm.
+    /// Clears a cleanup that is done. The implementation logs a failure; repeating a cleanup does no harm.
     fn resolve(&self, number: u64);
 }
 
@@ -133,7 +132,7 @@ struct EsxiInner {
     datastore: EsxiDatastore,
     cleanups: Arc<dyn CleanupLedger>,
     runtime: Handle,
-    /// Whether the program is ending: then nothing waits for a system any more.
+    /// Cancelled when the program ends: then nothing waits for a system any more.
     ending: Cancel,
     location: DatastoreLocation,
     /// The host that served the last file.
@@ -159,8 +158,8 @@ impl EsxiClient {
         &self.inner.datastore
     }
 
-    /// The datastore, to be looked at. Its times are in whole seconds; it tells neither what a file takes on disk nor its
-    /// number.
+    /// The datastore, for discovery. Its times are in whole seconds; it reports neither a file's allocated size nor its
+    /// inode.
     #[must_use]
     pub fn folder(&self) -> EsxiFolder {
         EsxiFolder::new(Arc::clone(&self.inner))
@@ -176,8 +175,7 @@ impl EsxiClient {
         Ok(found.1.into_iter().map(|host| host.name).collect())
     }
 
-    /// Copies one file; see [`FileCopy`]. `issued` is told of each credential before it is used, so that it can be written
-    /// down.
+    /// Copies one file; see [`FileCopy`]. `issued` gets each credential before it is used, so that it can be recorded.
     ///
     /// # Errors
     /// See [`TransferError`].
@@ -197,7 +195,7 @@ impl EsxiClient {
 }
 
 impl EsxiInner {
-    /// A name that no credential had.
+    /// A new public name.
     fn public_name(&self) -> String {
         let mut number = [0u8; 4];
         rand::fill(&mut number);
@@ -215,7 +213,7 @@ impl EsxiInner {
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
-        // Where vSphere names no certificate, only one that the machine's authorities vouch for will do.
+        // Where vSphere names no certificate, the host's must be signed by one of the machine's authorities.
         let trust = ticket.trust().unwrap_or(Trust::System);
         let client = HttpsClient::new(label, &format!("https://{authority}"), trust)
             .map_err(|error| TransferError::Vsphere(error.into()))?;

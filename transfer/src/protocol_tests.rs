@@ -51,7 +51,7 @@ fn same<T: Serialize + DeserializeOwned>(value: &Value) {
 }
 
 #[test]
-fn its_json_is_what_is_sent() {
+fn the_documents_json_matches_the_types() {
     let mut ops = BTreeSet::new();
     for (what, text) in blocks("json") {
         let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -91,7 +91,7 @@ fn its_json_is_what_is_sent() {
 }
 
 #[test]
-fn its_bytes_are_what_is_sent() {
+fn the_documents_bytes_match_the_encoders() {
     let bytes = |text: &str| -> Vec<u8> {
         text.split_whitespace()
             .take_while(|word| *word != "```")
@@ -126,7 +126,7 @@ fn its_bytes_are_what_is_sent() {
 }
 
 #[test]
-fn its_frames_are_those_that_there_are() {
+fn the_documents_frames_match_the_code() {
     let rows = table("| type | name | sent by | payload | most bytes of payload |");
     let kinds = FrameKind::ALL;
     assert_eq!(rows.len(), kinds.len());
@@ -144,7 +144,7 @@ fn its_frames_are_those_that_there_are() {
 }
 
 #[test]
-fn its_limits_are_those_of_the_program() {
+fn the_documents_limits_match_the_constants() {
     let timeouts = Timeouts::default();
     let limits: Vec<(&str, u64)> = vec![
         ("bytes of a frame's header", HEADER_BYTES as u64),
@@ -208,7 +208,7 @@ fn its_limits_are_those_of_the_program() {
 }
 
 #[test]
-fn its_error_codes_are_those_that_are_sent() {
+fn the_documents_error_codes_match_the_code() {
     let sources =
         [include_str!("endpoint/control.rs"), include_str!("endpoint/send.rs"), include_str!("endpoint/receive.rs")];
     let mut sent = BTreeSet::new();

@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_read() {
+    fn replies_are_parsed() {
         assert_eq!(read(&packet(2, 3, b"\0\0\0\x01x\0\0\0\x01y")), Ok(Some((0, SftpReply::Version(3)))));
         let status = SftpReply::Status { code: 2, message: "no file".to_owned() };
         assert_eq!(read(&packet(101, 9, b"\0\0\0\x02\0\0\0\x08no\nfile\n\0\0\0\0")), Ok(Some((9, status))));
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_refused() {
+    fn invalid_packets_are_refused() {
         assert_eq!(read(b"\xff\xff\xff\xff"), Err(PacketError::Length(0xffff_ffff)), "before anything is kept");
         assert_eq!(read(b"\0\0\0\x01"), Err(PacketError::Length(1)));
         assert_eq!(read(&packet(77, 1, b"")), Err(PacketError::Kind(77)));
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_read_and_cut_ones_refused() {
+    fn requests_are_parsed_and_truncated_ones_refused() {
         let read = |bytes: &[u8]| {
             let mut reader = PacketReader::new(100);
             reader.push(bytes);
@@ -435,7 +435,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000), kind in 101u8..106) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000), kind in 101u8..106) {
             let _ = read(&packet(kind, 1, &bytes));
             let mut reader = PacketReader::new(MAX_REPLY);
             reader.push(&bytes);
@@ -446,7 +446,7 @@ mod tests {
         }
 
         #[test]
-        fn packets_come_out_however_they_are_cut(sizes in prop::collection::vec(0usize..300, 1..10), cut in 1usize..50) {
+        fn packets_survive_any_split_of_the_stream(sizes in prop::collection::vec(0usize..300, 1..10), cut in 1usize..50) {
             let sent: Vec<u8> = sizes.iter().flat_map(|size| {
                 let mut data = u32::try_from(*size).unwrap().to_be_bytes().to_vec();
                 data.resize(4 + size, 7);

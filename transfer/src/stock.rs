@@ -276,14 +276,14 @@ impl StockClient {
     pub fn grant(&self, path: &str, life: Duration, source: Option<&str>) -> Result<FileGrant, TransferError> {
         let inner = &*self.inner;
         let path = inner.path(path)?;
-        let order = CertificateRequest {
+        let request = CertificateRequest {
             user: &inner.host.user,
             command: &command::scp_for_a_person(&path),
             source_address: source,
             now: Timestamp::now(),
             life: life.saturating_add(CLOCKS_DIFFER).min(CERTIFICATE_LIFE),
         };
-        let issued = inner.authority.issue_for(inner.key_type(), &order)?;
+        let issued = inner.authority.issue_for(inner.key_type(), &request)?;
         let expires = issued.expires;
         let (key, certificate) = (issued.key_text()?, issued.certificate_line()?);
         Ok(FileGrant { name: issued.name, key, certificate, path, expires })

@@ -20,7 +20,7 @@ fn peak() -> u64 {
 }
 
 #[test]
-fn a_copy_takes_no_more_memory_than_its_budget_allows() {
+fn a_copy_stays_within_its_memory_budget() {
     let _deadline = Deadline::seconds(300);
     let place = Place::new();
     let name = "apps/a-flat.vmdk";

@@ -32,7 +32,7 @@ impl Write for Log {
 }
 
 #[test]
-fn no_secret_is_logged_or_told_in_an_error() {
+fn no_secret_is_in_a_log_or_an_error() {
     let _deadline = Deadline::seconds(120);
     let log = Log::default();
     let writer = log.clone();

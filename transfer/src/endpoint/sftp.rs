@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_made_plain() {
+    fn paths_are_normalised() {
         for (path, expected) in [("", "/"), (".", "/"), ("/a/../../b/./c//", "/b/c"), ("a", "/a")] {
             assert_eq!(normal(path), expected);
         }

@@ -1,7 +1,7 @@
 //! Copying a file by accounts: SSH to a host that mounts the datastore, one account and one channel for each connection.
 //!
-//! First the map of the disk is asked for where that is worth it; then the file is read, by SFTP where the host answers
-//! that, else by `dd`, block by block, else by `scp -f`. What the map calls a hole is sampled before it is believed.
+//! First the disk's map is requested where that is worthwhile; then the file is read, by SFTP where the host supports it,
+//! else by `dd`, block by block, else by `scp -f`. What the map calls a hole is sampled before it is trusted.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -26,15 +26,15 @@ use crate::stock::scp::receive;
 use crate::stock::sftp::Sftp;
 use crate::wait::unless_cancelled;
 
-/// How long a host may take to answer a question.
+/// How long a host may take to answer a request.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
-/// How long it may take to give the next part of a file.
+/// How long it may take to send the next part of a file.
 pub(super) const STALL: Duration = Duration::from_secs(120);
 
-/// How long to wait before a service that was just started is tried again: at first, and at most.
+/// The pause before the SSH service is retried after its start: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long to wait before each further login of an account that was just made. ESXi locks an account at the fifth failure.
+/// The pauses before the further logins of a new account. ESXi locks an account at the fifth failure.
 const LOGIN_PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// One copy at one host.
@@ -50,12 +50,12 @@ pub(super) struct HostSession<'a, 'f> {
     pub(super) receiver: &'a Receiver<'f>,
 }
 
-/// How a visit went.
-enum Went {
-    /// The host did not even begin to give the file.
-    Nowhere(TransferError),
-    /// It began; how it ended is the receiver's to tell, unless it ended before the first block.
-    Through(Result<HoleMapSource, TransferError>),
+/// The result of a copy at one host.
+enum HostResult {
+    /// The host did not start to send the file.
+    NotStarted(TransferError),
+    /// It started; the receiver has the outcome, unless it ended before the first block.
+    Started(Result<HoleMapSource, TransferError>),
 }
 
 pub(super) fn copy(
@@ -70,14 +70,14 @@ pub(super) fn copy(
     if is_known(&file.done) {
         return receiver.finish(HoleMapSource::None, 0);
     }
-    let looking = unless_cancelled(&context.cancel, inner.location.hosts());
-    let (datastore, mut hosts) = inner.runtime.block_on(looking)?;
+    let locating = unless_cancelled(&context.cancel, inner.location.hosts());
+    let (datastore, mut hosts) = inner.runtime.block_on(locating)?;
     let good = inner.last_good();
     hosts.sort_by_key(|host| good.as_ref() != Some(&host.id));
     let all = hosts.len();
     hosts.retain(|host| host.lockdown == Lockdown::Disabled);
     if hosts.is_empty() {
-        return Err(nobody(inner, all));
+        return Err(no_usable_host(inner, all));
     }
     let mut first = None;
     let mut used = 0;
@@ -92,7 +92,7 @@ pub(super) fn copy(
         let (peer, root, path) = (&peer, &root, &path);
         let visit = HostSession { inner, host, peer, root, path, file: &file, context, receiver: &receiver };
         match visit.go(&mut used, issued) {
-            Went::Nowhere(error) if another_may_do(&error) => {
+            HostResult::NotStarted(error) if another_may_do(&error) => {
                 tracing::info!(
                     host = host.name,
                     error = crate::describe(&error),
@@ -100,8 +100,8 @@ pub(super) fn copy(
                 );
                 first.get_or_insert(error);
             }
-            Went::Nowhere(error) => return Err(error),
-            Went::Through(ended) => {
+            HostResult::NotStarted(error) => return Err(error),
+            HostResult::Started(ended) => {
                 let source = ended?;
                 let outcome = receiver.finish(source, used)?;
                 inner.remember_good(Some(&host.id));
@@ -110,27 +110,27 @@ pub(super) fn copy(
             }
         }
     }
-    Err(first.unwrap_or_else(|| nobody(inner, all)))
+    Err(first.unwrap_or_else(|| no_usable_host(inner, all)))
 }
 
 fn is_known(done: &BlockMap) -> bool {
     (0..done.blocks()).all(|block| done.get(BlockIndex(block)) != BlockState::Unknown)
 }
 
-/// Why no host can be logged in to.
-fn nobody(inner: &EsxiInner, usable: usize) -> TransferError {
+/// The error where no host can be used.
+fn no_usable_host(inner: &EsxiInner, usable: usize) -> TransferError {
     let host = format!("datastore {}", inner.datastore.name);
     if usable == 0 {
         return TransferError::Unfit {
             host,
             what: "no host that mounts it is connected, powered on and out of maintenance".to_owned(),
-            hint: "look at its hosts in vSphere".to_owned(),
+            hint: "check its hosts in vSphere".to_owned(),
         };
     }
     TransferError::Unfit {
         host,
-        what: "every host that mounts it is in lockdown mode, which keeps local accounts out".to_owned(),
-        hint: "read it by tickets (`access = \"ticket\"`), which lockdown mode does not keep out".to_owned(),
+        what: "every host that mounts it is in lockdown mode, which refuses local accounts".to_owned(),
+        hint: "read it by tickets (`access = \"ticket\"`), which work in lockdown mode".to_owned(),
     }
 }
 
@@ -161,35 +161,35 @@ fn root(datastore: &Datastore, host: &Host) -> String {
 }
 
 impl HostSession<'_, '_> {
-    fn go(&self, used: &mut u64, issued: &mut dyn FnMut(&EsxiCredential)) -> Went {
-        // Declared first: it is put back last.
+    fn go(&self, used: &mut u64, issued: &mut dyn FnMut(&EsxiCredential)) -> HostResult {
+        // Declared first, so that it is dropped last.
         let _service = match ServiceUse::begin(self.inner, self.host) {
             Ok(service) => service,
-            Err(error) => return Went::Nowhere(error),
+            Err(error) => return HostResult::NotStarted(error),
         };
         let map = match self.ask_for_map(used, issued) {
             Ok(map) => map,
-            Err(error) => return Went::Nowhere(error),
+            Err(error) => return HostResult::NotStarted(error),
         };
         if !self.inner.lacks_sftp(&self.host.id) {
             match self.by_sftp(map.clone(), used, issued) {
-                Ok(Some(ended)) => return Went::Through(ended),
+                Ok(Some(ended)) => return HostResult::Started(ended),
                 Ok(None) => self.inner.remember_no_sftp(&self.host.id),
-                Err(error) => return Went::Nowhere(error),
+                Err(error) => return HostResult::NotStarted(error),
             }
         }
         match self.by_dd(map, used, issued) {
-            Ok(Some(source)) => return Went::Through(Ok(source)),
+            Ok(Some(source)) => return HostResult::Started(Ok(source)),
             Ok(None) => {}
-            Err(error) => return Went::Nowhere(error),
+            Err(error) => return HostResult::NotStarted(error),
         }
         match self.by_scp(used, issued) {
-            Ok(source) => Went::Through(Ok(source)),
-            Err(error) => Went::Nowhere(error),
+            Ok(source) => HostResult::Started(Ok(source)),
+            Err(error) => HostResult::NotStarted(error),
         }
     }
 
-    /// Makes an account and hands its connection to `work`, which closes it.
+    /// Creates an account and passes its connection to `work`, which closes it.
     pub(super) fn with_account<T>(
         &self,
         issued: &mut dyn FnMut(&EsxiCredential),
@@ -201,19 +201,19 @@ impl HostSession<'_, '_> {
         }
         let throttle = self.context.throttle.as_ref();
         let memory = throttle.map_or(self.context.memory, |throttle| throttle.bound(self.context.memory));
-        // A host that is not who it should be, or not there, is worth no account.
+        // No account is created on a host that is unreachable or has the wrong key.
         let mut connection = self.connect(memory)?;
-        let account = OneTimeAccount::make(self.inner, self.host, issued)?;
+        let account = OneTimeAccount::create_new(self.inner, self.host, issued)?;
         let login = SshLogin::Interactive(account.password.clone());
         let mut pauses = LOGIN_PAUSES.iter();
         while let Err(error) =
             self.inner.runtime.block_on(unless_cancelled(cancel, connection.log_in(&account.name, &login)))
         {
             self.inner.runtime.block_on(connection.close());
-            // A host may take a moment until it knows an account that was just made.
+            // A host may take a moment until it accepts a new account.
             let pause = pauses.next().filter(|_| matches!(error, TransferError::LoginRefused { .. }));
             let Some(pause) = pause else { return Err(explain(error)) };
-            tracing::debug!(host = self.host.name, "the new account is not let in yet: it is tried again");
+            tracing::debug!(host = self.host.name, "the new account may not log in yet: the login is retried");
             self.pause(*pause)?;
             connection = self.connect(memory)?;
         }
@@ -221,7 +221,7 @@ impl HostSession<'_, '_> {
         work(connection)
     }
 
-    /// A connection to the host. One whose SSH service was just started here gets time until it takes connections.
+    /// Connects to the host. An SSH service that was just started gets time until it accepts connections.
     fn connect(&self, memory: u64) -> Result<Connection, TransferError> {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -235,7 +235,7 @@ impl HostSession<'_, '_> {
                     tracing::debug!(
                         host = self.host.name,
                         error,
-                        "its SSH service was just started: it is tried again"
+                        "its SSH service was just started: the connection is retried"
                     );
                 }
                 Ok(connection) => {
@@ -257,7 +257,7 @@ impl HostSession<'_, '_> {
         self.inner.runtime.block_on(unless_cancelled(&self.context.cancel, pausing))
     }
 
-    /// The map, where the host tells one that is believed.
+    /// The disk's map, where the host provides one that is trusted.
     fn ask_for_map(
         &self,
         used: &mut u64,
@@ -267,36 +267,38 @@ impl HostSession<'_, '_> {
             return Ok(None);
         }
         let Some(command) = mapping::command(self.path) else { return Ok(None) };
-        let (told, wire) = self.with_account(issued, |connection| self.run(connection, &command))?;
+        let (output, wire) = self.with_account(issued, |connection| self.run(connection, &command))?;
         *used += 1;
         self.receiver.counters.wire.fetch_add(wire, Ordering::Relaxed);
-        match mapping::read(&told, self.file.bytes) {
+        match mapping::parse(&output, self.file.bytes) {
             Ok(map) => Ok(Some(map)),
             Err(why) => {
                 let host = &self.host.name;
-                tracing::info!(host, path = self.path, why, "the disk's map is not used, all of it is read");
+                tracing::info!(host, path = self.path, why, "the disk's map is not trusted: the whole disk is read");
                 Ok(None)
             }
         }
     }
 
-    /// Runs a command and gives what it writes, as far as it is taken.
+    /// Runs a command and returns its output, up to a limit.
     fn run(&self, connection: Connection, command: &str) -> Result<(Vec<u8>, u64), TransferError> {
         let cancel = &self.context.cancel;
         let running = async {
             let channel = connection.exec(command).await?;
             let mut channel = CommandChannel::new(connection, channel, None);
-            let mut told = Vec::new();
+            let mut output = Vec::new();
             let ended = loop {
-                match channel.next("telling a disk's map", ANSWER, &|| cancel.is_cancelled()).await {
-                    Ok(Some(data)) if told.len() + data.len() <= mapping::MAX_BYTES => told.extend_from_slice(&data),
+                match channel.next("reading a disk's map", ANSWER, &|| cancel.is_cancelled()).await {
+                    Ok(Some(data)) if output.len() + data.len() <= mapping::MAX_BYTES => {
+                        output.extend_from_slice(&data)
+                    }
                     Ok(_) => break Ok(()),
                     Err(error) => break Err(error),
                 }
             };
             let wire = channel.wire;
             channel.close().await;
-            ended.map(|()| (told, wire))
+            ended.map(|()| (output, wire))
         };
         self.inner.runtime.block_on(running)
     }
@@ -339,12 +341,12 @@ impl HostSession<'_, '_> {
         if let Some(map) = &map {
             let units = dd::sampled(map);
             let samples = dd::samples(self.path, &units);
-            let (told, wire) = self.with_account(issued, |connection| self.run(connection, &samples))?;
+            let (output, wire) = self.with_account(issued, |connection| self.run(connection, &samples))?;
             *used += 1;
             let counters = &self.receiver.counters;
             counters.wire.fetch_add(wire, Ordering::Relaxed);
-            counters.read.fetch_add(told.len() as u64, Ordering::Relaxed);
-            if !dd::are_zero(&told, &units, map) {
+            counters.read.fetch_add(output.len() as u64, Ordering::Relaxed);
+            if !dd::are_zero(&output, &units, map) {
                 let host = &self.host.name;
                 tracing::warn!(host, path = self.path, "the disk's map calls data a hole: it is not used");
                 return self.by_dd(None, used, issued);
@@ -370,12 +372,12 @@ impl HostSession<'_, '_> {
     }
 }
 
-/// Adds what to look at where an account that was just made is not let in.
+/// Adds what to check where a new account may not log in.
 fn explain(error: TransferError) -> TransferError {
     match error {
         TransferError::LoginRefused { host, user, hint } => {
             let hint = format!(
-                "{hint}; is the host in lockdown mode, or does its SSH server take neither keyboard-interactive nor \
+                "{hint}; is the host in lockdown mode, or does its SSH server accept neither keyboard-interactive nor \
                  password logins?"
             );
             TransferError::LoginRefused { host, user, hint }

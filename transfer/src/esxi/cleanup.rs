@@ -1,4 +1,4 @@
-//! Putting back what an interrupted copy left at a host, and what others left there.
+//! Cleaning up what an interrupted copy left at a host, and finding what other installations left there.
 
 use stackferry_vsphere::{Moid, Vsphere, VsphereError};
 
@@ -13,33 +13,33 @@ pub(super) fn host_moid(id: &str) -> Moid {
     Moid { kind: "HostSystem".to_owned(), value: id.to_owned() }
 }
 
-/// Puts back what is cleanup. What was put back already, or never changed, is fine. `vsphere` is the system that it names.
+/// Undoes a change at a host. Succeeds where it was undone already, or never made. `vsphere` is the system that it names.
 ///
 /// # Errors
-/// `Vsphere`: then it is still cleanup.
+/// `Vsphere`: then the cleanup is still pending.
 pub async fn clean_up(cleanup: &HostCleanup, vsphere: &Vsphere) -> Result<(), TransferError> {
     let (HostCleanup::Account { host_id, host_name, .. } | HostCleanup::SshService { host_id, host_name, .. }) =
         cleanup;
-    match put_back(cleanup, vsphere, &host_moid(host_id)).await {
-        // A host that was taken out of the inventory and into it again has another id.
+    match undo(cleanup, vsphere, &host_moid(host_id)).await {
+        // A host that was removed from the inventory and added again has another id.
         Err(error @ VsphereError::Gone { .. }) => {
             let hosts = vsphere.hosts().await?;
             let found = hosts.into_iter().find(|host| host.name == *host_name && host.id.value != *host_id);
             let host = found.ok_or(error)?;
-            Ok(put_back(cleanup, vsphere, &host.id).await?)
+            Ok(undo(cleanup, vsphere, &host.id).await?)
         }
         done => Ok(done?),
     }
 }
 
-async fn put_back(cleanup: &HostCleanup, vsphere: &Vsphere, host: &Moid) -> Result<(), VsphereError> {
+async fn undo(cleanup: &HostCleanup, vsphere: &Vsphere, host: &Moid) -> Result<(), VsphereError> {
     match cleanup {
         HostCleanup::Account { name, .. } => vsphere.remove_account(host, name).await.map(|_| ()),
         HostCleanup::SshService { .. } => vsphere.stop_service(host, SSH_SERVICE).await,
     }
 }
 
-/// The accounts at a host (by its id) that another installation made. They are shown, and never touched.
+/// The accounts at a host (by its id) of other installations. They are shown, and never touched.
 ///
 /// # Errors
 /// `Vsphere`.
@@ -49,7 +49,7 @@ pub async fn foreign_accounts(vsphere: &Vsphere, host_id: &str, install: &str) -
     Ok(names)
 }
 
-/// The installation in a name as this program gives them.
+/// The installation id in the name of an account.
 fn installation(name: &str) -> Option<&str> {
     let hexadecimal = |text: &str, len| text.len() == len && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let (install, number) = name.strip_prefix("sf-")?.split_once('-')?;
@@ -61,7 +61,7 @@ mod tests {
     use super::installation;
 
     #[test]
-    fn our_names_are_known() {
+    fn our_accounts_are_recognised() {
         assert_eq!(installation("sf-0a1b2c-00112233"), Some("0a1b2c"));
         for other in
             ["root", "sf-0a1b2c", "sf-0a1b2c-", "sf-0a1b2c-0011223", "sf-0a1b2x-00112233", "xsf-0a1b2c-00112233"]

@@ -1,5 +1,5 @@
-//! Reading a file by `dd` on the host: one command that writes the wanted blocks one after the other, on the one channel
-//! that a connection may have. What it writes has no frame: its length has to be exactly what was asked for.
+//! Reading a file by `dd` on the host: one command that prints the requested blocks one after the other, on the connection's
+//! one channel. The output has no framing: its length has to be exactly what was requested.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -20,13 +20,13 @@ use crate::wait::unless_cancelled;
 use crate::walk::{WalkStep, Walker};
 use crate::writers::{Feed, FullBlock, receive_into};
 
-/// What the host is waited for.
+/// The wait's name in errors.
 const DOING: &str = "reading by dd";
-/// The most runs in one command, which keeps it far below a shell's limit. Where there are more, the shortest gaps
-/// between them are read too.
+/// The most runs in one command, which keeps it far below a shell's limit. Where there are more, the shortest gaps between
+/// them are read, too.
 const MAX_RUNS: usize = 400;
 
-/// The blocks to read, in runs, and how it is known where the file has none.
+/// The blocks to read, as runs, and the holes.
 struct ReadPlan {
     runs: Vec<Range<u64>>,
     holes: Vec<(BlockIndex, u64)>,
@@ -95,7 +95,7 @@ pub(super) fn samples(path: &str, units: &[u64]) -> String {
 /// `dd` counts in units of this when it samples, in bytes.
 const SAMPLE_BYTES: u64 = 4096;
 
-/// The units that are looked at: each lies in a hole as a whole.
+/// The sampled units: each lies completely within a hole.
 pub(super) fn sampled(map: &HoleMap) -> Vec<u64> {
     let unit = |(offset, len): (u64, u32)| {
         let first = offset.div_ceil(SAMPLE_BYTES);
@@ -104,11 +104,10 @@ pub(super) fn sampled(map: &HoleMap) -> Vec<u64> {
     map.samples(SAMPLES).into_iter().filter_map(unit).collect()
 }
 
-/// Whether what came of these samples is zero, and all of it came. A map with holes of which none can be sampled is not
-/// believed.
-pub(super) fn are_zero(told: &[u8], units: &[u64], map: &HoleMap) -> bool {
-    let is_whole = u64::try_from(units.len()).is_ok_and(|count| told.len() as u64 == count * SAMPLE_BYTES);
-    is_whole && is_zero(told) && (!units.is_empty() || map.samples(SAMPLES).is_empty())
+/// Whether the samples are complete and zero. A map with holes of which none can be sampled is not trusted.
+pub(super) fn are_zero(output: &[u8], units: &[u64], map: &HoleMap) -> bool {
+    let is_whole = u64::try_from(units.len()).is_ok_and(|count| output.len() as u64 == count * SAMPLE_BYTES);
+    is_whole && is_zero(output) && (!units.is_empty() || map.samples(SAMPLES).is_empty())
 }
 
 /// Exit status of a shell that does not find a command.
@@ -145,7 +144,7 @@ pub(super) fn copy(
 struct DdStream<'a> {
     visit: &'a HostSession<'a, 'a>,
     channel: CommandChannel,
-    /// Received and not yet taken.
+    /// Received and not yet processed.
     rest: Bytes,
 }
 
@@ -155,7 +154,7 @@ impl DdStream<'_> {
             self.block(block, feed).await?;
         }
         if self.fill().await? {
-            return Err(self.channel.protocol_error("dd writes more than was asked for"));
+            return Err(self.channel.protocol_error("dd sends more than was requested"));
         }
         match self.channel.status() {
             Some(0) => Ok(()),
@@ -184,14 +183,14 @@ impl DdStream<'_> {
             filled += piece.len();
             receiver.counters.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
-        // What lies between two runs may be there already.
+        // Blocks in the gap between two runs may be done already.
         if file.done.get(block) == BlockState::Unknown {
             feed.send(FullBlock { block, bytes })?;
         }
         Ok(())
     }
 
-    /// Waits until there is something in `rest`. False where the host has ended.
+    /// Waits until there is data in `rest`. False where the command has ended.
     async fn fill(&mut self) -> Result<bool, TransferError> {
         let receiver = self.visit.receiver;
         while self.rest.is_empty() {
@@ -221,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_leaves_out_holes_and_what_is_done() {
+    fn a_plan_leaves_out_holes_and_done_blocks() {
         const MIB: u64 = 1 << 20;
         let map = HoleMap::of(10 * MIB, vec![0..2 * MIB, 5 * MIB..10 * MIB]);
         let mut done = BlockMap::new(10 * MIB);
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn many_runs_become_few_and_none_is_lost() {
+    fn many_runs_are_joined_and_none_is_lost() {
         let runs: Vec<_> = (0..1000_u64).map(|n| n * 10 + n % 3..n * 10 + n % 3 + 2).collect();
         let few = joined(runs.clone());
         assert!(few.len() <= MAX_RUNS, "{}", few.len());
@@ -247,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn samples_have_to_be_zero_and_there() {
+    fn samples_must_be_complete_and_zero() {
         let map = HoleMap::of(1 << 20, vec![0..4096, 8192..12288]);
         let units = [1, 7];
         assert!(are_zero(&[0; 8192], &units, &map));
         assert!(!are_zero(&[0; 4096], &units, &map), "the second is missing");
         assert!(!are_zero(&[0, 1, 0, 0].repeat(2048), &units, &map));
         assert!(!are_zero(&[0; 100], &units, &map));
-        assert!(!are_zero(&[], &[], &map), "it has holes, and none was looked at");
+        assert!(!are_zero(&[], &[], &map), "it has holes, and none was sampled");
         assert!(are_zero(&[], &[], &HoleMap::all(1 << 20)));
         assert!(samples("/x", &sampled(&map)).starts_with("f='/x'; true && dd if=\"$f\" bs=4096 skip="));
     }

@@ -1,5 +1,5 @@
-//! One request of `/folder`, and whether what comes is what was asked for. A host's answer is checked before a byte of it
-//! is taken: the status, the part, and the file's whole length, which has to be the one that discovery saw.
+//! One request of `/folder`, and the check of its response before a byte is used: the status, the part, and the file's whole
+//! length, which has to be the one that discovery saw.
 
 use std::ops::Range;
 
@@ -9,9 +9,9 @@ use stackferry_vsphere::VsphereError;
 use crate::error::{DownloadFault, TransferError};
 use crate::wait::POLL_INTERVAL;
 
-/// What is asked for, and of whom.
+/// A request for a part of a file.
 pub(super) struct PartRequest<'a> {
-    /// Who, for errors.
+    /// The host, for errors.
     pub(super) host: &'a str,
     /// The file, for errors.
     pub(super) file: &'a str,
@@ -21,7 +21,7 @@ pub(super) struct PartRequest<'a> {
     pub(super) bytes: u64,
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug, Default)]
 pub(super) struct Head<'a> {
     pub(super) status: u16,
@@ -39,7 +39,7 @@ impl PartRequest<'_> {
         TransferError::SourceChanged { file: self.file.to_owned(), what }
     }
 
-    /// Sends the request and checks the answer's head. `cookie` is secret.
+    /// Sends the request and checks the response's head. `cookie` is secret.
     pub(super) async fn begin(
         &self,
         web: &HttpsClient,
@@ -61,7 +61,7 @@ impl PartRequest<'_> {
         Ok(streaming)
     }
 
-    /// Whether this is the head of what was asked for.
+    /// Checks that this is the head of the requested part.
     pub(super) fn check(&self, head: &Head<'_>) -> Result<(), TransferError> {
         let fault = match head.status {
             200 | 206 => return self.check_part(head),
@@ -84,8 +84,8 @@ impl PartRequest<'_> {
         if head.status == 200 {
             return match head.content_length {
                 _ if length < self.bytes => Err(self.fault(DownloadFault::NotPartial)),
-                Some(told) if told == self.bytes => Ok(()),
-                Some(told) => Err(self.changed(format!("its length was {} bytes and is {told}", self.bytes))),
+                Some(length) if length == self.bytes => Ok(()),
+                Some(length) => Err(self.changed(format!("its length was {} bytes and is {length}", self.bytes))),
                 None => Err(self.fault(DownloadFault::NotPartial)),
             };
         }
@@ -95,7 +95,7 @@ impl PartRequest<'_> {
         if total != self.bytes {
             return Err(self.changed(format!("its length was {} bytes and is {total}", self.bytes)));
         }
-        if part != self.part || head.content_length.is_some_and(|told| told != length) {
+        if part != self.part || head.content_length.is_some_and(|announced| announced != length) {
             return wrong(text);
         }
         Ok(())
@@ -119,7 +119,7 @@ pub(super) fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
     (first <= last && last < total).then_some((first..last + 1, total))
 }
 
-/// Waits for something, but not on once the work has ended.
+/// Waits until `doing` is done or the work has ended.
 pub(super) async fn unless_ended<T>(
     ended: &dyn Fn() -> bool,
     doing: impl Future<Output = Result<T, TransferError>>,
@@ -129,7 +129,7 @@ pub(super) async fn unless_ended<T>(
         if ended() {
             return Err(TransferError::Cancelled);
         }
-        // What is waited for is not begun again: it has a deadline of its own.
+        // `doing` is not restarted: it has a deadline of its own.
         if let Ok(done) = tokio::time::timeout(POLL_INTERVAL, &mut doing).await {
             return done;
         }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_part_is_taken() {
+    fn the_requested_part_is_accepted() {
         ASKED.check(&partial("bytes 10-19/100")).unwrap();
         ASKED.check(&Head { content_length: Some(10), ..partial("bytes 10-19/100") }).unwrap();
         let whole = PartRequest { part: 0..100, ..ASKED };
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn another_part_is_not() {
+    fn another_part_is_refused() {
         for range in [
             "bytes 10-18/100",
             "bytes 0-9/100",
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn each_status_is_told_by_itself() {
+    fn each_status_has_its_own_fault() {
         for (status, expected) in [
             (401, DownloadFault::TicketRefused),
             (403, DownloadFault::Denied(Vec::new())),

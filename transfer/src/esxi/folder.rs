@@ -1,8 +1,8 @@
-//! A datastore as discovery sees it through vSphere: its browser lists folders, and `/folder` of the system itself gives
-//! small files, with the session that the client has anyway. Where that does not work a host gives them, by a ticket.
+//! A datastore for discovery, through vSphere: its browser lists folders, and `/folder` of the system itself serves small
+//! files, with the client's session. Where that fails a host serves them, by a ticket.
 //!
-//! One search tells a folder and everything below it, so that a round over thousands of volumes is one call. What is below
-//! is told from that search for a minute; what was asked for itself, and single files, are always looked up anew.
+//! One search lists a folder and everything below it, so that a scan of thousands of volumes is one call. What is below is
+//! answered from that search for a minute; the requested folder itself, and single files, are always read again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,39 +24,39 @@ use crate::error::{DownloadFault, TransferError};
 use crate::stock::{check_unchanged, whole_seconds};
 use crate::wait::unless_cancelled;
 
-/// How long a search is believed for what lies below the folder that was asked for.
+/// How long a search is valid for what is below the requested folder.
 const FRESH: Duration = Duration::from_secs(60);
 /// The longest path on a datastore, in bytes.
 const MAX_PATH: usize = 4096;
 
-/// A datastore, looked at through vSphere.
+/// A datastore, for discovery through vSphere.
 pub struct EsxiFolder {
     inner: Arc<EsxiInner>,
-    told: Mutex<Option<SearchResult>>,
-    /// The session's cookie, so that it is not asked for with every file.
+    search: Mutex<Option<SearchResult>>,
+    /// The session's cookie, so that it is not requested for every file.
     cookie: Mutex<Option<Secret>>,
 }
 
-/// What one search told.
+/// The result of one search.
 struct SearchResult {
     since: Instant,
-    /// What was asked for.
+    /// The requested folder.
     top: String,
-    /// By the path on the datastore.
+    /// Entries by the path on the datastore.
     folders: HashMap<String, Vec<Entry>>,
 }
 
 impl EsxiFolder {
     pub(super) fn new(inner: Arc<EsxiInner>) -> Self {
-        Self { inner, told: Mutex::default(), cookie: Mutex::default() }
+        Self { inner, search: Mutex::default(), cookie: Mutex::default() }
     }
 
     fn below_search(&self, path: &str) -> Option<Result<Vec<Entry>, FolderError>> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = told.as_ref().filter(|told| told.since.elapsed() < FRESH)?;
-        let below = path.strip_prefix(told.top.as_str())?.starts_with('/');
+        let search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+        let search = search.as_ref().filter(|search| search.since.elapsed() < FRESH)?;
+        let below = path.strip_prefix(search.top.as_str())?.starts_with('/');
         let missing = || FolderError::NotFound { path: path.to_owned() };
-        below.then(|| told.folders.get(path).cloned().ok_or_else(missing))
+        below.then(|| search.folders.get(path).cloned().ok_or_else(missing))
     }
 
     async fn read_small(&self, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
@@ -78,7 +78,7 @@ impl EsxiFolder {
         for host in hosts {
             match inner.read_at(&datastore, host, path, limit).await {
                 Ok(content) => return Ok(content),
-                Err(error) => tracing::debug!(path, error = crate::describe(&error), "the next host is asked"),
+                Err(error) => tracing::debug!(path, error = crate::describe(&error), "the next host is tried"),
             }
         }
         Err(error)
@@ -105,7 +105,7 @@ fn is_refused_ticket(error: &TransferError) -> bool {
     matches!(error, TransferError::Download { fault: DownloadFault::TicketRefused, .. })
 }
 
-/// Whether a host may give what the system did not.
+/// Whether a host may serve what the system did not.
 fn may_help(error: &TransferError) -> bool {
     match error {
         TransferError::Download { fault, .. } => {
@@ -116,7 +116,7 @@ fn may_help(error: &TransferError) -> bool {
     }
 }
 
-/// The first bytes of a file, at most `limit`. What comes is checked to be that.
+/// The first bytes of a file, at most `limit`. The response is checked.
 async fn get(
     web: &HttpsClient,
     host: &str,
@@ -137,7 +137,7 @@ async fn get(
         Err(error) => return Err(VsphereError::from(error).into()),
     };
     small(&answer, limit).map(|()| answer.body().to_vec()).or_else(|wrong| match wrong {
-        // There is no part of an empty file.
+        // An empty file has no part.
         AnswerProblem::Empty => Ok(Vec::new()),
         AnswerProblem::Fault(wrong) => Err(fault(wrong)),
     })
@@ -166,24 +166,24 @@ fn small(answer: &Response, limit: usize) -> Result<(), AnswerProblem> {
         return fault(DownloadFault::WebPage);
     }
     if answer.status() == 206 {
-        let told = answer.header("content-range").unwrap_or_default();
-        let right = super::download::content_range(told).is_some_and(|(part, total)| {
+        let range = answer.header("content-range").unwrap_or_default();
+        let right = super::download::content_range(range).is_some_and(|(part, total)| {
             part.start == 0 && part.end == total.min(limit as u64) && part.end == answer.body().len() as u64
         });
         if !right {
-            return fault(DownloadFault::WrongPart(told.chars().take(100).collect()));
+            return fault(DownloadFault::WrongPart(range.chars().take(100).collect()));
         }
     }
     Ok(())
 }
 
 impl EsxiInner {
-    /// Waits for a system, but not on once the program ends.
+    /// Waits for a system until the program ends.
     pub(super) fn wait<T>(&self, doing: impl Future<Output = Result<T, TransferError>>) -> Result<T, TransferError> {
         self.runtime.block_on(unless_cancelled(&self.ending, doing))
     }
 
-    /// The same path with vSAN's own name for the top folder, where it has another one for people.
+    /// The same path with vSAN's own name for the top folder, where its display name differs.
     async fn real_path(&self, datastore: &Datastore, path: &str) -> Result<String, VsphereError> {
         if !has_namespaces(datastore) {
             return Ok(path.to_owned());
@@ -218,15 +218,15 @@ impl EsxiInner {
                 Err(FolderError::Refused { path: path.to_owned(), why: "it is no folder, or can't be opened" }.into())
             }
             Err(error) => {
-                // Its name may be another one now.
+                // It may have been renamed.
                 self.location.forget().await;
                 Err(error.into())
             }
         }
     }
 
-    /// One entry as it is now.
-    async fn look(&self, path: &str) -> Result<Option<Entry>, TransferError> {
+    /// One entry, read again.
+    async fn stat(&self, path: &str) -> Result<Option<Entry>, TransferError> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         match self.browse(folder, false, Some(name)).await {
             Ok(found) => {
@@ -238,11 +238,11 @@ impl EsxiInner {
         }
     }
 
-    /// The file is what discovery saw.
+    /// Checks that the file is the one that discovery saw.
     pub(super) async fn check_unchanged(&self, file: &FileCopy<'_>) -> Result<(), TransferError> {
-        match self.look(file.path).await? {
+        match self.stat(file.path).await? {
             Some(now) if now.kind == EntryKind::File => {
-                // vSphere may call a descriptor as long as its disk; how long it is, its download tells.
+                // vSphere may report a descriptor with the length of its disk; its download has the real one.
                 let small = MAX_SMALL_READ as u64;
                 let is_hint = file.bytes < small && now.bytes > small;
                 let bytes = if is_hint { file.bytes } else { now.bytes };
@@ -261,17 +261,17 @@ impl EsxiInner {
         limit: usize,
     ) -> Result<Vec<u8>, TransferError> {
         let place = authority(host.addresses.first().unwrap_or(&host.name));
-        let stop =
-            super::ticket::DownloadHost { label: format!("host {}", host.name), authority: place, host: Some(host) };
+        let server =
+            super::ticket::DownloadServer { label: format!("host {}", host.name), authority: place, host: Some(host) };
         let real = self.real_path(datastore, path).await?;
-        let (url, below) = address(&stop, datastore, &real);
+        let (url, below) = address(&server, datastore, &real);
         let ticket = self.datastore.vsphere.ticket(TicketMethod::Get, &url).await?;
-        let web = self.web(&stop.label, &stop.authority, &ticket)?;
-        get(&web, &stop.label, &below, &ticket.cookie(), path, limit).await
+        let web = self.web(&server.label, &server.authority, &ticket)?;
+        get(&web, &server.label, &below, &ticket.cookie(), path, limit).await
     }
 
-    /// As an error of looking at a folder.
-    fn told(&self, path: &str, error: TransferError) -> FolderError {
+    /// As an error of reading a folder.
+    fn folder_error(&self, path: &str, error: TransferError) -> FolderError {
         let path = path.to_owned();
         let unreachable = |why| FolderError::Unreachable { datastore: self.datastore.name.clone(), why };
         let hinted = |hint: String| format!("{}: {hint}", crate::describe(&error));
@@ -296,13 +296,13 @@ fn has_namespaces(datastore: &Datastore) -> bool {
     datastore.kind.eq_ignore_ascii_case("vsan") || datastore.kind.eq_ignore_ascii_case("vvol")
 }
 
-/// The name that a person knows, which is the one that folders are configured by.
+/// The display name, which is the one in the configuration.
 fn shown_name(entry: &BrowseEntry) -> &str {
     entry.friendly_name.as_deref().unwrap_or(&entry.name)
 }
 
 fn entry(found: &BrowseEntry) -> Entry {
-    // What the server tells beyond seconds is not the same on every way of looking.
+    // Fractions of seconds differ between vSphere's calls.
     let mtime = found.mtime.and_then(|time| Timestamp::from_second(whole_seconds(time)).ok());
     Entry {
         name: shown_name(found).to_owned(),
@@ -316,7 +316,7 @@ fn entry(found: &BrowseEntry) -> Entry {
     }
 }
 
-/// A search's results by the paths that belong to `top`, whatever the server calls it.
+/// A search's results by paths below `top`, whatever the server calls it.
 fn sorted(top: &str, listings: &[FolderListing]) -> Result<HashMap<String, Vec<Entry>>, FolderError> {
     let base = listings.iter().map(|listing| listing.folder.as_str()).min_by_key(|folder| folder.len()).unwrap_or(top);
     let mut folders = HashMap::new();
@@ -338,7 +338,7 @@ fn plain(path: &str) -> Result<(), FolderError> {
         return Ok(());
     }
     if path.len() > MAX_PATH || path.contains(char::is_control) {
-        return refused("the path can't be asked for");
+        return refused("the path can't be requested");
     }
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return refused("the path leaves the datastore or is not plain");
@@ -353,16 +353,16 @@ impl Folder for EsxiFolder {
             return known;
         }
         let since = Instant::now();
-        // Nobody wants all of a datastore.
+        // A whole datastore is never searched.
         let browsing = self.inner.browse(path, !path.is_empty(), None);
-        let found = self.inner.wait(browsing).map_err(|error| self.inner.told(path, error))?;
+        let found = self.inner.wait(browsing).map_err(|error| self.inner.folder_error(path, error))?;
         let mut folders = sorted(path, &found)?;
         let entries = if path.is_empty() {
             folders.remove(path).unwrap_or_default()
         } else {
             let entries = folders.get(path).cloned().unwrap_or_default();
-            let told = SearchResult { since, top: path.to_owned(), folders };
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+            let search = SearchResult { since, top: path.to_owned(), folders };
+            *self.search.lock().unwrap_or_else(PoisonError::into_inner) = Some(search);
             entries
         };
         Ok(entries)
@@ -373,7 +373,7 @@ impl Folder for EsxiFolder {
         if path.is_empty() {
             return Err(FolderError::Refused { path: String::new(), why: "it names no file" });
         }
-        self.inner.wait(self.inner.look(path)).map_err(|error| self.inner.told(path, error))
+        self.inner.wait(self.inner.stat(path)).map_err(|error| self.inner.folder_error(path, error))
     }
 
     fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, FolderError> {
@@ -382,7 +382,7 @@ impl Folder for EsxiFolder {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        self.inner.wait(self.read_small(path, limit)).map_err(|error| self.inner.told(path, error))
+        self.inner.wait(self.read_small(path, limit)).map_err(|error| self.inner.folder_error(path, error))
     }
 }
 
@@ -402,9 +402,9 @@ mod tests {
     }
 
     #[test]
-    fn a_search_is_sorted_by_the_path_that_was_asked_for() {
-        let told = [listing("5f1e/apps", &["b", "a.vmdk"]), listing("5f1e/apps/b", &["c.vmdk"])];
-        let folders = sorted("cloudvolumes/apps", &told).unwrap();
+    fn search_results_are_sorted_by_requested_path() {
+        let results = [listing("5f1e/apps", &["b", "a.vmdk"]), listing("5f1e/apps/b", &["c.vmdk"])];
+        let folders = sorted("cloudvolumes/apps", &results).unwrap();
         assert_eq!(folders.len(), 2);
         let entries = &folders["cloudvolumes/apps"];
         assert_eq!((entries[0].kind, entries[0].bytes), (EntryKind::Folder, 0));

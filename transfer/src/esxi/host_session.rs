@@ -1,15 +1,14 @@
-//! What is changed at a host for the time of a copy, and put back after it: the SSH service, and an account for each
-//! connection.
+//! What a copy changes at a host, and undoes after it: the SSH service, and an account for each connection.
 //!
-//! Order, so that a crash at any point leaves nothing that is not written down:
-//!  1. the SSH service, where it is stopped: it is written down, then started;
-//!  2. an account: it is written down, then made, then it gets its rights;
+//! Order, so that a crash at any point leaves nothing that is not recorded:
+//!  1. the SSH service, where it is stopped: it is recorded, then started;
+//!  2. an account: it is recorded, then created, then it gets its permissions;
 //!  3. one connection logs in with it, and is closed;
-//!  4. the account is removed, then struck out;
-//!  5. with the last copy of this process at that host: the service is stopped, then struck out.
+//!  4. the account is removed, then its record is cleared;
+//!  5. with the last copy of this process at that host: the service is stopped, then its record is cleared.
 //!
-//! What can't be put back stays written down: the janitor tries it again. Putting back happens in `Drop`, so that no way
-//! out of a copy leaves it undone; it blocks, as everything here.
+//! A cleanup that fails stays pending: the janitor retries it. Cleaning up happens in `Drop`, so that every way out of a
+//! copy does it; it blocks, like everything here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -25,10 +24,10 @@ use super::{EsxiCredential, EsxiInner, HostCleanup};
 use crate::error::TransferError;
 use crate::wait::soon_once_cancelled;
 
-/// For the record: an account lives until it is removed, at the latest by the janitor.
+/// The recorded expiry: an account stays until it is removed, at the latest by the janitor.
 const ACCOUNT_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// How long an SSH service that was started may take until it takes connections.
+/// How long an SSH service may take after its start until it accepts connections.
 const STARTING: Duration = Duration::from_secs(30);
 
 /// The SSH services that this process uses, by the system's address and the host's id.
@@ -39,7 +38,7 @@ type Services = HashMap<(String, String), Arc<Mutex<Service>>>;
 #[derive(Default)]
 struct Service {
     users: usize,
-    /// It was stopped before the first of them came: the ledger's number.
+    /// The pending cleanup's number, where the service was stopped before.
     cleanup: Option<u64>,
     /// When it was last started here.
     started: Option<Instant>,
@@ -56,13 +55,13 @@ impl<'a> ServiceUse<'a> {
     /// Starts the service if it is stopped.
     ///
     /// # Errors
-    /// `Vsphere`, and the ledger's.
+    /// `Vsphere`, and those of [`CleanupLedger`](super::CleanupLedger).
     pub(super) fn begin(inner: &'a EsxiInner, host: &'a Host) -> Result<Self, TransferError> {
         let service = Self::of(inner, host);
-        // Whoever comes meanwhile waits until it is known to run.
+        // Other copies wait here until it is known to run.
         let mut state = service.lock().unwrap_or_else(PoisonError::into_inner);
         let vsphere = &inner.datastore.vsphere;
-        // Also while others use it: somebody may have stopped it under them.
+        // Also while others use it: it may have been stopped meanwhile.
         let asking = async { Ok(vsphere.service_is_running(&host.id, SSH_SERVICE).await?) };
         if !inner.wait(asking)? {
             let number = inner.cleanups.record(&HostCleanup::SshService {
@@ -75,9 +74,9 @@ impl<'a> ServiceUse<'a> {
             }
             let starting = async { Ok(vsphere.start_service(&host.id, SSH_SERVICE).await?) };
             if let Err(error) = inner.wait(starting) {
-                // It may have started all the same.
+                // It may have started anyway.
                 if state.users == 0 {
-                    put_back(inner, host, &mut state);
+                    stop_again(inner, host, &mut state);
                 }
                 return Err(error);
             }
@@ -93,12 +92,12 @@ impl<'a> ServiceUse<'a> {
         Arc::clone(SERVICES.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 
-    /// The service takes connections.
+    /// Remembers that the service accepts connections.
     pub(super) fn is_up(inner: &EsxiInner, host: &Host) {
         Self::of(inner, host).lock().unwrap_or_else(PoisonError::into_inner).started = None;
     }
 
-    /// Whether this process started the service so lately that it may not take connections yet.
+    /// Whether this process started the service so recently that it may not accept connections yet.
     pub(super) fn is_starting(inner: &EsxiInner, host: &Host) -> bool {
         let service = Self::of(inner, host);
         let started = service.lock().unwrap_or_else(PoisonError::into_inner).started;
@@ -111,12 +110,12 @@ impl Drop for ServiceUse<'_> {
         let mut state = self.service.lock().unwrap_or_else(PoisonError::into_inner);
         state.users = state.users.saturating_sub(1);
         if state.users == 0 {
-            put_back(self.inner, self.host, &mut state);
+            stop_again(self.inner, self.host, &mut state);
         }
     }
 }
 
-fn put_back(inner: &EsxiInner, host: &Host, state: &mut Service) {
+fn stop_again(inner: &EsxiInner, host: &Host, state: &mut Service) {
     let Some(number) = state.cleanup else { return };
     state.started = None;
     let stopping = inner.datastore.vsphere.stop_service(&host.id, SSH_SERVICE);
@@ -127,14 +126,14 @@ fn put_back(inner: &EsxiInner, host: &Host, state: &mut Service) {
         }
         Err(error) => {
             let error = crate::describe(&error);
-            tracing::warn!(host = host.name, error, "the SSH service could not be stopped again; it is tried later");
-            // The janitor's from now on.
+            tracing::warn!(host = host.name, error, "the SSH service could not be stopped again; it is retried later");
+            // The janitor retries it.
             state.cleanup = None;
         }
     }
 }
 
-/// A local account of a host, for one connection. Whatever logged in with it is closed before it is dropped.
+/// A local account of a host, for one connection, which is closed before the account is dropped.
 pub(super) struct OneTimeAccount<'a> {
     inner: &'a EsxiInner,
     host: &'a Host,
@@ -144,11 +143,11 @@ pub(super) struct OneTimeAccount<'a> {
 }
 
 impl<'a> OneTimeAccount<'a> {
-    /// Makes one, an administrator.
+    /// Creates one, an administrator.
     ///
     /// # Errors
-    /// `Vsphere`, and the ledger's.
-    pub(super) fn make(
+    /// `Vsphere`, and those of [`CleanupLedger`](super::CleanupLedger).
+    pub(super) fn create_new(
         inner: &'a EsxiInner,
         host: &'a Host,
         issued: &mut dyn FnMut(&EsxiCredential),
@@ -163,10 +162,10 @@ impl<'a> OneTimeAccount<'a> {
         let now = Timestamp::now();
         let expires = now.checked_add(ACCOUNT_LIFE).unwrap_or(now);
         issued(&EsxiCredential { name: name.clone(), host: format!("host {}", host.name), expires, standing: true });
-        // From here on it is removed whatever happens.
+        // From here on, dropping it removes it.
         let mut account = Self { inner, host, number, name, password: password::fresh(LENGTH) };
         match account.create() {
-            // Some hosts want longer ones, and say so in words that differ.
+            // Some hosts require longer passwords, with varying messages.
             Err(TransferError::Vsphere(VsphereError::Fault { name, .. })) if name != "AlreadyExists" => {
                 account.password = password::fresh(LONGER);
                 account.create()?;
@@ -192,13 +191,13 @@ impl Drop for OneTimeAccount<'_> {
             let removing = vsphere.remove_account(&self.host.id, &self.name);
             self.inner.runtime.block_on(soon_once_cancelled(&self.inner.ending, removing))
         };
-        // Once more where the connection just broke.
+        // Retried once, in case only the connection broke.
         match remove().or_else(|error| if self.inner.ending.is_cancelled() { Err(error) } else { remove() }) {
             Ok(_) => self.inner.cleanups.resolve(self.number),
             Err(error) => {
                 let (host, account) = (&self.host.name, &self.name);
                 let error = crate::describe(&error);
-                tracing::warn!(host, account, error, "a one-time account could not be removed; it is tried later");
+                tracing::warn!(host, account, error, "a one-time account could not be removed; it is retried later");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Where a datastore is: what vSphere knows of it, and which hosts it can be read from now.
+//! A datastore's location: vSphere's record of it, and the hosts from which it can be read now.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use tokio::sync::Mutex;
 
 use crate::error::TransferError;
 
-/// How long what vSphere told of a datastore is believed for looking at folders. What a copy goes by is always fresh.
+/// How long vSphere's record of a datastore is reused for discovery. A copy always reads it again.
 const FRESH: Duration = Duration::from_secs(60);
-/// The most names of other datastores that an error tells.
+/// The most names of other datastores in an error.
 const MAX_NAMES: usize = 5;
 
 pub(super) struct DatastoreLocation {
@@ -27,9 +27,9 @@ impl DatastoreLocation {
         Self { vsphere, name, known: Mutex::default() }
     }
 
-    /// What vSphere knows of the datastore, at most [`FRESH`] old.
+    /// vSphere's record of the datastore, at most [`FRESH`] old.
     pub(super) async fn datastore(&self) -> Result<Arc<Datastore>, TransferError> {
-        // Whoever comes while it is asked for waits for the answer.
+        // Concurrent callers wait for the one request.
         let mut known = self.known.lock().await;
         match &*known {
             Some((since, datastore)) if since.elapsed() < FRESH => return Ok(Arc::clone(datastore)),
@@ -40,12 +40,12 @@ impl DatastoreLocation {
         Ok(datastore)
     }
 
-    /// It is asked anew the next time: it may have been renamed.
+    /// Reads it again the next time: it may have been renamed.
     pub(super) async fn forget(&self) {
         *self.known.lock().await = None;
     }
 
-    /// The datastore as it is now, and the hosts that it can be read from now, by name.
+    /// The datastore, read again, and the hosts from which it can be read now, by name.
     pub(super) async fn hosts(&self) -> Result<(Arc<Datastore>, Vec<Host>), TransferError> {
         self.forget().await;
         let datastore = self.datastore().await?;
@@ -59,7 +59,7 @@ impl DatastoreLocation {
         let unreachable = |why| TransferError::from(FolderError::Unreachable { datastore: self.name.clone(), why });
         let system = self.vsphere.system();
         let mut all = self.vsphere.datastores().await?;
-        // The name as it is written; where there is none, one that differs in spelling only (`NFS01`, `team%2fa`).
+        // The exact name; where there is none, one that differs in spelling only (`NFS01`, `team%2fa`).
         let is_exact = all.iter().any(|datastore| datastore.name == self.name);
         let wanted = datastore_key(&self.name);
         let fits = |datastore: &Datastore| match is_exact {
@@ -74,7 +74,9 @@ impl DatastoreLocation {
                 .filter_map(|datastore| datastore.datacenter.as_deref())
                 .collect();
             let places = places.join(", ");
-            return Err(unreachable(format!("{system} has {named} of that name, in {places}: rename all but one")));
+            return Err(unreachable(format!(
+                "{system} has {named} datastores of that name, in {places}: rename all but one"
+            )));
         }
         let Some(at) = all.iter().position(fits) else {
             let names: Vec<&str> = all.iter().map(|datastore| datastore.name.as_str()).collect();
@@ -87,12 +89,12 @@ impl DatastoreLocation {
         if datastore.accessible {
             Ok(datastore)
         } else {
-            Err(unreachable(format!("{system} says that no host reaches it: look at the storage and the hosts")))
+            Err(unreachable(format!("{system} reports that no host can access it: check the storage and the hosts")))
         }
     }
 }
 
-/// What a person who misses a datastore should look at.
+/// What to check when a datastore is missing.
 fn others(name: &str, names: &[&str]) -> String {
     if names.is_empty() {
         return "It shows none at all: its user needs a role with Datastore.Browse on it".to_owned();
@@ -108,7 +110,7 @@ fn others(name: &str, names: &[&str]) -> String {
     format!("{says}: {}{more}", shown.join(", "))
 }
 
-/// An address or name as it stands in a URL.
+/// An address or name as URLs have it.
 pub(super) fn authority(address: &str) -> String {
     if address.parse::<Ipv6Addr>().is_ok() { format!("[{address}]") } else { address.to_owned() }
 }
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_datastore_is_told_with_what_is_there() {
+    fn a_missing_datastore_is_reported_with_similar_names() {
         assert_eq!(
             others("vmfs01", &["archive", "VMFS1", "vmfs01-old"]),
             "Most similar first: VMFS1, vmfs01-old, archive"
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_urls() {
+    fn ipv6_addresses_have_brackets_in_urls() {
         assert_eq!(authority("10.0.0.1"), "10.0.0.1");
         assert_eq!(authority("fd00::1"), "[fd00::1]");
         assert_eq!(authority("127.0.0.1:4443"), "127.0.0.1:4443");

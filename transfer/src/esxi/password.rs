@@ -1,13 +1,13 @@
-//! Passwords that a host's rules take (pam_passwdqc): all four classes of characters, beginning with a lower-case letter and
-//! ending with a letter, since a capital in front and a digit at the end do not count there.
+//! Passwords that satisfy a host's rules (pam_passwdqc): all four classes of characters, starting with a lower-case letter
+//! and ending with a letter, since a leading capital and a trailing digit do not count there.
 
 use rand::RngExt as _;
 use stackferry_config::Secret;
 use zeroize::Zeroizing;
 
-/// Characters of a password, at first …
+/// The length of a password, at first …
 pub(super) const LENGTH: usize = 24;
-/// … and where the host wants more: its rules may demand 15 and more, in words that differ.
+/// … and where the host requires more: its rules may demand 15 and more.
 pub(super) const LONGER: usize = 40;
 
 const LOWER: &[u8] = b"abcdefghijkmnopqrstuvwxyz";
@@ -15,7 +15,7 @@ const UPPER: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZ";
 const DIGITS: &[u8] = b"23456789";
 const OTHERS: &[u8] = b"-_.:=+%@";
 
-/// A password that was never used: 24 characters hold some 140 random bits.
+/// A new password: 24 characters hold some 140 random bits.
 pub(super) fn fresh(length: usize) -> Secret {
     let mut random = rand::rng();
     let mut one_of = |set: &[u8]| {
@@ -31,7 +31,7 @@ pub(super) fn fresh(length: usize) -> Secret {
         }
         text.push(one_of(LOWER));
         let has = |set: &[u8]| text.bytes().any(|byte| set.contains(&byte));
-        // Some random ones lack a class: they are few, and leaving them out costs no bit that counts.
+        // Few random ones lack a class; leaving them out costs almost no entropy.
         if has(UPPER) && has(DIGITS) && has(OTHERS) {
             return Secret::new(std::mem::take(&mut *text));
         }

@@ -1,8 +1,8 @@
 //! Copying a file by tickets: parts of the file, a few at a time, each by one HTTPS request with a ticket of its own.
 //!
-//! The thread that copies gets the tickets and tells of them; others, the workers, ask it for one when they begin a request,
-//! so that no ticket waits until it is too old. They read from the host that served the last file, or another one that
-//! mounts the datastore, and through the system itself where no host does.
+//! The thread that copies acquires and reports the tickets; the workers request one from it at the start of each download,
+//! so that no ticket expires while it waits. They read from the host that served the last file, or another one that mounts
+//! the datastore, and through the system itself where no host works.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
@@ -23,70 +23,74 @@ use crate::receive::{Receiver, join};
 use crate::wait::unless_cancelled;
 use crate::writers::receive_into;
 
-/// Requests in flight at most: more than a host's disk and one connection's round trips need.
+/// The most requests in flight: more than a host's disk and one connection's round trips need.
 const MAX_WORKERS: u64 = 4;
-/// The memory that one worker takes, in bytes: a block that is put together, and what the HTTPS client holds.
+/// The memory of one worker, in bytes: a block that is being assembled, and the HTTPS client's buffers.
 const WORKER_BYTES: u64 = 8 << 20;
-/// Longer than any ticket lives: it is for one request that follows at once.
+/// Longer than any ticket is valid: it is for one request that follows at once.
 const TICKET_LIFE: Duration = Duration::from_secs(300);
 
-/// Who a file can be read from.
+/// A server from which a file can be read.
 #[derive(Debug, Clone)]
-pub(super) struct DownloadHost {
+pub(super) struct DownloadServer {
     /// The host; none: the system itself.
     pub(super) host: Option<Host>,
-    /// As it stands in the URL.
+    /// As URLs have it.
     pub(super) authority: String,
     /// For errors.
     pub(super) label: String,
 }
 
-/// Who a file can be read from, in order, and who turned out not to do.
-pub(super) struct DownloadHosts {
-    all: Vec<DownloadHost>,
+/// The servers from which a file can be read, in order, and which of them failed.
+pub(super) struct DownloadServers {
+    all: Vec<DownloadServer>,
     state: Mutex<FailedHosts>,
 }
 
 #[derive(Default)]
 struct FailedHosts {
-    /// The first that is not out.
+    /// The first that did not fail.
     at: usize,
     strikes: u32,
-    /// Why the first is out: mostly it tells more than why the last is.
+    /// Why the first failed: that is usually more useful than why the last did.
     first: Option<TransferError>,
 }
 
-/// How often a connection to a host may break with nothing gained before it is out.
+/// How often a connection to a host may break without progress before the host counts as failed.
 const MAX_STRIKES: u32 = 2;
 
-impl DownloadHosts {
+impl DownloadServers {
     fn new(inner: &EsxiInner, hosts: Vec<Host>) -> Self {
-        let mut all: Vec<DownloadHost> = Vec::new();
+        let mut all: Vec<DownloadServer> = Vec::new();
         for host in hosts {
             let address = host.addresses.first().unwrap_or(&host.name);
             let (authority, label) = (authority(address), format!("host {}", host.name));
-            all.push(DownloadHost { host: Some(host), authority, label });
+            all.push(DownloadServer { host: Some(host), authority, label });
         }
         let good = inner.last_good();
-        all.sort_by_key(|stop| good.is_none() || stop.host.as_ref().map(|host| &host.id) != good.as_ref());
+        all.sort_by_key(|server| good.is_none() || server.host.as_ref().map(|host| &host.id) != good.as_ref());
         let system = &inner.datastore.vsphere;
-        all.push(DownloadHost { host: None, authority: system.https().authority(), label: system.system().to_owned() });
+        all.push(DownloadServer {
+            host: None,
+            authority: system.https().authority(),
+            label: system.system().to_owned(),
+        });
         Self { all, state: Mutex::default() }
     }
 
-    /// Whom to ask now, and the number by which to tell that it does not do.
+    /// The server to use now, and its number for [`DownloadServers::failed`].
     ///
     /// # Errors
-    /// Nobody is left: why the first was given up.
-    pub(super) fn current(&self) -> Result<(usize, &DownloadHost), TransferError> {
+    /// All failed: why the first did.
+    pub(super) fn current(&self) -> Result<(usize, &DownloadServer), TransferError> {
         let mut tried = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match self.all.get(tried.at) {
-            Some(stop) => Ok((tried.at, stop)),
+            Some(server) => Ok((tried.at, server)),
             None => Err(tried.first.take().unwrap_or(TransferError::Cancelled)),
         }
     }
 
-    /// This one did not do: for good, or only as far as it may happen.
+    /// Reports a failed server: permanently, or counted against [`MAX_STRIKES`].
     pub(super) fn failed(&self, number: usize, for_good: bool, error: TransferError) {
         let mut tried = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Another worker was faster.
@@ -95,7 +99,7 @@ impl DownloadHosts {
         }
         tried.strikes += 1;
         if for_good || tried.strikes >= MAX_STRIKES {
-            let label = self.all.get(number).map(|stop| stop.label.as_str()).unwrap_or_default();
+            let label = self.all.get(number).map(|server| server.label.as_str()).unwrap_or_default();
             tracing::info!(host = label, error = crate::describe(&error), "this file is read from the next host");
             tried.at += 1;
             tried.strikes = 0;
@@ -104,11 +108,11 @@ impl DownloadHosts {
     }
 }
 
-/// What a worker requests of the thread that copies.
+/// A worker's message to the thread that copies.
 pub(super) enum TicketRequest {
     /// A ticket for a `GET` of this address.
     Ticket { label: String, url: String, reply: SyncSender<Result<(ServiceTicket, String), TransferError>> },
-    /// The ticket of this public name was taken.
+    /// The ticket of this public name was used.
     Used(String),
 }
 
@@ -119,9 +123,9 @@ pub(super) fn copy(
     issued: &mut dyn FnMut(&EsxiCredential),
 ) -> Result<FileOutcome, TransferError> {
     let receiver = Receiver::new(&file, context)?;
-    let looking = unless_cancelled(&context.cancel, inner.location.hosts());
-    let (datastore, hosts) = inner.runtime.block_on(looking)?;
-    let hosts = DownloadHosts::new(inner, hosts);
+    let locating = unless_cancelled(&context.cancel, inner.location.hosts());
+    let (datastore, hosts) = inner.runtime.block_on(locating)?;
+    let hosts = DownloadServers::new(inner, hosts);
     let workers = workers(context);
     let remaining = Mutex::new(RemainingBlocks::new(&file.done, workers));
     let used = AtomicU64::new(0);
@@ -145,21 +149,21 @@ pub(super) fn copy(
         Ok(())
     });
     let outcome = receiver.finish(HoleMapSource::None, used.load(Ordering::Relaxed))?;
-    if let Ok((_, stop)) = hosts.current() {
-        inner.remember_good(stop.host.as_ref().map(|host| &host.id));
+    if let Ok((_, server)) = hosts.current() {
+        inner.remember_good(server.host.as_ref().map(|host| &host.id));
     }
-    // Each part was of a file of the right length; whether it was written to meanwhile only its time tells.
+    // Each part's response had the right file length; only the time reveals a write meanwhile.
     inner.runtime.block_on(unless_cancelled(&context.cancel, inner.check_unchanged(&file)))?;
     Ok(outcome)
 }
 
-/// How many requests fit into the memory.
+/// The number of workers that fit into the memory.
 fn workers(context: &CopyContext) -> u64 {
     let memory = context.throttle.as_ref().map_or(context.memory, |throttle| throttle.bound(context.memory));
     (memory / WORKER_BYTES).clamp(1, MAX_WORKERS)
 }
 
-/// Gets tickets for the workers until they have all ended.
+/// Acquires tickets for the workers until all have ended.
 fn serve(
     inner: &EsxiInner,
     context: &CopyContext,
@@ -182,21 +186,21 @@ fn serve(
                     issued(&EsxiCredential { name: name.clone(), host: label, expires, standing: false });
                     (ticket, name)
                 });
-                // A worker that waits no more has ended.
+                // A worker that does not wait any more has ended.
                 let _ = reply.send(ticket);
             }
         }
     }
 }
 
-/// The address of a file at a stop, and its path and query in it.
-pub(super) fn address(stop: &DownloadHost, datastore: &Datastore, file: &str) -> (String, String) {
-    let via = if stop.host.is_some() { Via::Host } else { Via::Server };
+/// A file's URL at a server, and its path and query.
+pub(super) fn address(server: &DownloadServer, datastore: &Datastore, file: &str) -> (String, String) {
+    let via = if server.host.is_some() { Via::Host } else { Via::Server };
     let path = folder_path(datastore, file, via);
-    (format!("https://{}{path}", stop.authority), path)
+    (format!("https://{}{path}", server.authority), path)
 }
 
-/// Blocks that are not known yet, next to each other, at most so many.
+/// The next run of blocks that are not known yet, at most so many.
 pub(super) fn next_run(done: &BlockMap, from: u64, most: u64) -> Option<std::ops::Range<u64>> {
     let unknown = |block: &u64| done.get(BlockIndex(*block)) == BlockState::Unknown;
     let start = (from..done.blocks()).find(unknown)?;
@@ -209,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_leave_out_what_is_done() {
+    fn runs_leave_out_done_blocks() {
         let mut done = BlockMap::new((9 << 20) + 5);
         done.set(BlockIndex(0), BlockState::Zero);
         done.set(BlockIndex(4), BlockState::Zero);

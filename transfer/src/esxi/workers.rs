@@ -1,7 +1,7 @@
 //! A worker requests a ticket for the next part of the file and reads the part into blocks, until none is left.
 //!
-//! What breaks is asked for again from the last whole block on, with a new ticket. A host that does not give the file is
-//! left for the next one.
+//! A broken download is requested again from the last whole block on, with a new ticket. When a host does not serve the
+//! file, the next one is used.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -15,25 +15,25 @@ use stackferry_vsphere::{Datastore, ServiceTicket, VsphereError, privilege};
 
 use super::EsxiInner;
 use super::download::{PartRequest, unless_ended};
-use super::ticket::{DownloadHost, DownloadHosts, TicketRequest, address, next_run};
+use super::ticket::{DownloadServer, DownloadServers, TicketRequest, address, next_run};
 use crate::context::FileCopy;
 use crate::error::{DownloadFault, TransferError};
 use crate::receive::Receiver;
 use crate::throttle::Throttle;
 use crate::writers::{Feed, FullBlock};
 
-/// The longest part of one request, in blocks: a ticket costs a round trip, and what breaks is lost …
+/// The longest part of one request, in blocks: a ticket costs a round trip, and a broken block is lost …
 const MAX_BLOCKS: u64 = 64;
-/// … and the shortest, where there is less to do than that for each worker.
+/// … and the shortest, for small files.
 const LEAST_BLOCKS: u64 = 8;
-/// How long one block may take. A host that sends a byte now and then is given up after this.
+/// How long one block may take, even if a host sends a byte now and then.
 const STALL: Duration = Duration::from_secs(120);
 
-/// How long to wait before each further ticket for what a host refused one for.
+/// The pauses before further tickets after a host refused one.
 const TICKET_PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1800)];
 
-/// What is still to be read.
+/// The blocks that are still to be read.
 pub(super) struct RemainingBlocks<'a> {
     done: &'a BlockMap,
     next: u64,
@@ -60,19 +60,19 @@ pub(super) struct DownloadWorker<'a, 't> {
     pub(super) feed: &'a Feed,
     pub(super) throttle: Option<&'a Throttle>,
     pub(super) remaining: &'a Mutex<RemainingBlocks<'t>>,
-    pub(super) hosts: &'a DownloadHosts,
+    pub(super) hosts: &'a DownloadServers,
     pub(super) datastore: &'a Datastore,
     pub(super) tickets: SyncSender<TicketRequest>,
 }
 
-/// What to do after a request failed.
-enum Next {
-    /// The copy ends.
-    End,
-    /// The same host, if it does not happen too often.
-    Again,
-    /// The next host.
-    Other,
+/// What to do after a failed request.
+enum Reaction {
+    /// The copy fails.
+    Fail,
+    /// Retry the same host, if it does not happen too often.
+    Retry,
+    /// Use the next host.
+    NextHost,
 }
 
 impl DownloadWorker<'_, '_> {
@@ -94,17 +94,17 @@ impl DownloadWorker<'_, '_> {
             if self.receiver.ended() {
                 return Err(TransferError::Cancelled);
             }
-            let (number, stop) = self.hosts.current()?;
+            let (number, server) = self.hosts.current()?;
             let before = blocks.start;
-            let Err(error) = self.request(stop, &mut blocks) else { continue };
+            let Err(error) = self.request(server, &mut blocks) else { continue };
             let gained = blocks.start > before;
-            match judge(&error, stop) {
-                Next::End => return Err(self.explain(error)),
-                // Something came of it: it is worth the next ticket.
-                Next::Again if gained => {}
-                Next::Again => {
-                    // A ticket may have become too old on the way, or its host does not know of it yet. Several that are
-                    // refused one after the other were neither.
+            match judge(&error, server) {
+                Reaction::Fail => return Err(self.explain(error)),
+                // It made progress, so it gets another ticket.
+                Reaction::Retry if gained => {}
+                Reaction::Retry => {
+                    // A ticket may have expired on the way, or its host does not know it yet. Several refusals in a row
+                    // have another cause.
                     let ticket = matches!(error, TransferError::Download { fault: DownloadFault::TicketRefused, .. });
                     match TICKET_PAUSES.get(refused).filter(|_| ticket) {
                         Some(pause) => {
@@ -117,7 +117,7 @@ impl DownloadWorker<'_, '_> {
                         }
                     }
                 }
-                Next::Other => self.hosts.failed(number, true, error),
+                Reaction::NextHost => self.hosts.failed(number, true, error),
             }
         }
         Ok(())
@@ -131,28 +131,28 @@ impl DownloadWorker<'_, '_> {
         self.inner.runtime.block_on(unless_ended(&|| self.receiver.ended(), pausing))
     }
 
-    /// One request, for all of these blocks. Those that came whole are taken from the front of `blocks`.
-    fn request(&self, stop: &DownloadHost, blocks: &mut Range<u64>) -> Result<(), TransferError> {
+    /// One request, for all of these blocks. Removes the complete ones from the front of `blocks`.
+    fn request(&self, server: &DownloadServer, blocks: &mut Range<u64>) -> Result<(), TransferError> {
         let part = BlockIndex(blocks.start).offset()..BlockIndex(blocks.end).offset().min(self.file.bytes);
-        let (url, path) = address(stop, self.datastore, self.file.path);
-        let (ticket, name) = self.ticket(stop, url)?;
-        let web = match &stop.host {
-            Some(_) => self.inner.web(&stop.label, &stop.authority, &ticket)?,
+        let (url, path) = address(server, self.datastore, self.file.path);
+        let (ticket, name) = self.ticket(server, url)?;
+        let web = match &server.host {
+            Some(_) => self.inner.web(&server.label, &server.authority, &ticket)?,
             None => self.inner.datastore.vsphere.https().clone(),
         };
-        let asked = PartRequest { host: &stop.label, file: self.file.path, part, bytes: self.file.bytes };
+        let asked = PartRequest { host: &server.label, file: self.file.path, part, bytes: self.file.bytes };
         let ended = || self.receiver.ended();
         let cookie = ticket.cookie();
         let beginning = asked.begin(&web, &path, cookie.expose());
         let mut streaming = self.inner.runtime.block_on(unless_ended(&ended, beginning))?;
-        // Nobody hears of it where the copy has ended.
+        // Sending fails only where the copy has ended.
         let _ = self.tickets.send(TicketRequest::Used(name));
         self.inner.runtime.block_on(self.take_body(&asked, &mut streaming, blocks))
     }
 
-    fn ticket(&self, stop: &DownloadHost, url: String) -> Result<(ServiceTicket, String), TransferError> {
+    fn ticket(&self, server: &DownloadServer, url: String) -> Result<(ServiceTicket, String), TransferError> {
         let (reply, ticket) = sync_channel(1);
-        let ask = TicketRequest::Ticket { label: stop.label.clone(), url, reply };
+        let ask = TicketRequest::Ticket { label: server.label.clone(), url, reply };
         self.tickets.send(ask).map_err(|_| TransferError::Cancelled)?;
         ticket.recv().map_err(|_| TransferError::Cancelled)?
     }
@@ -177,7 +177,7 @@ impl DownloadWorker<'_, '_> {
             counters.wire.fetch_add(length, Ordering::Relaxed);
             counters.read.fetch_add(length, Ordering::Relaxed);
             if let Some(throttle) = self.throttle {
-                // While we take nothing, the host can't be blamed for its silence.
+                // While the throttle holds us, the host can't be blamed for its silence.
                 since += throttle.acquire_async(length, &ended).await;
             }
             while !chunk.is_empty() {
@@ -212,7 +212,7 @@ impl DownloadWorker<'_, '_> {
         Err(asked.fault(DownloadFault::Short { got, asked: asked.part.end - asked.part.start }))
     }
 
-    /// Says which privileges are missing, where vSphere tells.
+    /// Adds which privileges are missing, where vSphere reports it.
     fn explain(&self, error: TransferError) -> TransferError {
         const NEEDED: [&str; 2] = [privilege::BROWSE, privilege::FILES];
         let TransferError::Download { host, file, fault: DownloadFault::Denied(known) } = error else { return error };
@@ -222,22 +222,22 @@ impl DownloadWorker<'_, '_> {
     }
 }
 
-fn judge(error: &TransferError, stop: &DownloadHost) -> Next {
+fn judge(error: &TransferError, server: &DownloadServer) -> Reaction {
     match error {
         TransferError::Download { fault, .. } => match fault {
-            DownloadFault::TicketRefused | DownloadFault::Short { .. } => Next::Again,
+            DownloadFault::TicketRefused | DownloadFault::Short { .. } => Reaction::Retry,
             // Every host checks with the same vSphere.
-            DownloadFault::Denied(_) => Next::End,
-            _ => Next::Other,
+            DownloadFault::Denied(_) => Reaction::Fail,
+            _ => Reaction::NextHost,
         },
-        // It is vSphere that gives no ticket; another host's would not come either.
-        TransferError::Vsphere(VsphereError::Https(error)) if error.system() != stop.label => Next::End,
+        // vSphere itself issues no ticket; it would issue none for another host either.
+        TransferError::Vsphere(VsphereError::Https(error)) if error.system() != server.label => Reaction::Fail,
         TransferError::Vsphere(VsphereError::Https(HttpsError::Broken { .. } | HttpsError::Stalled { .. })) => {
-            Next::Again
+            Reaction::Retry
         }
         TransferError::Vsphere(VsphereError::Https(_) | VsphereError::Fault { .. } | VsphereError::Gone { .. }) => {
-            Next::Other
+            Reaction::NextHost
         }
-        _ => Next::End,
+        _ => Reaction::Fail,
     }
 }

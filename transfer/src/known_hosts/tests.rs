@@ -53,7 +53,7 @@ fn verdict(text: &str, host: &str, port: u16, seed: u8) -> &'static str {
 }
 
 #[test]
-fn known_unknown_and_changed_are_three_things() {
+fn known_unknown_and_changed_keys_are_told_apart() {
     let text = line("stor1.example.com,10.0.0.1", 1) + &line("[stor2.example.com]:2222", 2);
     assert_eq!(verdict(&text, "stor1.example.com", 22, 1), "known");
     assert_eq!(verdict(&text, "10.0.0.1", 22, 1), "known");
@@ -95,7 +95,7 @@ fn changed_keys_are_counted_by_host() {
 }
 
 #[test]
-fn wildcards_negations_markers_and_comments() {
+fn wildcards_negations_markers_and_comments_are_supported() {
     let text = format!("# comment\n\n{}{}", line("*.example.com,!bad.example.com", 1), line("@revoked *", 3));
     assert_eq!(verdict(&text, "a.example.com", 22, 1), "known");
     assert_eq!(verdict(&text, "A.EXAMPLE.com", 22, 1), "known");
@@ -107,7 +107,7 @@ fn wildcards_negations_markers_and_comments() {
 }
 
 #[test]
-fn a_line_that_cannot_be_read_is_no_fault_of_others() {
+fn an_unreadable_line_does_not_affect_the_others() {
     let good = line("good", 1);
     let key_text = key(2).to_openssh().unwrap();
     for bad in [
@@ -141,7 +141,7 @@ fn a_line_that_cannot_be_read_is_no_fault_of_others() {
 }
 
 #[test]
-fn the_line_that_is_for_the_host_is_named() {
+fn the_unreadable_line_of_the_host_is_reported() {
     for text in ["# x\ngood ssh-rsa AAAAbroken", "\ngood ssh-new AAAA", "\ngood,b x"] {
         match verdict_on(text.as_bytes(), "good", 22, 1).unwrap_err() {
             TransferError::HostKeyUnknown { listed: Some(listed), .. } => {
@@ -160,7 +160,7 @@ fn the_line_that_is_for_the_host_is_named() {
 }
 
 #[test]
-fn a_list_in_utf_16_is_named_as_such() {
+fn a_utf_16_list_is_reported_as_such() {
     let text = line("good", 1);
     let wide = |begin: &[u8], big: bool| {
         let units = text.encode_utf16().flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() });
@@ -216,7 +216,7 @@ fn a_certificate_counts_by_its_authority_name_and_time() {
 }
 
 #[test]
-fn what_a_host_is_asked_for_is_what_is_known_of_it() {
+fn the_known_key_types_are_requested() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = format!("a {}\n{}{}", ecdsa(), line("@cert-authority b", 1), line("@revoked a", 2)) + &line("b", 3);
     std::fs::write(file.path(), text).unwrap();

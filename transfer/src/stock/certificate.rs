@@ -1,7 +1,7 @@
-//! Certificates of our CA: one fresh key, one forced command, one user, minutes of life, and no right beyond running
-//! that command (no extension is set: no terminal, no forwarding, no agent, no user's rc file).
+//! Certificates of our CA: one new key, one forced command, one user, valid for minutes, and no right beyond running that
+//! command (no extension is set: no terminal, no forwarding, no agent, no user's rc file).
 //!
-//! The format is OpenSSH's (PROTOCOL.certkeys). Options that bind are critical: a host that does not know one refuses
+//! The format is OpenSSH's (PROTOCOL.certkeys). Restrictions are critical options: a host that does not know one refuses
 //! the certificate.
 
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::error::TransferError;
 use crate::ssh::{KeyType, load_key};
 use stackferry_config::Secret;
 
-/// How far a host's clock may be behind ours: so much of a certificate's life lies before its issue.
+/// How far a host's clock may be behind ours: a certificate is valid from so long before its issue.
 pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// The key that signs certificates.
@@ -28,7 +28,7 @@ pub struct CertAuthority {
     path: String,
 }
 
-/// What a certificate is to be.
+/// The contents of a certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct CertificateRequest<'a> {
     /// The only principal.
@@ -39,17 +39,17 @@ pub struct CertificateRequest<'a> {
     pub source_address: Option<&'a str>,
     /// The time of issue.
     pub now: Timestamp,
-    /// Its life in all; the first minute of it has passed at the time of issue. Cut to whole seconds.
+    /// Its validity in total, of which the first minute has passed at the time of issue. Truncated to whole seconds.
     pub life: Duration,
 }
 
-/// A fresh key with its certificate.
+/// A new key with its certificate.
 pub struct CertifiedKey {
     /// The public name, which is the certificate's key id: `sf-` and 16 hexadecimal digits.
     pub name: String,
     /// The serial number, random.
     pub serial: u64,
-    /// When it can be used no more.
+    /// When it expires.
     pub expires: Timestamp,
     /// The key.
     pub key: Arc<PrivateKey>,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for CertifiedKey {
 }
 
 impl CertAuthority {
-    /// Reads the CA's private key, which nobody else may read.
+    /// Reads the CA's private key, which only its owner may read.
     ///
     /// # Errors
     /// `Key`.
@@ -72,7 +72,7 @@ impl CertAuthority {
         Ok(Self { key: load_key(path)?, path: path.display().to_string() })
     }
 
-    /// The line by which a user of a host trusts this CA, for that user and nobody else.
+    /// The line for `authorized_keys` by which a host trusts this CA for one user.
     #[must_use]
     pub fn authorized_keys_line(&self, user: &str) -> String {
         let mut key = self.key.public_key().clone();
@@ -80,8 +80,7 @@ impl CertAuthority {
         format!("cert-authority,restrict,principals=\"{user}\" {}", key.to_openssh().unwrap_or_default())
     }
 
-    /// The type of key that a host is shown first: an administrator who made a CA of another type than Ed25519 has hosts
-    /// that take no Ed25519.
+    /// The key type that is tried first: an administrator whose CA is not Ed25519 has hosts that do not accept Ed25519.
     pub(crate) fn key_type(&self) -> KeyType {
         match self.key.algorithm() {
             Algorithm::Ecdsa { .. } => KeyType::EcdsaP256,
@@ -89,12 +88,12 @@ impl CertAuthority {
         }
     }
 
-    /// Makes a key and signs its certificate.
+    /// Generates a key and signs its certificate.
     ///
     /// # Errors
     /// `Key` where the CA's key can't sign.
-    pub fn issue(&self, order: &CertificateRequest<'_>) -> Result<CertifiedKey, TransferError> {
-        self.issue_for(self.key_type(), order)
+    pub fn issue(&self, request: &CertificateRequest<'_>) -> Result<CertifiedKey, TransferError> {
+        self.issue_for(self.key_type(), request)
     }
 
     /// The same for a key of this type.
@@ -104,13 +103,13 @@ impl CertAuthority {
     pub(crate) fn issue_for(
         &self,
         key_type: KeyType,
-        order: &CertificateRequest<'_>,
+        request: &CertificateRequest<'_>,
     ) -> Result<CertifiedKey, TransferError> {
         let bad = |why: String| TransferError::Key { path: self.path.clone(), why };
         let name = OneTimeCredential::fresh().user;
         let key = key_type.new_key(&name).map_err(|error| bad(format!("no key can be made ({error})")))?;
-        let from = order.now.checked_sub(CLOCKS_DIFFER).map_err(|error| bad(error.to_string()))?;
-        let life = SignedDuration::from_secs(i64::try_from(order.life.as_secs()).unwrap_or(i64::MAX));
+        let from = request.now.checked_sub(CLOCKS_DIFFER).map_err(|error| bad(error.to_string()))?;
+        let life = SignedDuration::from_secs(i64::try_from(request.life.as_secs()).unwrap_or(i64::MAX));
         let until = from.checked_add(life).map_err(|error| bad(error.to_string()))?;
         let seconds = |time: Timestamp| u64::try_from(time.as_second()).unwrap_or(0);
         let mut nonce = [0u8; 32];
@@ -118,9 +117,9 @@ impl CertAuthority {
         let serial = rand::random();
         let sign = || {
             let mut builder = Builder::new(nonce, key.public_key(), seconds(from), seconds(until))?;
-            builder.serial(serial)?.key_id(&name)?.cert_type(CertType::User)?.valid_principal(order.user)?;
-            builder.critical_option("force-command", order.command)?;
-            if let Some(source) = order.source_address {
+            builder.serial(serial)?.key_id(&name)?.cert_type(CertType::User)?.valid_principal(request.user)?;
+            builder.critical_option("force-command", request.command)?;
+            if let Some(source) = request.source_address {
                 builder.critical_option("source-address", source)?;
             }
             builder.sign(&*self.key)
@@ -139,7 +138,7 @@ impl CertifiedKey {
     /// The private key in OpenSSH's format.
     ///
     /// # Errors
-    /// `Key`; not for the keys that are made here.
+    /// `Key`; never for keys generated here.
     pub fn key_text(&self) -> Result<Secret, TransferError> {
         match self.key.to_openssh(LineEnding::LF) {
             Ok(text) => Ok(Secret::new(text.to_string())),
@@ -150,7 +149,7 @@ impl CertifiedKey {
     /// The certificate as one line, as in a `-cert.pub` file.
     ///
     /// # Errors
-    /// `Key`; not for the certificates that are made here.
+    /// `Key`; never for certificates issued here.
     pub fn certificate_line(&self) -> Result<String, TransferError> {
         self.certificate.to_openssh().map_err(|error| self.bad(&error.to_string()))
     }
@@ -170,18 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_says_what_was_ordered_and_no_more() {
+    fn a_certificate_has_what_was_requested_and_no_more() {
         let authority = authority();
         let now: Timestamp = "2026-01-01T12:00:00.7Z".parse().unwrap();
         let command = "scp -f -p -- '/mnt/a b'\\''c'";
-        let order = CertificateRequest {
+        let request = CertificateRequest {
             user: "backup",
             command,
             source_address: Some("10.0.0.1"),
             now,
             life: Duration::from_secs(300),
         };
-        let (one, two) = (authority.issue(&order).unwrap(), authority.issue(&order).unwrap());
+        let (one, two) = (authority.issue(&request).unwrap(), authority.issue(&request).unwrap());
         assert_ne!(one.key.public_key().key_data(), two.key.public_key().key_data());
         assert_ne!((&one.name, one.serial), (&two.name, two.serial));
         let certificate = &one.certificate;
@@ -201,23 +200,23 @@ mod tests {
         assert!(certificate.validate_at(1_767_268_800, &[ca]).is_ok());
         assert!(certificate.validate_at(1_767_269_041, &[ca]).is_err());
         assert!(!format!("{one:?}").contains("PRIVATE"));
-        let anywhere = authority.issue(&CertificateRequest { source_address: None, ..order }).unwrap();
+        let anywhere = authority.issue(&CertificateRequest { source_address: None, ..request }).unwrap();
         assert_eq!(anywhere.certificate.critical_options().iter().count(), 1);
     }
 
     #[test]
-    fn a_ca_of_the_nist_curves_makes_keys_of_them() {
+    fn an_ecdsa_ca_issues_ecdsa_keys() {
         let key = KeyType::EcdsaP256.new_key("ca").unwrap();
         let authority = CertAuthority { key: Arc::new(key), path: "user_ca".to_owned() };
         let now = Timestamp::now();
-        let order = CertificateRequest {
+        let request = CertificateRequest {
             user: "backup",
             command: "x",
             source_address: None,
             now,
             life: Duration::from_secs(300),
         };
-        let issued = authority.issue(&order).unwrap();
+        let issued = authority.issue(&request).unwrap();
         assert!(matches!(issued.key.algorithm(), Algorithm::Ecdsa { .. }));
         issued.certificate.verify_signature().unwrap();
         assert!(issued.key_text().unwrap().expose().contains("PRIVATE KEY"));
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_line_names_the_user() {
+    fn the_authorized_keys_line_names_the_user() {
         let line = authority().authorized_keys_line("backup");
         assert!(line.starts_with("cert-authority,restrict,principals=\"backup\" ssh-ed25519 AAAA"), "{line}");
         assert!(line.ends_with(" stackferry"));

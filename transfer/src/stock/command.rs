@@ -1,16 +1,16 @@
-//! The forced commands, and the paths that go into them. A shell of the host reads them, so a path is one word in
-//! single quotes, absolute, and without the characters that no quoting makes harmless in a log or a line.
+//! The forced commands, and the paths in them. The host's shell parses them, so a path is one word in single quotes,
+//! absolute, and without the characters that are harmful in a log or a line whatever the quoting.
 
 use std::path::Path;
 
 use stackferry_volume::FolderError;
 
-/// Reading by SFTP, as no certificate allows more: any file that the user may read.
+/// Reading by SFTP; a certificate can't be limited further: any file that the user may read.
 pub(super) const SFTP_READ: &str = "internal-sftp -R";
-/// Looking by SFTP: nothing can be opened.
+/// Listing by SFTP: no file can be opened.
 pub(super) const SFTP_LIST: &str = "internal-sftp -R -p realpath,stat,lstat,opendir,readdir,close";
-/// What is asked for where a command is forced: the host does not run it. If it ever did, it would not find it.
-pub(super) const ASKED: &str = "stackferry-forced-command";
+/// The command requested where one is forced: the host does not run it, and would not find it if it did.
+pub(super) const PLACEHOLDER: &str = "stackferry-forced-command";
 
 /// The longest path on a host, in bytes (`PATH_MAX` of Linux).
 const MAX_PATH: usize = 4096;
@@ -19,17 +19,17 @@ const MAX_PATH: usize = 4096;
 pub(super) const EXIT_LINK: u32 = 81;
 /// Exit status of [`head`]: the path is no regular file.
 pub(super) const EXIT_NO_FILE: u32 = 82;
-/// Exit status of [`head`] and [`find`]: nothing is there.
+/// Exit status of [`head`] and [`find`]: the path does not exist.
 pub(super) const EXIT_NOTHING: u32 = 83;
-/// Exit status of [`head`] and [`find`]: the datastore's own folder is not there.
+/// Exit status of [`head`] and [`find`]: the datastore's own folder does not exist.
 pub(super) const EXIT_NO_ROOT: u32 = 84;
-/// What stands after the bytes of [`head`]: without it they are not all.
+/// The end marker of [`head`]: without it the output is truncated.
 pub(super) const HEAD_END: &str = "stackferry-head-end";
 /// The first line of a hole map.
 pub(super) const MAP_GREETING: &str = "stackferry-map-1";
 
-/// The hole map's program. It says that it runs, then each range of data (`start end`), then `-1`, the length, the
-/// bytes on disk and the time of last change. Neither quotes nor backslashes: it becomes one word of a shell.
+/// The hole map's program. It prints a greeting, then each range of data (`start end`), then `-1`, the length, the bytes on
+/// disk and the time of last change. Neither quotes nor backslashes: it becomes one word of a shell.
 const MAP_PROGRAM: &str = "import os,sys
 print(GREETING)
 f=os.open(sys.argv[1],os.O_RDONLY|os.O_NOFOLLOW)
@@ -48,7 +48,7 @@ while a<n:
 s=os.fstat(f)
 print(-1,s.st_size,s.st_blocks*512,s.st_mtime_ns//10**9)";
 
-/// The datastore's folder on the host, without a slash at its end.
+/// The datastore's folder on the host, without a trailing slash.
 pub(super) fn root(path: &Path) -> Result<String, FolderError> {
     let refused = |why| FolderError::Refused { path: path.display().to_string(), why };
     let text = path.to_str().ok_or_else(|| refused("the path is not UTF-8"))?;
@@ -61,7 +61,7 @@ pub(super) fn root(path: &Path) -> Result<String, FolderError> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// A path on the host: of a path on the datastore, which may be empty. The root of the host's file system is `/`.
+/// The path on the host of a path on the datastore, which may be empty. The root of the host's file system is `/`.
 pub(super) fn path_below(root: &str, path: &str) -> Result<String, FolderError> {
     let refused = |why| FolderError::Refused { path: path.escape_debug().to_string(), why };
     if path.is_empty() {
@@ -76,7 +76,7 @@ pub(super) fn path_below(root: &str, path: &str) -> Result<String, FolderError> 
     Ok(format!("{root}/{path}"))
 }
 
-/// A text as one word of a POSIX shell.
+/// Quotes a text as one word of a POSIX shell.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
@@ -91,16 +91,15 @@ pub(super) fn scp_for_a_person(path: &str) -> String {
     format!("scp -f -- {}", quoted(path))
 }
 
-/// Tells where a file has data.
+/// Prints a file's hole map.
 pub(super) fn hole_map(path: &str) -> String {
     let greeting = MAP_GREETING.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(",");
     let program = MAP_PROGRAM.replace("GREETING", &format!("bytes([{greeting}]).decode()")).replace('\n', "\\n");
     format!("python3 -I -S -c {} {}", quoted(&format!("exec(\"{program}\")")), quoted(path))
 }
 
-/// Lists a folder, beginning with the folder itself, or tells of one file: `depth` 1 or 0. GNU find only. The last record
-/// is `end` and the exit status of `find`: an empty answer proves nothing, since some shells and commands say nothing and
-/// end with 0.
+/// Lists a folder, starting with the folder itself, or one file: `depth` 1 or 0. GNU find only. The last record is `end` and
+/// the exit status of `find`: an empty output proves nothing, since some shells and commands print nothing and exit with 0.
 pub(super) fn find(root: &str, path: &str, depth: u32) -> String {
     format!(
         "p={}; if [ ! -d {} ]; then exit {EXIT_NO_ROOT}; elif [ -e \"$p\" ] || [ -h \"$p\" ]; then env LC_ALL=C find \"$p\" -maxdepth {depth} \
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_reads_a_path_as_one_word_whatever_is_in_it() {
+    fn a_shell_parses_any_quoted_path_as_one_word() {
         for path in ["/a b", "/it's", "/$(id)`id`", "/-rf", "/x!5C!y", "/ü*?[a]", "/\\'\"", "/;|&<>"] {
             let output = std::process::Command::new("/bin/sh")
                 .arg("-c")

@@ -49,7 +49,7 @@ pub(super) async fn run_find(
     }
 }
 
-/// The host does not run the command that lists or reads: what was seen, and whose doing it seems to be.
+/// The error for a host that does not run the command that lists or reads: its output, and the likely cause.
 pub(super) fn lacks(inner: &StockInner, command: &str, gives: &str, ended: &CommandEnd, begin: &str) -> TransferError {
     let status = ended.status.map_or_else(|| "no exit status".to_owned(), |status| format!("exit status {status}"));
     let mut seen = vec![status];
@@ -73,10 +73,10 @@ pub(super) fn lacks(inner: &StockInner, command: &str, gives: &str, ended: &Comm
     }
 }
 
-/// What kind of login shell answers so, where that can be seen.
+/// The kind of login shell that answers so, where it can be recognised.
 fn shell_behind(ended: &CommandEnd, begin: &str) -> Option<&'static str> {
-    let said = format!("{} {begin}", ended.stderr).to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let output = format!("{} {begin}", ended.stderr).to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| output.contains(word));
     if has(&["fish:"]) {
         Some("fish, which is no POSIX shell")
     } else if has(&[
@@ -89,9 +89,9 @@ fn shell_behind(ended: &CommandEnd, begin: &str) -> Option<&'static str> {
         Some("a C shell (csh, tcsh), which is no POSIX shell")
     } else if has(&["restricted"]) {
         Some("a restricted shell")
-    } else if has(&["not available", "nologin"]) || (ended.status == Some(1) && said.trim().is_empty()) {
+    } else if has(&["not available", "nologin"]) || (ended.status == Some(1) && output.trim().is_empty()) {
         Some("an account without a shell (nologin, /bin/false)")
-    } else if ended.status == Some(0) && said.trim().is_empty() {
+    } else if ended.status == Some(0) && output.trim().is_empty() {
         Some("a shell or a ForceCommand that does something else (/bin/true, fish, a menu)")
     } else {
         None

@@ -1,4 +1,4 @@
-//! What `find` tells of a folder: one record for each entry, ended by NUL, since nothing else can't be in a name.
+//! The output of `find`: one record for each entry, terminated by NUL, the only byte that no name has.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -13,17 +13,17 @@ use crate::sanitize::clean;
 /// The longest record: six numbers and a name of at most 4 KiB.
 const LONGEST_RECORD: usize = 8 << 10;
 
-/// So much of an output that is no listing is shown, in bytes.
+/// The bytes shown of an output that is no listing.
 const SHOWN: usize = 200;
 
-/// The most that the names of one folder may have together, in bytes.
+/// The most bytes of all names of one folder.
 pub(super) const MAX_NAMES: usize = 32 << 20;
 
-/// Takes the output of [`super::command::find`].
+/// Parses the output of [`super::command::find`].
 #[derive(Debug, Default)]
 pub(super) struct FindReader {
     record: Vec<u8>,
-    /// What was asked for: a folder, or one file.
+    /// The requested folder or file.
     itself: Option<Entry>,
     entries: Vec<Entry>,
     /// Bytes of all names.
@@ -31,25 +31,25 @@ pub(super) struct FindReader {
     wrong: Option<ListingError>,
     /// The exit status of `find`, as the last record has it.
     end: Option<u32>,
-    /// How the output begins.
+    /// The start of the output.
     begin: Vec<u8>,
 }
 
-/// A whole listing.
+/// A complete listing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FindListing {
-    /// What was asked for, none where nothing is there.
+    /// The requested folder or file; none where it does not exist.
     pub(super) itself: Option<Entry>,
-    /// What is in it.
+    /// Its entries.
     pub(super) entries: Vec<Entry>,
-    /// The exit status of `find`; none where the output has no end, and may lack anything.
+    /// The exit status of `find`; none where the output is truncated.
     pub(super) end: Option<u32>,
 }
 
-/// Why a listing is of no use.
+/// Why a listing is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListingError {
-    /// It is not what `find` writes.
+    /// It is not the output of `find`.
     Text,
     /// It has more than [`MAX_FOLDER_ENTRIES`], or longer names than [`MAX_NAMES`].
     TooMany,
@@ -77,7 +77,7 @@ impl FindReader {
         ControlFlow::Continue(())
     }
 
-    /// How the output begins, fit to be shown.
+    /// The start of the output, safe to show.
     pub(super) fn begin(&self) -> String {
         clean(&String::from_utf8_lossy(&self.begin))
     }
@@ -107,7 +107,7 @@ impl FindReader {
         Ok(())
     }
 
-    /// What was listed.
+    /// The listing.
     pub(super) fn finish(self) -> Result<FindListing, ListingError> {
         match self.wrong {
             Some(wrong) => Err(wrong),
@@ -117,7 +117,7 @@ impl FindReader {
     }
 }
 
-/// Of entries of the same name the first: a folder that changes while it is read may tell one twice, a liar any number.
+/// Keeps the first of entries with the same name: a folder that changes while it is read may list one twice.
 pub(super) fn once_each(mut entries: Vec<Entry>) -> Vec<Entry> {
     let mut names = HashSet::with_capacity(entries.len());
     let first: Vec<bool> = entries.iter().map(|entry| !entry.utf8 || names.insert(entry.name.as_str())).collect();
@@ -131,7 +131,7 @@ fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.contains('/') && !matches!(name, "." | "..")
 }
 
-/// Depth, type, length, blocks of 512 bytes, time, number, name.
+/// Depth, type, length, blocks of 512 bytes, time, inode, name.
 fn parse(record: &[u8]) -> Option<(u32, Entry)> {
     let mut fields = record.splitn(7, |byte| *byte == b' ');
     let mut text = || fields.next().and_then(|field| std::str::from_utf8(field).ok());
@@ -161,8 +161,8 @@ fn parse(record: &[u8]) -> Option<(u32, Entry)> {
     Some((depth, entry))
 }
 
-/// `1700000000.1234567890`. Before 1970, too, the fraction is to be added: 1.5 s before is `-2.5`. What is outside of the
-/// years that can be shown is not known.
+/// `1700000000.1234567890`. The fraction is added also before 1970: 1.5 s before is `-2.5`. Years that can't be represented
+/// are unknown.
 fn timestamp(text: &str) -> Option<Timestamp> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let seconds: i64 = seconds.parse().ok()?;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read() {
+    fn records_are_parsed() {
         let text = b"0 d 4096 8 1700000000.0 2 apps\x001 f 10737418240 24 1700000000.1234567890 77 a b!5C!\n.vmdk\x00\
             1 l 5 0 1.0 78 link\x001 f 1 8 -6.5 79 \xff\x00end 0\x00";
         let FindListing { itself, entries, end } = read(text).unwrap();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_refused() {
+    fn invalid_listings_are_refused() {
         let folder = "0 d 4096 8 1.0 2 apps\0";
         for bad in ["..", ".", "", "a/b", "../../etc/passwd"] {
             assert_eq!(read(format!("{folder}1 f 1 8 1.0 3 {bad}\0").as_bytes()), Err(ListingError::Text), "{bad:?}");
@@ -232,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = read(&bytes);
             let mut text = b"0 d 4096 8 1.0 2 apps\x001 f ".to_vec();
             text.extend_from_slice(&bytes);

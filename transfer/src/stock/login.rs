@@ -124,8 +124,9 @@ impl StockInner {
         let source_address = self.source_address(connection.local());
         let now = Timestamp::now();
         let source_address = source_address.as_deref();
-        let order = CertificateRequest { user: &self.host.user, command, source_address, now, life: CERTIFICATE_LIFE };
-        self.authority.issue_for(key_type, &order)
+        let request =
+            CertificateRequest { user: &self.host.user, command, source_address, now, life: CERTIFICATE_LIFE };
+        self.authority.issue_for(key_type, &request)
     }
 
     /// The addresses from which a certificate may be used; none for anywhere.

@@ -1,6 +1,6 @@
-//! Where a file has data, as the host's own Python tells it. Whether that is believed is [`stackferry_volume::holes`]'s to
-//! say; here it must also be of the file as discovery saw it. Where a file system compresses, data and space do not agree:
-//! there all is read.
+//! A file's hole map, as the host's own Python reports it. [`stackferry_volume::holes`] decides whether it is trusted; it
+//! must also describe the file that discovery saw. On a compressing file system, data and allocated space do not agree:
+//! there the whole file is read.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -11,24 +11,23 @@ use super::FORGET_AFTER;
 use super::command::MAP_GREETING;
 use super::same_second;
 
-/// The most that a map may be long, in bytes.
+/// The longest map, in bytes.
 const MAX_BYTES: usize = 64 << 20;
-/// The longest line.
+/// The longest line, in bytes.
 const LONGEST_LINE: usize = 128;
-/// How many places of the holes are read to see whether they are zero.
+/// How many places in the holes are read to check that they are zero.
 pub(crate) const SAMPLES: usize = 16;
 
-/// After so many failures in a row that say nothing for sure …
+/// After so many inconclusive failures in a row …
 const MAX_FAILURES: u32 = 5;
-/// … a host is not asked for so long.
+/// … no map is requested from a host for so long.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// Whether a host is asked for hole maps: each asking is a login, and costs time where it is in vain. A host that has no
-/// Python says so, and is asked again later, for it may be installed; one that could not start a process at that moment
-/// says nothing of the next.
+/// Decides whether to request hole maps from a host: each request is a login, and a waste where it fails. A host without
+/// Python is asked again later, since it may be installed; a host that could not start a process may do so the next time.
 #[derive(Debug, Default)]
 pub(super) struct HoleMapBackoff {
-    /// Until when it is not worth it.
+    /// Until when no map is requested.
     pause: Option<Instant>,
     /// Failures in a row.
     failures: u32,
@@ -49,7 +48,7 @@ impl HoleMapBackoff {
         self.pause = Some(now + FORGET_AFTER);
     }
 
-    /// It did not run, for a reason that may pass.
+    /// It did not run, for a possibly temporary reason.
     pub(super) fn has_failed(&mut self, now: Instant) {
         self.failures += 1;
         if self.failures >= MAX_FAILURES {
@@ -58,7 +57,7 @@ impl HoleMapBackoff {
     }
 }
 
-/// Whether a shell said that there is no such program: POSIX shells by 127, the C shell by its words.
+/// Whether a shell reported that a program does not exist: POSIX shells by 127, the C shell by its message.
 pub(super) fn says_not_found(status: Option<u32>, stderr: &str) -> bool {
     match status {
         Some(127) => true,
@@ -67,7 +66,7 @@ pub(super) fn says_not_found(status: Option<u32>, stderr: &str) -> bool {
     }
 }
 
-/// Takes what the host's program says, line by line.
+/// Parses the program's output, line by line.
 #[derive(Debug, Default)]
 pub(super) struct MapReader {
     line: Vec<u8>,
@@ -104,45 +103,45 @@ impl MapReader {
     }
 
     fn take(&mut self, line: &[u8]) -> Result<(), &'static str> {
-        let line = std::str::from_utf8(line).map_err(|_| "a line is no text")?;
+        let line = std::str::from_utf8(line).map_err(|_| "a line is not UTF-8")?;
         if !self.greeted {
             self.greeted = line == MAP_GREETING;
             return if self.greeted { Ok(()) } else { Err("the program did not run") };
         }
         if self.end.is_some() {
-            return Err("something follows the end");
+            return Err("there is data after the end");
         }
         let mut words = line.split(' ');
         let first = words.next().unwrap_or_default();
-        let mut number = || words.next().and_then(|word| word.parse::<i64>().ok()).ok_or("a line is not understood");
+        let mut number = || words.next().and_then(|word| word.parse::<i64>().ok()).ok_or("a line is invalid");
         if first == "-1" {
             let (bytes, allocated, mtime) = (number()?, number()?, number()?);
             let unsigned = |value| u64::try_from(value).map_err(|_| "a length below zero");
             self.end = Some((unsigned(bytes)?, unsigned(allocated)?, mtime));
         } else {
-            let start = first.parse::<u64>().map_err(|_| "a line is not understood")?;
-            let end = u64::try_from(number()?).map_err(|_| "a line is not understood")?;
+            let start = first.parse::<u64>().map_err(|_| "a line is invalid")?;
+            let end = u64::try_from(number()?).map_err(|_| "a line is invalid")?;
             self.data.add(start..end)?;
         }
-        if words.next().is_some() { Err("a line is not understood") } else { Ok(()) }
+        if words.next().is_some() { Err("a line is invalid") } else { Ok(()) }
     }
 
-    /// Whether the program ran at all, and so opened the file.
+    /// Whether the program ran, and so opened the file.
     pub(super) fn has_run(&self) -> bool {
         self.greeted
     }
 
-    /// The map, or why it is not believed. The file is of this length and time by another account.
+    /// The map, or why it is not trusted. `bytes` and `mtime_seconds` are the file's by another source.
     pub(super) fn finish(self, bytes: u64, mtime_seconds: i64) -> Result<HoleMap, &'static str> {
         if let Some(why) = self.wrong {
             return Err(why);
         }
-        let Some((said, allocated, mtime)) = self.end else { return Err("the map has no end") };
+        let Some((length, allocated, mtime)) = self.end else { return Err("the map has no end") };
         if !self.line.is_empty() {
-            return Err("something follows the end");
+            return Err("there is data after the end");
         }
-        if said != bytes || !same_second(mtime, mtime_seconds) {
-            return Err("the map is of another state of the file");
+        if length != bytes || !same_second(mtime, mtime_seconds) {
+            return Err("the map describes another state of the file");
         }
         self.data.finish(bytes, allocated, Tolerance::STRICT)
     }
@@ -162,31 +161,31 @@ mod tests {
     }
 
     #[test]
-    fn a_map_is_read() {
+    fn a_map_is_parsed() {
         let lines = format!("0 4096\n{} {}\n{} {}\n-1 {} {} 77\n", 8192, MIB, 5 * MIB, 6 * MIB, 9 * MIB, 2 * MIB);
         assert_eq!(map(&lines, 9 * MIB), Ok(HoleMap::of(9 * MIB, vec![0..MIB, 5 * MIB..6 * MIB])));
     }
 
     #[test]
-    fn what_speaks_against_a_map() {
+    fn inconsistent_maps_are_refused() {
         let end = format!("-1 {} {MIB} 77\n", 90 * MIB);
         let good = format!("0 {MIB}\n{end}");
         assert!(map(&good, 90 * MIB).is_ok());
         for (lines, why) in [
             (format!("0 {MIB}\n"), "the map has no end"),
             (format!("0 {MIB}\n-1 {} {MIB} 77", 90 * MIB), "the map has no end"),
-            (format!("{good}0 1\n"), "something follows the end"),
-            (format!("{good}x"), "something follows the end"),
+            (format!("{good}0 1\n"), "there is data after the end"),
+            (format!("{good}x"), "there is data after the end"),
             (format!("0 {MIB}\n{} {}\n{end}", MIB - 1, MIB + 5), "the ranges do not go forward"),
             (format!("5 5\n{end}"), "the ranges do not go forward"),
             (format!("{MIB} 0\n{end}"), "the ranges do not go forward"),
             (format!("{} {}\n{end}", 90 * MIB - 5, 90 * MIB + 1), "the ranges go beyond the file"),
-            (format!("0 {MIB} 3\n{end}"), "a line is not understood"),
-            (format!("0\n{end}"), "a line is not understood"),
-            (format!("0 -5\n{end}"), "a line is not understood"),
+            (format!("0 {MIB} 3\n{end}"), "a line is invalid"),
+            (format!("0\n{end}"), "a line is invalid"),
+            (format!("0 -5\n{end}"), "a line is invalid"),
             ("-1 -2 0 77\n".to_owned(), "a length below zero"),
-            (format!("0 {MIB}\n-1 {} {MIB} 78\n", 90 * MIB), "the map is of another state of the file"),
-            (format!("0 {MIB}\n-1 {} {MIB} 77\n", 91 * MIB), "the map is of another state of the file"),
+            (format!("0 {MIB}\n-1 {} {MIB} 78\n", 90 * MIB), "the map describes another state of the file"),
+            (format!("0 {MIB}\n-1 {} {MIB} 77\n", 91 * MIB), "the map describes another state of the file"),
             (format!("0 {MIB}\n-1 {} {} 77\n", 90 * MIB, 3 * MIB), "less is called data than the file takes on disk"),
             (format!("0 {}\n{end}", 4 * MIB), "more is called data than the file takes on disk"),
             ("x".repeat(200), "a line is too long"),
@@ -201,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
             let mut reader = MapReader::default();
             let _ = reader.push(format!("{MAP_GREETING}\n").as_bytes());
             let _ = reader.push(&bytes);

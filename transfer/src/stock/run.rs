@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::StockInner;
-use super::command::ASKED;
+use super::command::PLACEHOLDER;
 use crate::channel::CommandChannel;
 use crate::error::TransferError;
 use crate::ssh::Connection;
@@ -28,7 +28,7 @@ pub(super) async fn run(
     take: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<CommandEnd, TransferError> {
     const DOING: &str = "running a command";
-    let channel = connection.exec(ASKED).await?;
+    let channel = connection.exec(PLACEHOLDER).await?;
     let mut channel = CommandChannel::new(connection, channel, None);
     let began = Instant::now();
     let mut result = Ok(());

@@ -10,7 +10,7 @@ use stackferry_volume::block::{BLOCK_BYTES, BlockIndex, BlockState};
 use stackferry_volume::{EntryKind, FolderError, HoleMapSource};
 use tokio::runtime::Handle;
 
-use super::command::{self, ASKED};
+use super::command::{self, PLACEHOLDER};
 use super::find::run_find;
 use super::{IssuedCert, Purpose, StockInner, check_unchanged, whole_seconds};
 use crate::channel::{CommandChannel, Pace};
@@ -37,7 +37,7 @@ pub(super) fn copy(
 ) -> Result<FileOutcome, TransferError> {
     let receiver = Receiver::new(&file, context)?;
     let connection = inner.log_in_for(Purpose::Scp, &command::scp(path), context, issued)?;
-    let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(ASKED)))?;
+    let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(PLACEHOLDER)))?;
     let channel = CommandChannel::new(connection, channel, context.throttle.clone());
     receive(&inner.runtime, inner.timeouts.stall, channel, &file, context, &receiver)?;
     let outcome = receiver.finish(HoleMapSource::None, 1)?;

@@ -1,10 +1,10 @@
 //! Writing one new file onto a stock host's datastore, by a Python program that the certificate forces.
 //!
-//! The program is bound to the one file by its arguments. It makes the file under a temporary name, below the datastore and
-//! without following links, writes the pieces that it is sent, brings them onto the disk, reads them again and tells their
-//! digest; asked to, it gives the file its name by a link, which replaces nothing. When it is not told to keep the file,
-//! also because the connection broke, it removes it. It never opens a file that was there, but to look whether an earlier
-//! restore's own is still locked.
+//! The program is bound to the one file by its arguments. It creates the file under a temporary name, below the datastore
+//! and without following links, writes the pieces that it receives, syncs them, reads them back and reports their digest;
+//! on request it renames the file by a hard link, which replaces nothing. Unless it is requested to keep the file, it removes
+//! it, also when the connection breaks. It opens no existing file, except to check whether an earlier restore's temporary
+//! file is still locked.
 //!
 //! A piece is an offset and a length (8 and 4 bytes, little-endian) and so many bytes; a negative offset ends them.
 
@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use stackferry_volume::block::{BlockIndex, STORE_ZERO_BYTES, is_zero};
 use stackferry_volume::local::RESTORE_PREFIX;
 
-use super::command::{ASKED, quoted};
+use super::command::{PLACEHOLDER, quoted};
 use super::{IssuedCert, Purpose, StockInner};
 use crate::channel::CommandChannel;
 use crate::context::CopyContext;
@@ -25,36 +25,36 @@ use crate::restore::{Checked, FilePart, FileRestore, PendingFile, Written, read_
 use crate::sanitize::clean;
 use crate::wait::unless_cancelled;
 
-/// What the host is waited for.
+/// The wait's name in errors.
 const WRITING: &str = "writing a file";
-/// How long a host may take to tell why it ended what it was sent: its words are in what came already, or on the way.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-/// The program gives a sign of life for so many bytes that it wrote, …
-const WRITE_SIGN: u64 = 1 << 25;
-/// … and for so many that it read again.
-const READ_SIGN: u64 = 1 << 27;
-/// The longest line that the program says, in bytes.
+/// How long to wait for the reason after the program stopped accepting data: it was received already, or is on the way.
+const REASON_TIMEOUT: Duration = Duration::from_secs(5);
+/// The program reports progress for so many bytes that it wrote, …
+const WRITE_PROGRESS: u64 = 1 << 25;
+/// … and for so many that it read back.
+const READ_PROGRESS: u64 = 1 << 27;
+/// The longest line of the program's output, in bytes.
 const LONGEST_LINE: usize = 200;
 /// Exit status of a shell that does not find a command.
 const NOT_FOUND: u32 = 127;
 
-/// The program. It says lines of words: `1` and the free bytes once the file is made; `0` as a sign of life; `2`, the
-/// SHA-256 of what it read again, the length and the bytes on disk; `3` when the file has its name, `4` when it is kept;
-/// `-1` and the system's number of an error. No single quotes: it becomes one word of a shell.
+/// The program. It prints lines of words: `1` and the free bytes once the file is created; `0` as progress; `2`, the SHA-256
+/// of what it read back, the length and the bytes on disk; `3` when the file is renamed, `4` when it is kept; `-1` and the
+/// `errno` of an error. No single quotes: it becomes one word of a shell.
 const PROGRAM: &str = include_str!("upload/program.py");
 
-/// The forced command that makes one new file.
+/// The forced command that writes one new file.
 fn command(root: &str, folder: &str, name: &str, temporary: &str, file: &FileRestore<'_>) -> String {
     let program = PROGRAM.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let root = if root.is_empty() { "/" } else { root };
     let size = file.blocks.bytes().to_string();
     let mtime = file.mtime.as_nanosecond().to_string();
     let words = [root, folder, name, temporary, RESTORE_PREFIX, &size, &mtime].map(quoted).join(" ");
-    // The file first: a host's log shows some thousand characters of a command.
+    // The file comes first: a host's log shows some thousand characters of a command.
     format!("set -- {words}; exec python3 -I -S -c {} \"$@\"", quoted(&format!("exec(\"{program}\")")))
 }
 
-/// The most bytes of a temporary name that are taken from the file's own.
+/// The most bytes of the file's name in its temporary name.
 const MAX_TAIL: usize = 180;
 
 fn temporary(name: &str) -> String {
@@ -69,18 +69,21 @@ pub(super) fn write<'c>(
     context: &CopyContext,
     issued: &mut dyn FnMut(&IssuedCert),
 ) -> Result<Written<'c>, TransferError> {
-    // Refused before anybody is asked: a path that is not plain.
+    // Refuses a path that is not plain before it contacts the host.
     inner.path(file.path)?;
     let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", file.path));
     if name.starts_with(RESTORE_PREFIX) {
         let path = file.path.to_owned();
-        return Err(stackferry_volume::FolderError::Refused { path, why: "restores use such names themselves" }.into());
+        return Err(
+            stackferry_volume::FolderError::Refused { path, why: "such names are reserved for restores" }.into()
+        );
     }
     let command = command(&inner.root, folder, name, &temporary(name), file);
     let connection = inner.log_in_for(Purpose::Write, &command, context, issued)?;
-    let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(ASKED)))?;
+    let channel = inner.runtime.block_on(unless_cancelled(&context.cancel, connection.exec(PLACEHOLDER)))?;
     let channel = CommandChannel::new(connection, channel, None).writing();
-    let mut new = StockUpload { inner, channel, said: VecDeque::new(), path: file.path.to_owned(), sent: 0, signs: 0 };
+    let mut new =
+        StockUpload { inner, channel, output: VecDeque::new(), path: file.path.to_owned(), sent: 0, progress_lines: 0 };
     match new.send_file(file, context) {
         Ok(stored) => {
             let wire = new.channel.wire;
@@ -93,26 +96,26 @@ pub(super) fn write<'c>(
     }
 }
 
-/// A file on its way, or whole, at a host.
+/// A file at a host that is being written, or complete.
 struct StockUpload<'c> {
     inner: &'c StockInner,
     channel: CommandChannel,
-    /// What the program said and nobody took yet.
-    said: VecDeque<u8>,
+    /// Output of the program that was not parsed yet.
+    output: VecDeque<u8>,
     path: String,
     /// Bytes of the file that were sent.
     sent: u64,
-    /// The signs of life that came.
-    signs: u64,
+    /// The progress lines received.
+    progress_lines: u64,
 }
 
 impl StockUpload<'_> {
     fn send_file(&mut self, file: &FileRestore<'_>, context: &CopyContext) -> Result<u64, TransferError> {
         let ended = || context.cancel.is_cancelled();
         let free = self.wait_for("1", &ended)?;
-        let free: u64 = free.first().and_then(|word| word.parse().ok()).ok_or_else(|| self.strange())?;
+        let free: u64 = free.first().and_then(|word| word.parse().ok()).ok_or_else(|| self.invalid_output())?;
         if file.needed > free {
-            let message = format!("{} bytes are to be written, and {free} are free", file.needed);
+            let message = format!("{} bytes are needed, and {free} are free", file.needed);
             let host = self.channel.address().to_owned();
             return Err(TransferError::NoRoom { host, file: self.path.clone(), message });
         }
@@ -148,11 +151,11 @@ impl StockUpload<'_> {
         end.put_i64_le(-1);
         end.put_u32_le(0);
         self.send_bytes(end.freeze())?;
-        let told = self.wait_for("2", &ended)?;
+        let result = self.wait_for("2", &ended)?;
         let expected: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let (found, length) = (told.first().map(String::as_str), told.get(1).and_then(|word| word.parse().ok()));
+        let (found, length) = (result.first().map(String::as_str), result.get(1).and_then(|word| word.parse().ok()));
         if (found, length) != (Some(expected.as_str()), Some(bytes)) {
-            let message = "the digest of what the host read again is another one".to_owned();
+            let message = "the digest of what the host read back differs".to_owned();
             let host = self.channel.address().to_owned();
             return Err(TransferError::Arrived { host, file: self.path.clone(), message });
         }
@@ -162,26 +165,25 @@ impl StockUpload<'_> {
     fn send_bytes(&mut self, bytes: Bytes) -> Result<(), TransferError> {
         let putting = self.channel.send(bytes, self.inner.timeouts.stall);
         match self.inner.runtime.block_on(putting) {
-            // The program may have told why it ended.
+            // The program may have reported the reason.
             Err(TransferError::Unreachable { host, source }) => {
-                let last = self.wait_for_within("", LAST_WORDS, &|| false);
+                let last = self.wait_for_within("", REASON_TIMEOUT, &|| false);
                 Err(match last {
                     Err(TransferError::Unreachable { .. } | TransferError::Stalled { .. }) | Ok(_) => {
                         TransferError::Unreachable { host, source }
                     }
-                    Err(told) => told,
+                    Err(reason) => reason,
                 })
             }
             other => other,
         }
     }
 
-    fn strange(&self) -> TransferError {
-        self.channel
-            .protocol_error("what its program says is not understood: does a login script or shell write there?")
+    fn invalid_output(&self) -> TransferError {
+        self.channel.protocol_error("its program's output is invalid: does a login script or shell print something?")
     }
 
-    /// The words after this one, once the program says it.
+    /// The words after this one, once the program prints it.
     fn wait_for(&mut self, due: &str, ended: &dyn Fn() -> bool) -> Result<Vec<String>, TransferError> {
         self.wait_for_within(due, self.inner.timeouts.stall, ended)
     }
@@ -194,33 +196,33 @@ impl StockUpload<'_> {
     ) -> Result<Vec<String>, TransferError> {
         let mut since = Instant::now();
         loop {
-            while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.said.drain(..=end).collect();
+            while let Some(end) = self.output.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.output.drain(..=end).collect();
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let mut words = line.split_whitespace().map(str::to_owned);
                 match words.next().as_deref() {
-                    // No more than its work can give: a host must not hold a restore up for ever.
-                    Some("0") if self.signs < self.sent / WRITE_SIGN + self.sent / READ_SIGN => {
-                        self.signs += 1;
+                    // No more than its work allows: a host must not delay a restore forever.
+                    Some("0") if self.progress_lines < self.sent / WRITE_PROGRESS + self.sent / READ_PROGRESS => {
+                        self.progress_lines += 1;
                         since = Instant::now();
                     }
                     Some("-1") => return Err(self.failed(words.next().and_then(|number| number.parse().ok()))),
                     Some(word) if word == due => return Ok(words.collect()),
-                    _ => return Err(self.strange()),
+                    _ => return Err(self.invalid_output()),
                 }
             }
-            if self.said.len() > LONGEST_LINE {
-                return Err(self.strange());
+            if self.output.len() > LONGEST_LINE {
+                return Err(self.invalid_output());
             }
             match self.inner.runtime.block_on(self.channel.next_since(since, WRITING, timeout, ended))? {
-                Some(data) => self.said.extend(data),
-                None => return Err(self.over()),
+                Some(data) => self.output.extend(data),
+                None => return Err(self.ended_early()),
             }
         }
     }
 
-    /// The program ended without a word.
-    fn over(&self) -> TransferError {
+    /// The error for a program that ended without a result.
+    fn ended_early(&self) -> TransferError {
         let host = self.channel.address().to_owned();
         let stderr = self.channel.stderr();
         match self.channel.status() {
@@ -231,11 +233,11 @@ impl StockUpload<'_> {
             },
             status => self
                 .channel
-                .protocol_error(format!("its program ended with {status:?} before the file was whole: {stderr}")),
+                .protocol_error(format!("its program ended with {status:?} before the file was complete: {stderr}")),
         }
     }
 
-    /// The system's number of an error there, as Linux has them.
+    /// The error for an `errno` of the host, as Linux numbers them.
     fn failed(&self, number: Option<i32>) -> TransferError {
         use stackferry_volume::FolderError;
         let (host, file) = (self.channel.address().to_owned(), self.path.clone());
@@ -263,7 +265,7 @@ impl StockUpload<'_> {
     }
 }
 
-/// The runs of a block that are not zero, in pieces of [`STORE_ZERO_BYTES`]: where each begins, and its bytes.
+/// The runs of a block that are not zero, in pieces of [`STORE_ZERO_BYTES`]: each one's offset and bytes.
 fn runs(block: &[u8]) -> Vec<(usize, &[u8])> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for (at, piece) in block.chunks(STORE_ZERO_BYTES).enumerate().filter(|(_, piece)| !is_zero(piece)) {

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn it_compresses_where_the_link_is_slower_than_the_compressor_and_it_helps() {
+    fn compression_is_used_only_where_it_pays() {
         assert!(over(118e6, 0.4).on);
         assert!(!over(1500e6, 0.4).on, "a fast link");
         assert!(!over(118e6, 1.0).on, "data that does not compress");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn it_changes_its_mind() {
+    fn compression_switches_when_the_link_changes() {
         let mut rule = over(118e6, 0.4);
         for _ in 0..100 {
             rule.sent(1 << 20, Duration::from_secs_f64(1e6 / 2000e6));

@@ -28,7 +28,7 @@ fn copying(hosted: &Hosted, name: &str) -> Copying {
 }
 
 #[test]
-fn accounts_live_for_one_connection_and_the_host_is_as_it_was() {
+fn accounts_exist_for_one_connection_and_are_removed() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({})) else { return };
     hosted.is_as_it_was();
@@ -61,7 +61,7 @@ fn accounts_live_for_one_connection_and_the_host_is_as_it_was() {
 }
 
 #[test]
-fn what_was_just_started_gets_time() {
+fn a_just_started_service_gets_time() {
     let _deadline = Deadline::seconds(300);
     let settings = json!({ "listens_after_ms": 3000, "knows_after_logins": 1, "vmkfstools": "absent" });
     let Some(hosted) = hosted(settings) else { return };
@@ -75,7 +75,7 @@ fn what_was_just_started_gets_time() {
 }
 
 #[test]
-fn a_service_that_ran_goes_on_running() {
+fn an_ssh_service_that_ran_keeps_running() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({})) else { return };
     hosted.site.obey(json!({ "do": "service", "host": "esx1", "name": "TSM-SSH", "on": true }));
@@ -119,7 +119,7 @@ fn the_service_stops_with_the_last_copy() {
 }
 
 #[test]
-fn without_sftp_dd_reads_the_same() {
+fn dd_is_used_without_sftp() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({ "sftp": false })) else { return };
     let client = hosted.client();
@@ -142,7 +142,7 @@ fn without_sftp_dd_reads_the_same() {
 }
 
 #[test]
-fn without_sftp_and_dd_scp_reads_the_same() {
+fn scp_is_used_without_sftp_and_dd() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({ "sftp": false, "scp": true, "without": ["dd"] })) else { return };
     let mut copying = copying(&hosted, "scp");
@@ -153,7 +153,7 @@ fn without_sftp_and_dd_scp_reads_the_same() {
 }
 
 #[test]
-fn what_can_not_be_written_down_is_not_changed() {
+fn what_can_not_be_recorded_is_not_changed() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({})) else { return };
     for most in [0, 1] {
@@ -169,7 +169,7 @@ fn what_can_not_be_written_down_is_not_changed() {
 }
 
 #[test]
-fn a_map_that_lies_is_not_believed() {
+fn a_wrong_hole_map_is_not_trusted() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({ "vmkfstools": "lies" })) else { return };
     let client = hosted.client();
@@ -205,7 +205,7 @@ fn a_failed_copy_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_connection_that_breaks_leaves_nothing_behind() {
+fn a_broken_connection_leaves_nothing_behind() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({ "vmkfstools": "absent" })) else { return };
     let mut broken = copying(&hosted, "broken");
@@ -235,7 +235,7 @@ fn a_connection_that_breaks_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_host_that_is_not_known_gets_no_account() {
+fn an_unknown_host_gets_no_account() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({})) else { return };
     let client = hosted.client();
@@ -263,7 +263,7 @@ fn a_host_that_is_not_known_gets_no_account() {
 }
 
 #[test]
-fn lockdown_keeps_accounts_out() {
+fn lockdown_mode_refuses_accounts() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({})) else { return };
     hosted.site.obey(json!({ "do": "lockdown", "host": "esx1", "mode": "lockdownNormal" }));
@@ -288,7 +288,7 @@ fn a_host_with_stricter_rules_gets_a_longer_password() {
 }
 
 #[test]
-fn what_a_crash_left_is_put_back_and_what_others_made_is_left() {
+fn a_crash_is_cleaned_up_and_other_installations_are_untouched() {
     let _deadline = Deadline::seconds(300);
     let Some(hosted) = hosted(json!({})) else { return };
     let (runtime, vsphere) = (&hosted.site.runtime, hosted.site.vsphere());

@@ -12,7 +12,7 @@ fn browses(site: &Site) -> u64 {
 }
 
 #[test]
-fn a_round_over_many_volumes_is_one_search() {
+fn a_scan_of_many_volumes_is_one_search() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = Site::start() else { return };
     let top = site.shared("cloudvolumes/writable");
@@ -39,7 +39,7 @@ fn a_round_over_many_volumes_is_one_search() {
 }
 
 #[test]
-fn files_are_looked_at_and_read() {
+fn files_are_listed_and_read() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = Site::start() else { return };
     let text = "# Disk DescriptorFile\n".repeat(10);
@@ -79,7 +79,7 @@ fn files_are_looked_at_and_read() {
 }
 
 #[test]
-fn friendly_names_of_vsan_are_the_ones_that_count() {
+fn vsan_folders_go_by_their_friendly_names() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = Site::start() else { return };
     std::fs::write(site.path("vsan/cloudvolumes/apps/a.vmdk"), b"vsan://").unwrap();
@@ -93,7 +93,7 @@ fn friendly_names_of_vsan_are_the_ones_that_count() {
 }
 
 #[test]
-fn a_datastore_that_is_not_there_is_told_with_those_that_are() {
+fn a_missing_datastore_is_reported_with_existing_ones() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = Site::start() else { return };
     let why = |name: &str| match site.client_of(name, HostAccess::Ticket).folder().list("cloudvolumes") {

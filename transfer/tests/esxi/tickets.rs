@@ -28,7 +28,7 @@ fn gets(site: &Site) -> Vec<Value> {
 }
 
 #[test]
-fn a_file_comes_in_parts_each_with_a_ticket_of_its_own() {
+fn a_file_is_downloaded_in_parts_with_a_ticket_each() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     let client = site.client();
@@ -102,7 +102,7 @@ fn a_copy_continues_although_sessions_expire() {
 }
 
 #[test]
-fn what_is_there_is_not_read_again() {
+fn existing_blocks_are_not_read_again() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     let client = site.client();
@@ -161,7 +161,7 @@ fn a_refused_ticket_is_replaced_once() {
 }
 
 #[test]
-fn what_one_host_can_not_give_another_one_does() {
+fn the_next_host_serves_what_one_can_not() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     let client = site.client();
@@ -187,7 +187,7 @@ fn what_one_host_can_not_give_another_one_does() {
 }
 
 #[test]
-fn hosts_that_are_away_are_passed_over_and_vcenter_is_the_last() {
+fn unreachable_hosts_are_skipped_and_vcenter_is_the_last() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     site.obey(json!({ "do": "down", "host": "esx1" }));
@@ -208,7 +208,7 @@ fn hosts_that_are_away_are_passed_over_and_vcenter_is_the_last() {
 }
 
 #[test]
-fn a_connection_that_breaks_goes_on_where_it_was() {
+fn a_broken_download_continues_where_it_was() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     site.trouble(json!({ "cut_after": 3 * MIB + 5, "times": 3 }));
@@ -220,7 +220,7 @@ fn a_connection_that_breaks_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_file_that_changed_is_not_taken() {
+fn a_changed_file_is_not_copied() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     let client = site.client();
@@ -250,7 +250,7 @@ fn a_file_that_changed_is_not_taken() {
 }
 
 #[test]
-fn a_missing_privilege_is_told_by_its_name() {
+fn a_missing_privilege_is_reported_by_name() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     site.obey(json!({ "do": "revoke", "user": crate::support::USER, "privilege": "Datastore.FileManagement" }));
@@ -263,7 +263,7 @@ fn a_missing_privilege_is_told_by_its_name() {
 }
 
 #[test]
-fn a_refused_password_is_sent_once_and_told_as_such() {
+fn a_refused_password_is_sent_once_and_reported() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = Site::start_with(|config| config["users"][0]["password"] = json!("another")) else { return };
     let client = site.client();
@@ -276,7 +276,7 @@ fn a_refused_password_is_sent_once_and_told_as_such() {
 }
 
 #[test]
-fn the_end_and_the_limit_are_heeded() {
+fn cancellation_and_the_rate_limit_are_honoured() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     let client = site.client();
@@ -319,7 +319,7 @@ fn a_bare_host_is_read_as_well() {
 }
 
 #[test]
-fn only_hosts_that_mount_it_are_asked() {
+fn only_hosts_that_mount_the_datastore_are_used() {
     let _deadline = Deadline::seconds(300);
     let Some(site) = site() else { return };
     let client = site.client_of("local2", HostAccess::Ticket);

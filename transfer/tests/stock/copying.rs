@@ -50,7 +50,7 @@ fn copied(host: &Host, client: &stackferry_transfer::stock::StockClient, name: &
 }
 
 #[test]
-fn files_of_all_shapes_arrive_as_they_are_with_a_certificate_each() {
+fn files_of_all_shapes_are_copied_with_a_certificate_each() {
     let _deadline = Deadline::seconds(240);
     let shapes: Vec<(&str, u64, Vec<std::ops::Range<u64>>)> = vec![
         ("empty", 0, vec![]),
@@ -109,7 +109,7 @@ fn a_user_without_a_shell_is_read_by_sftp() {
 }
 
 #[test]
-fn more_is_asked_for_at_once_than_the_connection_holds() {
+fn more_reads_than_the_connection_buffers_are_answered() {
     let _deadline = Deadline::seconds(120);
     let host = Host::new(Has::NoPython);
     let name = "apps/a-flat.vmdk";
@@ -123,7 +123,7 @@ fn more_is_asked_for_at_once_than_the_connection_holds() {
 }
 
 #[test]
-fn what_equals_the_last_version_is_not_written() {
+fn blocks_equal_to_the_last_version_are_not_written() {
     let _deadline = Deadline::seconds(120);
     for has in ALL {
         let host = Host::new(has);
@@ -146,7 +146,7 @@ fn what_equals_the_last_version_is_not_written() {
 }
 
 #[test]
-fn a_copy_goes_on_where_it_was_interrupted() {
+fn an_interrupted_copy_resumes_where_it_was() {
     let _deadline = Deadline::seconds(120);
     for has in ALL {
         let host = Host::new(has);
@@ -181,7 +181,7 @@ fn a_copy_goes_on_where_it_was_interrupted() {
 }
 
 #[test]
-fn a_file_that_changes_is_thrown_away() {
+fn a_file_that_changes_during_the_copy_is_discarded() {
     let _deadline = Deadline::seconds(120);
     for has in ALL {
         let host = Host::new(has);
@@ -225,7 +225,7 @@ fn a_file_that_changes_is_thrown_away() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_not_opened() {
+fn only_regular_files_are_opened() {
     let _deadline = Deadline::seconds(60);
     let host = Host::new(Has::All);
     let client = host.client();
@@ -286,7 +286,7 @@ fn a_hole_map_that_does_not_agree_is_not_used() {
 }
 
 #[test]
-fn a_copy_ends_when_it_is_told_to() {
+fn a_copy_ends_when_cancelled() {
     let _deadline = Deadline::seconds(120);
     for has in ALL {
         let host = Host::new(has);

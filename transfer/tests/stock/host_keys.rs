@@ -64,7 +64,7 @@ impl Hosts {
 }
 
 #[test]
-fn the_key_that_is_known_is_the_one_that_is_asked_for() {
+fn the_known_host_key_is_requested() {
     let _deadline = Deadline::seconds(120);
     let hosts = Hosts::new(false);
     let name = hosts.name();
@@ -84,7 +84,7 @@ fn the_key_that_is_known_is_the_one_that_is_asked_for() {
 }
 
 #[test]
-fn a_bad_line_of_the_list_is_no_fault_of_the_others() {
+fn one_bad_known_hosts_line_does_not_affect_the_others() {
     let _deadline = Deadline::seconds(120);
     let hosts = Hosts::new(false);
     let good = format!("{} {}\n", hosts.name(), hosts.ed25519);

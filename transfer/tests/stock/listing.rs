@@ -90,7 +90,7 @@ fn descriptors_are_read() {
 }
 
 #[test]
-fn many_questions_by_sftp_take_two_logins() {
+fn many_requests_by_sftp_take_two_logins() {
     let _deadline = Deadline::seconds(60);
     let host = Host::new(Has::All);
     for number in 0..300 {
@@ -127,7 +127,7 @@ fn another_user_sees_what_that_user_may() {
 }
 
 #[test]
-fn a_datastore_that_is_not_there_can_not_be_reached() {
+fn a_missing_datastore_is_unreachable() {
     let _deadline = Deadline::seconds(60);
     for has in BOTH {
         let host = Host::new(has);
@@ -143,7 +143,7 @@ fn a_datastore_that_is_not_there_can_not_be_reached() {
 }
 
 #[test]
-fn a_host_that_starts_anew_is_asked_on() {
+fn a_restarted_host_is_used_again() {
     let _deadline = Deadline::seconds(60);
     let host = Host::new(Has::All);
     let folder = host.client().folder();

@@ -105,7 +105,7 @@ fn a_certificate_does_not_write_open_a_shell_or_forward() {
             let output = run(&thief.host, "root", "ssh", &[terminal, "HOST", "id"], &issued);
             assert!(!String::from_utf8_lossy(&output.stdout).contains("uid="), "{}", said(&output));
         }
-        // Forwarding in both directions. More of it is in `what_a_certificate_asks_for_beyond_its_command`.
+        // Forwarding in both directions. More of it is in `a_certificate_runs_only_its_command`.
         let local = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         local.set_nonblocking(true).unwrap();
         let target = format!("127.0.0.1:{}", local.local_addr().unwrap().port());
@@ -127,7 +127,7 @@ fn a_certificate_does_not_write_open_a_shell_or_forward() {
 }
 
 #[test]
-fn discoverys_listing_login_can_open_nothing() {
+fn discoverys_listing_login_can_not_open_files() {
     let _deadline = Deadline::seconds(60);
     let thief = Thief::new(Has::All);
     let issued = thief.issue("internal-sftp -R -p realpath,stat,lstat,opendir,readdir,close", |_| {});
@@ -200,7 +200,7 @@ fn a_host_that_does_not_trust_the_ca_says_what_to_do() {
 }
 
 #[test]
-fn an_address_that_is_translated_is_told_of() {
+fn a_translated_address_is_reported() {
     let _deadline = Deadline::seconds(60);
     let host = Host::new(Has::All);
     let given = |list: &str| StockHost { source_address: SourceAddress::Given(list.to_owned()), ..host.stock_host() };
@@ -258,7 +258,7 @@ fn hint_of(host: &Host, stock: StockHost) -> String {
 }
 
 #[test]
-fn a_refusal_has_what_the_host_tells_and_every_cause() {
+fn a_refusal_lists_the_hosts_answer_and_every_cause() {
     let _deadline = Deadline::seconds(240);
     let banner = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(banner.path(), "authorised use only\x1b[2J\n").unwrap();
@@ -296,7 +296,7 @@ fn a_refusal_has_what_the_host_tells_and_every_cause() {
 }
 
 #[test]
-fn a_host_that_takes_no_ed25519_gets_ecdsa() {
+fn a_host_without_ed25519_gets_ecdsa() {
     let _deadline = Deadline::seconds(120);
     // As in FIPS mode.
     let host = Host::with_config(
@@ -322,7 +322,7 @@ fn a_host_that_takes_no_ed25519_gets_ecdsa() {
 }
 
 #[test]
-fn a_refusing_host_is_asked_twice_once() {
+fn a_refusing_host_gets_a_second_key_type_once() {
     let _deadline = Deadline::seconds(120);
     let host = Host::new(Has::All);
     std::fs::write(host.home.path().join("keys/root"), "").unwrap();
@@ -336,7 +336,7 @@ fn a_refusing_host_is_asked_twice_once() {
 }
 
 #[test]
-fn what_a_shell_says_instead_of_a_list_is_named() {
+fn a_shells_message_instead_of_a_listing_is_reported() {
     let _deadline = Deadline::seconds(240);
     for (command, seen, shell) in [
         ("/bin/true", "exit status 0: it wrote nothing", "/bin/true, fish"),

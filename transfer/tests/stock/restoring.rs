@@ -22,7 +22,7 @@ fn wait_empty(path: &Path) {
 }
 
 #[test]
-fn files_come_back_whole_and_sparse_each_by_a_certificate_of_its_own() {
+fn files_are_restored_sparse_each_with_its_own_certificate() {
     let _deadline = Deadline::seconds(120);
     let host = Host::new(Has::All);
     let client = host.client();
@@ -54,7 +54,7 @@ fn files_come_back_whole_and_sparse_each_by_a_certificate_of_its_own() {
 }
 
 #[test]
-fn nothing_is_written_over_and_nothing_is_left_of_what_was_given_up() {
+fn nothing_is_overwritten_and_aborted_files_are_removed() {
     let _deadline = Deadline::seconds(120);
     let host = Host::new(Has::All);
     let client = host.client();
@@ -77,7 +77,7 @@ fn nothing_is_written_over_and_nothing_is_left_of_what_was_given_up() {
 }
 
 #[test]
-fn no_link_is_followed_and_what_a_crash_left_is_removed() {
+fn no_link_is_followed_and_crashed_restores_are_removed() {
     let _deadline = Deadline::seconds(120);
     let host = Host::new(Has::All);
     let client = host.client();
@@ -103,7 +103,7 @@ fn no_link_is_followed_and_what_a_crash_left_is_removed() {
 }
 
 #[test]
-fn what_can_not_be_leaves_nothing() {
+fn impossible_writes_leave_nothing() {
     let _deadline = Deadline::seconds(120);
     let host = Host::new(Has::All);
     let client = host.client();
@@ -119,7 +119,7 @@ fn what_can_not_be_leaves_nothing() {
 }
 
 #[test]
-fn a_host_without_python_says_so() {
+fn a_host_without_python_is_reported() {
     let _deadline = Deadline::seconds(120);
     let host = Host::new(Has::NoPython);
     let client = host.client();

@@ -26,7 +26,7 @@ fn issue(host: &Host) -> CertifiedKey {
 }
 
 #[test]
-fn openssh_reads_five_minutes_one_user_one_command_and_no_extension() {
+fn openssh_parses_the_certificates_limits() {
     let _deadline = Deadline::seconds(60);
     let host = Host::new(Has::All);
     let issued = issue(&host);
@@ -96,7 +96,7 @@ async fn connect(host: &Host) -> Handle<Anybody> {
 }
 
 #[test]
-fn what_a_certificate_asks_for_beyond_its_command() {
+fn a_certificate_runs_only_its_command() {
     let _deadline = Deadline::seconds(120);
     // The host itself would allow all of it.
     let host = Host::with_config(Has::All, "X11Forwarding yes\nAllowStreamLocalForwarding yes\nPermitTTY yes\n");
@@ -123,7 +123,7 @@ fn what_a_certificate_asks_for_beyond_its_command() {
 }
 
 #[test]
-fn a_host_with_only_an_rsa_key_is_told_of_or_read() {
+fn a_host_with_only_an_rsa_key_is_reported_or_read() {
     let _deadline = Deadline::seconds(60);
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("rsa");

@@ -23,7 +23,7 @@ fn batch_word(path: &str) -> String {
 }
 
 #[test]
-fn sftp_and_scp_fetch_the_file_whatever_its_name() {
+fn sftp_and_scp_fetch_files_of_any_name() {
     let _deadline = Deadline::seconds(300);
     let place = Place::new();
     let ssh = OpenSsh::new(&place);
@@ -67,7 +67,7 @@ fn sftp_and_scp_fetch_the_file_whatever_its_name() {
 }
 
 #[test]
-fn keyboard_interactive_serves_stock_clients_too() {
+fn keyboard_interactive_works_for_stock_clients() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     sparse(&place.path("apps/a"), MIB, &[0..MIB]);
@@ -96,7 +96,7 @@ fn a_large_file_and_many_requests_ahead_arrive() {
 }
 
 #[test]
-fn requests_of_any_size_stay_below_the_clients_limits() {
+fn replies_stay_below_the_clients_limits() {
     let _deadline = Deadline::seconds(120);
     let place = Place::new();
     sparse(&place.path("apps/a"), 4 * MIB + 1, &[0..4 * MIB + 1]);
@@ -118,7 +118,7 @@ fn requests_of_any_size_stay_below_the_clients_limits() {
 }
 
 #[test]
-fn times_are_kept_where_a_client_asks_for_them() {
+fn times_are_sent_where_a_client_requests_them() {
     let _deadline = Deadline::seconds(120);
     let place = Place::new();
     let ssh = OpenSsh::new(&place);
@@ -185,7 +185,7 @@ fn nothing_is_written_renamed_or_removed() {
 }
 
 #[test]
-fn the_wrong_password_is_refused_and_the_right_one_is_good_after_it() {
+fn the_right_password_works_after_a_wrong_one() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     sparse(&place.path("apps/a"), MIB, &[0..MIB]);
@@ -206,7 +206,7 @@ fn the_wrong_password_is_refused_and_the_right_one_is_good_after_it() {
 }
 
 #[test]
-fn a_name_with_a_lines_end_never_becomes_a_line_of_the_protocol() {
+fn a_newline_in_a_name_does_not_reach_the_protocol() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     let name = "apps/a\nC0644 5 b";
@@ -226,7 +226,7 @@ fn a_name_with_a_lines_end_never_becomes_a_line_of_the_protocol() {
 }
 
 #[test]
-fn broken_packets_end_the_connection_and_only_that() {
+fn broken_packets_end_only_their_connection() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     sparse(&place.path("apps/a"), MIB, &[0..MIB]);

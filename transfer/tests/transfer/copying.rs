@@ -45,7 +45,7 @@ fn copied(place: &Place, via: Via, name: &str) -> (FileOutcome, TestSink) {
 }
 
 #[test]
-fn files_of_all_shapes_arrive_as_they_are() {
+fn files_of_all_shapes_are_copied_unchanged() {
     let _deadline = Deadline::seconds(120);
     let place = Place::new();
     let shapes: Vec<(&str, u64, Vec<std::ops::Range<u64>>)> = vec![
@@ -74,7 +74,7 @@ fn files_of_all_shapes_arrive_as_they_are() {
 }
 
 #[test]
-fn zeros_that_were_written_are_read_but_neither_sent_nor_stored() {
+fn written_zeros_are_neither_sent_nor_stored() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     let path = place.path("apps/thick");
@@ -101,7 +101,7 @@ fn zeros_that_were_written_are_read_but_neither_sent_nor_stored() {
 }
 
 #[test]
-fn what_equals_the_last_version_is_told_and_not_sent() {
+fn blocks_equal_to_the_last_version_are_not_sent() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     let name = "apps/a-flat.vmdk";
@@ -135,7 +135,7 @@ fn what_equals_the_last_version_is_told_and_not_sent() {
 }
 
 #[test]
-fn a_base_of_another_length_serves_too() {
+fn a_base_of_another_length_is_used_too() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     let name = "apps/a-flat.vmdk";
@@ -154,7 +154,7 @@ fn a_base_of_another_length_serves_too() {
 }
 
 #[test]
-fn a_copy_goes_on_where_it_was_interrupted_but_believes_nothing() {
+fn an_interrupted_copy_resumes_and_verifies_what_it_has() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     let name = "apps/a-flat.vmdk";
@@ -189,7 +189,7 @@ fn a_copy_goes_on_where_it_was_interrupted_but_believes_nothing() {
 }
 
 #[test]
-fn what_equals_the_base_is_found_there_after_an_interruption() {
+fn blocks_equal_to_the_base_survive_an_interruption() {
     let place = Place::new();
     let sink = place.sink("a", 4 * MIB);
     let (here, gone) = (Digest::of(b"in the base"), Digest::of(b"in no base"));
@@ -204,7 +204,7 @@ fn what_equals_the_base_is_found_there_after_an_interruption() {
 }
 
 #[test]
-fn a_resume_that_is_interrupted_takes_no_more_than_it_has_hashed() {
+fn an_interrupted_resume_keeps_only_what_it_has_hashed() {
     let place = Place::new();
     let sink = place.sink("a", 4 * MIB);
     sink.tamper(1, Digest::of(b"x"));
@@ -216,7 +216,7 @@ fn a_resume_that_is_interrupted_takes_no_more_than_it_has_hashed() {
 }
 
 #[test]
-fn a_file_of_a_folder_that_is_none_says_so() {
+fn a_path_below_a_file_is_reported() {
     let place = Place::new();
     let sink = place.sink("a", 0);
     let file = FileCopy {

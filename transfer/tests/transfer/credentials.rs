@@ -55,7 +55,7 @@ fn each_file_is_opened_with_a_credential_of_its_own() {
 }
 
 #[test]
-fn a_credential_logs_in_once_by_whatever_method() {
+fn a_credential_logs_in_once_by_any_method() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let credential = place.credential(NAME);
@@ -74,7 +74,7 @@ fn a_credential_logs_in_once_by_whatever_method() {
 }
 
 #[test]
-fn only_one_of_many_that_log_in_at_once_gets_in() {
+fn only_one_of_many_simultaneous_logins_succeeds() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let credential = place.credential(NAME);
@@ -96,7 +96,7 @@ fn only_one_of_many_that_log_in_at_once_gets_in() {
 }
 
 #[test]
-fn a_credential_that_is_too_old_does_not_log_in() {
+fn an_expired_credential_does_not_log_in() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let credentials: Vec<_> =
@@ -112,7 +112,7 @@ fn a_credential_that_is_too_old_does_not_log_in() {
 }
 
 #[test]
-fn lives_out_of_range_are_refused() {
+fn validities_out_of_range_are_refused() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     for life in [Duration::ZERO, Duration::from_millis(999), Duration::from_secs(3601)] {
@@ -122,7 +122,7 @@ fn lives_out_of_range_are_refused() {
 }
 
 #[test]
-fn a_revoked_credential_does_not_log_in_and_its_connection_ends() {
+fn revoking_a_credential_ends_its_connection() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let unused = place.credential(NAME);
@@ -138,7 +138,7 @@ fn a_revoked_credential_does_not_log_in_and_its_connection_ends() {
 }
 
 #[test]
-fn revoking_in_mid_copy_ends_the_copy() {
+fn revoking_during_a_copy_ends_it() {
     let _deadline = Deadline::seconds(60);
     let place = Arc::new(Place::new());
     sparse(&place.path(NAME), 200 * MIB, &[0..200 * MIB]);
@@ -175,7 +175,7 @@ fn another_service_with_the_same_name_can_not_revoke_it() {
 }
 
 #[test]
-fn a_credential_opens_one_channel_for_one_thing() {
+fn a_credential_opens_one_channel_for_one_request() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     place.runtime.block_on(async {
@@ -248,7 +248,7 @@ fn nothing_is_forwarded_for_openssh() {
 }
 
 #[test]
-fn a_service_moves_no_file() {
+fn a_service_login_transfers_no_file() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let key = load_key(&place.key).unwrap();
@@ -270,7 +270,7 @@ fn a_service_moves_no_file() {
 }
 
 #[test]
-fn a_service_that_is_not_known_or_comes_from_elsewhere_is_refused() {
+fn unknown_services_and_addresses_are_refused() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let stranger = place.home.path().join("stranger");
@@ -292,7 +292,7 @@ fn a_service_that_is_not_known_or_comes_from_elsewhere_is_refused() {
 }
 
 #[test]
-fn wrong_passwords_slow_nobody_else() {
+fn wrong_passwords_delay_only_their_connection() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let credential = place.credential(NAME);
@@ -321,7 +321,7 @@ fn wrong_passwords_slow_nobody_else() {
 }
 
 #[test]
-fn two_hundred_who_only_knock_lock_nobody_out() {
+fn two_hundred_idle_connections_lock_nobody_out() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let knocking_began = Instant::now();
@@ -341,7 +341,7 @@ fn two_hundred_who_only_knock_lock_nobody_out() {
 }
 
 #[test]
-fn a_connection_that_breaks_uses_its_credential_up() {
+fn a_broken_connection_uses_its_credential_up() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let credential = place.credential(NAME);
@@ -353,7 +353,7 @@ fn a_connection_that_breaks_uses_its_credential_up() {
 }
 
 #[test]
-fn only_plain_files_below_the_datastore_are_listed_read_and_issued() {
+fn only_plain_files_below_the_datastore_are_accessible() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let outside = place.home.path().join("outside");
@@ -434,7 +434,7 @@ fn a_folder_of_many_long_names_is_listed_whole() {
 }
 
 #[test]
-fn a_file_that_was_replaced_after_the_credential_was_issued_is_not_given() {
+fn a_file_replaced_after_its_credential_is_not_sent() {
     let _deadline = Deadline::seconds(120);
     let place = place();
     let ssh = OpenSsh::new(&place);
@@ -470,7 +470,7 @@ fn a_file_that_was_replaced_after_the_credential_was_issued_is_not_given() {
 }
 
 #[test]
-fn what_an_endpoint_has_is_told_as_it_is_now() {
+fn an_endpoint_reports_its_current_datastores() {
     let _deadline = Deadline::seconds(60);
     let place = place();
     let hello = place.client().hello().unwrap();

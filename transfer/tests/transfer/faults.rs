@@ -51,7 +51,7 @@ fn a_source_that_is_not_what_discovery_saw_is_not_copied() {
 }
 
 #[test]
-fn a_source_that_changes_while_it_is_copied_gives_no_copy() {
+fn a_source_that_changes_during_the_copy_fails_it() {
     let _deadline = Deadline::seconds(60);
     type Change = fn(&std::fs::File);
     let changes: [(&str, Change); 3] = [
@@ -76,7 +76,7 @@ fn a_source_that_changes_while_it_is_copied_gives_no_copy() {
 }
 
 #[test]
-fn asking_for_the_end_ends_it_promptly_and_keeps_what_is_done() {
+fn cancelling_ends_the_copy_promptly_and_keeps_what_is_done() {
     let _deadline = Deadline::seconds(60);
     for via in BOTH {
         let place = place(100);
@@ -99,7 +99,7 @@ fn asking_for_the_end_ends_it_promptly_and_keeps_what_is_done() {
 }
 
 #[test]
-fn a_copy_that_was_ended_before_it_began_opens_nothing() {
+fn a_copy_cancelled_before_its_start_opens_nothing() {
     let _deadline = Deadline::seconds(60);
     let place = place(1);
     for via in BOTH {
@@ -154,7 +154,7 @@ fn a_journal_that_cannot_be_written_ends_the_copy() {
 }
 
 #[test]
-fn no_more_than_the_limit_is_written_and_not_recorded() {
+fn unrecorded_bytes_stay_within_the_limit() {
     let _deadline = Deadline::seconds(60);
     for via in BOTH {
         let place = place(150);
@@ -172,7 +172,7 @@ fn no_more_than_the_limit_is_written_and_not_recorded() {
 }
 
 #[test]
-fn a_panic_in_a_part_of_it_fails_the_copy_and_nothing_hangs() {
+fn a_panicking_worker_fails_the_copy_without_hanging() {
     let _deadline = Deadline::seconds(60);
     for via in BOTH {
         let place = place(100);
@@ -188,7 +188,7 @@ fn a_panic_in_a_part_of_it_fails_the_copy_and_nothing_hangs() {
 }
 
 #[test]
-fn what_is_not_of_the_files_length_is_refused_before_anything_is_written() {
+fn a_sink_of_another_length_is_refused_before_writing() {
     let _deadline = Deadline::seconds(60);
     let place = place(3);
     for via in BOTH {
@@ -204,7 +204,7 @@ fn what_is_not_of_the_files_length_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_server_that_is_killed_in_mid_copy_is_noticed() {
+fn a_server_killed_during_a_copy_is_noticed() {
     let _deadline = Deadline::seconds(60);
     let place = place(200);
     let mut sink = place.sink("a", 200 * MIB);
@@ -222,7 +222,7 @@ fn a_server_that_is_killed_in_mid_copy_is_noticed() {
 }
 
 #[test]
-fn a_file_that_is_cut_while_the_endpoint_reads_it_is_a_change_and_no_broken_protocol() {
+fn a_file_truncated_during_a_copy_is_reported_as_changed() {
     // The first block is waited for, so that the hole map was asked before the file is cut; what the client takes
     // unasked is bounded, so that the end was not read yet.
     let _deadline = Deadline::seconds(60);

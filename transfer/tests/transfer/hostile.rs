@@ -91,7 +91,7 @@ fn run(kind: FrameKind, first: u64, count: u64) -> Bytes {
 }
 
 #[test]
-fn a_double_that_does_right_is_copied_from() {
+fn the_double_serves_a_copy_by_default() {
     let _deadline = Deadline::seconds(60);
     let copied = copy_with(Script::default(), None, &context());
     let outcome = copied.result.unwrap();
@@ -101,7 +101,7 @@ fn a_double_that_does_right_is_copied_from() {
 }
 
 #[test]
-fn blocks_out_of_order_twice_or_missing() {
+fn misordered_duplicate_and_missing_blocks_are_refused() {
     let _deadline = Deadline::seconds(120);
     is_protocol(&frames(|_, frames| frames.swap(0, 1)), "block 1 where 0 is due");
     is_protocol(&frames(|file, frames| frames.insert(1, file.frame(0, false))), "block 0 where 1 is due");
@@ -111,7 +111,7 @@ fn blocks_out_of_order_twice_or_missing() {
 }
 
 #[test]
-fn runs_that_overlap_leave_the_file_or_are_empty() {
+fn overlapping_and_empty_runs_are_refused() {
     let _deadline = Deadline::seconds(120);
     for (at, first, count) in [(2, 1, 3), (3, 2, 2), (2, 2, 7 + 1), (2, 2, u64::MAX), (2, 2, 0), (2, 3, 1)] {
         let error = frames(move |_, frames| frames[at] = run(FrameKind::Zero, first, count));
@@ -121,7 +121,7 @@ fn runs_that_overlap_leave_the_file_or_are_empty() {
 }
 
 #[test]
-fn blocks_that_are_said_to_equal_what_was_not_asked_about() {
+fn blocks_called_equal_without_comparison_are_refused() {
     let _deadline = Deadline::seconds(60);
     is_protocol(&frames(|_, frames| frames[0] = run(FrameKind::Same, 0, 1)), "not asked about");
     // Of a base that says that the block was zero, nothing is asked either.
@@ -139,7 +139,7 @@ fn blocks_that_are_said_to_equal_what_was_not_asked_about() {
 }
 
 #[test]
-fn frames_that_are_too_long_unknown_or_not_due() {
+fn long_unknown_and_unexpected_frames_are_refused() {
     let _deadline = Deadline::seconds(120);
     for kind in [FrameKind::Data, FrameKind::Zero, FrameKind::Same, FrameKind::End, FrameKind::Error] {
         let error = frames(move |_, frames| frames[0] = Bytes::copy_from_slice(&header(kind, kind.limit() + 1)));
@@ -152,7 +152,7 @@ fn frames_that_are_too_long_unknown_or_not_due() {
 }
 
 #[test]
-fn a_block_that_does_not_give_its_digest_is_named() {
+fn a_block_with_a_wrong_digest_is_reported() {
     let _deadline = Deadline::seconds(60);
     for place in [20, 60, 5000] {
         // In the digest, and in the bytes: these blocks are not compressed.
@@ -180,7 +180,7 @@ fn data(block: u64, codec: u8, mask: u16, digest: Digest, raw: u32, body: &[u8])
 }
 
 #[test]
-fn bombs_and_lengths_that_contradict_each_other() {
+fn decompression_bombs_and_wrong_lengths_are_refused() {
     let _deadline = Deadline::seconds(120);
     let digest = Digest::of(b"x");
     let bomb = zstd::bulk::compress(&vec![7u8; 512 << 20], 19).unwrap();
@@ -203,7 +203,7 @@ fn bombs_and_lengths_that_contradict_each_other() {
 }
 
 #[test]
-fn an_end_that_comes_too_early_or_tells_another_file() {
+fn an_early_or_inconsistent_end_is_refused() {
     let _deadline = Deadline::seconds(120);
     is_protocol(&frames(|_, frames| drop(frames.remove(8))), "ended at block 8 of 9");
     is_protocol(&frames(|_, frames| drop(frames.drain(..9))), "ended at block 0 of 9");
@@ -224,7 +224,7 @@ fn an_end_that_comes_too_early_or_tells_another_file() {
 }
 
 #[test]
-fn its_own_words_are_told_without_control_characters() {
+fn an_endpoints_messages_are_shown_without_control_characters() {
     let _deadline = Deadline::seconds(60);
     let told = |code: &str| {
         let failure = json!({"code": code, "message": format!("\u{1b}[2J{}", "long ".repeat(1000))});
@@ -240,7 +240,7 @@ fn its_own_words_are_told_without_control_characters() {
 }
 
 #[test]
-fn silence_and_drops_that_never_fill_a_frame() {
+fn silence_and_trickles_are_noticed() {
     let _deadline = Deadline::seconds(120);
     let silent = |error: TransferError| {
         assert!(matches!(error, TransferError::Stalled { .. }), "{error:?}");
@@ -257,7 +257,7 @@ fn silence_and_drops_that_never_fill_a_frame() {
 }
 
 #[test]
-fn cancelling_does_not_wait_for_a_silent_host() {
+fn cancelling_does_not_wait_for_a_stalled_host() {
     let _deadline = Deadline::seconds(60);
     let context = context();
     let cancel = context.cancel.clone();
@@ -275,7 +275,7 @@ fn cancelling_does_not_wait_for_a_silent_host() {
 }
 
 #[test]
-fn an_opened_that_is_not_what_was_asked_for() {
+fn a_wrong_opened_frame_is_refused() {
     let _deadline = Deadline::seconds(120);
     let opened = |bytes: Bytes| {
         let copied = copy_with(Script { opened: Some(bytes), ..Script::default() }, None, &context());
@@ -300,7 +300,7 @@ fn an_opened_that_is_not_what_was_asked_for() {
 }
 
 #[test]
-fn channels_that_a_host_opens_are_refused() {
+fn channels_opened_by_a_host_are_refused() {
     let _deadline = Deadline::seconds(60);
     let copied = copy_with(Script { opens_channels: true, ..Script::default() }, None, &context());
     copied.result.unwrap();
@@ -339,7 +339,7 @@ fn lists(page: impl Fn(Option<&str>) -> Value + Send + Sync + 'static) -> Result
 }
 
 #[test]
-fn lists_that_do_not_end_or_do_not_go_forward() {
+fn endless_lists_are_refused() {
     let _deadline = Deadline::seconds(120);
     let page = |from: u64, count: u64, more: bool| {
         let entries: Vec<_> = (from..from + count).map(|at| entry(&format!("{at:09}"))).collect();
@@ -358,7 +358,7 @@ fn lists_that_do_not_end_or_do_not_go_forward() {
 }
 
 #[test]
-fn answers_that_are_none() {
+fn invalid_answers_are_refused() {
     let _deadline = Deadline::seconds(120);
     let described = json!({"entry": null});
     let stat = |answers: fn(u64) -> Vec<Bytes>| {
@@ -383,7 +383,7 @@ fn answers_that_are_none() {
 }
 
 #[test]
-fn after_a_wrong_answer_the_next_question_gets_its_own() {
+fn a_late_answer_is_not_taken_for_the_next_requests() {
     let _deadline = Deadline::seconds(60);
     // It answers the first question twice; the second answer must not be taken for that to the next question.
     let home = tempfile::tempdir().unwrap();
@@ -406,7 +406,7 @@ fn after_a_wrong_answer_the_next_question_gets_its_own() {
 }
 
 #[test]
-fn more_content_than_was_asked_for_is_refused() {
+fn more_content_than_requested_is_refused() {
     let _deadline = Deadline::seconds(60);
     for base64 in ["AAAAAAAA", "no base64"] {
         let answers = move |id: u64, request: &Value| {
@@ -417,7 +417,7 @@ fn more_content_than_was_asked_for_is_refused() {
 }
 
 #[test]
-fn an_endpoint_of_another_protocol_is_named() {
+fn an_endpoint_with_another_protocol_is_reported() {
     let _deadline = Deadline::seconds(60);
     for protocol in [0, 2] {
         let answers = move |id: u64, request: &Value| {

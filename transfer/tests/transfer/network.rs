@@ -24,7 +24,7 @@ use crate::support::{Deadline, raw, wait_until};
 const NAME: &str = "apps/a-flat.vmdk";
 
 #[test]
-fn a_line_that_breaks_or_flips_a_bit_ends_the_copy_and_the_next_one_goes_on() {
+fn a_copy_resumes_after_a_broken_or_corrupted_connection() {
     let _deadline = Deadline::seconds(120);
     let place = Place::new();
     sparse(&place.path(NAME), 100 * MIB, &[0..80 * MIB]);
@@ -58,7 +58,7 @@ fn a_line_that_breaks_or_flips_a_bit_ends_the_copy_and_the_next_one_goes_on() {
 }
 
 #[test]
-fn a_connection_that_was_kept_and_broke_is_made_anew() {
+fn a_broken_control_connection_is_reopened() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     // The first connection breaks after its greeting and some answers.
@@ -70,7 +70,7 @@ fn a_connection_that_was_kept_and_broke_is_made_anew() {
 }
 
 #[test]
-fn nobody_there_and_somebody_else_there() {
+fn missing_and_wrong_servers_are_reported() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -98,7 +98,7 @@ fn nobody_there_and_somebody_else_there() {
 }
 
 #[test]
-fn host_keys_that_are_unknown_changed_or_not_to_be_looked_up_are_three_errors_before_any_login() {
+fn unknown_changed_and_unreadable_host_keys_are_three_errors() {
     let _deadline = Deadline::seconds(60);
     let home = tempfile::tempdir().unwrap();
     let file = File { content: vec![1; 100], mtime: jiff::Timestamp::UNIX_EPOCH };
@@ -152,7 +152,7 @@ fn host_keys_that_are_unknown_changed_or_not_to_be_looked_up_are_three_errors_be
 }
 
 #[test]
-fn of_several_keys_that_a_host_has_the_known_one_is_asked_for() {
+fn the_known_one_of_several_host_keys_is_requested() {
     let _deadline = Deadline::seconds(60);
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("ecdsa");
@@ -181,7 +181,7 @@ fn of_several_keys_that_a_host_has_the_known_one_is_asked_for() {
 }
 
 #[test]
-fn a_host_key_is_made_once_and_kept() {
+fn a_host_key_is_generated_once_and_kept() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     let path = place.home.path().join("host_key");
@@ -233,7 +233,7 @@ async fn sftp(place: &Place, window_size: u32) -> (client::Handle<raw::Anybody>,
 }
 
 #[test]
-fn thousands_of_requests_ahead_of_a_small_window_are_all_answered() {
+fn thousands_of_pipelined_requests_are_all_answered() {
     // Each in a packet of its own: the window adjustments come after them all.
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
@@ -265,7 +265,7 @@ fn thousands_of_requests_ahead_of_a_small_window_are_all_answered() {
 }
 
 #[test]
-fn a_client_that_asks_and_asks_and_takes_no_answer_is_hung_up_on() {
+fn a_client_that_reads_no_answers_is_disconnected() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     sparse(&place.path(NAME), MIB, &[0..MIB]);
@@ -305,7 +305,7 @@ fn a_client_that_asks_and_asks_and_takes_no_answer_is_hung_up_on() {
 }
 
 #[test]
-fn a_client_that_goes_away_without_reading_leaves_nothing_behind() {
+fn a_client_that_disconnects_without_reading_is_cleaned_up() {
     let _deadline = Deadline::seconds(60);
     let place = Place::new();
     sparse(&place.path(NAME), 64 * MIB, &[0..64 * MIB]);

@@ -30,7 +30,7 @@ fn wait_empty(path: &Path) {
 }
 
 #[test]
-fn a_file_comes_back_whole_and_sparse_and_has_its_name_last() {
+fn a_file_is_restored_sparse_and_renamed_last() {
     let place = Place::new();
     let version = Version::new(place.home.path(), "version");
     let told = Arc::new(Told::default());
@@ -64,7 +64,7 @@ fn a_file_comes_back_whole_and_sparse_and_has_its_name_last() {
 }
 
 #[test]
-fn files_of_all_lengths_come_back() {
+fn files_of_all_lengths_are_restored() {
     let place = Place::new();
     for (at, length) in [0, 1, 4095, MIB - 1, MIB, MIB + 1, 20 * MIB].into_iter().enumerate() {
         let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
@@ -77,7 +77,7 @@ fn files_of_all_lengths_come_back() {
 }
 
 #[test]
-fn nothing_is_written_over_and_nothing_is_left_of_what_was_given_up() {
+fn nothing_is_overwritten_and_aborted_files_are_removed() {
     let place = Place::new();
     let version = Version::new(place.home.path(), "version");
     let there = place.path("apps");
@@ -98,7 +98,7 @@ fn nothing_is_written_over_and_nothing_is_left_of_what_was_given_up() {
 }
 
 #[test]
-fn only_named_datastores_and_plain_paths_without_links_are_written_to() {
+fn writes_need_an_allowed_datastore_and_a_plain_path() {
     let place = Place::closed();
     let version = Version::new(place.home.path(), "version");
     let refused = write(&place, &version.file("apps/a"), &context()).unwrap_err();
@@ -148,7 +148,7 @@ fn a_damaged_version_leaves_nothing() {
 }
 
 #[test]
-fn what_does_not_fit_is_not_begun() {
+fn a_file_that_does_not_fit_is_not_started() {
     let place = Place::new();
     let version = Version::new(place.home.path(), "version");
     let file = FileRestore { needed: u64::MAX, ..version.file("apps/a") };
@@ -195,7 +195,7 @@ fn an_interrupted_restore_leaves_nothing() {
 }
 
 #[test]
-fn a_credential_that_is_revoked_in_the_middle_leaves_nothing() {
+fn a_credential_revoked_during_a_write_leaves_nothing() {
     let place = Place::new();
     let version = Version::new(place.home.path(), "version");
     let user = Mutex::new(String::new());
@@ -229,7 +229,7 @@ fn granted(place: &Place, credential: &IssuedCredential, subsystems: &[&str], co
 }
 
 #[test]
-fn a_credential_for_writing_reads_nothing_and_one_for_reading_writes_nothing() {
+fn credentials_are_limited_to_reading_or_writing() {
     let place = Place::new();
     std::fs::write(place.path("apps/there"), "secret").unwrap();
     let read = place.credential("apps/there");
@@ -278,7 +278,7 @@ fn say(place: &Place, path: &str, frames: &[Bytes]) -> (String, Option<u32>) {
 }
 
 #[test]
-fn a_client_that_breaks_the_order_is_refused_and_leaves_nothing() {
+fn blocks_out_of_order_are_refused_and_leave_nothing() {
     let place = Place::new();
     let bytes = 3 * MIB;
     let new = |bytes| {

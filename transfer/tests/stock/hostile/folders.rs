@@ -27,7 +27,7 @@ fn named(names: Vec<Vec<u8>>) -> Result<Vec<Entry>, FolderError> {
 }
 
 #[test]
-fn names_that_lead_elsewhere() {
+fn names_that_leave_the_folder_are_refused() {
     let _deadline = Deadline::seconds(120);
     for bad in [&b"../x"[..], b"/etc/passwd", b"a/b", b"a\0b", b"", &[b'x'; 100_000]] {
         unreachable(named(vec![b"good".to_vec(), bad.to_vec()]), "a name in a folder");
@@ -40,7 +40,7 @@ fn names_that_lead_elsewhere() {
 }
 
 #[test]
-fn a_name_that_is_told_twice_counts_once() {
+fn a_name_listed_twice_counts_once() {
     let _deadline = Deadline::seconds(60);
     let entries = named([b"a", b"b", b"a", b"a", b".", b"."].map(|name| name.to_vec()).into()).unwrap();
     assert_eq!(entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
@@ -51,7 +51,7 @@ fn a_name_that_is_told_twice_counts_once() {
 }
 
 #[test]
-fn folders_without_end() {
+fn endless_folders_are_refused() {
     let _deadline = Deadline::seconds(240);
     let too_many = |answer: Result<Vec<Entry>, FolderError>| {
         let error = answer.unwrap_err();
@@ -79,7 +79,7 @@ fn folders_without_end() {
 }
 
 #[test]
-fn answers_to_looking_that_are_none() {
+fn invalid_stat_answers_are_refused() {
     let _deadline = Deadline::seconds(180);
     unreachable(lists(|_| Some(vec![Act::Hang])), "silent for 2 seconds");
     unreachable(lists(|_| Some(vec![Act::Cut])), "can't be reached");
@@ -125,7 +125,7 @@ fn reads(bytes: u64, answer: impl Fn(&Asked, &File) -> Bytes + Send + Sync + 'st
 }
 
 #[test]
-fn descriptors_that_are_endless_or_change() {
+fn endless_and_changing_descriptors_are_refused() {
     let _deadline = Deadline::seconds(120);
     let endless = |asked: &Asked, _: &File| wire::data(asked.id, &vec![b'#'; asked.bytes as usize]);
     assert_eq!(reads(i64::MAX as u64, endless).unwrap().len(), MAX_SMALL_READ);
@@ -151,7 +151,7 @@ fn descriptors_that_are_endless_or_change() {
 }
 
 #[test]
-fn find_that_names_what_is_not_in_the_folder() {
+fn find_results_outside_the_folder_are_refused() {
     let _deadline = Deadline::seconds(120);
     let folder = "0 d 4096 8 7.0 2 apps\0";
     for bad in

@@ -27,7 +27,7 @@ fn says(what: &str, lines: String) {
 }
 
 #[test]
-fn maps_that_contradict_themselves_or_the_file() {
+fn contradictory_hole_maps_are_not_used() {
     let _deadline = Deadline::seconds(240);
     let (bytes, mtime) = (file().bytes(), file().mtime);
     let end = format!("-1 {bytes} {bytes} {mtime}\n");
@@ -47,7 +47,7 @@ fn maps_that_contradict_themselves_or_the_file() {
 }
 
 #[test]
-fn one_failed_start_does_not_turn_hole_maps_off() {
+fn one_failed_start_does_not_disable_hole_maps() {
     let _deadline = Deadline::seconds(120);
     // How often python3 is asked for over seven copies, where it fails so at first and works later.
     for (what, fails, words, status, expected) in [
@@ -81,7 +81,7 @@ fn one_failed_start_does_not_turn_hole_maps_off() {
 }
 
 #[test]
-fn maps_without_end() {
+fn endless_hole_maps_are_not_used() {
     let _deadline = Deadline::seconds(240);
     let pieces: String = (0..300_000u64).map(|at| format!("{} {}\n", at << 17, (at << 17) + 1)).collect();
     says("too many pieces", pieces);

@@ -36,7 +36,7 @@ fn says(text: String) -> TransferError {
 const MADE: &str = "1 99999999999\n";
 
 #[test]
-fn signs_of_life_without_end_give_no_time() {
+fn endless_progress_lines_do_not_extend_the_timeout() {
     let _deadline = Deadline::seconds(240);
     let made = || Act::Send(Bytes::from_static(MADE.as_bytes()));
     let signs = Bytes::from("0\n".repeat(5000));
@@ -50,7 +50,7 @@ fn signs_of_life_without_end_give_no_time() {
 }
 
 #[test]
-fn what_it_can_not_know_is_not_believed() {
+fn an_unverifiable_map_is_not_trusted() {
     let _deadline = Deadline::seconds(240);
     let bytes = (9 << 20) + 5000;
     let digest = "a".repeat(64);

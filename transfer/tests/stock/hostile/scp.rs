@@ -30,7 +30,7 @@ fn send(bytes: impl Into<Vec<u8>>) -> Act {
 }
 
 #[test]
-fn a_double_that_does_right_is_copied_from() {
+fn the_double_serves_a_copy_by_default() {
     let _deadline = Deadline::seconds(60);
     let copied = copy(runs(|_, _| None));
     assert_eq!(copied.result.unwrap().credentials, 1);
@@ -49,7 +49,7 @@ fn a_double_that_does_right_is_copied_from() {
 }
 
 #[test]
-fn control_lines_that_are_not_due() {
+fn unexpected_control_lines_are_refused() {
     let _deadline = Deadline::seconds(120);
     const HEADER: usize = 3;
     for (number, line) in [
@@ -73,7 +73,7 @@ fn control_lines_that_are_not_due() {
 }
 
 #[test]
-fn errors_with_commands_to_the_terminal() {
+fn errors_are_shown_without_control_characters() {
     let _deadline = Deadline::seconds(120);
     for (words, number) in [("\x01scp: \x1b[2J\x07a: bad\n", 1), ("\x02\x1b]0;owned\x07\u{202e}\n", 3)] {
         let error = instead(number, move |_| send(words));
@@ -90,7 +90,7 @@ fn errors_with_commands_to_the_terminal() {
 }
 
 #[test]
-fn another_length_than_told_or_known() {
+fn another_length_than_announced_is_refused() {
     let _deadline = Deadline::seconds(180);
     for bytes in [0u64, 1, super::file().bytes() - 1, super::file().bytes() + 1, u64::MAX] {
         is_changed(&instead(3, move |_| send(format!("C0644 {bytes} a\n"))), "its length was");
@@ -117,7 +117,7 @@ fn another_length_than_told_or_known() {
 }
 
 #[test]
-fn silence_crumbs_and_ends() {
+fn silence_trickles_and_disconnects_are_noticed() {
     let _deadline = Deadline::seconds(180);
     for number in [1, 3, 5, 6, 8] {
         is_silent(&instead(number, |_| Act::Hang), "sending a file");
@@ -131,7 +131,7 @@ fn silence_crumbs_and_ends() {
 }
 
 #[test]
-fn a_file_that_is_another_one_after_it_was_sent() {
+fn a_file_replaced_during_the_copy_is_reported() {
     let _deadline = Deadline::seconds(120);
     let found = |acts: fn(&File) -> Vec<Act>| {
         fails(runs(move |command, file| command.contains("-maxdepth 0").then(|| acts(file))))

@@ -25,7 +25,7 @@ fn read_gets(answer: impl Fn(&Asked, &File) -> Bytes + Send + Sync + 'static) ->
 }
 
 #[test]
-fn a_double_that_does_right_is_copied_from() {
+fn the_double_serves_a_copy_by_default() {
     let _deadline = Deadline::seconds(60);
     let copied = copy(Script::default());
     let outcome = copied.result.unwrap();
@@ -36,7 +36,7 @@ fn a_double_that_does_right_is_copied_from() {
 }
 
 #[test]
-fn answers_that_are_none_to_what_was_asked() {
+fn answers_to_other_requests_are_refused() {
     let _deadline = Deadline::seconds(120);
     is_protocol(&read_gets(|asked, _| wire::data(asked.id, &vec![1; asked.bytes as usize + 1])), "length to read");
     is_protocol(&read_gets(|asked, _| wire::data(asked.id, b"")), "length to read");
@@ -57,7 +57,7 @@ fn answers_that_are_none_to_what_was_asked() {
 }
 
 #[test]
-fn packets_of_impossible_lengths_and_types() {
+fn packets_of_impossible_lengths_and_types_are_refused() {
     let _deadline = Deadline::seconds(120);
     let raw = |bytes: &'static [u8]| read_gets(move |_, _| Bytes::from_static(bytes));
     is_protocol(&raw(b"\xff\xff\xff\xff"), "SFTP packet of 4294967295 bytes");
@@ -81,7 +81,7 @@ fn greets(said: Bytes) -> Script {
 }
 
 #[test]
-fn a_hosts_own_words_are_told_without_commands_to_the_terminal() {
+fn a_hosts_messages_are_shown_without_control_characters() {
     let _deadline = Deadline::seconds(60);
     for code in [4, 7, 999, u32::MAX] {
         let words = format!("\x1b[2J\x07\u{202e}bad\n{}", "long ".repeat(5000));
@@ -95,7 +95,7 @@ fn a_hosts_own_words_are_told_without_commands_to_the_terminal() {
 }
 
 #[test]
-fn short_answers_and_answers_in_another_order_are_right() {
+fn short_and_reordered_replies_are_accepted() {
     let _deadline = Deadline::seconds(120);
     let short = sftp(|asked, file| {
         (asked.kind == wire::READ)
@@ -122,7 +122,7 @@ fn short_answers_and_answers_in_another_order_are_right() {
 }
 
 #[test]
-fn crumbs_that_would_take_for_ever_are_silence() {
+fn data_that_arrives_too_slowly_is_a_stall() {
     let _deadline = Deadline::seconds(120);
     let crumbs = sftp(|asked, file| {
         (asked.kind == wire::READ).then(|| vec![Act::Send(wire::data(asked.id, file.part(asked.offset, 1)))])
@@ -140,7 +140,7 @@ fn crumbs_that_would_take_for_ever_are_silence() {
 }
 
 #[test]
-fn silence_and_ends_at_every_step() {
+fn silence_and_disconnects_are_noticed_at_every_step() {
     let _deadline = Deadline::seconds(180);
     for kind in [wire::INIT, wire::REALPATH, wire::OPEN, wire::FSTAT, wire::READ] {
         is_silent(&at(kind, 0, |_, _| vec![Act::Hang]), "SFTP");
@@ -159,13 +159,13 @@ fn silence_and_ends_at_every_step() {
 }
 
 #[test]
-fn a_window_that_is_never_opened() {
+fn a_window_that_is_never_opened_stalls() {
     let _deadline = Deadline::seconds(60);
     is_silent(&fails(Script { window: 0, ..no_map() }), "taking what it is asked");
 }
 
 #[test]
-fn attributes_that_change_or_are_impossible() {
+fn changing_or_impossible_attributes_are_refused() {
     let _deadline = Deadline::seconds(120);
     let right = super::file();
     let fstat = |number: usize, of: Attributes| {
@@ -200,7 +200,7 @@ fn attributes_that_change_or_are_impossible() {
 }
 
 #[test]
-fn cancelling_does_not_wait_for_a_silent_host() {
+fn cancelling_does_not_wait_for_a_stalled_host() {
     let _deadline = Deadline::seconds(60);
     for kind in [wire::INIT, wire::OPEN, wire::READ] {
         let context = CopyContext { cancel: Cancel::default(), ..context() };

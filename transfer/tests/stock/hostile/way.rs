@@ -17,7 +17,7 @@ use crate::support::proxy::{Fault, proxy};
 use crate::support::wire;
 
 #[test]
-fn a_host_that_takes_anybody_is_copied_from_all_the_same() {
+fn a_host_that_accepts_any_certificate_is_copied_from() {
     let _deadline = Deadline::seconds(60);
     // The double takes every certificate, whoever signed it: what it sends is checked as ever.
     let copied = copy(Script { banner: Some("\x1b[2Jwelcome\n".repeat(500)), ..Script::default() });
@@ -28,7 +28,7 @@ fn a_host_that_takes_anybody_is_copied_from_all_the_same() {
 }
 
 #[test]
-fn logins_and_channels_that_hang() {
+fn hanging_logins_and_channels_are_noticed() {
     let _deadline = Deadline::seconds(180);
     for (entry, doing) in [
         (Entry::Hangs, "logging in"),
@@ -58,7 +58,7 @@ fn imposter(says: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static) -> 
 }
 
 #[test]
-fn what_is_no_ssh_server() {
+fn servers_that_are_not_ssh_are_reported() {
     let _deadline = Deadline::seconds(180);
     let by = |says: fn(&mut std::net::TcpStream)| copy_by(no_map(), &context(), |_| imposter(says)).result.unwrap_err();
     is_protocol(&by(|stream| while stream.write_all(b"a line before the greeting\r\n").is_ok() {}), "version");
@@ -84,7 +84,7 @@ fn through(fault: Fault, connection: usize) -> Result<(), TransferError> {
 }
 
 #[test]
-fn lines_that_break_anywhere() {
+fn connections_that_break_anywhere_are_transient_errors() {
     let _deadline = Deadline::seconds(180);
     for connection in [0, 1, 2] {
         for at in [0, 5, 100, 1000, 1500, 1700] {
@@ -98,7 +98,7 @@ fn lines_that_break_anywhere() {
 }
 
 #[test]
-fn bits_that_flip_anywhere() {
+fn flipped_bits_are_detected_anywhere() {
     let _deadline = Deadline::seconds(240);
     let places = (0..1600).step_by(200).chain([5, 30]).flat_map(|at| [(0, at), (2, at)]);
     for (connection, at) in places.chain([(2, 3 * MIB)]) {
@@ -120,7 +120,7 @@ fn bits_that_flip_anywhere() {
 }
 
 #[test]
-fn lines_that_stall_or_are_slow() {
+fn stalled_and_slow_connections_are_noticed() {
     let _deadline = Deadline::seconds(240);
     is_silent(&through(Fault::Stall(0), 0).unwrap_err(), "agreeing on keys");
     is_silent(&through(Fault::Stall(3 * MIB), 2).unwrap_err(), "reading by SFTP");
@@ -130,7 +130,7 @@ fn lines_that_stall_or_are_slow() {
 }
 
 #[test]
-fn a_disconnect_in_the_middle_is_no_end_of_the_file() {
+fn a_disconnect_in_the_middle_is_not_the_end_of_the_file() {
     let _deadline = Deadline::seconds(60);
     let error = fails(sftp(|asked, _| {
         (asked.kind == wire::READ && asked.before == 40).then(|| vec![Act::Send(Bytes::new()), Act::Cut])
@@ -142,7 +142,7 @@ fn a_disconnect_in_the_middle_is_no_end_of_the_file() {
 }
 
 #[test]
-fn a_slow_answer_that_is_whole_in_time_is_right() {
+fn a_slow_answer_that_completes_in_time_is_accepted() {
     let _deadline = Deadline::seconds(60);
     let slow = sftp(|asked, file| {
         (asked.kind == wire::FSTAT)
