@@ -177,7 +177,7 @@ pub enum TransferError {
         fault: DownloadFault,
     },
     /// A file of that name exists. It was not touched.
-    #[error("{file} exists at {host}, and nothing on a datastore is written over")]
+    #[error("{file} exists at {host}; existing files are not overwritten")]
     Exists {
         /// Who has it.
         host: String,
@@ -185,7 +185,7 @@ pub enum TransferError {
         file: String,
     },
     /// A datastore has too little free space for a file.
-    #[error("{host} has too little room for {file}: {message}")]
+    #[error("{host} has too little free space for {file}: {message}")]
     NoRoom {
         /// Who.
         host: String,
@@ -195,7 +195,7 @@ pub enum TransferError {
         message: String,
     },
     /// An endpoint does not allow restores to a datastore.
-    #[error("{host} lets nothing be restored to {datastore}: {message}")]
+    #[error("{host} does not allow restores to {datastore}: {message}")]
     NotAllowed {
         /// Who.
         host: String,
@@ -205,7 +205,7 @@ pub enum TransferError {
         message: String,
     },
     /// What the other side received is not what was sent.
-    #[error("what arrived of {file} at {host} is not what was sent: {message}")]
+    #[error("{host} received other data for {file} than was sent: {message}")]
     Arrived {
         /// Who.
         host: String,

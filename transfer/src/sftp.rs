@@ -3,15 +3,15 @@
 //! kept, and everything in them is checked.
 //!
 //! Why not the crate `russh-sftp` (read at 3.0.1):
-//!  - its session owns the stream: it can neither be throttled nor counted, tells no exit status and nothing of the host's
+//!  - its session owns the stream: it can be neither throttled nor counted, exposes neither the exit status nor the host's
 //!    standard error, queues requests without a bound, and ends a host that is slow after a fixed time for each request;
-//!  - whatever goes wrong in a packet is logged there, and each request only learns that the session is gone: a host that
-//!    breaks the protocol and a line that broke look the same;
-//!  - handles and names are text, decoded with loss: what the host calls a file can't be sent back to it;
-//!  - extended attributes are not skipped, status codes above 8 and a status without words are errors.
+//!  - a malformed packet is only logged, and each request merely fails with the session: a host that
+//!    breaks the protocol and a broken connection look the same;
+//!  - handles and names are text, decoded with loss: they can't be sent back to the host unchanged;
+//!  - extended attributes are not skipped, status codes above 8 and a status without a message are errors.
 //!
-//! Its packet limit, reads in flight and `limits@openssh.com` are what we have, too; of `statvfs`, `fsync` and its other
-//! extensions nothing is needed, since SFTP never writes here.
+//! Its packet limit, pipelined reads and `limits@openssh.com` exist here, too; `statvfs`, `fsync` and its other extensions
+//! are not needed, since nothing is written by SFTP.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -148,7 +148,7 @@ pub(crate) enum SftpReply {
     Attributes(Attributes),
 }
 
-/// A request, as a server takes it. Paths and handles are text to us: those that are not are none of ours.
+/// A request, as a server parses it. Our paths and handles are text, so that others never match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SftpRequest {
     Init,
@@ -187,7 +187,7 @@ pub(crate) enum SftpRequest {
     Other,
 }
 
-/// What a peer sent is no packet of SFTP.
+/// A peer's data is not a valid SFTP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PacketError {
     #[error("an SFTP packet of {0} bytes")]
@@ -202,10 +202,10 @@ pub(crate) enum PacketError {
     Name,
 }
 
-/// Makes packets of a stream of bytes.
+/// Parses packets from a stream of bytes.
 #[derive(Debug)]
 pub(crate) struct PacketReader {
-    /// Received and not yet taken: less than one packet and one message of the channel.
+    /// Received and not yet parsed: less than one packet and one message of the channel.
     buffer: BytesMut,
     max: usize,
 }
@@ -267,7 +267,7 @@ fn parse_request(mut packet: Bytes) -> Result<(u32, SftpRequest), PacketError> {
         kind::OPENDIR => SftpRequest::OpenFolder { path: text(&mut packet)? },
         kind::READDIR => SftpRequest::ReadFolder { handle: text(&mut packet)? },
         kind::REALPATH => SftpRequest::RealPath { path: text(&mut packet)? },
-        // What belongs to these is not looked at.
+        // The rest of these is ignored.
         kind::INIT => return Ok((number, SftpRequest::Init)),
         kind::EXTENDED => return Ok((number, SftpRequest::Extended { name: text(&mut packet)? })),
         _ => return Ok((number, SftpRequest::Other)),
@@ -283,7 +283,7 @@ fn parse_reply(mut packet: Bytes) -> Result<(u32, SftpReply), PacketError> {
         kind::VERSION => return Ok((0, SftpReply::Version(number))),
         kind::STATUS => {
             let code = u32_of(&mut packet)?;
-            // Some servers leave the words out.
+            // Some servers leave the message out.
             let message = if packet.is_empty() { Bytes::new() } else { text_of(&mut packet)? };
             let message = crate::sanitize::clean(&String::from_utf8_lossy(&message));
             return Ok((number, SftpReply::Status { code, message }));

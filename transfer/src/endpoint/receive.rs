@@ -117,7 +117,7 @@ impl IncomingFile {
         if first.0 == self.digest.came() && count > 0 && count <= self.digest.due() {
             return Ok(());
         }
-        let message = format!("blocks {first} and {count} more where {} is due", self.digest.came());
+        let message = format!("{count} blocks from {first} where {} is expected", self.digest.came());
         Err(ErrorPayload { code: "bad_request".into(), message })
     }
 

@@ -115,7 +115,7 @@ fn a_missing_datastore_is_reported_with_existing_ones() {
     let told = folder.list("cloudvolumes").unwrap_err().to_string();
     assert!(told.contains("gold"), "{told}");
     site.obey(json!({ "do": "accessible", "datastore": "local2", "on": false }));
-    assert!(why("local2").contains("no host reaches it"));
+    assert!(why("local2").contains("no host can access it"));
     site.obey(json!({ "do": "revoke", "user": USER, "privilege": "Datastore.Browse" }));
     assert!(why("vsan 01").contains("Datastore.Browse"));
 }

@@ -103,11 +103,11 @@ fn the_double_serves_a_copy_by_default() {
 #[test]
 fn misordered_duplicate_and_missing_blocks_are_refused() {
     let _deadline = Deadline::seconds(120);
-    is_protocol(&frames(|_, frames| frames.swap(0, 1)), "block 1 where 0 is due");
-    is_protocol(&frames(|file, frames| frames.insert(1, file.frame(0, false))), "block 0 where 1 is due");
-    is_protocol(&frames(|_, frames| drop(frames.remove(5))), "block 6 where 5 is due");
-    is_protocol(&frames(|file, frames| frames.insert(9, file.frame(8, false))), "block 8 where 9 is due");
-    is_protocol(&frames(|_, frames| frames[0] = run(FrameKind::Zero, u64::MAX, 1)), "where 0 is due");
+    is_protocol(&frames(|_, frames| frames.swap(0, 1)), "block 1 where 0 is expected");
+    is_protocol(&frames(|file, frames| frames.insert(1, file.frame(0, false))), "block 0 where 1 is expected");
+    is_protocol(&frames(|_, frames| drop(frames.remove(5))), "block 6 where 5 is expected");
+    is_protocol(&frames(|file, frames| frames.insert(9, file.frame(8, false))), "block 8 where 9 is expected");
+    is_protocol(&frames(|_, frames| frames[0] = run(FrameKind::Zero, u64::MAX, 1)), "where 0 is expected");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn overlapping_and_empty_runs_are_refused() {
 #[test]
 fn blocks_called_equal_without_comparison_are_refused() {
     let _deadline = Deadline::seconds(60);
-    is_protocol(&frames(|_, frames| frames[0] = run(FrameKind::Same, 0, 1)), "not asked about");
+    is_protocol(&frames(|_, frames| frames[0] = run(FrameKind::Same, 0, 1)), "was not compared");
     // Of a base that says that the block was zero, nothing is asked either.
     let mut base = BlockMap::new(file().bytes());
     base.set(BlockIndex(1), BlockState::Data(Digest::of(b"x")));
@@ -135,7 +135,7 @@ fn blocks_called_equal_without_comparison_are_refused() {
         }),
         ..Script::default()
     };
-    is_protocol(&copy_with(script, Some(&base), &context()).result.unwrap_err(), "not asked about");
+    is_protocol(&copy_with(script, Some(&base), &context()).result.unwrap_err(), "was not compared");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn an_early_or_inconsistent_end_is_refused() {
     for error in [end(|end| end.bytes += 1), end(|end| end.mtime += Duration::from_nanos(1))] {
         assert!(matches!(error, TransferError::SourceChanged { .. }), "{error:?}");
     }
-    is_protocol(&frames(|_, frames| frames[9] = encode(FrameKind::End, b"{}")), "END is not understood");
+    is_protocol(&frames(|_, frames| frames[9] = encode(FrameKind::End, b"{}")), "END is invalid");
     let error = frames(|_, frames| frames.truncate(9));
     assert!(matches!(error, TransferError::Unreachable { .. }), "it closed without END: {error:?}");
 }
@@ -236,7 +236,7 @@ fn an_endpoints_messages_are_shown_without_control_characters() {
     assert!(message.len() <= 500 && !message.contains('\u{1b}'), "{message:?}");
     assert_eq!(error.retry(), stackferry_https::Retry::Transient);
     assert!(matches!(told("replaced"), TransferError::SourceChanged { .. }));
-    is_protocol(&frames(|_, frames| frames[3] = encode(FrameKind::Error, b"x")), "not understood");
+    is_protocol(&frames(|_, frames| frames[3] = encode(FrameKind::Error, b"x")), "is invalid");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn silence_and_trickles_are_noticed() {
     let error = acts(|file| vec![Act::Send(file.frame(0, false)), Act::Cut]);
     assert!(matches!(error, TransferError::Unreachable { .. }), "{error:?}");
     // What never ends is not waited for, whatever it is.
-    is_protocol(&acts(|file| vec![Act::Forever(file.frame(0, false))]), "where 1 is due");
+    is_protocol(&acts(|file| vec![Act::Forever(file.frame(0, false))]), "where 1 is expected");
     is_protocol(&acts(|_| vec![Act::Forever(encode(FrameKind::Zero, &[]))]), "wrong length");
 }
 
@@ -292,8 +292,8 @@ fn a_wrong_opened_frame_is_refused() {
     assert!(matches!(with("mtime", json!("2026-11-22T04:15:00Z")), TransferError::SourceChanged { .. }));
     is_protocol(&with("protocol", json!(2)), "protocol 2");
     is_protocol(&with("protocol", json!(0)), "protocol 0");
-    is_protocol(&with("hole_map", json!("magic")), "OPENED is not understood");
-    is_protocol(&opened(encode(FrameKind::Go, &[])), "where OPENED is due");
+    is_protocol(&with("hole_map", json!("magic")), "OPENED is invalid");
+    is_protocol(&opened(encode(FrameKind::Go, &[])), "where OPENED is expected");
     let failure = json!({"code": "replaced", "message": "it is another file now"});
     let error = opened(encode_json(FrameKind::Error, &failure).unwrap());
     assert!(matches!(error, TransferError::SourceChanged { .. }), "{error:?}");
@@ -350,11 +350,11 @@ fn endless_lists_are_refused() {
     assert_eq!(names.len(), 2000);
     let error = lists(move |after| page(number(after), 1000, true)).unwrap_err();
     assert!(matches!(error, FolderError::TooMany { .. }), "{error:?}");
-    unreachable(lists(move |after| page(number(after), 1, true)).unwrap_err(), "does not go forward");
-    unreachable(lists(move |_| page(0, 1000, true)).unwrap_err(), "does not go forward");
-    unreachable(lists(|_| json!({"entries": [], "more": true})).unwrap_err(), "does not go forward");
+    unreachable(lists(move |after| page(number(after), 1, true)).unwrap_err(), "does not advance");
+    unreachable(lists(move |_| page(0, 1000, true)).unwrap_err(), "does not advance");
+    unreachable(lists(|_| json!({"entries": [], "more": true})).unwrap_err(), "does not advance");
     let backward = json!({"entries": [entry("b"), entry("a")], "more": false});
-    unreachable(lists(move |_| backward.clone()).unwrap_err(), "does not go forward");
+    unreachable(lists(move |_| backward.clone()).unwrap_err(), "does not advance");
 }
 
 #[test]
@@ -374,9 +374,9 @@ fn invalid_answers_are_refused() {
         .is_none()
     );
     unreachable(stat(|id| vec![response(id + 1, &json!({"entry": null}))]).unwrap_err(), "an answer to request");
-    unreachable(stat(|id| vec![response(id, &json!({"entry": 5}))]).unwrap_err(), "not understood");
-    unreachable(stat(|_| vec![encode(FrameKind::Response, b"{\"id\":")]).unwrap_err(), "not understood");
-    unreachable(stat(|_| vec![encode(FrameKind::Data, &[0; 60])]).unwrap_err(), "where an answer is due");
+    unreachable(stat(|id| vec![response(id, &json!({"entry": 5}))]).unwrap_err(), "is invalid");
+    unreachable(stat(|_| vec![encode(FrameKind::Response, b"{\"id\":")]).unwrap_err(), "is invalid");
+    unreachable(stat(|_| vec![encode(FrameKind::Data, &[0; 60])]).unwrap_err(), "where an answer is expected");
     unreachable(stat(|_| vec![Bytes::copy_from_slice(&header(FrameKind::Response, 2 << 20))]).unwrap_err(), "allowed");
     unreachable(stat(|_| vec![]).unwrap_err(), "silent for 2 seconds");
     unreachable(stat(|_| vec![Bytes::from_static(&[0x21, 9])]).unwrap_err(), "silent for 2 seconds");
@@ -412,7 +412,7 @@ fn more_content_than_requested_is_refused() {
         let answers = move |id: u64, request: &Value| {
             (request["op"] == "read").then(|| vec![response(id, &json!({"base64": base64}))])
         };
-        unreachable(asked(answers, |folder| folder.read("a", 5)).unwrap_err(), "not what was asked for");
+        unreachable(asked(answers, |folder| folder.read("a", 5)).unwrap_err(), "not what was requested");
     }
 }
 

@@ -83,7 +83,7 @@ fn invalid_stat_answers_are_refused() {
     let _deadline = Deadline::seconds(180);
     unreachable(lists(|_| Some(vec![Act::Hang])), "silent for 2 seconds");
     unreachable(lists(|_| Some(vec![Act::Cut])), "can't be reached");
-    unreachable(lists(|asked| Some(vec![Act::Send(wire::names(asked.id + 9, &[(b"a", A_FILE)]))])), "not asked");
+    unreachable(lists(|asked| Some(vec![Act::Send(wire::names(asked.id + 9, &[(b"a", A_FILE)]))])), "was not sent");
     unreachable(lists(|asked| Some(vec![Act::Send(wire::status(asked.id, 0, ""))])), "wrong type to readdir");
     unreachable(lists(|asked| Some(vec![Act::Send(wire::data(asked.id, b"x"))])), "wrong type to readdir");
     // More names are announced than come.
@@ -144,7 +144,7 @@ fn endless_and_changing_descriptors_are_refused() {
     let by_head = |acts: fn() -> Vec<Act>| {
         ask(runs(move |command, _| command.contains("head -c").then(acts)), |folder| folder.read("apps/a", 700))
     };
-    unreachable(by_head(|| vec![Act::Forever(Bytes::from(vec![b'#'; 10_000]))]), "more than was asked for");
+    unreachable(by_head(|| vec![Act::Forever(Bytes::from(vec![b'#'; 10_000]))]), "more than was requested");
     unreachable(by_head(|| vec![Act::Hang]), "silent for 2 seconds");
     let words = by_head(|| vec![Act::Complain(Bytes::from_static(b"\x1b[2Jhead: bad")), Act::Exit(Some(1))]);
     assert!(matches!(words, Err(FolderError::Io { .. })), "{words:?}");

@@ -40,10 +40,10 @@ fn endless_progress_lines_do_not_extend_the_timeout() {
     let _deadline = Deadline::seconds(240);
     let made = || Act::Send(Bytes::from_static(MADE.as_bytes()));
     let signs = Bytes::from("0\n".repeat(5000));
-    is_protocol(&refused(move || vec![made(), Act::Forever(signs.clone())]), "not understood");
+    is_protocol(&refused(move || vec![made(), Act::Forever(signs.clone())]), "output is invalid");
     let slow = Bytes::from("0\n".repeat(500));
     let step = Duration::from_millis(300);
-    is_protocol(&refused(move || vec![made(), Act::Drip(slow.clone(), step)]), "not understood");
+    is_protocol(&refused(move || vec![made(), Act::Drip(slow.clone(), step)]), "output is invalid");
     let answer = Bytes::from(format!("2 {}\n", "a".repeat(64)));
     is_silent(&refused(move || vec![made(), Act::Drip(answer.clone(), step)]), "writing");
     is_silent(&refused(|| vec![Act::Hang]), "writing");
@@ -56,10 +56,10 @@ fn an_unverifiable_map_is_not_trusted() {
     let digest = "a".repeat(64);
     let error = says(format!("{MADE}2 {digest} {bytes} 0\n"));
     assert!(matches!(error, TransferError::Arrived { .. }), "{error:?}");
-    is_protocol(&says("3\n".to_owned()), "not understood");
-    is_protocol(&says("1 much\n".to_owned()), "not understood");
-    is_protocol(&says(format!("{MADE}\x1b[2J\n")), "not understood");
-    is_protocol(&says("1".repeat(4000)), "not understood");
+    is_protocol(&says("3\n".to_owned()), "output is invalid");
+    is_protocol(&says("1 much\n".to_owned()), "output is invalid");
+    is_protocol(&says(format!("{MADE}\x1b[2J\n")), "output is invalid");
+    is_protocol(&says("1".repeat(4000)), "output is invalid");
     let full = says("1 17\n".to_owned());
     assert!(matches!(full, TransferError::NoRoom { .. }), "{full:?}");
     let there = says(format!("{MADE}-1 17\n"));

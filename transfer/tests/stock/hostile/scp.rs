@@ -66,7 +66,7 @@ fn unexpected_control_lines_are_refused() {
         (1, "Tx 0 1 0\n"),
         (1, "Welcome to this host! \x1b[2J\u{202e}\n"),
     ] {
-        is_protocol(&instead(number, move |_| send(line)), "where scp tells of the file");
+        is_protocol(&instead(number, move |_| send(line)), "where scp announces the file");
     }
     is_protocol(&instead(1, |_| Act::Forever(Bytes::from(vec![b'T'; 10_000]))), "without an end");
     is_protocol(&instead(HEADER, |_| Act::Forever(Bytes::from(vec![b'C'; 10_000]))), "without an end");
@@ -112,7 +112,7 @@ fn another_length_than_announced_is_refused() {
     is_protocol(&instead(8, |_| Act::Forever(Bytes::from(vec![0; 10_000]))), "more than the one file");
     for status in [Some(1), Some(255), None] {
         is_protocol(&instead(8, move |_| Act::Exit(status)), "after the whole file");
-        is_protocol(&instead(3, move |_| Act::Exit(status)), "before the file was whole");
+        is_protocol(&instead(3, move |_| Act::Exit(status)), "before the file was complete");
     }
 }
 

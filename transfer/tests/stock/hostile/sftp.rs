@@ -40,20 +40,20 @@ fn answers_to_other_requests_are_refused() {
     let _deadline = Deadline::seconds(120);
     is_protocol(&read_gets(|asked, _| wire::data(asked.id, &vec![1; asked.bytes as usize + 1])), "length to read");
     is_protocol(&read_gets(|asked, _| wire::data(asked.id, b"")), "length to read");
-    is_protocol(&read_gets(|asked, _| wire::data(asked.id + 100_000, b"x")), "which was not asked");
-    is_protocol(&read_gets(|asked, _| wire::data(asked.id - 9, b"x")), "which was not asked");
+    is_protocol(&read_gets(|asked, _| wire::data(asked.id + 100_000, b"x")), "which was not sent");
+    is_protocol(&read_gets(|asked, _| wire::data(asked.id - 9, b"x")), "which was not sent");
     is_protocol(&read_gets(|asked, _| wire::handle(asked.id, b"x")), "wrong type");
     is_protocol(&read_gets(|asked, _| wire::names(asked.id, &[])), "wrong type");
-    is_protocol(&read_gets(|asked, _| wire::status(asked.id, 0, "")), "success without data");
-    is_protocol(&read_gets(|_, _| wire::version(3)), "second greeting");
+    is_protocol(&read_gets(|asked, _| wire::status(asked.id, 0, "")), "no data and no error");
+    is_protocol(&read_gets(|_, _| wire::version(3)), "second SFTP version packet");
     let twice = at(wire::READ, 9, |asked, file| {
         let right = wire::data(asked.id, file.part(asked.offset, asked.bytes));
         vec![Act::Send(right.clone()), Act::Send(right)]
     });
-    is_protocol(&twice, "which was not asked");
+    is_protocol(&twice, "which was not sent");
     let forever =
         at(wire::READ, 9, |asked, file| vec![Act::Forever(wire::data(asked.id, file.part(asked.offset, asked.bytes)))]);
-    is_protocol(&forever, "which was not asked");
+    is_protocol(&forever, "which was not sent");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn silence_and_disconnects_are_noticed_at_every_step() {
 #[test]
 fn a_window_that_is_never_opened_stalls() {
     let _deadline = Deadline::seconds(60);
-    is_silent(&fails(Script { window: 0, ..no_map() }), "taking what it is asked");
+    is_silent(&fails(Script { window: 0, ..no_map() }), "accepting a request");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn changing_or_impossible_attributes_are_refused() {
         is_changed(&fstat(number, bytes(1)), "its length was");
         is_changed(&fstat(number, Attributes { mtime: Some(right.mtime + 1), ..of }), "time of last change");
         is_protocol(&fstat(number, bytes(u64::MAX)), "which no system can have");
-        is_protocol(&fstat(number, Attributes { bytes: None, ..of }), "does not tell a file's length");
+        is_protocol(&fstat(number, Attributes { bytes: None, ..of }), "does not report a file's length");
     }
     is_changed(&read_gets(|asked, _| wire::status(asked.id, 1, "End of file")), "it ends before byte");
     // The first look is at the datastore's own folder.

@@ -38,7 +38,7 @@ fn hanging_logins_and_channels_are_noticed() {
         is_silent(&fails(Script { entry, ..Script::default() }), doing);
     }
     let early = fails(Script { entry: Entry::Early, ..Script::default() });
-    is_protocol(&early, "before it says that it does");
+    is_protocol(&early, "before it accepts the request");
     let cut = fails(Script { entry: Entry::Cut, ..Script::default() });
     assert!(matches!(cut, TransferError::Unreachable { .. }), "no refusal, which would be for ever: {cut:?}");
     let words = fails(Script { entry: Entry::Farewell("\x1b[2Jmaintenance\u{202e}"), ..Script::default() });
