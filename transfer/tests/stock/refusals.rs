@@ -272,7 +272,7 @@ fn a_refusal_lists_the_hosts_answer_and_every_cause() {
         (
             "Match User root\nPubkeyAuthentication no\nPasswordAuthentication yes\n",
             "as it is",
-            &["does not accept keys", "would take: password"],
+            &["does not accept keys", "would accept: password"],
         ),
         (&banner, "another address", &["authorised use only", "10.1.2.3 only (`source_address`)"]),
         ("", "another address", &["10.1.2.3 only (`source_address`)"]),

@@ -72,7 +72,7 @@ fn packets_of_impossible_lengths_and_types_are_refused() {
     for said in [wire::version(2), wire::version(6), wire::version(u32::MAX)] {
         is_protocol(&fails(greets(said)), "version");
     }
-    is_protocol(&fails(greets(wire::status(0, 4, "no"))), "greeting");
+    is_protocol(&fails(greets(wire::status(0, 4, "no"))), "version packet");
     is_protocol(&fails(greets(Bytes::from_static(b"Welcome to this host!\r\n"))), "SFTP packet of");
 }
 
