@@ -101,7 +101,7 @@ fn main() {
         let done = BlockMap::new(entry.bytes);
         let (began, cpu) = (Instant::now(), cpu());
         let outcome = run(FileCopy { path: NAME, bytes: entry.bytes, mtime: entry.mtime, sink: &sink, done, base });
-        tell(what, began, cpu, Some(&outcome));
+        report(what, began, cpu, Some(&outcome));
         outcome
     };
     let by_endpoint = |file: FileCopy<'_>| client.copy("ds", file, &context, &mut |_| {}).unwrap();
@@ -129,7 +129,7 @@ fn main() {
         .stdin(Stdio::null())
         .status();
     match status {
-        Ok(status) if status.success() => tell("scp (its server alone)", began, cpu, None),
+        Ok(status) if status.success() => report("scp (its server alone)", began, cpu, None),
         other => println!("scp: {other:?}"),
     }
 }
@@ -142,7 +142,7 @@ fn cpu() -> f64 {
     f64::from(ticks) / 100.0
 }
 
-fn tell(what: &str, began: Instant, cpu_before: f64, outcome: Option<&FileOutcome>) {
+fn report(what: &str, began: Instant, cpu_before: f64, outcome: Option<&FileOutcome>) {
     let wire = outcome.map_or(String::new(), |outcome| format!(", {} MiB on the wire", outcome.counts.wire >> 20));
     let (took, cpu) = (began.elapsed().as_secs_f64(), cpu() - cpu_before);
     println!("{what}: {took:.2} s, {cpu:.2} s of CPU{wire}");

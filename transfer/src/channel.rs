@@ -107,7 +107,7 @@ impl CommandChannel {
                 // So this also receives meanwhile; that is no more than what was requested.
                 tokio::select! {
                     sent = &mut sent => return sent.map_err(|_| ()),
-                    came = read.wait(), if kept < MAX_BACKLOG_BYTES && backlog.len() < MAX_BACKLOG => match came {
+                    received = read.wait(), if kept < MAX_BACKLOG_BYTES && backlog.len() < MAX_BACKLOG => match received {
                         Some(message) => {
                             kept += length(&message);
                             let is_over = matches!(message, ChannelMsg::Close);
@@ -162,11 +162,11 @@ impl CommandChannel {
             if since.elapsed() > timeout {
                 return Err(self.stalled(doing, timeout));
             }
-            let came = match self.backlog.pop_front() {
+            let received = match self.backlog.pop_front() {
                 Some(message) => Ok(Some(message)),
                 None => tokio::time::timeout(POLL_INTERVAL.min(timeout), self.read.wait()).await,
             };
-            match came {
+            match received {
                 Ok(Some(ChannelMsg::Data { data })) => {
                     self.wire += data.len() as u64;
                     if let Some(throttle) = &self.throttle {

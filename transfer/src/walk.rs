@@ -27,12 +27,12 @@ pub(crate) struct Walker<'a> {
     next: u64,
     /// The data range at or after `next`, as the source last reported it.
     data: Option<Range<u64>>,
-    asked: bool,
+    queried: bool,
 }
 
 impl<'a> Walker<'a> {
     pub(crate) fn new(source: &'a dyn Source, done: &'a BlockMap) -> Self {
-        Self { source, done, next: 0, data: None, asked: false }
+        Self { source, done, next: 0, data: None, queried: false }
     }
 
     /// The next step; none at the file's end. On error: the offset of the failed query.
@@ -79,8 +79,8 @@ impl<'a> Walker<'a> {
     fn data_from(&mut self, from: u64) -> Result<Option<Range<u64>>, (u64, io::Error)> {
         let stale = self.data.as_ref().is_none_or(|data| data.end <= from);
         // Once there is no data after some offset there is none after a later one.
-        if !self.asked || (stale && self.data.is_some()) {
-            self.asked = true;
+        if !self.queried || (stale && self.data.is_some()) {
+            self.queried = true;
             self.data = self.source.next_data(from).map_err(|error| (from, error))?;
             // A range that does not advance would loop forever.
             if let Some(data) = &self.data

@@ -63,12 +63,12 @@ fn no_secret_is_in_a_log_or_an_error() {
         })
         .unwrap_err();
     assert!(matches!(error, TransferError::LoginRefused { .. }), "{error:?}");
-    let mut told = format!("{error:?} {}", stackferry_transfer::describe(&error));
+    let mut shown = format!("{error:?} {}", stackferry_transfer::describe(&error));
     let credential = place.credential(name);
     let out = place.home.path().join("scp");
     let from = format!("HOST:/{DATASTORE}/{name}");
     for _ in 0..2 {
-        told += &said(&OpenSsh::new(&place).run("scp", &["-vv", &from, out.to_str().unwrap()], &credential, None));
+        shown += &said(&OpenSsh::new(&place).run("scp", &["-vv", &from, out.to_str().unwrap()], &credential, None));
     }
     secrets.push(credential.password.expose().to_owned());
     users.push(credential.user.clone());
@@ -83,6 +83,6 @@ fn no_secret_is_in_a_log_or_an_error() {
     for secret in &secrets {
         assert_eq!(secret.len(), 64);
         assert!(!log.contains(secret.as_str()), "a secret is in the log");
-        assert!(!told.contains(secret.as_str()), "a secret is in an error");
+        assert!(!shown.contains(secret.as_str()), "a secret is in an error");
     }
 }

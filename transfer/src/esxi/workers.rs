@@ -140,14 +140,14 @@ impl DownloadWorker<'_, '_> {
             Some(_) => self.inner.web(&server.label, &server.authority, &ticket)?,
             None => self.inner.datastore.vsphere.https().clone(),
         };
-        let asked = PartRequest { host: &server.label, file: self.file.path, part, bytes: self.file.bytes };
+        let request = PartRequest { host: &server.label, file: self.file.path, part, bytes: self.file.bytes };
         let ended = || self.receiver.ended();
         let cookie = ticket.cookie();
-        let beginning = asked.begin(&web, &path, cookie.expose());
-        let mut streaming = self.inner.runtime.block_on(unless_ended(&ended, beginning))?;
+        let starting = request.begin(&web, &path, cookie.expose());
+        let mut streaming = self.inner.runtime.block_on(unless_ended(&ended, starting))?;
         // Sending fails only where the copy has ended.
         let _ = self.tickets.send(TicketRequest::Used(name));
-        self.inner.runtime.block_on(self.take_body(&asked, &mut streaming, blocks))
+        self.inner.runtime.block_on(self.take_body(&request, &mut streaming, blocks))
     }
 
     fn ticket(&self, server: &DownloadServer, url: String) -> Result<(ServiceTicket, String), TransferError> {
@@ -159,7 +159,7 @@ impl DownloadWorker<'_, '_> {
 
     async fn take_body(
         &self,
-        asked: &PartRequest<'_>,
+        request: &PartRequest<'_>,
         streaming: &mut StreamingResponse,
         blocks: &mut Range<u64>,
     ) -> Result<(), TransferError> {
@@ -170,8 +170,8 @@ impl DownloadWorker<'_, '_> {
         let mut bytes = Vec::new();
         let mut since = Instant::now();
         loop {
-            let coming = async { streaming.chunk().await.map_err(|error| asked.web(error)) };
-            let Some(mut chunk) = unless_ended(&ended, coming).await? else { break };
+            let chunk_read = async { streaming.chunk().await.map_err(|error| request.web(error)) };
+            let Some(mut chunk) = unless_ended(&ended, chunk_read).await? else { break };
             let length = chunk.len() as u64;
             got += length;
             counters.wire.fetch_add(length, Ordering::Relaxed);
@@ -182,7 +182,7 @@ impl DownloadWorker<'_, '_> {
             }
             while !chunk.is_empty() {
                 if blocks.is_empty() {
-                    return Err(asked.fault(DownloadFault::Long));
+                    return Err(request.fault(DownloadFault::Long));
                 }
                 let block = BlockIndex(blocks.start);
                 let len = block.len_in(self.file.bytes);
@@ -202,14 +202,14 @@ impl DownloadWorker<'_, '_> {
                 }
             }
             if since.elapsed() > STALL {
-                let system = asked.host.to_owned();
+                let system = request.host.to_owned();
                 return Err(VsphereError::from(HttpsError::Stalled { system, seconds: STALL.as_secs() }).into());
             }
         }
         if blocks.is_empty() {
             return Ok(());
         }
-        Err(asked.fault(DownloadFault::Short { got, asked: asked.part.end - asked.part.start }))
+        Err(request.fault(DownloadFault::Short { got, asked: request.part.end - request.part.start }))
     }
 
     /// Adds which privileges are missing, where vSphere reports it.

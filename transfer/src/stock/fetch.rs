@@ -392,8 +392,8 @@ impl Fetch<'_> {
         self.got += data.len() as u64;
         growing.missing = growing.missing.saturating_sub(data.len());
         if got.end < part.end {
-            let gives = u32::try_from(data.len()).unwrap_or(READ_BYTES);
-            self.read_bytes = self.read_bytes.min(gives.max(LEAST_READ_BYTES));
+            let length = u32::try_from(data.len()).unwrap_or(READ_BYTES);
+            self.read_bytes = self.read_bytes.min(length.max(LEAST_READ_BYTES));
             self.pieces.push_front(ReadRange { block, part: got.end..part.end });
         }
         if growing.missing == 0

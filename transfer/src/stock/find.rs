@@ -17,12 +17,12 @@ const MAX_SEEN: usize = 160;
 /// Lists a folder and its entries, or one file (`depth` 0), by `find`. The result is complete.
 pub(super) async fn run_find(
     inner: &StockInner,
-    asked: &str,
+    requested: &str,
     path: &str,
     depth: u32,
 ) -> Result<(Option<Entry>, Vec<Entry>), TransferError> {
     // A symbolic link at the datastore's own folder is followed.
-    let path = if asked.is_empty() { format!("{}/", path.trim_end_matches('/')) } else { path.to_owned() };
+    let path = if requested.is_empty() { format!("{}/", path.trim_end_matches('/')) } else { path.to_owned() };
     let connection = inner.log_in_for_discovery(&command::find(&inner.root, &path, depth)).await?;
     let mut reader = FindReader::default();
     let ended = run(inner, connection, question_timeout(inner), &|| false, &mut |data| reader.push(data)).await?;
@@ -34,11 +34,11 @@ pub(super) async fn run_find(
             Err(no_root(&inner.root, &inner.address()).into())
         }
         (Err(ListingError::TooMany), _) => {
-            Err(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES }.into())
+            Err(FolderError::TooMany { path: requested.to_owned(), most: MAX_FOLDER_ENTRIES }.into())
         }
         // It listed the folder, and then failed.
         (Ok(FindListing { itself: Some(_), end: Some(1), .. }), Some(1)) => {
-            let path = asked.to_owned();
+            let path = requested.to_owned();
             Err(if ended.stderr.contains("Permission denied") {
                 FolderError::Denied { path }.into()
             } else {
@@ -50,7 +50,7 @@ pub(super) async fn run_find(
 }
 
 /// The error for a host that does not run the command that lists or reads: its output, and the likely cause.
-pub(super) fn lacks(inner: &StockInner, command: &str, gives: &str, ended: &CommandEnd, begin: &str) -> TransferError {
+pub(super) fn lacks(inner: &StockInner, command: &str, output: &str, ended: &CommandEnd, begin: &str) -> TransferError {
     let status = ended.status.map_or_else(|| "no exit status".to_owned(), |status| format!("exit status {status}"));
     let mut seen = vec![status];
     if !ended.stderr.is_empty() {
@@ -65,7 +65,7 @@ pub(super) fn lacks(inner: &StockInner, command: &str, gives: &str, ended: &Comm
     let shell = shell_behind(ended, begin).map(|shell| format!(": its user seems to have {shell}")).unwrap_or_default();
     TransferError::Unfit {
         host: inner.address(),
-        what: format!("it has no SFTP, and `{command}` gives no {gives}{shell} ({})", seen.join(": ")),
+        what: format!("it has no SFTP, and `{command}` prints no {output}{shell} ({})", seen.join(": ")),
         hint:
             "turn on SFTP there (`Subsystem sftp internal-sftp` in sshd_config), or give the user a POSIX shell that \
                prints nothing by itself and has GNU find"

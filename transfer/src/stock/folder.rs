@@ -172,15 +172,16 @@ fn entry(name: &[u8], attributes: &Attributes) -> Entry {
     }
 }
 
-async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> Result<Vec<Entry>, SftpError> {
-    let refused = |why| TransferError::from(FolderError::Refused { path: asked.to_owned(), why });
+async fn list_by_sftp(sftp: &mut Sftp, root: &str, requested: &str, path: &str) -> Result<Vec<Entry>, SftpError> {
+    let refused = |why| TransferError::from(FolderError::Refused { path: requested.to_owned(), why });
     match sftp.stat_below(root, path).await? {
         Some(attributes) if attributes.is_folder() => {}
         Some(_) => return Err(refused("it is no folder").into()),
         None => return Err(refused(LINKED).into()),
     }
     let handle = sftp.open_folder(path).await?;
-    let too_many = || TransferError::from(FolderError::TooMany { path: asked.to_owned(), most: MAX_FOLDER_ENTRIES });
+    let too_many =
+        || TransferError::from(FolderError::TooMany { path: requested.to_owned(), most: MAX_FOLDER_ENTRIES });
     let mut entries = Vec::new();
     let (mut count, mut bytes) = (0, 0);
     while let Some(names) = sftp.read_folder(&handle).await? {
@@ -212,7 +213,7 @@ async fn list_by_sftp(sftp: &mut Sftp, root: &str, asked: &str, path: &str) -> R
 async fn read_by_sftp(
     sftp: &mut Sftp,
     root: &str,
-    asked: &str,
+    requested: &str,
     path: &str,
     limit: usize,
 ) -> Result<Vec<u8>, SftpError> {
@@ -220,22 +221,22 @@ async fn read_by_sftp(
         Some(attributes) if attributes.is_file() => attributes,
         found => {
             let why = if found.is_some() { "it is no regular file" } else { LINKED };
-            return Err(TransferError::from(FolderError::Refused { path: asked.to_owned(), why }).into());
+            return Err(TransferError::from(FolderError::Refused { path: requested.to_owned(), why }).into());
         }
     };
     let bytes = attributes.bytes.unwrap_or(u64::MAX);
-    let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(limit);
+    let length = usize::try_from(bytes).unwrap_or(usize::MAX).min(limit);
     let handle = sftp.open(path).await?;
     let mut content = Vec::new();
-    while content.len() < wanted {
-        let missing = u32::try_from(wanted - content.len()).unwrap_or(u32::MAX);
+    while content.len() < length {
+        let missing = u32::try_from(length - content.len()).unwrap_or(u32::MAX);
         let data = sftp.read(&handle, content.len() as u64, missing).await?;
         if data.is_empty() {
             if attributes.bytes.is_none() {
                 break;
             }
             let why = format!("it has {bytes} bytes, and ends after {}", content.len());
-            let path = asked.to_owned();
+            let path = requested.to_owned();
             return Err(TransferError::from(FolderError::Io { path, source: std::io::Error::other(why) }).into());
         }
         content.extend_from_slice(&data);
@@ -244,7 +245,7 @@ async fn read_by_sftp(
     Ok(content)
 }
 
-async fn read_by_head(inner: &StockInner, asked: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
+async fn read_by_head(inner: &StockInner, requested: &str, path: &str, limit: usize) -> Result<Vec<u8>, TransferError> {
     let connection = inner.log_in_for_discovery(&command::head(&inner.root, path, limit)).await?;
     let most = limit + HEAD_END.len();
     let mut content = Vec::new();
@@ -253,7 +254,7 @@ async fn read_by_head(inner: &StockInner, asked: &str, path: &str, limit: usize)
         if content.len() > most { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
     })
     .await?;
-    let path = asked.to_owned();
+    let path = requested.to_owned();
     let refused = |why| TransferError::from(FolderError::Refused { path: path.clone(), why });
     match ended.status {
         _ if content.len() > most => Err(TransferError::protocol(&inner.address(), "it sends more than was requested")),
@@ -274,14 +275,18 @@ async fn read_by_head(inner: &StockInner, asked: &str, path: &str, limit: usize)
 }
 
 impl StockFolder {
-    fn ask<T>(&self, asked: &str, asking: impl Future<Output = Result<T, SftpError>>) -> Result<T, FolderError> {
+    fn request<T>(
+        &self,
+        requested: &str,
+        request: impl Future<Output = Result<T, SftpError>>,
+    ) -> Result<T, FolderError> {
         let after = question_timeout(&self.inner);
-        let limited = async { tokio::time::timeout(after, asking).await };
+        let limited = async { tokio::time::timeout(after, request).await };
         let result = self.inner.runtime.block_on(limited).unwrap_or_else(|_| {
             let host = self.inner.address();
             Err(TransferError::Stalled { host, doing: "reading a folder", after }.into())
         });
-        result.map_err(|error| match error.for_path(asked) {
+        result.map_err(|error| match error.for_path(requested) {
             Ok(error) | Err(TransferError::Folder(error)) => error,
             Err(error) => {
                 let why = match &error {
@@ -305,16 +310,16 @@ impl StockFolder {
 }
 
 impl Folder for StockFolder {
-    fn list(&self, asked: &str) -> Result<Vec<Entry>, FolderError> {
-        let (inner, path) = (&*self.inner, self.inner.path(asked)?);
-        self.ask(asked, async {
+    fn list(&self, requested: &str) -> Result<Vec<Entry>, FolderError> {
+        let (inner, path) = (&*self.inner, self.inner.path(requested)?);
+        self.request(requested, async {
             if self.by_sftp().await? {
-                let listing = async |sftp: &mut Sftp| list_by_sftp(sftp, &inner.root, asked, &path).await;
+                let listing = async |sftp: &mut Sftp| list_by_sftp(sftp, &inner.root, requested, &path).await;
                 return with(inner, SessionUse::List, listing).await;
             }
-            let refused = |why| TransferError::from(FolderError::Refused { path: asked.to_owned(), why });
-            match run_find(inner, asked, &path, 1).await? {
-                (None, _) => Err(TransferError::from(FolderError::NotFound { path: asked.to_owned() }).into()),
+            let refused = |why| TransferError::from(FolderError::Refused { path: requested.to_owned(), why });
+            match run_find(inner, requested, &path, 1).await? {
+                (None, _) => Err(TransferError::from(FolderError::NotFound { path: requested.to_owned() }).into()),
                 (Some(itself), entries) => match itself.kind {
                     EntryKind::Folder => Ok(entries),
                     EntryKind::File => Err(refused("it is no folder").into()),
@@ -326,20 +331,20 @@ impl Folder for StockFolder {
         })
     }
 
-    fn stat(&self, asked: &str) -> Result<Option<Entry>, FolderError> {
-        let (inner, path) = (&*self.inner, self.inner.path(asked)?);
-        let (folder, name) = asked.rsplit_once('/').unwrap_or(("", asked));
+    fn stat(&self, requested: &str) -> Result<Option<Entry>, FolderError> {
+        let (inner, path) = (&*self.inner, self.inner.path(requested)?);
+        let (folder, name) = requested.rsplit_once('/').unwrap_or(("", requested));
         if name.is_empty() {
-            return Err(FolderError::Refused { path: asked.to_owned(), why: "it names no file" });
+            return Err(FolderError::Refused { path: requested.to_owned(), why: "it names no file" });
         }
         let parent = inner.path(folder)?;
-        let found = self.ask(asked, async {
+        let found = self.request(requested, async {
             if !self.by_sftp().await? {
-                return Ok(run_find(inner, asked, &path, 0).await?.0);
+                return Ok(run_find(inner, requested, &path, 0).await?.0);
             }
             let stat = async |sftp: &mut Sftp| {
                 if sftp.stat_below(&inner.root, &parent).await?.is_none() {
-                    let refused = FolderError::Refused { path: asked.to_owned(), why: LINKED };
+                    let refused = FolderError::Refused { path: requested.to_owned(), why: LINKED };
                     return Err(TransferError::from(refused).into());
                 }
                 sftp.lstat(&path).await.map(|attributes| Some(entry(name.as_bytes(), &attributes)))
@@ -353,14 +358,14 @@ impl Folder for StockFolder {
         }
     }
 
-    fn read(&self, asked: &str, limit: usize) -> Result<Vec<u8>, FolderError> {
-        let (inner, path) = (&*self.inner, self.inner.path(asked)?);
+    fn read(&self, requested: &str, limit: usize) -> Result<Vec<u8>, FolderError> {
+        let (inner, path) = (&*self.inner, self.inner.path(requested)?);
         let limit = limit.min(MAX_SMALL_READ);
-        self.ask(asked, async {
+        self.request(requested, async {
             if !self.by_sftp().await? {
-                return Ok(read_by_head(inner, asked, &path, limit).await?);
+                return Ok(read_by_head(inner, requested, &path, limit).await?);
             }
-            let reading = async |sftp: &mut Sftp| read_by_sftp(sftp, &inner.root, asked, &path, limit).await;
+            let reading = async |sftp: &mut Sftp| read_by_sftp(sftp, &inner.root, requested, &path, limit).await;
             with(inner, SessionUse::Read, reading).await
         })
     }

@@ -37,7 +37,7 @@ fn accounts_exist_for_one_connection_and_are_removed() {
     assert!(same(copying.sink.file(), &hosted.site.shared(FLAT)));
     hosted.is_as_it_was();
 
-    assert_eq!(outcome.hole_map, HoleMapSource::Host, "vmkfstools was believed");
+    assert_eq!(outcome.hole_map, HoleMapSource::Host, "the map of vmkfstools was used");
     assert!(outcome.counts.read < 8 * MIB, "holes are not read: {:?}", outcome.counts);
     assert_eq!(outcome.credentials, 2, "one for the map, one for the data");
     let names: Vec<&str> = copying.issued.iter().map(|issued| issued.name.as_str()).collect();
@@ -51,7 +51,7 @@ fn accounts_exist_for_one_connection_and_are_removed() {
         .map(|login| (login["user"].as_str().unwrap(), login["ok"].as_bool().unwrap()))
         .collect();
     assert_eq!(logins, [(names[0], true), (names[1], true)], "each logged in once");
-    // What was changed was written down before.
+    // Every change was recorded before.
     let owed = hosted.site.book.all.lock().unwrap().clone();
     assert!(matches!(&owed[0], HostCleanup::SshService { system, .. } if system == "vc1"), "{owed:?}");
     assert!(
@@ -130,7 +130,7 @@ fn dd_is_used_without_sftp() {
     assert!(outcome.counts.read < 8 * MIB, "{:?}", outcome.counts);
     hosted.is_as_it_was();
 
-    // What is there is not read again.
+    // Existing blocks are not read again.
     let mut rest = copying(&hosted, "rest");
     rest.done = outcome.blocks.clone();
     rest.done.set(BlockIndex(10), BlockState::Unknown);
@@ -195,7 +195,7 @@ fn a_failed_copy_leaves_nothing_behind() {
     assert!(matches!(full.run(&client, FLAT, &context()), Err(TransferError::Write { .. })));
     hosted.is_as_it_was();
 
-    // The end is asked for in the middle.
+    // The copy is cancelled in the middle.
     let mut ended = copying(&hosted, "ended");
     let context = context();
     let cancel = context.cancel.clone();

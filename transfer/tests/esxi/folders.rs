@@ -33,7 +33,7 @@ fn a_scan_of_many_volumes_is_one_search() {
     assert_eq!(browses(&site), 1);
     assert!(matches!(folder.list("cloudvolumes/writable/nobody"), Err(FolderError::NotFound { .. })));
     assert_eq!(browses(&site), 1);
-    // What was asked for itself is asked anew.
+    // The requested folder itself is read again.
     std::fs::remove_dir_all(top.join("user 7")).unwrap();
     assert_eq!(folder.list("cloudvolumes/writable").unwrap().len(), 199);
 }
@@ -112,8 +112,8 @@ fn a_missing_datastore_is_reported_with_existing_ones() {
     folder.list("cloudvolumes").unwrap();
     site.obey(json!({ "do": "rename_datastore", "datastore": SHARED, "name": "gold" }));
     assert!(matches!(folder.list("cloudvolumes"), Err(FolderError::Unreachable { .. })));
-    let told = folder.list("cloudvolumes").unwrap_err().to_string();
-    assert!(told.contains("gold"), "{told}");
+    let error = folder.list("cloudvolumes").unwrap_err().to_string();
+    assert!(error.contains("gold"), "{error}");
     site.obey(json!({ "do": "accessible", "datastore": "local2", "on": false }));
     assert!(why("local2").contains("no host can access it"));
     site.obey(json!({ "do": "revoke", "user": USER, "privilege": "Datastore.Browse" }));

@@ -70,7 +70,7 @@ fn a_file_is_downloaded_in_parts_with_a_ticket_each() {
     }
     site.runtime.block_on(client.datastore().vsphere.logout()).unwrap();
     assert_eq!(site.obey(json!({ "do": "sessions" }))["sessions"], json!([]), "no session is left");
-    assert!(site.book.all.lock().unwrap().is_empty(), "a ticket leaves nothing to put back");
+    assert!(site.book.all.lock().unwrap().is_empty(), "a ticket leaves nothing to clean up");
 }
 
 #[test]

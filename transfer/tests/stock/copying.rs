@@ -19,9 +19,9 @@ use crate::support::sink::TestSink;
 const ALL: [Has; 3] = [Has::All, Has::NoPython, Has::NoSftp];
 
 #[derive(Default)]
-struct Told(AtomicU64);
+struct Counted(AtomicU64);
 
-impl Progress for Told {
+impl Progress for Counted {
     fn done(&self, bytes: u64) {
         self.0.fetch_add(bytes, Ordering::SeqCst);
     }
@@ -32,13 +32,13 @@ fn copied(host: &Host, client: &stackferry_transfer::stock::StockClient, name: &
     let path = host.path(name);
     let bytes = path.metadata().unwrap().len();
     let sink = host.sink(&name.replace('/', "-"), bytes);
-    let told = Arc::new(Told::default());
-    let context = CopyContext { progress: told.clone(), ..context() };
+    let progress = Arc::new(Counted::default());
+    let context = CopyContext { progress: progress.clone(), ..context() };
     let outcome = host.copy(client, host.file(client, name, &sink), &context).unwrap();
     let source = std::fs::File::open(&path).unwrap();
     assert_eq!(outcome.blocks, blocks_of(&source), "{name}");
     assert_eq!(blocks_of(sink.file()), blocks_of(&source), "{name}");
-    assert_eq!(told.0.load(Ordering::SeqCst), bytes, "{name}: progress");
+    assert_eq!(progress.0.load(Ordering::SeqCst), bytes, "{name}: progress");
     let (_, data) = outcome.blocks.data_blocks();
     assert_eq!(outcome.counts.logical, bytes);
     assert_eq!(outcome.counts.zero + data, bytes, "{name}");
@@ -93,7 +93,7 @@ fn files_of_all_shapes_are_copied_with_a_certificate_each() {
         let data = host.issued.lock().unwrap().iter().filter(|cert| cert.purpose != Purpose::HoleMap).count();
         assert_eq!(data, shapes.len(), "{has:?}: one for each file's data");
         assert_eq!(client.probe().unwrap(), if has == Has::NoSftp { "scp" } else { "sftp" });
-        assert!(!host.log().contains("stackferry-forced-command"), "what is asked for is not run");
+        assert!(!host.log().contains("stackferry-forced-command"), "the requested command is not run");
     }
 }
 
@@ -171,7 +171,7 @@ fn an_interrupted_copy_resumes_where_it_was() {
         let outcome = host.copy(&client, copy, &context()).unwrap();
         assert_eq!(outcome.blocks, blocks_of(&source));
         assert_eq!(blocks_of(sink.file()), blocks_of(&source));
-        assert_eq!(sink.writes.load(Ordering::SeqCst), 50 - taken, "what is there is not written again");
+        assert_eq!(sink.writes.load(Ordering::SeqCst), 50 - taken, "existing blocks are not written again");
         match has {
             Has::NoSftp => assert_eq!(outcome.counts.read, 60 * MIB, "SCP can't seek"),
             Has::NoPython => assert_eq!(outcome.counts.read, (60 - taken) * MIB),
@@ -211,9 +211,9 @@ fn a_file_that_changes_during_the_copy_is_discarded() {
         let mut sink = host.sink("cut", 40 * MIB);
         changing(&mut sink, Box::new(|file| file.set_len(39 * MIB).unwrap()));
         let error = host.copy(&client, host.file(&client, name, &sink), &context()).unwrap_err();
-        // scp itself may tell that it read less than it announced.
-        let told = matches!(&error, TransferError::Refused { code, .. } if has == Has::NoSftp && code == "io");
-        assert!(told || matches!(error, TransferError::SourceChanged { .. }), "{has:?}: {error:?}");
+        // scp itself may report that it read less than it announced.
+        let progress = matches!(&error, TransferError::Refused { code, .. } if has == Has::NoSftp && code == "io");
+        assert!(progress || matches!(error, TransferError::SourceChanged { .. }), "{has:?}: {error:?}");
         // Changed since discovery.
         let sink = host.sink("grown", 39 * MIB);
         let copy = host.file(&client, name, &sink);

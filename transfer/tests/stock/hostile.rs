@@ -94,18 +94,18 @@ fn fails(script: Script) -> TransferError {
 
 fn is_protocol(error: &TransferError, words: &str) {
     let TransferError::Protocol { host, what } = error else { panic!("{words}: {error:?}") };
-    assert!(what.contains(words), "{what:?} does not tell of {words:?}");
+    assert!(what.contains(words), "{what:?} does not contain {words:?}");
     assert!(host.starts_with("127.0.0.1:"));
 }
 
 fn is_silent(error: &TransferError, words: &str) {
     let TransferError::Stalled { doing, .. } = error else { panic!("{words}: {error:?}") };
-    assert!(doing.contains(words), "{doing:?} does not tell of {words:?}");
+    assert!(doing.contains(words), "{doing:?} does not contain {words:?}");
 }
 
 fn is_changed(error: &TransferError, words: &str) {
     let TransferError::SourceChanged { what, .. } = error else { panic!("{words}: {error:?}") };
-    assert!(what.contains(words), "{what:?} does not tell of {words:?}");
+    assert!(what.contains(words), "{what:?} does not contain {words:?}");
 }
 
 fn is_refused(error: &TransferError) {
@@ -143,5 +143,5 @@ fn ask<T>(script: Script, asking: impl FnOnce(&StockFolder) -> Result<T, FolderE
 fn unreachable<T: std::fmt::Debug>(answer: Result<T, FolderError>, words: &str) {
     let error = answer.unwrap_err();
     let FolderError::Unreachable { why, .. } = &error else { panic!("{words}: {error:?}") };
-    assert!(why.contains(words), "{why:?} does not tell of {words:?}");
+    assert!(why.contains(words), "{why:?} does not contain {words:?}");
 }

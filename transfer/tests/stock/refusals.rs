@@ -76,7 +76,7 @@ fn a_certificate_for_scp_gives_its_file_and_no_other() {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(!text.contains("root:"), "{asked}: {}", said(&output));
     }
-    assert!(thief.accepted() >= 6, "each was let in, and got nothing of what it asked for");
+    assert!(thief.accepted() >= 6, "each was accepted, and got nothing that it requested");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_certificate_does_not_write_open_a_shell_or_forward() {
         let target = format!("127.0.0.1:{}", local.local_addr().unwrap().port());
         let output = run(&thief.host, "root", "ssh", &["-W", &target, "HOST"], &issued);
         assert!(!output.status.success(), "{}", said(&output));
-        assert!(local.accept().is_err(), "nobody came");
+        assert!(local.accept().is_err(), "no connection was made");
         let output = run(&thief.host, "root", "ssh", &["-N", "-R", &format!("0:{target}"), "HOST"], &issued);
         assert!(!output.status.success(), "{}", said(&output));
     }
@@ -163,7 +163,11 @@ fn a_certificate_is_refused_late_elsewhere_and_to_others() {
     let elsewhere = run(&thief.host, "root", "ssh", &["-b", "127.0.0.2", "HOST"], &mine);
     assert_eq!(elsewhere.status.code(), Some(255), "a thief at another address: {}", said(&elsewhere));
     assert!(thief.host.log().contains("not from a permitted source address (127.0.0.2)"));
-    refused(&thief.issue(&thief.scp(), |order| order.user = "backup"), "root", "as another user than was told");
+    refused(
+        &thief.issue(&thief.scp(), |order| order.user = "backup"),
+        "root",
+        "as another user than the certificate has",
+    );
     let log = thief.host.log();
     for words in
         ["expired", "not yet valid", "not from a permitted source address", "not contain an authorized principal"]
@@ -314,7 +318,7 @@ fn a_host_without_ed25519_gets_ecdsa() {
     let log = host.log();
     assert_eq!(log.matches("Accepted publickey").count(), log.matches("ECDSA-CERT SHA256").count());
     assert!(log.contains("ECDSA-CERT SHA256"), "{log}");
-    // Its copy is the first login of this client: both tries are told of.
+    // Its copy is the first login of this client: both attempts are reported.
     let first = host.client();
     let sink = host.sink("b", content.len() as u64);
     host.copy(&first, FileCopy { sink: &sink, ..host.file(&client, "apps/a", &sink) }, &context()).unwrap();

@@ -18,7 +18,7 @@ fn write<'c>(host: &Host, client: &'c StockClient, file: &FileRestore<'_>) -> Re
 }
 
 fn wait_empty(path: &Path) {
-    wait_until("what was given up is gone", || names(path).is_empty());
+    wait_until("discarded files are gone", || names(path).is_empty());
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn nothing_is_overwritten_and_aborted_files_are_removed() {
     std::fs::write(there.join("a.vmdk"), "came meanwhile").unwrap();
     let refused = finish(vec![one.placed, two.placed]).unwrap_err();
     assert!(matches!(refused, TransferError::Exists { .. }), "{}", describe(&refused));
-    wait_until("only what came meanwhile is there", || names(&there) == ["a.vmdk"]);
+    wait_until("only the other file exists", || names(&there) == ["a.vmdk"]);
     assert_eq!(std::fs::read_to_string(there.join("a.vmdk")).unwrap(), "came meanwhile");
 }
 

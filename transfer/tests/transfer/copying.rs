@@ -11,7 +11,7 @@ use stackferry_volume::{BlockIndex, BlockMap, BlockState, Digest, HoleMapSource}
 
 use crate::support::Deadline;
 use crate::support::files::{KIB, MIB, allocated, blocks_of, noise, sparse};
-use crate::support::place::{BOTH, Place, Told, Via, context};
+use crate::support::place::{BOTH, Counted, Place, Via, context};
 use crate::support::sink::TestSink;
 
 /// Copies a file, and checks all that holds for every copy.
@@ -19,13 +19,13 @@ fn copied(place: &Place, via: Via, name: &str) -> (FileOutcome, TestSink) {
     let path = place.path(name);
     let bytes = path.metadata().unwrap().len();
     let sink = place.sink(&format!("{}-{via:?}", name.replace('/', "-")), bytes);
-    let told = Arc::new(Told::default());
-    let context = CopyContext { progress: told.clone(), ..context() };
+    let progress = Arc::new(Counted::default());
+    let context = CopyContext { progress: progress.clone(), ..context() };
     let outcome = place.copy(via, place.file(name, &sink), &context).unwrap();
     let source = std::fs::File::open(&path).unwrap();
     assert_eq!(outcome.blocks, blocks_of(&source), "{name}");
     assert_eq!(blocks_of(sink.file()), blocks_of(&source), "{name}");
-    assert_eq!(told.0.load(Ordering::SeqCst), bytes, "{name}: progress");
+    assert_eq!(progress.0.load(Ordering::SeqCst), bytes, "{name}: progress");
     let (_, data) = outcome.blocks.data_blocks();
     assert_eq!(outcome.counts.logical, bytes);
     assert_eq!(outcome.counts.zero + data, bytes, "{name}");
@@ -183,7 +183,7 @@ fn an_interrupted_copy_resumes_and_verifies_what_it_has() {
         let outcome = place.copy(via, copy, &context()).unwrap();
         assert_eq!(outcome.blocks, blocks_of(&source));
         assert_eq!(blocks_of(sink.file()), blocks_of(&source));
-        assert_eq!(outcome.counts.read, (50 - taken) * MIB, "what is there is not read again");
+        assert_eq!(outcome.counts.read, (50 - taken) * MIB, "existing blocks are not read again");
         assert_eq!(sink.writes.load(Ordering::SeqCst), 50 - taken);
     }
 }

@@ -244,7 +244,7 @@ fn nothing_is_forwarded_for_openssh() {
         assert!(output.stdout.is_empty(), "{arguments:?}: {}", said(&output));
     }
     target.set_nonblocking(true).unwrap();
-    assert!(target.accept().is_err(), "nobody came to where it was to be forwarded");
+    assert!(target.accept().is_err(), "nothing was forwarded");
 }
 
 #[test]
@@ -330,12 +330,12 @@ fn two_hundred_idle_connections_lock_nobody_out() {
     assert!(logs_in(&place, &credential));
     let sink = place.sink("a", 3 * MIB);
     place.copy(Via::Endpoint, place.file(NAME, &sink), &context()).unwrap();
-    // The oldest are hung up on.
+    // The oldest are disconnected.
     let oldest = &knocking[0];
     oldest.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut rest = Vec::new();
     if let Err(error) = std::io::Read::read_to_end(&mut &*oldest, &mut rest) {
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it was not hung up on");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it was not disconnected");
     }
     assert!(knocking_began.elapsed() < Duration::from_secs(20), "before its time to log in was over");
 }
@@ -450,7 +450,7 @@ fn a_file_replaced_after_its_credential_is_not_sent() {
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(!out.exists() || out.metadata().unwrap().len() == 0);
     }
-    // By the block subsystem the service is told so.
+    // The block subsystem reports it.
     use stackferry_transfer::wire::block::{Codec, ErrorPayload, OpenRequest};
     use stackferry_transfer::wire::frame::{FrameKind, FrameReader, encode_json};
     let code = place.runtime.block_on(async {

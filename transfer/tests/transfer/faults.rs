@@ -1,4 +1,4 @@
-//! Copies that fail: the source changes, the disk is full, somebody wants the end, a part of the program panics.
+//! Copies that fail: the source changes, the disk is full, the copy is cancelled, a worker panics.
 
 use std::io;
 use std::sync::Arc;

@@ -82,7 +82,7 @@ fn frames(change: impl Fn(&File, &mut Vec<Bytes>) + Send + Sync + 'static) -> Tr
 
 fn is_protocol(error: &TransferError, words: &str) {
     let TransferError::Protocol { host, what } = error else { panic!("{words}: {error:?}") };
-    assert!(what.contains(words), "{what:?} does not tell of {words:?}");
+    assert!(what.contains(words), "{what:?} does not contain {words:?}");
     assert!(host.starts_with("127.0.0.1:"));
 }
 
@@ -226,16 +226,16 @@ fn an_early_or_inconsistent_end_is_refused() {
 #[test]
 fn an_endpoints_messages_are_shown_without_control_characters() {
     let _deadline = Deadline::seconds(60);
-    let told = |code: &str| {
+    let refused_with = |code: &str| {
         let failure = json!({"code": code, "message": format!("\u{1b}[2J{}", "long ".repeat(1000))});
         frames(move |_, frames| frames[3] = encode_json(FrameKind::Error, &failure).unwrap())
     };
-    let error = told("io");
+    let error = refused_with("io");
     let TransferError::Refused { code, message, .. } = &error else { panic!("{error:?}") };
     assert_eq!(code, "io");
     assert!(message.len() <= 500 && !message.contains('\u{1b}'), "{message:?}");
     assert_eq!(error.retry(), stackferry_https::Retry::Transient);
-    assert!(matches!(told("replaced"), TransferError::SourceChanged { .. }));
+    assert!(matches!(refused_with("replaced"), TransferError::SourceChanged { .. }));
     is_protocol(&frames(|_, frames| frames[3] = encode(FrameKind::Error, b"x")), "is invalid");
 }
 
@@ -322,7 +322,7 @@ fn asked<T>(
 fn unreachable(error: FolderError, words: &str) {
     let FolderError::Unreachable { datastore, why } = &error else { panic!("{error:?}") };
     assert_eq!(datastore, "ds");
-    assert!(why.contains(words), "{why:?} does not tell of {words:?}");
+    assert!(why.contains(words), "{why:?} does not contain {words:?}");
 }
 
 fn entry(name: &str) -> Value {

@@ -37,7 +37,7 @@ fn a_copy_resumes_after_a_broken_or_corrupted_connection() {
         let client = place.new_client(peer(through, &place.host_key));
         let sink = place.sink(&format!("out-{number}"), 100 * MIB);
         let error = client.copy(DATASTORE, place.file(NAME, &sink), &context(), &mut |_| {}).unwrap_err();
-        // What arrives damaged does not pass the cipher's check, and nothing of the connection is believed any more.
+        // What arrives damaged does not pass the cipher's check, and the connection is not trusted any more.
         assert!(matches!(error, TransferError::Unreachable { .. }), "{fault:?}: {error:?}");
         assert_eq!(error.retry(), Retry::Transient);
         assert!(sink.lies.lock().unwrap().is_empty());
@@ -143,9 +143,9 @@ fn unknown_changed_and_unreadable_host_keys_are_three_errors() {
     }
     std::fs::write(&list, format!("{line}@revoked {host} {}\n", double.host_key)).unwrap();
     assert!(matches!(open(HostKeys::File(list.clone())), Err(TransferError::HostKeyRevoked { .. })));
-    assert_eq!(double.logins(), 0, "nobody tried to log in");
+    assert_eq!(double.logins(), 0, "no login was tried");
 
-    // The line that the error tells is the one to add.
+    // The line in the error is the one to add.
     std::fs::write(&list, line).unwrap();
     open(HostKeys::File(list)).unwrap();
     assert_eq!(double.logins(), 1);
@@ -293,13 +293,13 @@ fn a_client_that_reads_no_answers_is_disconnected() {
                 }
             }
         };
-        let hung_up = async {
+        let disconnected = async {
             tokio::select! {
                 () = asking => {}
                 () = hearing => {}
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), hung_up).await.expect("it is hung up on");
+        tokio::time::timeout(Duration::from_secs(20), disconnected).await.expect("it is disconnected");
     });
     place.client().hello().unwrap();
 }
@@ -343,7 +343,7 @@ fn a_client_that_disconnects_without_reading_is_cleaned_up() {
             }
         }
         assert!(open_file() > 0, "it is being read");
-        // What nobody takes would keep the goodbye back.
+        // Unread data would delay the disconnect.
         drop(channel);
         handle.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
     });

@@ -17,7 +17,7 @@ use stackferry_volume::block::{BlockIndex, BlockState, Digest};
 use stackferry_volume::io::Cancel;
 use stackferry_volume::local::LocalSource;
 
-use crate::support::place::{DATASTORE, Place, Told, context};
+use crate::support::place::{Counted, DATASTORE, Place, context};
 use crate::support::version::{MIB, Version, names};
 use crate::support::{raw, wait_until};
 
@@ -26,16 +26,16 @@ fn write<'p>(place: &'p Place, file: &FileRestore<'_>, context: &CopyContext) ->
 }
 
 fn wait_empty(path: &Path) {
-    wait_until("what was given up is gone", || names(path).is_empty());
+    wait_until("discarded files are gone", || names(path).is_empty());
 }
 
 #[test]
 fn a_file_is_restored_sparse_and_renamed_last() {
     let place = Place::new();
     let version = Version::new(place.home.path(), "version");
-    let told = Arc::new(Told::default());
+    let progress = Arc::new(Counted::default());
     let used = Arc::new(AtomicU64::new(0));
-    let mut context = CopyContext::new(Cancel::default(), told.clone(), 32 << 20);
+    let mut context = CopyContext::new(Cancel::default(), progress.clone(), 32 << 20);
     let counting = Arc::clone(&used);
     context.used = Some(Arc::new(move |_| {
         counting.fetch_add(1, Ordering::SeqCst);
@@ -60,7 +60,7 @@ fn a_file_is_restored_sparse_and_renamed_last() {
     assert_eq!((found.mtime(), found.mtime_nsec()), (1_767_323_045, 678_000_000));
     assert!(found.blocks() * 512 <= 3 * MIB + (64 << 10), "{} bytes on disk", found.blocks() * 512);
     assert_eq!((issued.len(), used.load(Ordering::SeqCst)), (1, 1));
-    assert_eq!(told.0.load(Ordering::SeqCst), version.bytes.len() as u64);
+    assert_eq!(progress.0.load(Ordering::SeqCst), version.bytes.len() as u64);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn nothing_is_overwritten_and_aborted_files_are_removed() {
     std::fs::write(there.join("a.vmdk"), "came meanwhile").unwrap();
     let refused = finish(vec![one.placed, two.placed]).unwrap_err();
     assert!(matches!(refused, TransferError::Exists { .. }), "{}", describe(&refused));
-    wait_until("only what came meanwhile is there", || names(&there) == ["a.vmdk"]);
+    wait_until("only the other file exists", || names(&there) == ["a.vmdk"]);
     assert_eq!(std::fs::read_to_string(there.join("a.vmdk")).unwrap(), "came meanwhile");
 }
 
@@ -139,7 +139,7 @@ fn a_damaged_version_leaves_nothing() {
     let refused = write(&place, &version.file("apps/a"), &context()).unwrap_err();
     assert!(matches!(refused, TransferError::VersionDamaged { .. }), "a block that should be zero is not");
     wait_empty(&place.path("apps"));
-    // What the manifest says of the whole file does not agree with its blocks: the endpoint tells.
+    // What the manifest says of the whole file does not agree with its blocks: the endpoint reports it.
     let version = Version::new(place.home.path(), "version");
     let file = FileRestore { blake3: Digest::of(b""), ..version.file("apps/a") };
     let refused = write(&place, &file, &context()).unwrap_err();
@@ -157,7 +157,7 @@ fn a_file_that_does_not_fit_is_not_started() {
     wait_empty(&place.path("apps"));
 }
 
-/// A source that stops in the middle until somebody lets it go on, and is told when it does.
+/// A source that stops in the middle until the test continues it.
 struct Slow<'a> {
     source: &'a LocalSource,
     at: u64,
@@ -250,7 +250,7 @@ fn credentials_are_limited_to_reading_or_writing() {
 fn say(place: &Place, path: &str, frames: &[Bytes]) -> (String, Option<u32>) {
     let version = Version::of(place.home.path(), "said", vec![1]);
     let mut answer = None;
-    // The credential is taken away from the client that asked for it.
+    // The credential is revoked during the write.
     let refused = place.client().write(DATASTORE, &version.file(path), &context(), &mut |credential| {
         answer = Some(place.runtime.block_on(async {
             let handle = raw::log_in(place.address, credential).await;
@@ -258,7 +258,7 @@ fn say(place: &Place, path: &str, frames: &[Bytes]) -> (String, Option<u32>) {
             channel.request_subsystem(true, "stackferry-write").await.unwrap();
             assert!(raw::is_granted(&mut channel).await);
             for frame in frames {
-                // One that was hung up on can't send more.
+                // A disconnected one can't send more.
                 let _ = channel.data_bytes(frame.clone()).await;
             }
             raw::read_to_end(&mut channel).await

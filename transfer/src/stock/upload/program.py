@@ -89,7 +89,7 @@ try:
  os.fsync(f)
  os.posix_fadvise(f,0,0,os.POSIX_FADV_DONTNEED)
  h=hashlib.sha256()
- told=0
+ count=0
  for at,end in ranges:
   while at<end:
    b=os.pread(f,min(1<<20,end-at),at)
@@ -97,9 +97,9 @@ try:
     raise EOFError
    h.update(b)
    at+=len(b)
-   told+=len(b)
-   if told>=1<<27:
-    told=0
+   count+=len(b)
+   if count>=1<<27:
+    count=0
     say(0)
  s=os.fstat(f)
  say(2,h.hexdigest(),s.st_size,s.st_blocks*512)

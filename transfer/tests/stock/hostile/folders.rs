@@ -32,7 +32,7 @@ fn names_that_leave_the_folder_are_refused() {
     for bad in [&b"../x"[..], b"/etc/passwd", b"a/b", b"a\0b", b"", &[b'x'; 100_000]] {
         unreachable(named(vec![b"good".to_vec(), bad.to_vec()]), "a name in a folder");
     }
-    // What is a name on a Linux disk is told as it is, and no other is hidden by it.
+    // What is a name on a Linux disk is reported unchanged, and hides no other.
     let odd: [&[u8]; 6] = [b"line\nbreak", b"\x1b[2J", b"..x", b"-rf", b"\xff", b"\xfe"];
     let entries = named(odd.iter().map(|name| name.to_vec()).collect()).unwrap();
     assert_eq!(entries.len(), odd.len());
@@ -91,23 +91,24 @@ fn invalid_stat_answers_are_refused() {
     unreachable(lists(lie), "cut");
     let impossible = Attributes { bytes: Some(u64::MAX), ..A_FILE };
     unreachable(lists(move |asked| Some(vec![Act::Send(wire::names(asked.id, &[(b"a", impossible)]))])), "no system");
-    let told = |code: u32| {
+    let status = |code: u32| {
         lists(move |asked| Some(vec![Act::Send(wire::status(asked.id, code, "\x1b[2J\u{202e}bad"))])).unwrap_err()
     };
-    assert!(matches!(told(3), FolderError::Denied { .. }));
-    assert!(matches!(told(2), FolderError::NotFound { .. }));
-    assert!(matches!(told(u32::MAX), FolderError::Io { .. }));
-    // Attributes that are left out are asked for; a host that leaves them out there too has no file.
+    assert!(matches!(status(3), FolderError::Denied { .. }));
+    assert!(matches!(status(2), FolderError::NotFound { .. }));
+    assert!(matches!(status(u32::MAX), FolderError::Io { .. }));
+    // Attributes that are left out are requested; a host that leaves them out again has no file.
     let none = Attributes::default();
     let script = sftp(move |asked, _| match asked.kind {
         wire::READDIR if asked.before == 0 => Some(vec![Act::Send(wire::names(asked.id, &[(b"b", none)]))]),
-        wire::LSTAT if asked.path == "/ds/apps/b" => Some(vec![Act::Send(wire::told(asked.id, none))]),
+        wire::LSTAT if asked.path == "/ds/apps/b" => Some(vec![Act::Send(wire::attributes_reply(asked.id, none))]),
         _ => None,
     });
     let entries = ask(script, |folder| folder.list("apps")).unwrap();
     assert_eq!((entries[0].kind, entries[0].bytes), (EntryKind::Other, 0));
     let folder = sftp(|asked, _| {
-        (asked.kind == wire::LSTAT && asked.path == "/ds/apps").then(|| vec![Act::Send(wire::told(asked.id, A_FILE))])
+        (asked.kind == wire::LSTAT && asked.path == "/ds/apps")
+            .then(|| vec![Act::Send(wire::attributes_reply(asked.id, A_FILE))])
     });
     assert!(matches!(ask(folder, |folder| folder.list("apps")), Err(FolderError::Refused { .. })));
 }
@@ -116,7 +117,7 @@ fn invalid_stat_answers_are_refused() {
 fn reads(bytes: u64, answer: impl Fn(&Asked, &File) -> Bytes + Send + Sync + 'static) -> Result<Vec<u8>, FolderError> {
     let script = sftp(move |asked, file| match asked.kind {
         wire::LSTAT if asked.path == "/ds/apps/a" => {
-            Some(vec![Act::Send(wire::told(asked.id, Attributes { bytes: Some(bytes), ..A_FILE }))])
+            Some(vec![Act::Send(wire::attributes_reply(asked.id, Attributes { bytes: Some(bytes), ..A_FILE }))])
         }
         wire::READ => Some(vec![Act::Send(answer(asked, file))]),
         _ => None,
@@ -176,7 +177,7 @@ fn find_results_outside_the_folder_are_refused() {
     let empty = || runs(|_, _| Some(vec![Act::Exit(Some(0))]));
     unreachable(ask(empty(), |folder| folder.stat("apps/a")), "`find` gives no list");
     unreachable(ask(empty(), |folder| folder.read("apps/a", 700)), "`head` gives no file");
-    let told = wire::told(0, FOLDER);
-    let binary = runs(move |_, _| Some(vec![Act::Send(told.clone()), Act::Exit(Some(0))]));
+    let reply = wire::attributes_reply(0, FOLDER);
+    let binary = runs(move |_, _| Some(vec![Act::Send(reply.clone()), Act::Exit(Some(0))]));
     unreachable(ask(binary, |folder| folder.list("apps")), "`find` gives no list");
 }

@@ -34,7 +34,7 @@ fn the_double_serves_a_copy_by_default() {
     let _deadline = Deadline::seconds(60);
     let copied = copy(runs(|_, _| None));
     assert_eq!(copied.result.unwrap().credentials, 1);
-    // The name that it tells makes no difference: nothing is named by the host.
+    // The name that the host sends makes no difference.
     for name in ["../../../../tmp/x", "/etc/cron.d/x", "\x1b[2J", "-rf", &"x".repeat(4000)] {
         let name = name.to_owned();
         let named = runs(move |command, file| {

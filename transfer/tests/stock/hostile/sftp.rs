@@ -31,7 +31,7 @@ fn the_double_serves_a_copy_by_default() {
     let outcome = copied.result.unwrap();
     assert_eq!((outcome.credentials, copied.sink.writes.load(Ordering::SeqCst)), (2, 8));
     let logins = copied.double.logins();
-    assert_eq!(logins.len(), 3, "one to look, one for the map, one for the file: {logins:?}");
+    assert_eq!(logins.len(), 3, "one to stat, one for the map, one for the file: {logins:?}");
     assert_eq!(copy(no_map()).result.unwrap().credentials, 1);
 }
 
@@ -169,7 +169,7 @@ fn changing_or_impossible_attributes_are_refused() {
     let _deadline = Deadline::seconds(120);
     let right = super::file();
     let fstat = |number: usize, of: Attributes| {
-        at(wire::FSTAT, number, move |asked, _| vec![Act::Send(wire::told(asked.id, of))])
+        at(wire::FSTAT, number, move |asked, _| vec![Act::Send(wire::attributes_reply(asked.id, of))])
     };
     let of = right.attributes();
     for number in [0, 1] {
@@ -181,8 +181,9 @@ fn changing_or_impossible_attributes_are_refused() {
         is_protocol(&fstat(number, Attributes { bytes: None, ..of }), "does not report a file's length");
     }
     is_changed(&read_gets(|asked, _| wire::status(asked.id, 1, "End of file")), "it ends before byte");
-    // The first look is at the datastore's own folder.
-    let lstat = |of: Attributes| at(wire::LSTAT, 1, move |asked, _| vec![Act::Send(wire::told(asked.id, of))]);
+    // The first stat is of the datastore's own folder.
+    let lstat =
+        |of: Attributes| at(wire::LSTAT, 1, move |asked, _| vec![Act::Send(wire::attributes_reply(asked.id, of))]);
     is_refused(&lstat(FOLDER));
     is_refused(&lstat(Attributes { mode: Some(0o120_777), ..of }));
     is_refused(&lstat(Attributes { mode: None, ..of }));
@@ -205,7 +206,7 @@ fn cancelling_does_not_wait_for_a_stalled_host() {
     for kind in [wire::INIT, wire::OPEN, wire::READ] {
         let context = CopyContext { cancel: Cancel::default(), ..context() };
         let cancel = context.cancel.clone();
-        // In the session that reads, not in the one that looks.
+        // In the session that reads, not in the one that lists.
         let sessions = Mutex::new(0);
         let script = sftp(move |asked, _| {
             *sessions.lock().unwrap() += u32::from(asked.kind == wire::INIT);

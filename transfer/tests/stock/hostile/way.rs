@@ -1,4 +1,4 @@
-//! What happens before a file is asked for, and on the way: greetings, logins, channels, lines that break.
+//! Failures before and during a transfer: greetings, logins, channels, broken connections.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -40,7 +40,7 @@ fn hanging_logins_and_channels_are_noticed() {
     let early = fails(Script { entry: Entry::Early, ..Script::default() });
     is_protocol(&early, "before it accepts the request");
     let cut = fails(Script { entry: Entry::Cut, ..Script::default() });
-    assert!(matches!(cut, TransferError::Unreachable { .. }), "no refusal, which would be for ever: {cut:?}");
+    assert!(matches!(cut, TransferError::Unreachable { .. }), "no refusal, which would be permanent: {cut:?}");
     let words = fails(Script { entry: Entry::Farewell("\x1b[2Jmaintenance\u{202e}"), ..Script::default() });
     assert!(matches!(words, TransferError::Unreachable { .. }), "{words:?}");
 }
@@ -78,7 +78,7 @@ fn servers_that_are_not_ssh_are_reported() {
     is_silent(&mute, "agreeing on keys");
 }
 
-/// Copies through a proxy; connection 0 looks, 1 asks for the map in vain, 2 reads.
+/// Copies through a proxy; connection 0 stats, 1 requests the map in vain, 2 reads.
 fn through(fault: Fault, connection: usize) -> Result<(), TransferError> {
     copy_by(no_map(), &context(), |address| proxy(address, fault, connection)).result.map(|_| ())
 }
@@ -103,7 +103,7 @@ fn flipped_bits_are_detected_anywhere() {
     let places = (0..1600).step_by(200).chain([5, 30]).flat_map(|at| [(0, at), (2, at)]);
     for (connection, at) in places.chain([(2, 3 * MIB)]) {
         let error = through(Fault::Flip(at), connection).unwrap_err();
-        let told = matches!(
+        let is_detected = matches!(
             error,
             TransferError::Unreachable { .. }
                 | TransferError::Protocol { .. }
@@ -112,7 +112,7 @@ fn flipped_bits_are_detected_anywhere() {
                 | TransferError::HostKeyUnknown { .. }
                 | TransferError::HostKeyChanged { .. }
         );
-        assert!(told, "{connection} {at}: {error:?}");
+        assert!(is_detected, "{connection} {at}: {error:?}");
         if at > MIB {
             assert_eq!(error.retry(), Retry::Transient, "{error:?}");
         }
@@ -146,7 +146,7 @@ fn a_slow_answer_that_completes_in_time_is_accepted() {
     let _deadline = Deadline::seconds(60);
     let slow = sftp(|asked, file| {
         (asked.kind == wire::FSTAT)
-            .then(|| vec![Act::Drip(wire::told(asked.id, file.attributes()), Duration::from_millis(5))])
+            .then(|| vec![Act::Drip(wire::attributes_reply(asked.id, file.attributes()), Duration::from_millis(5))])
     });
     assert!(copy(slow).result.is_ok());
 }

@@ -1,4 +1,4 @@
-//! A stock host that speaks the real protocols and does as it is told: what a test does not change is right. It has one
+//! A stock host that speaks the real protocols and follows its script: what a test does not change is right. It has one
 //! file, `apps/a` below `/ds`, and obeys the command that a certificate forces.
 
 use std::collections::HashMap;
@@ -65,7 +65,7 @@ pub(crate) enum Entry {
     Farewell(&'static str),
     /// It is granted, but no channel ever opens.
     NoChannel,
-    /// What is asked for on a channel is never answered.
+    /// A channel request is never answered.
     NoStart,
     /// Something is sent before that is answered.
     Early,
@@ -174,10 +174,12 @@ impl File {
         match asked.kind {
             wire::INIT => wire::version(3),
             wire::REALPATH => wire::names(id, &[(asked.path.trim_end_matches('/').as_bytes(), Attributes::default())]),
-            wire::LSTAT | wire::STAT => of_path.map_or(wire::status(id, 2, "No such file"), |of| wire::told(id, of)),
+            wire::LSTAT | wire::STAT => {
+                of_path.map_or(wire::status(id, 2, "No such file"), |of| wire::attributes_reply(id, of))
+            }
             wire::OPEN => wire::handle(id, b"f"),
             wire::OPENDIR => wire::handle(id, b"d"),
-            wire::FSTAT => wire::told(id, self.attributes()),
+            wire::FSTAT => wire::attributes_reply(id, self.attributes()),
             wire::READ if asked.offset >= self.bytes() => wire::status(id, 1, "End of file"),
             wire::READ => wire::data(id, self.part(asked.offset, asked.bytes)),
             wire::READDIR if asked.before == 0 => {

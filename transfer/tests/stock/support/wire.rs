@@ -13,7 +13,7 @@ pub(crate) const READDIR: u8 = 12;
 pub(crate) const REALPATH: u8 = 16;
 pub(crate) const STAT: u8 = 17;
 
-/// What is told of a file.
+/// A file's attributes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Attributes {
     pub(crate) bytes: Option<u64>,
@@ -55,15 +55,15 @@ pub(crate) fn data(id: u32, data: &[u8]) -> Bytes {
 
 pub(crate) fn names(id: u32, names: &[(&[u8], Attributes)]) -> Bytes {
     let mut body = u32::try_from(names.len()).unwrap().to_be_bytes().to_vec();
-    for (name, told) in names {
+    for (name, of) in names {
         body.extend(text(name));
         body.extend(text(b"-rw-r--r-- 1 x x 1 Jan 1 00:00 x"));
-        body.extend(attributes(*told));
+        body.extend(attributes(*of));
     }
     packet(104, id, &body)
 }
 
-pub(crate) fn told(id: u32, of: Attributes) -> Bytes {
+pub(crate) fn attributes_reply(id: u32, of: Attributes) -> Bytes {
     packet(105, id, &attributes(of))
 }
 

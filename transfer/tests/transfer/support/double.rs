@@ -1,4 +1,4 @@
-//! An endpoint that speaks the real protocol and does as it is told: what a test does not change is right.
+//! An endpoint that speaks the real protocol and follows its script: what a test does not change is right.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 use super::files::MIB;
 use super::place::{peer, runtime, service_key};
 
-/// What the double does once it was told GO.
+/// What the double does after GO.
 pub(crate) enum Act {
     Send(Bytes),
     /// Sends the same again and again.
@@ -152,7 +152,7 @@ impl Double {
         &self.key
     }
 
-    /// How often somebody tried to log in.
+    /// The number of login attempts.
     pub(crate) fn logins(&self) -> usize {
         self.shared.logins.load(Ordering::SeqCst)
     }

@@ -61,11 +61,11 @@ pub(crate) fn context() -> CopyContext {
     CopyContext::new(Cancel::default(), Arc::new(stackferry_transfer::NoProgress), 32 << 20)
 }
 
-/// Counts what it is told.
+/// Counts the progress.
 #[derive(Default)]
-pub(crate) struct Told(pub(crate) AtomicU64);
+pub(crate) struct Counted(pub(crate) AtomicU64);
 
-impl Progress for Told {
+impl Progress for Counted {
     fn done(&self, bytes: u64) {
         self.0.fetch_add(bytes, Ordering::SeqCst);
     }
