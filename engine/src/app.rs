@@ -2,7 +2,6 @@
 //!
 //! Each part is opened when it is first needed, so that a command does not fail for what it does not use.
 
-mod adopt;
 mod ending;
 mod ledger;
 pub(crate) mod mounts;
@@ -11,6 +10,7 @@ mod room;
 mod sources;
 mod systems;
 
+use crate::blocking::blocking;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use stackferry_catalog::{AuditAction, Catalog, CatalogError, Clock};
+use stackferry_catalog::{Catalog, CatalogError, Clock};
 use stackferry_config::{Config, Datastore, Esxi, EsxiAccess};
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
@@ -40,10 +40,8 @@ use ledger::{CatalogLedger, Running};
 use refusals::Refusals;
 use systems::Systems;
 
-pub use adopt::{Adopted, vault_volume, vault_volumes, version_row};
 pub use room::Room;
 pub use sources::Source;
-pub use sources::config_kind;
 pub use systems::Told;
 
 /// The parts that a command works with. Cheap to clone; all clones are one, but for what ends them and for the
@@ -448,7 +446,7 @@ impl App {
         };
         if known.is_none() && !makes_nothing {
             let only = reading.filter(|_| self.catalog().is_copy()).and_then(|reading| reading.only.as_deref());
-            adopt::adopt(self.catalog(), &vault, only).await?;
+            crate::adopt::adopt(self.catalog(), &vault, only).await?;
         }
         Ok(self.shared.vault.get_or_init(|| vault).clone())
     }
@@ -522,14 +520,6 @@ impl Reading {
 /// When a command last read by the catalog.
 const LAST_READ: &str = "last_read";
 
-/// Writes an audit record of what has happened already: one that can't be written undoes nothing, and is logged.
-pub async fn note(catalog: &Catalog, action: AuditAction, actor: &str, subject: &str, detail: &serde_json::Value) {
-    if let Err(error) = catalog.audit(action, actor, subject, detail).await {
-        let error = stackferry_transfer::describe(&error);
-        tracing::error!(action = action.as_str(), subject, error, "an audit record could not be written");
-    }
-}
-
 /// Makes the state folder, for its owner only, where it is missing.
 ///
 /// # Errors
@@ -548,14 +538,4 @@ pub fn reserve(reserve: stackferry_config::Reserve) -> Reserve {
         stackferry_config::Reserve::Percent(percent) => Reserve::Percent(percent.get()),
         stackferry_config::Reserve::Size(size) => Reserve::Bytes(size.as_bytes()),
     }
-}
-
-/// Runs blocking work on a thread for it. A panic there is a problem of that work only.
-///
-/// # Errors
-/// The work panicked.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Problem::internal("a part of the program failed; its log says where"))
 }

@@ -3,23 +3,27 @@
 //!
 //! Which one is next is asked of the catalog: who waits longest. So nothing is planned, and a restart forgets nothing.
 
+use crate::adopt::tested;
+use crate::versions::is_lost;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use stackferry_catalog::{AuditAction, CatalogError, JobKind, RestoreTest, VersionContent, VersionRow};
+use stackferry_catalog::{AuditAction, CatalogError, JobKind, RestoreTest, VersionRow};
 use stackferry_config::Period;
 use stackferry_transfer::Progress;
-use stackferry_vault::{Damage, Vault, VaultError};
-use stackferry_volume::content::{ContentRecord, ContentState};
+use stackferry_vault::{Damage, VaultError};
+use stackferry_volume::content::ContentState;
 use stackferry_volume::manifest::MANIFEST_NAME;
 use stackferry_volume::{VersionId, VolumeId};
 
-use super::versions::{MISSING, named, verify_one};
-use super::{content, reconcile};
+use super::content;
+use super::versions::verify_one;
 use crate::about::PROGRAM;
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
+use crate::missing::{MISSING, named};
 use stackferry_problem::{Code, Problem};
 
 /// So many of those that wait are told at once: one that can't be read keeps no other waiting.
@@ -89,16 +93,6 @@ pub async fn read_back(
     }
 }
 
-/// Whether a version that is not in the vault is lost, after the catalog was brought in line: it may have been deleted.
-///
-/// # Errors
-/// The catalog's.
-pub(crate) async fn is_lost(app: &App, vault: &Vault, volume: &VolumeId, version: &VersionId) -> Result<bool, Problem> {
-    reconcile::volume(app, vault, volume).await;
-    let rows = app.catalog().versions(volume).await?;
-    Ok(rows.iter().any(|row| row.version == *version && row.deleting.is_none()))
-}
-
 /// Opens a version as a disk, and records what was found.
 ///
 /// # Errors
@@ -133,27 +127,4 @@ pub async fn restore_test(app: &App, volume: &VolumeId, version: &VersionId) -> 
     let detail = json!({ "ok": test.ok, "found": test.found, "content": content });
     app.catalog().audit(AuditAction::RestoreTested, PROGRAM, &name, &detail).await?;
     Ok(test)
-}
-
-/// What inspecting a version came to. Only damage fails it: what is not recognised or not inspected is recorded as such.
-fn tested(at: Timestamp, found: Result<ContentRecord, String>) -> RestoreTest {
-    match found {
-        Ok(content) => RestoreTest {
-            at,
-            ok: content.state != ContentState::Damaged,
-            found: content.text,
-            content: Some(content.state),
-        },
-        Err(why) => RestoreTest { at, ok: false, found: why, content: None },
-    }
-}
-
-/// What the catalog keeps of a version's content from its making: damage counts as a failed restore test at once.
-pub(crate) fn at_first(
-    content: Option<&ContentRecord>,
-    at: Timestamp,
-) -> (Option<VersionContent>, Option<RestoreTest>) {
-    let kept = content.map(|content| VersionContent { state: content.state, text: content.text.clone() });
-    let damaged = content.filter(|content| content.state == ContentState::Damaged);
-    (kept, damaged.map(|content| tested(at, Ok(content.clone()))))
 }

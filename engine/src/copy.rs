@@ -21,6 +21,7 @@ mod options;
 mod outcome;
 mod run;
 mod source;
+mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,10 +43,11 @@ use self::monitor::SourceMonitor;
 use self::run::CopyRun;
 use super::decide::{self, Decision};
 use super::reconcile;
-use super::windows::Watch;
 use crate::about::PROGRAM;
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
 use stackferry_problem::Problem;
+use window::WindowWatch;
 
 /// Copies a volume as discovery just saw it. Every failure is counted, and marks the volume, however early it came.
 ///
@@ -96,7 +98,7 @@ async fn try_copy(app: &App, volume: &Volume, wanted: CopyOptions) -> Result<Cop
     let cancel = app.cancel().child();
     let lost = watch_lease(&cancel, &lease);
     // What a person asks for is done at any time of the day.
-    let window = (wanted.trigger == Trigger::Schedule).then(|| Watch::start(app, volume.kind, &cancel));
+    let window = (wanted.trigger == Trigger::Schedule).then(|| WindowWatch::start(app, volume.kind, &cancel));
     let lease = Arc::new(lease);
     let reading = Arc::new(SourceMonitor::default());
     let result = {

@@ -7,7 +7,8 @@ use stackferry_volume::manifest::LeftOut;
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::windows;
-use crate::app::{App, config_kind};
+use crate::app::App;
+use crate::kinds::config_kind;
 use stackferry_problem::{Problem, shell};
 
 /// What became of one volume in a round.
@@ -91,7 +92,7 @@ pub async fn decide(app: &App, volume: &Volume, row: Option<&VolumeRow>) -> Resu
         Due::No => leave(RoundOutcome::Unchanged, row.last_version.clone()),
         why => {
             let paused = paused(app, &volume.id).await?;
-            if let Some(reason) = windows::closed(app, volume.kind).or(paused) {
+            if let Some(reason) = windows::closed(app.config(), &app.local_time(), volume.kind).or(paused) {
                 let (volume, outcome) = (volume.id.clone(), RoundOutcome::Deferred);
                 let left = VolumeResult {
                     volume,

@@ -5,9 +5,10 @@ use stackferry_config::Datastore;
 use stackferry_volume::ids::split_version;
 use stackferry_volume::{ReasonCode, VersionId, VolumeId};
 
-use super::check::ask_datastore;
 use super::inventory::Round;
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
+use crate::probe;
 use stackferry_problem::{Code, Problem};
 
 /// The volume that is meant by `text`, among all that the catalog knows.
@@ -80,7 +81,7 @@ async fn trouble(
 ) -> Result<Option<Problem>, Problem> {
     for datastore in datastores {
         let trying = app.clone();
-        let tried = blocking(move || ask_datastore(&trying, &datastore)).await?;
+        let tried = blocking(move || probe::datastore(&trying, &datastore)).await?;
         if let Some(problem) = tried.err().filter(&counts) {
             return Ok(Some(problem));
         }

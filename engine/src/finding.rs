@@ -14,7 +14,7 @@ use stackferry_volume::{VersionId, VolumeId};
 pub use affected::{Affected, ByteRange, Extent, Found};
 pub use known::{Known, VersionFinding, of_damaged};
 
-use super::versions::named;
+use crate::missing::named;
 use stackferry_problem::output::size;
 use stackferry_problem::shell;
 

@@ -11,7 +11,7 @@ use stackferry_catalog::{FleetVolume, VolumeState};
 use stackferry_config::Config;
 use stackferry_volume::Kind;
 
-use crate::app::config_kind;
+use crate::kinds::config_kind;
 
 /// What a round and the copy after it may take, at least: nobody wants to be woken for a copy that runs.
 const COPY: Duration = Duration::from_secs(3600);

@@ -12,7 +12,8 @@ use stackferry_transfer::stock::StockClient;
 use stackferry_volume::VolumeId;
 use stackferry_volume::manifest::FileRole;
 
-use crate::app::{App, Source, blocking};
+use crate::app::{App, Source};
+use crate::blocking::blocking;
 use crate::copy::choose;
 use crate::key_files;
 use crate::views::GrantView;

@@ -7,7 +7,8 @@ use stackferry_catalog::{HeldVolume, VolumeRow};
 use stackferry_config::Config;
 use stackferry_volume::{Kind, ReasonCode, SiteName, VersionId};
 
-use crate::app::{App, config_kind};
+use crate::app::App;
+use crate::kinds::config_kind;
 use stackferry_problem::Problem;
 
 /// What is said of one volume.

@@ -7,7 +7,8 @@ use stackferry_catalog::{CredentialEnding, HistoryLimits, VolumeState};
 use stackferry_vault::Vault;
 
 use crate::about::PROGRAM;
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
 use stackferry_problem::Problem;
 
 /// How often leftovers in the vault are swept, and old history is forgotten.

@@ -18,7 +18,8 @@ use stackferry_volume::name::{decode, without_vmdk};
 use stackferry_volume::{FileName, Location, SiteName};
 
 use super::{incident, renamed, replicas};
-use crate::app::{App, Told, blocking, mounts};
+use crate::app::{App, Told, mounts};
+use crate::blocking::blocking;
 use stackferry_problem::Problem;
 
 /// What a round saw.

@@ -3,10 +3,8 @@
 
 pub mod backoff;
 mod detail;
-pub mod follow;
 mod live;
 mod prune_freeze;
-pub mod run;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +17,10 @@ use stackferry_volume::VolumeId;
 use stackferry_volume::io::Cancel;
 use tokio::sync::{Notify, broadcast};
 
-use crate::app::{App, note};
+use crate::audit;
 use stackferry_problem::{Code, Problem};
 
-pub use detail::{CopyDetail, RestoreDetail, copy, prune, restore, verify};
+pub use detail::{CopyDetail, RestoreDetail, copy, prune, restore, value, verify};
 pub use live::Live;
 pub use prune_freeze::PruneFrozen;
 
@@ -42,9 +40,9 @@ const MAX_FAILED: u32 = 20;
 ///
 /// # Errors
 /// The catalog's.
-pub async fn failed(app: &App, now: Timestamp) -> Result<Vec<Job>, Problem> {
+pub async fn failed(catalog: &Catalog, now: Timestamp) -> Result<Vec<Job>, Problem> {
     let since = now.checked_sub(FAILED_SHOWN).unwrap_or(Timestamp::MIN);
-    Ok(app.catalog().failed_jobs(since, MAX_FAILED).await?)
+    Ok(catalog.failed_jobs(since, MAX_FAILED).await?)
 }
 
 /// Something happened to a job. What a reader needs beside this he reads from the catalog.
@@ -100,7 +98,8 @@ impl Jobs {
         let id = self.0.catalog.enqueue_job(&job).await?;
         if job.trigger != Trigger::Schedule {
             let detail = json!({ "job": id, "kind": job.kind, "version": job.version, "wanted": job.detail });
-            note(&self.0.catalog, AuditAction::JobWanted, &job.actor, &named(job.volume.as_ref()), &detail).await;
+            audit::record(&self.0.catalog, AuditAction::JobWanted, &job.actor, &named(job.volume.as_ref()), &detail)
+                .await;
         }
         self.tell(JobEvent { id, kind: job.kind, volume: job.volume, state: JobState::Queued });
         self.0.wake.notify_one();

@@ -3,14 +3,19 @@
 //! Command line, HTTP API, console and the running service are thin layers over these operations.
 
 pub mod about;
+pub mod adopt;
 pub mod app;
+pub mod audit;
+pub mod blocking;
 pub mod check;
 pub mod checkup;
 pub mod copy;
 pub mod debts;
 pub mod decide;
+pub mod execute;
 pub mod find;
 pub mod finding;
+pub mod follow;
 pub mod fresh;
 pub mod grant;
 pub mod health;
@@ -18,7 +23,10 @@ pub mod held;
 pub mod housekeeping;
 pub mod inventory;
 pub mod jobs;
+pub mod kinds;
 pub mod metrics;
+pub mod missing;
+pub mod paths;
 pub mod pins;
 pub mod places;
 pub mod prune;
@@ -36,5 +44,6 @@ mod attached;
 mod content;
 mod incident;
 mod key_files;
+mod probe;
 mod renamed;
 mod replicas;

@@ -25,7 +25,6 @@ use stackferry_volume::manifest::ByteCounts;
 use stackferry_volume::{Kind, VolumeId};
 
 use crate::about::{REVISION, RUSTC};
-use crate::reconcile::Reconciled;
 use inflight::Copies;
 use registry::Family;
 use stackferry_problem::{Code, Problem};
@@ -66,6 +65,9 @@ const OF_COPIES: &[Code] = &[
     Code::Interrupted,
     Code::Internal,
 ];
+
+/// The words for how catalog and vault may differ.
+pub const RECONCILE_DIFFERENCES: [&str; 6] = ["not_indexed", "missing", "deleted", "marked", "record_lost", "failed"];
 
 /// What became of a try to send a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +198,7 @@ impl Metrics {
             registry,
         };
         metrics.config_reloaded(true);
-        metrics.reconciled(&Reconciled::default());
+        metrics.reconciled(&RECONCILE_DIFFERENCES.map(|difference| (difference, 0)));
         for channel in Channel::ALL {
             for result in Notified::ALL {
                 add(&metrics.notified, &[channel.as_str(), result.as_str()], 0);
@@ -327,8 +329,8 @@ impl Metrics {
     }
 
     /// The catalog was compared with the vault, and this differed.
-    pub fn reconciled(&self, done: &Reconciled) {
-        for (difference, number) in differences(done) {
+    pub fn reconciled(&self, differences: &[(&'static str, u64)]) {
+        for (difference, number) in differences.iter().copied() {
             add(&self.reconciled, &[difference], number);
         }
     }
@@ -403,19 +405,6 @@ pub fn unix_seconds(at: Timestamp) -> f64 {
 #[must_use]
 pub fn datastore_label(key: &DatastoreKey) -> String {
     format!("{}/{}", key.site.0, key.datastore)
-}
-
-/// In how many places catalog and vault differed, by the word for each kind of difference.
-fn differences(done: &Reconciled) -> [(&'static str, u64); 6] {
-    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    [
-        ("not_indexed", done.adopted),
-        ("missing", count(done.missing.len())),
-        ("deleted", count(done.forgotten.len())),
-        ("marked", done.marked),
-        ("record_lost", count(done.rebuilt.len())),
-        ("failed", count(done.failed.len())),
-    ]
 }
 
 fn add(counters: &IntCounterVec, labels: &[&str], by: u64) {

@@ -6,8 +6,9 @@ use stackferry_catalog::{AuditAction, CatalogError};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::reconcile;
-use super::versions::named;
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
+use crate::missing::named;
 use crate::views::PinView;
 use stackferry_problem::Problem;
 

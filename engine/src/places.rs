@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use stackferry_config::{Config, Route};
 
-use super::restore::real;
+use crate::paths::real;
 use stackferry_problem::{Code, Problem};
 
 /// How long all paths together are waited for.

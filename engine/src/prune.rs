@@ -13,6 +13,7 @@
 //! A crash after 1 leaves versions as they were, after 2 rows whose versions are gone: the note tells the next start that
 //! this is no loss.
 
+use crate::retention::as_held;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -21,15 +22,17 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 use stackferry_catalog::{AuditAction, LeaseGuard, VersionRow, VolumeRow, VolumeState};
 use stackferry_config::Keep;
-use stackferry_vault::{DeleteOutcome, DeleteRequest, Vault, VaultError, VolumeRecord};
+use stackferry_vault::{DeleteOutcome, DeleteRequest, Vault, VaultError};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::reconcile;
 use super::retention::{self, Held, Why};
-use super::versions::{named, tolerate_missing_row};
 use crate::about::PROGRAM;
-use crate::app::{App, blocking, config_kind};
+use crate::app::App;
+use crate::blocking::blocking;
 use crate::jobs::PruneFrozen;
+use crate::kinds::config_kind;
+use crate::missing::{named, tolerate_missing_row};
 use stackferry_problem::{Code, Problem};
 
 /// The time between two prunes of the running service.
@@ -324,22 +327,6 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
 
 fn judged(row: VersionRow, fate: Fate) -> Judged {
     Judged { volume: row.volume, version: row.version, created: row.created, stored: row.stored, fate }
-}
-
-/// A version as retention asks of it.
-pub(super) fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
-    Held {
-        version: row.version.clone(),
-        generation: row.generation,
-        created: row.created,
-        // What an incident left takes no place of a version from before it.
-        good: row.verified
-            && row.damaged.is_none()
-            && row.incident.is_none()
-            && !record.damaged.contains_key(&row.version),
-        pinned: row.pinned || record.pins.contains_key(&row.version),
-        locked_until: record.locks.get(&row.version).copied(),
-    }
 }
 
 /// What became of a batch.

@@ -27,7 +27,9 @@ use stackferry_vault::{Outline, Vault, VaultError};
 use stackferry_volume::{VersionId, VolumeId};
 
 use crate::about::PROGRAM;
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
+use crate::metrics::RECONCILE_DIFFERENCES;
 use stackferry_problem::Problem;
 
 pub use watch::Watch;
@@ -55,6 +57,20 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
+    /// In how many places catalog and vault differed, by the word for each kind of difference.
+    fn differences(&self) -> [(&'static str, u64); 6] {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let [not_indexed, missing, deleted, marked, record_lost, failed] = RECONCILE_DIFFERENCES;
+        [
+            (not_indexed, self.adopted),
+            (missing, count(self.missing.len())),
+            (deleted, count(self.forgotten.len())),
+            (marked, self.marked),
+            (record_lost, count(self.rebuilt.len())),
+            (failed, count(self.failed.len())),
+        ]
+    }
+
     /// The volumes that this says something of; they may have to be looked at again.
     fn concerned(&self) -> BTreeSet<&VolumeId> {
         let versions = self.missing.iter().chain(&self.forgotten).map(|(volume, _)| volume);
@@ -231,7 +247,7 @@ async fn one(
 
 /// Counts what a comparison came to, and logs which volumes could not be brought in line, but for those of which it is known.
 fn report(app: &App, done: &Reconciled, known: &BTreeSet<(VolumeId, String)>) {
-    app.metrics().reconciled(done);
+    app.metrics().reconciled(&done.differences());
     for failed in done.failed.iter().filter(|failed| !known.contains(failed)) {
         let (volume, why) = failed;
         tracing::error!(%volume, why, "the catalog could not be brought in line with the vault for this volume");

@@ -9,7 +9,8 @@ use stackferry_vault::{Vault, VaultError};
 use stackferry_volume::manifest::FileRole;
 use stackferry_volume::{Digest, VersionId, VolumeId};
 
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
 use stackferry_problem::Problem;
 
 const REMEDY: &str = "Restore both versions and find out which one is right, then let App Volumes replicate from its \

@@ -4,6 +4,9 @@
 
 mod onto;
 
+use crate::paths::absolute;
+use crate::paths::is_inside;
+use crate::paths::real;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +20,11 @@ use stackferry_transfer::restore::Checked;
 use stackferry_vault::{RestoreReport, Version};
 use stackferry_volume::{VersionId, VolumeId};
 
-use super::versions::{named, newest};
+use super::versions::newest;
 use super::{find, reconcile, steps};
-use crate::app::{self, App, Source, blocking};
+use crate::app::{App, Source};
+use crate::blocking::blocking;
+use crate::missing::named;
 use stackferry_problem::{Code, Problem, into_folder};
 
 /// What a destination begins with that is a folder of a datastore.
@@ -73,20 +78,6 @@ impl fmt::Display for Destination {
             Self::Datastore { datastore, folder } => write!(f, "[{}] {folder}", datastore.name),
         }
     }
-}
-
-/// Where a folder that may have to be made really is: what is there of it may be a link that leads elsewhere. None where
-/// that can't be told. Blocks for a moment.
-#[must_use]
-pub fn real(to: &Path) -> Option<PathBuf> {
-    let there = to.ancestors().find(|folder| folder.symlink_metadata().is_ok())?;
-    Some(there.canonicalize().ok()?.join(to.strip_prefix(there).ok()?))
-}
-
-/// Whether a folder is one of these, or lies in one. Blocks for a moment.
-#[must_use]
-pub fn is_inside(to: &Path, folders: &[PathBuf]) -> bool {
-    real(to).is_some_and(|to| folders.iter().any(|root| root.canonicalize().is_ok_and(|root| to.starts_with(&root))))
 }
 
 /// What `--to` means: a folder of this machine, or, as `datastore:NAME/FOLDER`, one of a datastore.
@@ -204,7 +195,7 @@ pub async fn restore(
             metrics.restore_failed();
             // Some of the files may be there.
             let detail = json!({ "to": to.to_string(), "overwrite": overwrite, "code": problem.code });
-            app::note(app.catalog(), AuditAction::RestoreFailed, actor, text, &detail).await;
+            crate::audit::record(app.catalog(), AuditAction::RestoreFailed, actor, text, &detail).await;
         }
     }
     restored
@@ -257,7 +248,7 @@ async fn carry_out(
         tracing::warn!(version = name, to = %to, "{warning}");
     }
     // The files are there: what fails now is no failure of the restore.
-    app::note(app.catalog(), AuditAction::Restored, actor, &name, &detail).await;
+    crate::audit::record(app.catalog(), AuditAction::Restored, actor, &name, &detail).await;
     let Put { report, credentials, verify_method } = put;
     let took = began.elapsed();
     Ok(Restored { volume, version, files, report, credentials, verify_method, took, warnings, next_steps })
@@ -317,12 +308,4 @@ fn put(
             Ok(Put { report: done.report, credentials: done.credentials, verify_method })
         }
     }
-}
-
-/// The folder that a person named, as an absolute path.
-///
-/// # Errors
-/// The working folder is gone.
-pub fn absolute(path: &Path) -> Result<PathBuf, Problem> {
-    std::path::absolute(path).map_err(|error| Problem::io("find", path.display(), &error))
 }

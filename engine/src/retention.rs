@@ -16,7 +16,9 @@ use std::fmt;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use stackferry_catalog::VersionRow;
 use stackferry_config::Keep;
+use stackferry_vault::VolumeRecord;
 use stackferry_volume::{Generation, VersionId};
 
 /// A version, as far as retention asks.
@@ -142,6 +144,22 @@ fn span(held: &Held, why: Why, zone: &TimeZone) -> Option<(i16, i16)> {
         Why::Monthly => Some((day.year(), i16::from(day.month()))),
         Why::Yearly => Some((day.year(), 0)),
         _ => None,
+    }
+}
+
+/// A version as retention asks of it.
+pub(crate) fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
+    Held {
+        version: row.version.clone(),
+        generation: row.generation,
+        created: row.created,
+        // What an incident left takes no place of a version from before it.
+        good: row.verified
+            && row.damaged.is_none()
+            && row.incident.is_none()
+            && !record.damaged.contains_key(&row.version),
+        pinned: row.pinned || record.pins.contains_key(&row.version),
+        locked_until: record.locks.get(&row.version).copied(),
     }
 }
 

@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use super::copy::{self, CopyOptions};
 use super::decide::{Decision, RoundOutcome, VolumeResult, decide};
 use super::{debts, inventory};
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
 use stackferry_problem::progress::Reporter;
 use stackferry_problem::{Code, Problem};
 

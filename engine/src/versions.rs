@@ -1,5 +1,8 @@
 //! What is done with versions that exist: reading them back, making the catalog anew from them.
 
+use crate::missing::MISSING;
+use crate::missing::named;
+use crate::missing::tolerate_missing_row;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,10 +16,12 @@ use stackferry_vault::{Damage, Vault, VaultError, VersionEntry};
 use stackferry_volume::manifest::MANIFEST_NAME;
 use stackferry_volume::{ManifestError, VersionId, VolumeId};
 
+use super::find;
 use super::finding::{Found, VersionFinding, of_damaged};
 use super::reconcile::{self, Reconciled};
-use super::{checkup, find};
-use crate::app::{self, Adopted, App, blocking, vault_volumes};
+use crate::adopt::{Adopted, vault_volumes};
+use crate::app::App;
+use crate::blocking::blocking;
 use stackferry_problem::{Code, Problem};
 
 /// What reading versions back came to.
@@ -30,12 +35,6 @@ pub struct Verified {
     pub missing: Vec<(VolumeId, VersionId)>,
     /// What could not be read, or was found to be lost beside the versions themselves, and why.
     pub unreadable: Vec<(String, String)>,
-}
-
-/// A version's name as commands take it.
-#[must_use]
-pub fn named(volume: &VolumeId, version: &VersionId) -> String {
-    format!("{volume}@{version}")
 }
 
 /// The versions of a volume, oldest first, from the vault.
@@ -89,7 +88,7 @@ pub async fn verify(
             Ok(damage) => verified.versions.push((volume, version, damage)),
             Err(problem) if matches!(problem.code, Code::NoSuchVersion | Code::NoSuchVolume) => {
                 // It was deleted since, or it is lost.
-                if checkup::is_lost(app, &vault, &volume, &version).await? {
+                if is_lost(app, &vault, &volume, &version).await? {
                     missing.insert((volume, version));
                 }
             }
@@ -111,7 +110,7 @@ pub async fn verify(
         let (missing, unreadable) = (verified.missing.len(), verified.unreadable.len());
         detail = json!({ "versions": verified.versions.len(), "damaged": damaged, "missing": missing, "unreadable": unreadable });
     }
-    app::note(app.catalog(), AuditAction::Verified, actor, what.unwrap_or("all"), &detail).await;
+    crate::audit::record(app.catalog(), AuditAction::Verified, actor, what.unwrap_or("all"), &detail).await;
     Ok(verified)
 }
 
@@ -280,17 +279,6 @@ async fn record(
     Ok(())
 }
 
-/// Why a row is marked as damaged whose version is not there.
-pub(crate) const MISSING: &str = "the vault does not have this version";
-
-/// A version that only the vault knows is checked all the same; it gets its row when the catalog is next brought in line.
-pub(crate) fn tolerate_missing_row(result: Result<(), stackferry_catalog::CatalogError>) -> Result<(), Problem> {
-    match result {
-        Err(stackferry_catalog::CatalogError::NoSuchVersion { .. }) => Ok(()),
-        other => Ok(other?),
-    }
-}
-
 /// How long a rebuild waits for somebody who works on a volume.
 const REBUILD_WAIT: Duration = Duration::from_secs(10);
 
@@ -311,4 +299,14 @@ pub async fn rebuild(app: &App) -> Result<(Adopted, Vec<VolumeId>), Problem> {
     let missing = done.missing.iter().map(|(volume, version)| (named(volume, version), MISSING.to_owned()));
     found.damaged.extend(missing);
     Ok((found, done.busy))
+}
+
+/// Whether a version that is not in the vault is lost, after the catalog was brought in line: it may have been deleted.
+///
+/// # Errors
+/// The catalog's.
+pub(crate) async fn is_lost(app: &App, vault: &Vault, volume: &VolumeId, version: &VersionId) -> Result<bool, Problem> {
+    reconcile::volume(app, vault, volume).await;
+    let rows = app.catalog().versions(volume).await?;
+    Ok(rows.iter().any(|row| row.version == *version && row.deleting.is_none()))
 }

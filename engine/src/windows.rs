@@ -5,30 +5,21 @@
 //! one whose beginning is left out begins right after the gap. One that lies in the gap altogether is as long as ever, right after
 //! it: nobody goes without a copy for a night.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
 use jiff::civil::{Date, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Span, Timestamp, Zoned};
 use stackferry_catalog::StatusReason;
-use stackferry_config::{Limits, Window};
+use stackferry_config::{Config, Limits, Window};
 use stackferry_discover::ReasonCode;
 use stackferry_volume::Kind;
-use stackferry_volume::io::Cancel;
-use tokio::task::JoinHandle;
 
-use crate::app::{App, config_kind};
-
-/// How often a running copy looks whether its window is over: it has to end within 30 s of that.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::kinds::config_kind;
 
 /// Why volumes of this kind are left alone now; none while a copy may run.
 #[must_use]
-pub fn closed(app: &App, kind: Kind) -> Option<StatusReason> {
-    let windows = app.config().schedule.of(config_kind(kind)).windows;
-    if windows.is_empty() || windows.iter().any(|window| is_open(*window, &app.local_time())) {
+pub fn closed(config: &Config, now: &Zoned, kind: Kind) -> Option<StatusReason> {
+    let windows = config.schedule.of(config_kind(kind)).windows;
+    if windows.is_empty() || windows.iter().any(|window| is_open(*window, now)) {
         return None;
     }
     let times: Vec<String> = windows.iter().map(ToString::to_string).collect();
@@ -79,38 +70,6 @@ fn moment(day: Date, minutes: u16, zone: &TimeZone) -> Option<Timestamp> {
             zone.preceding(after.checked_add(SignedDuration::from_secs(1)).ok()?).next().map(|gap| gap.timestamp())
         }
         _ => ambiguous.earlier().ok(),
-    }
-}
-
-/// Ends a copy when its window ends. Dropped, it looks no more.
-pub(super) struct Watch {
-    over: Arc<AtomicBool>,
-    task: JoinHandle<()>,
-}
-
-impl Watch {
-    pub(super) fn start(app: &App, kind: Kind, cancel: &Cancel) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let (app, cancel, told) = (app.clone(), cancel.clone(), Arc::clone(&over));
-        let task = tokio::spawn(async move {
-            while closed(&app, kind).is_none() {
-                tokio::time::sleep(LOOK).await;
-            }
-            told.store(true, Ordering::SeqCst);
-            cancel.cancel();
-        });
-        Self { over, task }
-    }
-
-    /// Whether it ended the copy.
-    pub(super) fn is_over(&self) -> bool {
-        self.over.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

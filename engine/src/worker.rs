@@ -15,7 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::about::PROGRAM;
 use crate::app::App;
-use crate::jobs::run::{self, Ended, Known};
+use crate::execute::{self, Ended, Known};
 use crate::jobs::{Begun, SERVICE_LEASE};
 use crate::windows;
 use stackferry_problem::progress::Reporter;
@@ -142,7 +142,7 @@ impl Worker {
         }
         if let Some(known) = &self.known {
             let mut closed: Vec<Kind> = KINDS.into();
-            closed.retain(|kind| windows::closed(&self.app, *kind).is_some());
+            closed.retain(|kind| windows::closed(self.app.config(), &self.app.local_time(), *kind).is_some());
             let copies = Claim {
                 kinds: &[JobKind::Copy],
                 most: limits.transfers.max(1),
@@ -177,7 +177,7 @@ impl Worker {
         let (live, known, reporter) = (Arc::clone(begun.live()), self.known.clone(), self.reporter.clone());
         let task = {
             let job = job.clone();
-            async move { run::run(&app, &job, &live, known.as_deref(), &reporter).await }
+            async move { execute::run(&app, &job, &live, known.as_deref(), &reporter).await }
         };
         self.jobs.insert(self.running.spawn(task).id(), (job, begun));
     }

@@ -9,11 +9,13 @@
 
 mod decide;
 mod digest;
+mod failure;
 mod look;
 mod mail;
 mod message;
 mod outbox;
 mod send;
+mod standing;
 mod trouble;
 mod webhook;
 

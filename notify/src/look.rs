@@ -10,7 +10,7 @@ use stackferry_catalog::{Channel, DebtKind, Fleet, FleetVolume, VolumeState};
 use stackferry_config::Config;
 use stackferry_volume::ReasonCode;
 
-use super::message::Volumes;
+use super::standing::VolumeCounts;
 use super::trouble::Trouble;
 use stackferry_engine::app::{App, Room, reserve};
 use stackferry_engine::health::Health;
@@ -47,7 +47,7 @@ pub(super) struct Look {
     /// What stays as it was, by trouble and subject.
     pub(super) unknown: HashSet<(Trouble, String)>,
     /// How the volumes stand.
-    pub(super) volumes: Volumes,
+    pub(super) volumes: VolumeCounts,
 }
 
 impl Look {
@@ -85,7 +85,7 @@ pub(super) async fn look(
         look.put(Trouble::DiscoveryFailing, "discovery", "discovery", None, Some(why));
     }
     left_behind(&mut look, app, now).await?;
-    for job in jobs::failed(app, now).await? {
+    for job in jobs::failed(app.catalog(), now).await? {
         let volume = job.volume.map(|volume| volume.to_string());
         let subject = format!("{} {}", job.kind, volume.as_deref().unwrap_or("all"));
         let detail = job.error.map(|error| format!("{} ({})", error.text, error.code));
@@ -381,7 +381,7 @@ mod tests {
                 ("version_unusable", "appstack/Unusable"),
             ]
         );
-        let Volumes { total, not_safe, new, .. } = look.volumes;
+        let VolumeCounts { total, not_safe, new, .. } = look.volumes;
         assert_eq!((total, not_safe, new), (9, 5, 1));
     }
 

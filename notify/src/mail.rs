@@ -15,9 +15,9 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message as Letter};
 use stackferry_config::{Mail, MailAddress, SecretRef};
 
+use super::failure::SendFailure;
 use super::message::Message;
-use super::send::Failed;
-use stackferry_engine::app::blocking;
+use stackferry_engine::blocking::blocking;
 use stackferry_problem::output::escape;
 use stackferry_problem::{Code, Problem, Retry};
 
@@ -34,7 +34,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const WORDS: usize = 200;
 
 /// Sends a message, all but the server's last answer within this time. Gives the recipients that the server did not take; the others got it.
-pub(super) async fn send(settings: &Mail, message: &Message, within: Duration) -> Result<Vec<String>, Failed> {
+pub(super) async fn send(settings: &Mail, message: &Message, within: Duration) -> Result<Vec<String>, SendFailure> {
     let letter = letter(settings, message)?;
     let password = settings.password.clone();
     let password =
@@ -54,13 +54,13 @@ pub(super) async fn send(settings: &Mail, message: &Message, within: Duration) -
         }
         Ok(Err(error)) => {
             let problem = trouble(settings, "sending a message", &error);
-            Err(Failed { for_itself: error.is_permanent(), problem })
+            Err(SendFailure { for_itself: error.is_permanent(), problem })
         }
         Err(_) => Err(silent(settings, LAST_ANSWER)),
     }
 }
 
-fn silent(settings: &Mail, after: Duration) -> Failed {
+fn silent(settings: &Mail, after: Duration) -> SendFailure {
     let text = format!("{NAME} {} was not done after {} seconds", settings.address(), after.as_secs());
     Problem::new(Code::Silent, text)
         .subject(settings.address())
@@ -113,7 +113,7 @@ async fn prepare(
     settings: &Mail,
     letter: &Letter,
     login: Option<(&str, Credentials)>,
-) -> Result<(Vec<String>, AsyncSmtpConnection), Failed> {
+) -> Result<(Vec<String>, AsyncSmtpConnection), SendFailure> {
     let failed = |doing: &str, error: &lettre::transport::smtp::Error| trouble(settings, doing, error);
     let stream = stream::open(settings).await?;
     let connected = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &ClientId::default()).await;

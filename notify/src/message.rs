@@ -13,6 +13,7 @@ use stackferry_catalog::ToldProblem;
 
 use super::decide::Kinds;
 use super::look::Look;
+use super::standing::VolumeCounts;
 use super::trouble::{Severity, Trouble};
 use stackferry_engine::about::PROGRAM;
 use stackferry_problem::output::{escape, size};
@@ -79,7 +80,7 @@ pub struct Message {
     /// What is wrong, or right again: one entry for each kind.
     pub problems: Vec<Problems>,
     /// How the volumes stand. In digests only.
-    pub volumes: Option<Volumes>,
+    pub volumes: Option<VolumeCounts>,
 }
 
 /// Problems of one kind.
@@ -112,21 +113,6 @@ pub struct Subject {
     pub detail: Option<String>,
 }
 
-/// How the volumes stand.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volumes {
-    /// Those that are at their source, but for App Volumes' own backups.
-    pub total: u64,
-    /// Those that are late, without a good version, unprotectable, or changed unexpectedly.
-    pub not_safe: u64,
-    /// Those that were just found and wait for their first copy.
-    pub new: u64,
-    /// What may still be written to the vault, in bytes; none while that is not known.
-    pub vault_free: Option<u64>,
-    /// The size of the vault's file system, in bytes; none while that is not known.
-    pub vault_size: Option<u64>,
-}
-
 /// Who sends.
 #[derive(Debug, Clone)]
 pub struct Sender {
@@ -143,7 +129,7 @@ impl Sender {
         Self { install, host: clean(&host, NAME) }
     }
 
-    fn message(&self, event: Event, at: Timestamp, problems: Vec<Problems>, volumes: Option<Volumes>) -> Message {
+    fn message(&self, event: Event, at: Timestamp, problems: Vec<Problems>, volumes: Option<VolumeCounts>) -> Message {
         let mut message = Message {
             format: FORMAT,
             id: uuid::Uuid::new_v4().to_string(),
@@ -264,8 +250,8 @@ impl Message {
         cut(&text, HEADLINE)
     }
 
-    fn digest_line(&self, volumes: Volumes) -> String {
-        let Volumes { total, not_safe, .. } = volumes;
+    fn digest_line(&self, volumes: VolumeCounts) -> String {
+        let VolumeCounts { total, not_safe, .. } = volumes;
         let safe = match (total, not_safe) {
             (0, _) => "no volume is known yet".to_owned(),
             (1, 0) => "the only volume is safe".to_owned(),

@@ -9,10 +9,11 @@ use serde_json::json;
 use stackferry_catalog::{AuditAction, Channel, NewMessage, WaitingMessage};
 use tokio::task::{JoinError, JoinSet};
 
+use super::failure::SendFailure;
 use super::message::Message;
-use super::send::{Failed, channels, send};
+use super::send::{channels, send};
 use stackferry_engine::about::PROGRAM;
-use stackferry_engine::app::{self, App};
+use stackferry_engine::app::App;
 use stackferry_engine::jobs::backoff;
 use stackferry_engine::metrics::Notified;
 use stackferry_problem::{Code, Problem};
@@ -30,7 +31,7 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
 /// How often it is looked for messages that other processes wrote.
 const REST: Duration = Duration::from_secs(5);
 
-type Sent = (WaitingMessage, Result<Vec<String>, Failed>);
+type Sent = (WaitingMessage, Result<Vec<String>, SendFailure>);
 /// How a try ended.
 pub(super) type Joined = Result<Sent, JoinError>;
 
@@ -101,7 +102,7 @@ impl Outbox {
                 Ok(message) => send(&app.config().notify, waiting.message.channel, &message).await,
                 Err(error) => {
                     let text = format!("the message can't be read: {error}");
-                    Err(Failed { problem: Problem::new(Code::CatalogDamaged, text), for_itself: true })
+                    Err(SendFailure { problem: Problem::new(Code::CatalogDamaged, text), for_itself: true })
                 }
             };
             (waiting, result)
@@ -182,7 +183,7 @@ pub(super) async fn make_room(app: &App, messages: &[NewMessage]) -> Result<(), 
     Ok(())
 }
 
-async fn record(app: &App, waiting: &WaitingMessage, result: Result<Vec<String>, Failed>) -> Result<(), Problem> {
+async fn record(app: &App, waiting: &WaitingMessage, result: Result<Vec<String>, SendFailure>) -> Result<(), Problem> {
     let (id, channel) = (&waiting.message.id, waiting.message.channel);
     let failed = match result {
         Ok(left) => {
@@ -225,6 +226,6 @@ async fn give_up(app: &App, waiting: &WaitingMessage, why: &str) -> Result<(), P
     tracing::error!(message = id, %channel, event, tries = waiting.tries, "a message is given up: {why}");
     let detail =
         json!({ "channel": channel, "event": event, "made": waiting.made, "tries": waiting.tries, "why": why });
-    app::note(app.catalog(), AuditAction::NotificationGivenUp, PROGRAM, id, &detail).await;
+    stackferry_engine::audit::record(app.catalog(), AuditAction::NotificationGivenUp, PROGRAM, id, &detail).await;
     Ok(())
 }

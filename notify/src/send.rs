@@ -6,26 +6,13 @@ use std::time::Duration;
 use stackferry_catalog::Channel;
 use stackferry_config::Notify;
 
+use super::failure::SendFailure;
 use super::message::Message;
 use super::{mail, webhook};
 use stackferry_problem::{Code, Problem};
 
 /// How long a try may take in all. A command that gives a password has 30 s of its own before that.
 const WITHIN: Duration = Duration::from_secs(30);
-
-/// Why a message was not taken.
-#[derive(Debug)]
-pub struct Failed {
-    pub problem: Problem,
-    /// It was refused for what it is: another one may well be taken.
-    pub for_itself: bool,
-}
-
-impl From<Problem> for Failed {
-    fn from(problem: Problem) -> Self {
-        Self { problem, for_itself: false }
-    }
-}
 
 /// The ways that the configuration names.
 pub fn channels(settings: &Notify) -> Vec<Channel> {
@@ -41,7 +28,7 @@ pub fn channels(settings: &Notify) -> Vec<Channel> {
 ///
 /// # Errors
 /// Nobody got it.
-pub async fn send(settings: &Notify, channel: Channel, message: &Message) -> Result<Vec<String>, Failed> {
+pub async fn send(settings: &Notify, channel: Channel, message: &Message) -> Result<Vec<String>, SendFailure> {
     match (channel, &settings.webhook, &settings.mail) {
         (Channel::Webhook, Some(webhook), _) => webhook::send(webhook, message, WITHIN).await.map(|()| Vec::new()),
         (Channel::Mail, _, Some(mail)) => mail::send(mail, message, WITHIN).await,

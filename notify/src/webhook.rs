@@ -7,9 +7,9 @@ use std::time::Duration;
 use stackferry_config::{SecretRef, WebUrl, Webhook};
 use stackferry_https::{HttpsClient, Request, Trust};
 
+use super::failure::SendFailure;
 use super::message::Message;
-use super::send::Failed;
-use stackferry_engine::app::blocking;
+use stackferry_engine::blocking::blocking;
 use stackferry_problem::{Code, Problem, Retry};
 
 /// How errors call it.
@@ -24,7 +24,7 @@ struct Address {
 }
 
 /// Sends a message, within this time.
-pub(super) async fn send(settings: &Webhook, message: &Message, within: Duration) -> Result<(), Failed> {
+pub(super) async fn send(settings: &Webhook, message: &Message, within: Duration) -> Result<(), SendFailure> {
     let body = serde_json::to_vec(message).map_err(|error| Problem::internal(format!("no JSON: {error}")))?;
     let (address, token) = resolved(settings).await?;
     let client =
@@ -91,7 +91,7 @@ fn split(url: &str) -> Result<Address, Problem> {
 }
 
 /// What the answer's status says.
-fn judge(status: u16) -> Result<(), Failed> {
+fn judge(status: u16) -> Result<(), SendFailure> {
     let said = |code, what: &str, hint: &str| {
         Problem::new(code, format!("{NAME} answered {status}{what}")).subject("notify.webhook").hint(hint)
     };
@@ -110,7 +110,7 @@ fn judge(status: u16) -> Result<(), Failed> {
             said(Code::LoginRefused, ": it does not let us in", hint).into()
         }
         404 | 410 => said(Code::Refused, ": there is nothing", "is the address still right?").into(),
-        400 | 413 | 415 | 422 => Failed {
+        400 | 413 | 415 | 422 => SendFailure {
             problem: said(
                 Code::Refused,
                 ": it does not take this message",
@@ -170,7 +170,7 @@ mod tests {
     }
 
     /// What comes of a receiver that takes the connection, says this, and then nothing.
-    async fn met(says: &'static [u8], within: Duration) -> Result<(), Failed> {
+    async fn met(says: &'static [u8], within: Duration) -> Result<(), SendFailure> {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -17,7 +17,7 @@ use stackferry_catalog::AuditAction;
 use stackferry_volume::io::Cancel;
 
 use stackferry_engine::about::PROGRAM;
-use stackferry_engine::app::{self, App};
+use stackferry_engine::app::App;
 use stackferry_engine::health::{Health, shortest_interval};
 use stackferry_notify as notify;
 use stackferry_problem::progress::Reporter;
@@ -75,7 +75,7 @@ impl Daemon {
     pub async fn run(self) {
         let Self { app, reporter, health, server, reload } = self;
         let address = server.address();
-        let router = http::router(app.clone(), Arc::clone(&health));
+        let router = stackferry_web::router(app.clone(), Arc::clone(&health));
         let stop = app.cancel().clone();
         let server = tokio::spawn(server.serve(router, async move { asked_to_end(&stop).await }));
         tracing::info!(%address, datastores = app.config().datastores.len(), "the service has started");
@@ -108,7 +108,7 @@ async fn asked_to_end(cancel: &Cancel) {
 
 async fn note(app: &App, action: AuditAction) {
     let detail = json!({ "program": PROGRAM, "pid": std::process::id() });
-    app::note(app.catalog(), action, PROGRAM, "service", &detail).await;
+    stackferry_engine::audit::record(app.catalog(), action, PROGRAM, "service", &detail).await;
 }
 
 /// Nobody may listen: then nothing is told.

@@ -9,17 +9,16 @@ mod actions;
 mod assets;
 mod guard;
 mod login;
+mod notices;
 mod pages;
-mod session;
 mod text;
+mod user;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::http::Web;
-
-pub(crate) use session::Sessions;
 
 /// The console's pages.
 pub(crate) fn router(web: &Web) -> Router<Web> {

@@ -3,27 +3,21 @@
 //! Who calls is found out in `auth`, what one caller may cost is bounded in `limits`, and connections come in by `server`:
 //! TCP, TLS, or the socket in the state folder.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod auth;
-mod health;
-mod limits;
+pub(crate) mod health;
+pub(crate) mod limits;
 mod server;
+pub(crate) mod sessions;
 mod socket;
 mod streams;
 mod tls;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::get;
 use stackferry_vault::Space;
 use tokio::sync::Mutex;
 
-use crate::api;
-use crate::console;
 use stackferry_engine::app::{App, Room};
 use stackferry_engine::health::Health;
 use stackferry_problem::Problem;
@@ -36,9 +30,6 @@ pub use socket::path as socket_path;
 pub(crate) use streams::OpenStream;
 use streams::Streams;
 
-/// The longest body of a request, in bytes: a form or a few words of JSON.
-const MAX_BODY: usize = 64 << 10;
-
 /// What every page and every answer is made from. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub(crate) struct Web(Arc<Parts>);
@@ -47,7 +38,7 @@ struct Parts {
     app: App,
     health: Arc<Health>,
     auth: auth::Auth,
-    sessions: console::Sessions,
+    sessions: sessions::Sessions,
     limits: limits::Limits,
     /// Held while metrics are gathered: many scrapes at once cost as much as one.
     scraping: Mutex<()>,
@@ -55,13 +46,13 @@ struct Parts {
 }
 
 impl Web {
-    fn new(app: App, health: Arc<Health>) -> Self {
+    pub(crate) fn new(app: App, health: Arc<Health>) -> Self {
         let auth = auth::Auth::new(app.catalog().clone());
         Self(Arc::new(Parts {
             app,
             health,
             auth,
-            sessions: console::Sessions::default(),
+            sessions: sessions::Sessions::default(),
             limits: limits::Limits::default(),
             scraping: Mutex::default(),
             room: Room::default(),
@@ -81,7 +72,7 @@ impl Web {
         &self.0.auth
     }
 
-    pub(crate) fn sessions(&self) -> &console::Sessions {
+    pub(crate) fn sessions(&self) -> &sessions::Sessions {
         &self.0.sessions
     }
 
@@ -94,19 +85,4 @@ impl Web {
     pub(crate) async fn space(&self) -> Result<Option<Space>, Problem> {
         self.0.room.space(&self.0.app).await
     }
-}
-
-/// What is answered at the service's address.
-pub fn router(app: App, health: Arc<Health>) -> Router {
-    let web = Web::new(app, health);
-    let open = Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics));
-    let limited = api::router(&web)
-        .merge(console::router(&web))
-        .layer(from_fn_with_state(web.clone(), limits::limit))
-        .layer(DefaultBodyLimit::max(MAX_BODY));
-    let nothing = async || StatusCode::NOT_FOUND;
-    open.merge(limited).fallback(nothing).layer(from_fn(answer::harden)).with_state(web)
 }

@@ -3,5 +3,8 @@
 pub mod api;
 mod console;
 pub mod http;
+mod router;
 pub mod scrape;
 pub mod tokens;
+
+pub use router::router;

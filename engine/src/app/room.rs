@@ -6,7 +6,8 @@ use std::time::Duration;
 use stackferry_vault::Space;
 use tokio::sync::Mutex;
 
-use super::{App, blocking};
+use super::App;
+use crate::blocking::blocking;
 use stackferry_problem::{Code, Problem};
 
 /// How long the vault's disk may take to tell its space. A mount that hangs does so for ever.

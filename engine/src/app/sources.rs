@@ -188,7 +188,10 @@ impl App {
 fn folders(datastore: &Datastore, site: &SiteName, told: &Told) -> Vec<FolderSpec> {
     let configured = datastore.folders.iter();
     let mut specs: Vec<FolderSpec> = configured
-        .map(|folder| FolderSpec { path: folder.path.as_str().to_owned(), kind: folder.kind.map(kind) })
+        .map(|folder| FolderSpec {
+            path: folder.path.as_str().to_owned(),
+            kind: folder.kind.map(crate::kinds::from_config),
+        })
         .collect();
     let reports = told.managers.iter().filter(|view| view.site == *site).filter_map(|view| view.report.as_ref().ok());
     let mut named: BTreeMap<String, BTreeSet<Kind>> = BTreeMap::new();
@@ -216,26 +219,4 @@ fn folders(datastore: &Datastore, site: &SiteName, told: &Told) -> Vec<FolderSpe
         }
     }
     specs
-}
-
-/// The configuration's word for a kind, as the other rooms know it.
-pub(super) fn kind(kind: stackferry_config::Kind) -> Kind {
-    match kind {
-        stackferry_config::Kind::Appstack => Kind::Appstack,
-        stackferry_config::Kind::Package => Kind::Package,
-        stackferry_config::Kind::Writable => Kind::Writable,
-        stackferry_config::Kind::Template => Kind::Template,
-        stackferry_config::Kind::Image => Kind::Image,
-    }
-}
-
-/// A kind as the configuration knows it.
-pub fn config_kind(kind: Kind) -> stackferry_config::Kind {
-    match kind {
-        Kind::Appstack => stackferry_config::Kind::Appstack,
-        Kind::Package => stackferry_config::Kind::Package,
-        Kind::Writable => stackferry_config::Kind::Writable,
-        Kind::Template => stackferry_config::Kind::Template,
-        Kind::Image => stackferry_config::Kind::Image,
-    }
 }

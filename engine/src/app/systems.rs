@@ -17,7 +17,8 @@ use stackferry_volume::place::nearest_name;
 use stackferry_vsphere::{MachineDisks, Vsphere};
 use tokio::task::JoinSet;
 
-use super::{App, blocking, ledger};
+use super::{App, ledger};
+use crate::blocking::blocking;
 use crate::metrics::{APP_VOLUMES, VSPHERE};
 use stackferry_problem::{Code, Problem};
 

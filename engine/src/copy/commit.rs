@@ -17,7 +17,7 @@ use super::file::{CopiedFile, records};
 use super::outcome::CopyOutcome;
 use super::run::CopyRun;
 use crate::about::PROGRAM;
-use crate::checkup::at_first;
+use crate::adopt::at_first;
 use crate::content;
 use crate::incident;
 use stackferry_problem::{Code, Problem};

@@ -10,7 +10,7 @@ use stackferry_catalog::{AttemptId, AuditAction};
 use stackferry_volume::{Kind, VolumeId};
 
 use super::failure::failed;
-use crate::app::{self, App, mounts};
+use crate::app::{App, mounts};
 use stackferry_problem::Problem;
 
 /// What a copy reads from, seen from outside of its thread: a mount that does not answer holds the thread for ever.
@@ -56,6 +56,6 @@ impl SourceMonitor {
             tracing::error!(%volume, error = %stackferry_transfer::describe(&error), "the end of a copy could not be recorded");
         }
         let detail = json!({ "code": problem.code.as_str(), "route": self.route.get() });
-        app::note(app.catalog(), AuditAction::CopyFailed, actor, &volume.to_string(), &detail).await;
+        crate::audit::record(app.catalog(), AuditAction::CopyFailed, actor, &volume.to_string(), &detail).await;
     }
 }

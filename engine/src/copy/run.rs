@@ -20,10 +20,11 @@ use super::location::choose;
 use super::monitor::SourceMonitor;
 use super::options::CopyOptions;
 use super::outcome::CopyOutcome;
-use crate::app::{self, App, Source, mounts};
+use super::window::WindowWatch;
+use crate::app::{App, Source, mounts};
 use crate::attached::{self, When};
 use crate::metrics::{Phase, Phases};
-use crate::windows::{self, Watch};
+use crate::windows;
 use stackferry_problem::{Code, Problem};
 
 /// One copy, on a blocking thread.
@@ -34,7 +35,7 @@ pub(super) struct CopyRun<'a> {
     pub(super) changed: &'a [Location],
     pub(super) lease: &'a LeaseGuard,
     pub(super) wanted: &'a CopyOptions,
-    pub(super) window: Option<Watch>,
+    pub(super) window: Option<WindowWatch>,
     pub(super) cancel: &'a Cancel,
     pub(super) phases: Phases,
     pub(super) reading: &'a SourceMonitor,
@@ -122,8 +123,8 @@ impl CopyRun<'_> {
 
     /// A copy that was ended because its window is over goes on in the next one.
     fn unless_window_is_over(&self, problem: Problem) -> Result<CopyOutcome, Problem> {
-        let over = self.window.as_ref().is_some_and(Watch::is_over);
-        match windows::closed(self.app, self.volume.kind) {
+        let over = self.window.as_ref().is_some_and(WindowWatch::is_over);
+        match windows::closed(self.app.config(), &self.app.local_time(), self.volume.kind) {
             Some(reason) if over && is_interrupted(&problem) && !self.app.cancel().is_cancelled() => {
                 Ok(CopyOutcome::deferred(reason))
             }
@@ -133,7 +134,7 @@ impl CopyRun<'_> {
 
     pub(super) fn audit(&self, action: AuditAction, detail: &serde_json::Value) {
         let subject = self.volume.id.to_string();
-        self.catalog(app::note(self.app.catalog(), action, &self.wanted.actor, &subject, detail));
+        self.catalog(crate::audit::record(self.app.catalog(), action, &self.wanted.actor, &subject, detail));
     }
 
     /// The copy, with a writable disabled in App Volumes meanwhile where that is wanted.

@@ -10,7 +10,7 @@ use stackferry_volume::{ReasonCode, VersionId, VolumeId};
 
 use super::{Facts, Finding, Found, Good, Trouble, judge};
 use crate::app::App;
-use crate::versions::{MISSING, named};
+use crate::missing::{MISSING, named};
 use stackferry_problem::Problem;
 
 /// Reasons for which a round leaves a disk alone, and a copy that a person asks for does not.

@@ -62,6 +62,7 @@ pub fn prune(trigger: Trigger, actor: &str) -> NewJob {
 }
 
 /// These types can always be written; where that should fail, the defaults hold.
-pub(super) fn value(detail: &impl Serialize) -> Value {
+#[must_use]
+pub fn value(detail: &impl Serialize) -> Value {
     serde_json::to_value(detail).unwrap_or_default()
 }

@@ -11,10 +11,13 @@ use stackferry_volume::{ManifestError, VersionId, VolumeId};
 use super::compare::{Difference, compare};
 use super::{Depth, Reconciled, Trouble};
 use crate::about::PROGRAM;
-use crate::app::{App, blocking, config_kind, vault_volume, version_row};
-use crate::prune::as_held;
+use crate::adopt::{vault_volume, version_row};
+use crate::app::App;
+use crate::blocking::blocking;
+use crate::kinds::config_kind;
+use crate::missing::{MISSING, named, tolerate_missing_row};
 use crate::retention;
-use crate::versions::{MISSING, named, tolerate_missing_row};
+use crate::retention::as_held;
 use stackferry_problem::Problem;
 
 /// What a pin that only the catalog knew says.

@@ -6,7 +6,7 @@ use stackferry_catalog::{IndexedVersion, IndexedVolume};
 use stackferry_vault::Outline;
 use stackferry_volume::VersionId;
 
-use crate::versions::MISSING;
+use crate::missing::MISSING;
 
 /// What differs.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,8 @@ use stackferry_vault::{FolderStamp, Stamps, Vault};
 use stackferry_volume::VolumeId;
 
 use super::{Reconciled, report, some};
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::blocking::blocking;
 use stackferry_problem::Problem;
 
 /// How often all volumes are compared.

@@ -97,7 +97,7 @@ fn a_digest_says_at_a_glance_whether_all_is_safe() {
         since: Some(at()),
         detail: None,
     };
-    let volumes = |total, not_safe| Volumes { total, not_safe, ..Volumes::default() };
+    let volumes = |total, not_safe| VolumeCounts { total, not_safe, ..VolumeCounts::default() };
     let line =
         |found: Vec<Found>, volumes| sender().digest(&Look { found, volumes, ..Look::default() }, at()).headline();
     assert_eq!(line(Vec::new(), volumes(0, 0)), "no volume is known yet");
@@ -108,7 +108,7 @@ fn a_digest_says_at_a_glance_whether_all_is_safe() {
     assert_eq!(full, "3 of 241 volumes are not safe; the vault is full");
     let look = Look {
         found: vec![found(Trouble::VersionDamaged, "appstack/Office")],
-        volumes: Volumes { new: 2, vault_free: Some(1 << 40), vault_size: Some(4 << 40), ..volumes(241, 0) },
+        volumes: VolumeCounts { new: 2, vault_free: Some(1 << 40), vault_size: Some(4 << 40), ..volumes(241, 0) },
         ..Look::default()
     };
     let mut message = sender().digest(&look, at());

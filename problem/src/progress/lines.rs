@@ -5,21 +5,20 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::task::Counts;
 use crate::output::size;
 
-type Tasks = Arc<Mutex<Vec<Weak<Counts>>>>;
+type Tasks<T> = Arc<Mutex<Vec<Weak<T>>>>;
 
 /// Calls back every so often with the tasks that run.
-pub(super) struct Ticker {
-    tasks: Tasks,
+pub(super) struct Ticker<T> {
+    tasks: Tasks<T>,
     /// Never sent to: its end is what ends the thread.
     _alive: Sender<()>,
 }
 
-impl Ticker {
-    pub(super) fn new(every: Duration, tell: impl Fn(&[Arc<Counts>]) + Send + 'static) -> Self {
-        let tasks = Tasks::default();
+impl<T: Send + Sync + 'static> Ticker<T> {
+    pub(super) fn new(every: Duration, tell: impl Fn(&[Arc<T>]) + Send + 'static) -> Self {
+        let tasks = Tasks::<T>::default();
         let (alive, ended) = mpsc::channel();
         let seen = tasks.clone();
         let run = move || {
@@ -27,7 +26,7 @@ impl Ticker {
             while let Err(RecvTimeoutError::Timeout) =
                 ended.recv_timeout(next.saturating_duration_since(Instant::now()))
             {
-                let running: Vec<Arc<Counts>> = locked(&seen).iter().filter_map(Weak::upgrade).collect();
+                let running: Vec<Arc<T>> = locked(&seen).iter().filter_map(Weak::upgrade).collect();
                 tell(&running);
                 next = Instant::now() + every;
             }
@@ -37,16 +36,16 @@ impl Ticker {
         Self { tasks, _alive: alive }
     }
 
-    pub(super) fn add(&self, task: &Arc<Counts>) {
+    pub(super) fn add(&self, task: &Arc<T>) {
         locked(&self.tasks).push(Arc::downgrade(task));
     }
 
-    pub(super) fn remove(&self, task: &Arc<Counts>) {
+    pub(super) fn remove(&self, task: &Arc<T>) {
         locked(&self.tasks).retain(|one| !std::ptr::eq(one.as_ptr(), Arc::as_ptr(task)));
     }
 }
 
-fn locked(tasks: &Tasks) -> std::sync::MutexGuard<'_, Vec<Weak<Counts>>> {
+fn locked<T>(tasks: &Tasks<T>) -> std::sync::MutexGuard<'_, Vec<Weak<T>>> {
     tasks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

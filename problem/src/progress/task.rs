@@ -24,7 +24,7 @@ pub struct Reporter(Arc<Mode>);
 enum Mode {
     Quiet,
     Bars(MultiProgress),
-    Lines { out: Out, ticker: Ticker },
+    Lines { out: Out, ticker: Ticker<TaskCounts> },
 }
 
 /// Where plain lines go.
@@ -61,7 +61,7 @@ impl Reporter {
         let out: Out = Arc::new(Mutex::new(out));
         let ticker = Ticker::new(every, {
             let out = out.clone();
-            move |tasks| {
+            move |tasks: &[Arc<TaskCounts>]| {
                 for task in tasks {
                     put(&out, &task.line());
                 }
@@ -85,7 +85,7 @@ impl Reporter {
             }
             _ => None,
         };
-        let counts = Arc::new(Counts { name, total, done: AtomicU64::new(0), began: Instant::now(), bar });
+        let counts = Arc::new(TaskCounts { name, total, done: AtomicU64::new(0), began: Instant::now(), bar });
         if let Mode::Lines { out, ticker } = &*self.0 {
             put(out, &counts.line());
             ticker.add(&counts);
@@ -124,7 +124,7 @@ fn put(out: &Out, text: &str) {
 }
 
 /// What a task has done so far.
-pub(super) struct Counts {
+pub(super) struct TaskCounts {
     name: String,
     total: u64,
     done: AtomicU64,
@@ -132,7 +132,7 @@ pub(super) struct Counts {
     bar: Option<ProgressBar>,
 }
 
-impl Counts {
+impl TaskCounts {
     pub(super) fn line(&self) -> String {
         line(&self.name, self.done.load(Ordering::Relaxed), self.total, self.began.elapsed())
     }
@@ -145,7 +145,7 @@ impl Counts {
     }
 }
 
-impl Progress for Counts {
+impl Progress for TaskCounts {
     fn done(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
@@ -156,7 +156,7 @@ impl Progress for Counts {
 
 /// Something that is shown while it runs. Dropped, it disappears; [`Task::finish`] leaves a last line.
 pub struct Task {
-    counts: Arc<Counts>,
+    counts: Arc<TaskCounts>,
     reporter: Reporter,
     told: bool,
 }

@@ -8,9 +8,9 @@ use super::Context;
 use stackferry_engine::app::App;
 use stackferry_engine::copy::{CopyOptions, choose_bytes, copy};
 use stackferry_engine::inventory::Round;
-use stackferry_engine::jobs::{self, follow};
 use stackferry_engine::views::CopyView;
 use stackferry_engine::{debts, find, inventory, places};
+use stackferry_engine::{follow, jobs};
 use stackferry_problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, name: &str, if_changed: bool, wait: Duration) -> Result<Exit, Problem> {

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::cli::VersionTarget;
-use stackferry_engine::app::version_row;
+use stackferry_engine::adopt::version_row;
 use stackferry_engine::finding::Known;
 use stackferry_engine::views::{VersionView, VersionsView, VolumesView};
 use stackferry_engine::{find, pins, versions};

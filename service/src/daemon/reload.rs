@@ -11,7 +11,8 @@ use stackferry_config::Config;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use stackferry_engine::about::PROGRAM;
-use stackferry_engine::app::{self, App, blocking};
+use stackferry_engine::app::App;
+use stackferry_engine::blocking::blocking;
 use stackferry_problem::Problem;
 
 /// Reads the configuration as the program did at its start.
@@ -63,7 +64,8 @@ pub(super) async fn reload(app: &App, read: Option<&Reload>) -> Option<App> {
             }
             tracing::info!(datastores = next.config().datastores.len(), "the configuration was read again");
             let detail = json!({ "kept": kept });
-            app::note(next.catalog(), AuditAction::ConfigReloaded, PROGRAM, "service", &detail).await;
+            stackferry_engine::audit::record(next.catalog(), AuditAction::ConfigReloaded, PROGRAM, "service", &detail)
+                .await;
             Some(next)
         }
         Err(problem) => {

@@ -12,7 +12,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use stackferry_engine::app::App;
 use stackferry_engine::health::Health;
-use stackferry_web::http::{self, Peer};
+use stackferry_web::http::Peer;
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Instrument, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -63,7 +63,7 @@ pub(crate) struct Answered {
 impl Direct {
     pub(crate) fn new(app: &App) -> Self {
         let health = Health::new(Duration::from_secs(60)).into();
-        Self(TowerToHyperService::new(http::router(app.clone(), health)))
+        Self(TowerToHyperService::new(stackferry_web::router(app.clone(), health)))
     }
 
     pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {

@@ -73,7 +73,7 @@ pub(crate) async fn telling(bench: &Bench, more: &str) -> (App, std::net::Socket
     let app = App::open(bench.config(0, more), Cancel::default()).await.unwrap();
     let server = http::Server::bind(app.config()).await.unwrap();
     let address = server.address();
-    let router = http::router(app.clone(), Health::new(std::time::Duration::from_secs(60)).into());
+    let router = stackferry_web::router(app.clone(), Health::new(std::time::Duration::from_secs(60)).into());
     tokio::spawn(server.serve(router, std::future::pending()));
     (app, address)
 }

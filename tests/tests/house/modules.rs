@@ -174,6 +174,9 @@ impl<'a> Visit<'a> for Paths {
         flatten(&one.tree, &mut Vec::new(), &mut self.0);
     }
 
+    // A visibility names a module, but imports nothing of it.
+    fn visit_visibility(&mut self, _: &'a syn::Visibility) {}
+
     fn visit_path(&mut self, path: &'a syn::Path) {
         self.0.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         syn::visit::visit_path(self, path);

@@ -16,7 +16,8 @@ use super::jobs::stored;
 use super::volumes::known;
 use crate::http::ApiProblem;
 use crate::http::{Caller, Web};
-use stackferry_engine::app::{App, blocking};
+use stackferry_engine::app::App;
+use stackferry_engine::blocking::blocking;
 use stackferry_engine::jobs;
 use stackferry_engine::pins;
 use stackferry_engine::restore as engine_restore;
@@ -231,7 +232,7 @@ async fn allowed(app: &App, to: &Path, overwrite: bool) -> Result<PathBuf, Probl
     let (to, mounted) = (to.to_path_buf(), mounted.collect::<Vec<_>>());
     blocking(move || {
         below(&to, &roots)?;
-        if overwrite && engine_restore::is_inside(&to, &mounted) {
+        if overwrite && stackferry_engine::paths::is_inside(&to, &mounted) {
             return Err(Problem::new(Code::Forbidden, "nothing on a datastore is overwritten")
                 .subject(to.display())
                 .hint("name a folder that does not exist yet"));
@@ -262,7 +263,7 @@ fn below(to: &Path, roots: &[PathBuf]) -> Result<(), Problem> {
     let is_below = |to: PathBuf| {
         roots.iter().any(|root| root.canonicalize().is_ok_and(|root| to.starts_with(&root) && to != root))
     };
-    if engine_restore::real(to).is_some_and(is_below) {
+    if stackferry_engine::paths::real(to).is_some_and(is_below) {
         return Ok(());
     }
     let roots: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();

@@ -234,7 +234,7 @@ fn systems(app: &App) -> Vec<SystemBody> {
 }
 
 async fn failed_jobs(app: &App, now: Timestamp) -> Result<Vec<FailedJobBody>, Problem> {
-    let failed = jobs::failed(app, now).await?.into_iter().map(|job| {
+    let failed = jobs::failed(app.catalog(), now).await?.into_iter().map(|job| {
         let error = job.error.unwrap_or_else(|| StatusReason { code: String::new(), text: String::new() });
         FailedJobBody {
             id: job.id.0,

@@ -8,31 +8,14 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Redirect, Response};
 use stackferry_catalog::{JobId, Role};
 
-use super::guard::{Posted, User};
+use super::guard::Posted;
 use super::pages::trouble;
 use super::text::volume_path;
+use super::user::User;
 use crate::api::actions::{set_pin, want_copy, want_restore, want_verify};
 use crate::api::volumes::{known, volume_id};
 use crate::http::{Caller, Peer, Web};
 use stackferry_problem::Problem;
-
-/// What is said after something was done. Words of the address are not shown; these texts are.
-pub(super) const SAID: [(&str, &str); 9] = [
-    ("copy", "The copy is in the queue."),
-    ("verify", "The check is in the queue."),
-    ("restore", "The restore is in the queue."),
-    ("pin", "The version is pinned."),
-    ("unpin", "The version is not pinned any more."),
-    ("pause", "Planned copies begin no more."),
-    ("resume", "Planned copies begin again."),
-    ("cancel", "The job is asked to end."),
-    ("ended", "The job had ended before."),
-];
-
-/// The text for a word of an address.
-pub(super) fn said(word: &str) -> Option<&'static str> {
-    SAID.iter().find(|(own, _)| *own == word).map(|(_, text)| *text)
-}
 
 /// Who does something, to what, by which form.
 pub(super) struct Order {

@@ -7,11 +7,11 @@ use axum::extract::{Form, FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use stackferry_catalog::Role;
 
 use super::pages::trouble;
-use super::session::is_word;
-use crate::http::{Caller, Peer, Web};
+use super::user::User;
+use crate::http::sessions::is_word;
+use crate::http::{Peer, Web};
 use stackferry_problem::{Code, Problem};
 
 /// The name of the session's cookie. With TLS it has a prefix that browsers give special care: never sent without
@@ -20,20 +20,6 @@ pub(super) fn cookie_name(peer: Peer) -> &'static str {
     match peer {
         Peer::Tcp { tls: true, .. } => "__Host-stackferry",
         _ => "stackferry",
-    }
-}
-
-/// Somebody who is logged in.
-#[derive(Clone)]
-pub(super) struct User {
-    pub(super) caller: Caller,
-    /// What every form of his carries.
-    pub(super) word: String,
-}
-
-impl User {
-    pub(super) fn may(&self, least: Role) -> bool {
-        self.caller.role.covers(least)
     }
 }
 

@@ -12,10 +12,10 @@ use stackferry_catalog::AuditAction;
 
 use super::guard::{Posted, cookie, cookie_name, is_same_origin};
 use super::pages::{show, trouble};
-use super::session::LIFE;
+use crate::http::sessions::LIFE;
 use crate::http::{Peer, Web};
 use stackferry_engine::about::PROGRAM;
-use stackferry_engine::app::note;
+use stackferry_engine::audit;
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -44,7 +44,7 @@ pub(super) async fn login(
         Err(problem) => trouble(None, &problem),
         Ok(Some(caller)) => {
             let detail = json!({ "from": peer.place(), "role": caller.role });
-            note(web.app().catalog(), AuditAction::LoggedIn, &caller.name, "console", &detail).await;
+            audit::record(web.app().catalog(), AuditAction::LoggedIn, &caller.name, "console", &detail).await;
             let cookie = web.sessions().begin(&caller.token.unwrap_or_default());
             ([(header::SET_COOKIE, set(peer, &cookie, LIFE.as_secs()))], Redirect::to("/")).into_response()
         }

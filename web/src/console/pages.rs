@@ -13,7 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use stackferry_catalog::Role;
 
-use super::guard::User;
+use super::user::User;
 use stackferry_engine::about::PROGRAM;
 use stackferry_problem::Problem;
 

@@ -102,7 +102,7 @@ const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
 /// Adds what makes a browser careful. No answer may be read by a page of another origin: there is no CORS here.
-pub(super) async fn harden(request: Request, next: Next) -> Response {
+pub(crate) async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in [

@@ -13,7 +13,7 @@ use serde_json::json;
 use stackferry_catalog::{AuditAction, Catalog, Role, TokenRow};
 
 use crate::tokens::Shown;
-use stackferry_engine::app::note;
+use stackferry_engine::audit;
 use stackferry_problem::{Code, Problem};
 
 /// How often the use of one token is written down.
@@ -182,7 +182,7 @@ impl Auth {
         let detail = json!({ "from": peer.place(), "others_not_told": before });
         // A stranger chooses what he asks for, and no record is ever deleted.
         let what: String = what.chars().take(MOST_SUBJECT).collect();
-        note(&self.catalog, AuditAction::AccessDenied, &actor, &what, &detail).await;
+        audit::record(&self.catalog, AuditAction::AccessDenied, &actor, &what, &detail).await;
     }
 }
 

@@ -37,7 +37,7 @@ struct Why {
     text: String,
 }
 
-pub(super) async fn readyz(State(site): State<Web>) -> Response {
+pub(crate) async fn readyz(State(site): State<Web>) -> Response {
     let mut reasons = Vec::new();
     let mut no = |part, text: String| reasons.push(Why { part, text });
     let app = &site.0.app;
@@ -68,7 +68,7 @@ pub(super) async fn readyz(State(site): State<Web>) -> Response {
     answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", body + "\n")
 }
 
-pub(super) async fn metrics(State(site): State<Web>) -> Response {
+pub(crate) async fn metrics(State(site): State<Web>) -> Response {
     let app = &site.0.app;
     let gather = async {
         let _one = site.0.scraping.lock().await;

@@ -23,9 +23,9 @@ const BODY: Duration = Duration::from_secs(15);
 /// How long answering one request may take. What takes longer is a job, and is watched.
 const ANSWER: Duration = Duration::from_secs(30);
 
-pub(super) struct Limits {
+pub(crate) struct Limits {
     requests: Arc<Semaphore>,
-    pub(super) streams: Arc<Streams>,
+    pub(crate) streams: Arc<Streams>,
 }
 
 impl Default for Limits {
@@ -34,7 +34,7 @@ impl Default for Limits {
     }
 }
 
-pub(super) async fn limit(State(web): State<Web>, request: Request, next: Next) -> Response {
+pub(crate) async fn limit(State(web): State<Web>, request: Request, next: Next) -> Response {
     let request = match whole(request).await {
         Ok(request) => request,
         Err(problem) => return ApiProblem(problem).into_response(),

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use stackferry_catalog::AuditAction;
 
 use super::{Shell, answer};
-use crate::console::guard::User;
 use crate::console::text::{When, query};
+use crate::console::user::User;
 use crate::http::Web;
 use stackferry_problem::Problem;
 

@@ -9,8 +9,8 @@ use stackferry_volume::VolumeId;
 use super::volume::FindingLines;
 use super::{Shell, answer};
 use crate::api::records::{IncidentBody, standing};
-use crate::console::guard::User;
 use crate::console::text::{When, volume_path};
+use crate::console::user::User;
 use crate::http::Web;
 use stackferry_problem::Problem;
 

@@ -10,9 +10,9 @@ use stackferry_catalog::{JobFilter, JobId, JobKind, JobState};
 
 use super::{Shell, answer};
 use crate::api::jobs::list;
-use crate::console::actions::said;
-use crate::console::guard::User;
+use crate::console::notices::said;
 use crate::console::text::{When, query, size, span, thousandths, volume_path};
+use crate::console::user::User;
 use crate::http::Web;
 use stackferry_engine::jobs::JobProgress;
 use stackferry_engine::views::JobView;

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::{Shell, answer};
-use crate::console::guard::User;
+use crate::console::user::User;
 use crate::http::Web;
 use stackferry_problem::Problem;
 

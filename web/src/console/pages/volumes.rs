@@ -10,8 +10,8 @@ use stackferry_volume::{Kind, ReasonCode};
 
 use super::{Shell, answer};
 use crate::api::volumes::{VolumeBody, find};
-use crate::console::guard::User;
 use crate::console::text::{When, number, query, remedy, size, standing, state_tone, tone, volume_path};
+use crate::console::user::User;
 use crate::http::Web;
 use stackferry_problem::Problem;
 

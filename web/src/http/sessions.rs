@@ -11,7 +11,7 @@ use stackferry_volume::Digest;
 use subtle::ConstantTimeEq as _;
 
 /// How long a session lasts, whatever is done in it.
-pub(super) const LIFE: Duration = Duration::from_secs(12 * 3600);
+pub(crate) const LIFE: Duration = Duration::from_secs(12 * 3600);
 /// How long it lasts while nobody does anything. What a page asks for by itself does not count.
 const IDLE: Duration = Duration::from_secs(3600);
 /// How many there are at once; the one that was used longest ago makes room.
@@ -32,16 +32,16 @@ struct Session {
 }
 
 /// A session that was found.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The public id of the token that it was begun with.
-    pub(super) token: String,
+    pub(crate) token: String,
     /// What every form of it carries.
-    pub(super) word: String,
+    pub(crate) word: String,
 }
 
 impl Sessions {
     /// Begins a session for the bearer of a token. Gives the cookie's value.
-    pub(super) fn begin(&self, token: &str) -> String {
+    pub(crate) fn begin(&self, token: &str) -> String {
         let (cookie, word) = (random(), random());
         let now = Instant::now();
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,7 @@ impl Sessions {
     }
 
     /// The session of a cookie. `by_hand`: somebody did something, so it is not idle.
-    pub(super) fn find(&self, cookie: &str, by_hand: bool) -> Option<Found> {
+    pub(crate) fn find(&self, cookie: &str, by_hand: bool) -> Option<Found> {
         let now = Instant::now();
         let key = Digest::of(cookie.as_bytes());
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ impl Sessions {
     }
 
     /// Ends the session of a cookie.
-    pub(super) fn end(&self, cookie: &str) {
+    pub(crate) fn end(&self, cookie: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&Digest::of(cookie.as_bytes()));
     }
 }
@@ -88,7 +88,7 @@ impl Session {
 }
 
 /// Whether a form carries its session's word. Takes as long whether it does or not.
-pub(super) fn is_word(told: &str, word: &str) -> bool {
+pub(crate) fn is_word(told: &str, word: &str) -> bool {
     told.as_bytes().ct_eq(word.as_bytes()).into()
 }
 

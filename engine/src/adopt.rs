@@ -1,5 +1,10 @@
 //! The catalog is an index of the vault: taking in what the vault holds.
 
+use jiff::Timestamp;
+use stackferry_catalog::RestoreTest;
+use stackferry_catalog::VersionContent;
+use stackferry_volume::content::ContentRecord;
+use stackferry_volume::content::ContentState;
 use std::collections::BTreeMap;
 
 use stackferry_catalog::{Baseline, Catalog, VaultLocation, VaultVolume, VersionRow};
@@ -7,8 +12,7 @@ use stackferry_vault::{Vault, VaultError, VersionEntry, VersionSummary, VolumeRe
 use stackferry_volume::name::decode;
 use stackferry_volume::{Generation, Location, VolumeId};
 
-use super::blocking;
-use crate::checkup::at_first;
+use crate::blocking::blocking;
 use stackferry_problem::Problem;
 
 /// What was found in a vault.
@@ -138,7 +142,7 @@ pub fn version_row(volume: &VolumeId, entry: &VersionEntry) -> VersionRow {
 
 /// Takes a vault that an empty catalog does not know into it, and binds the two. Of a vault that has the volume `only`
 /// nothing else is read.
-pub(super) async fn adopt(catalog: &Catalog, vault: &Vault, only: Option<&str>) -> Result<(), Problem> {
+pub(crate) async fn adopt(catalog: &Catalog, vault: &Vault, only: Option<&str>) -> Result<(), Problem> {
     let (reading, only) = (vault.clone(), only.and_then(|only| only.parse::<VolumeId>().ok()));
     let (volumes, found) = blocking(move || match only.and_then(|only| one_volume(&reading, &only)) {
         Some(one) => Ok(one),
@@ -156,4 +160,27 @@ pub(super) async fn adopt(catalog: &Catalog, vault: &Vault, only: Option<&str>) 
         tracing::warn!(subject, why, "damage in the vault");
     }
     Ok(())
+}
+
+/// What the catalog keeps of a version's content from its making: damage counts as a failed restore test at once.
+pub(crate) fn at_first(
+    content: Option<&ContentRecord>,
+    at: Timestamp,
+) -> (Option<VersionContent>, Option<RestoreTest>) {
+    let kept = content.map(|content| VersionContent { state: content.state, text: content.text.clone() });
+    let damaged = content.filter(|content| content.state == ContentState::Damaged);
+    (kept, damaged.map(|content| tested(at, Ok(content.clone()))))
+}
+
+/// What inspecting a version came to. Only damage fails it: what is not recognised or not inspected is recorded as such.
+pub(crate) fn tested(at: Timestamp, found: Result<ContentRecord, String>) -> RestoreTest {
+    match found {
+        Ok(content) => RestoreTest {
+            at,
+            ok: content.state != ContentState::Damaged,
+            found: content.text,
+            content: Some(content.state),
+        },
+        Err(why) => RestoreTest { at, ok: false, found: why, content: None },
+    }
 }

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use stackferry_catalog::{Cancelled, CatalogError, Job, JobFilter, JobId, JobKind, JobState, LeaseBusy, NewJob};
 use stackferry_volume::VolumeId;
 
-use super::SERVICE_LEASE;
 use crate::app::App;
+use crate::jobs::SERVICE_LEASE;
 use stackferry_problem::{ErrorView, Problem};
 
 /// How often the job's row is looked at.

@@ -12,15 +12,14 @@ use stackferry_transfer::Progress;
 use stackferry_vault::Damage;
 use stackferry_volume::{VersionId, VolumeId};
 
-use super::detail::{CopyDetail, RestoreDetail};
-use super::live::Live;
-use super::{backoff, detail};
 use crate::app::App;
 use crate::copy::{CopyOptions, choose_bytes, copy, record_failure};
 use crate::finding::{Known as KnownVersions, VersionFinding, of_damaged};
 use crate::inventory::Round;
+use crate::jobs::{self, CopyDetail, Live, RestoreDetail, backoff};
+use crate::missing::MISSING;
 use crate::prune::{What, prune};
-use crate::versions::{MISSING, Verified, newest, verify};
+use crate::versions::{Verified, newest, verify};
 use crate::views::{CopyView, PruneView, RestoreView, VerifyView};
 use crate::{checkup, find, restore};
 use stackferry_problem::progress::Reporter;
@@ -57,13 +56,13 @@ pub enum Ended {
 impl Ended {
     fn failed(problem: Problem) -> Self {
         let error = StatusReason { code: problem.code.to_string(), text: problem.message.clone() };
-        let result = Some(detail::value(&stackferry_problem::ErrorView::from(&problem)));
+        let result = Some(jobs::value(&stackferry_problem::ErrorView::from(&problem)));
         let end = JobEnd { state: JobState::Failed, outcome: Some("failed".to_owned()), error: Some(error), result };
         Self::Over(end, Some(problem))
     }
 
     fn done(outcome: &str, view: &impl Serialize) -> Self {
-        Self::over(JobState::Done, outcome, None, detail::value(view))
+        Self::over(JobState::Done, outcome, None, jobs::value(view))
     }
 
     fn over(state: JobState, outcome: &str, error: Option<StatusReason>, result: Value) -> Self {
@@ -171,7 +170,7 @@ async fn run_copy(
 }
 
 fn deferred(view: &CopyView) -> Ended {
-    Ended::over(JobState::Deferred, "deferred", view.reason.clone(), detail::value(view))
+    Ended::over(JobState::Deferred, "deferred", view.reason.clone(), jobs::value(view))
 }
 
 /// The length of what is read back: of one version, of all of a volume, or 0 where that is not known.
@@ -216,7 +215,7 @@ async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter)
         (None, None) => return Ok(Ended::done("ok", &view)),
     };
     let error = StatusReason { code: Code::Damaged.to_string(), text };
-    Ok(Ended::over(JobState::Failed, "damaged", Some(error), detail::value(&view)))
+    Ok(Ended::over(JobState::Failed, "damaged", Some(error), jobs::value(&view)))
 }
 
 async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter) -> Result<Ended, Problem> {
@@ -269,7 +268,7 @@ async fn run_restore_test(app: &App, job: &Job) -> Result<Ended, Problem> {
             let found = VersionFinding { volume: volume.clone(), version: version.clone(), finding };
             found.log(&what);
             if let Some(result) = result.as_object_mut() {
-                result.insert("finding".to_owned(), detail::value(&found.finding));
+                result.insert("finding".to_owned(), jobs::value(&found.finding));
             }
         }
         None => tracing::error!(version = target(volume, Some(&version)), "{what}"),
