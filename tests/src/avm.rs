@@ -1,8 +1,8 @@
 //! A stand-in for an App Volumes Manager of 2.x or 4.x: HTTPS on 127.0.0.1 with a certificate of its own authority.
 //!
 //! Names of fields, nestings, statuses and texts are those of the references and of what clients of real managers read. It
-//! writes down every request, so that a test can show what was asked, and has faults on demand. What it does not know it
-//! answers with 404, never with a guess.
+//! records every request, so that a test can check them, and injects faults on demand. It answers what it does not know with
+//! 404, never with a guess.
 
 mod answer;
 mod fault;
@@ -18,9 +18,9 @@ use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
-pub use fault::Fault;
-pub use site::{AvmSite, AvmVersion, Family, Place, Volume};
-pub use state::{Asked, Write};
+pub use fault::AvmFault;
+pub use site::{AvmList, AvmLocation, AvmSite, AvmVersion, AvmVolume};
+pub use state::{RecordedRequest, Write};
 
 use crate::error::LabError;
 use state::World;
@@ -31,16 +31,16 @@ pub struct AppVolumesDouble {
     address: SocketAddr,
     fingerprint: String,
     ca_pem: String,
-    shared: Shared,
+    shared: SharedWorld,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the manager and its tests look at together.
+/// The state that the server and its tests share.
 #[derive(Debug, Clone)]
-struct Shared(Arc<Mutex<World>>);
+struct SharedWorld(Arc<Mutex<World>>);
 
-impl Shared {
+impl SharedWorld {
     fn lock(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,9 +50,9 @@ impl AppVolumesDouble {
     /// Starts a manager of this site, on a port that the system chose.
     ///
     /// # Errors
-    /// It can't make its certificate, or can't listen.
+    /// It can't create its certificate, or can't listen.
     pub fn start(site: AvmSite) -> Result<Self, LabError> {
-        let shared = Shared(Arc::new(Mutex::new(World::new(site))));
+        let shared = SharedWorld(Arc::new(Mutex::new(World::new(site))));
         let started = serve::start(shared.clone())?;
         let mut fingerprint = "sha256:".to_owned();
         for byte in Sha256::digest(&started.certificate) {
@@ -91,37 +91,37 @@ impl AppVolumesDouble {
         change(&mut self.shared.lock().site)
     }
 
-    /// Everything that was asked since the start, or since [`forget`](Self::forget), in order.
+    /// All requests since the start, or since [`clear`](Self::clear), in order.
     #[must_use]
-    pub fn asked(&self) -> Vec<Asked> {
-        self.shared.lock().asked.clone()
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.shared.lock().requests.clone()
     }
 
-    /// How often something was asked: `GET /cv_api/appstacks/{id}/files`, with `{id}` for any number, without its query.
+    /// The number of requests like this: `GET /cv_api/appstacks/{id}/files`, with `{id}` for any number, without its query.
     #[must_use]
     pub fn count(&self, what: &str) -> usize {
-        self.shared.lock().asked.iter().filter(|asked| asked.shape() == what).count()
+        self.shared.lock().requests.iter().filter(|request| request.shape() == what).count()
     }
 
-    /// How many requests were about single volumes.
+    /// The number of requests about single volumes.
     #[must_use]
     pub fn details(&self) -> usize {
-        self.shared.lock().asked.iter().filter(|asked| asked.is_detail()).count()
+        self.shared.lock().requests.iter().filter(|request| request.is_detail()).count()
     }
 
-    /// Every request that was not a `GET`, logins and logouts left out.
+    /// Every request other than `GET`, without logins and logouts.
     #[must_use]
-    pub fn writing(&self) -> Vec<Asked> {
-        self.asked().into_iter().filter(Asked::is_writing).collect()
+    pub fn write_requests(&self) -> Vec<RecordedRequest> {
+        self.requests().into_iter().filter(RecordedRequest::is_write).collect()
     }
 
-    /// What was done by request, in order.
+    /// What requests changed, in order.
     #[must_use]
     pub fn writes(&self) -> Vec<Write> {
         self.shared.lock().writes.clone()
     }
 
-    /// How many logins succeeded, and how many were refused.
+    /// How many logins succeeded and how many were refused.
     #[must_use]
     pub fn logins(&self) -> (usize, usize) {
         let world = self.shared.lock();
@@ -134,10 +134,10 @@ impl AppVolumesDouble {
         self.shared.lock().sessions.len()
     }
 
-    /// Forgets what was asked, and counts anew.
-    pub fn forget(&self) {
+    /// Clears the record of requests and the counts.
+    pub fn clear(&self) {
         let mut world = self.shared.lock();
-        world.asked.clear();
+        world.requests.clear();
         world.writes.clear();
         (world.logins, world.refusals) = (0, 0);
     }
@@ -147,22 +147,22 @@ impl AppVolumesDouble {
         self.shared.lock().sessions.clear();
     }
 
-    /// Ends every session once so many more requests with a good session were answered.
+    /// Ends every session after so many more authorized requests.
     pub fn expire_after(&self, requests: usize) {
         self.shared.lock().expire_after = Some(requests);
     }
 
-    /// From now on, requests whose path (without the query) is this one, or has this `{id}` form, meet a fault.
-    pub fn fail(&self, path: &str, fault: Fault) {
+    /// From now on, requests whose path (without the query) is this one, or has this `{id}` form, fail with a fault.
+    pub fn fail(&self, path: &str, fault: AvmFault) {
         self.shared.lock().faults.push((path.to_owned(), fault, None));
     }
 
-    /// As [`fail`](Self::fail), so many times.
-    pub fn fail_times(&self, path: &str, fault: Fault, times: usize) {
+    /// Like [`fail`](Self::fail), but only so many times.
+    pub fn fail_times(&self, path: &str, fault: AvmFault, times: usize) {
         self.shared.lock().faults.push((path.to_owned(), fault, Some(times)));
     }
 
-    /// Takes all faults away.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.shared.lock().faults.clear();
     }

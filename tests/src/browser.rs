@@ -1,4 +1,4 @@
-//! A real browser, for the console's tests: Chromium without a window, told what to do by its DevTools protocol
+//! A real browser, for the console's tests: Chromium without a window, controlled through its DevTools protocol
 //! (<https://chromedevtools.github.io/devtools-protocol/>).
 //!
 //! It ends with its owner, and its profile is removed. It is sent to 127.0.0.1 only.
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
-use crate::error::{At, LabError};
-use crate::lab::{Running, wait_for};
+use crate::error::{IoContext, LabError};
+use crate::lab::{RunningProcess, wait_for};
 use crate::tools;
 
 /// How long the browser may take to start, and each of its answers.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often the connection is looked at whether somebody wants the lab to end.
-const LOOK: Duration = Duration::from_millis(500);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a wait for the connection checks whether the lab is stopping.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Whether this machine has one.
 #[must_use]
@@ -36,7 +36,7 @@ pub struct Browser {
     last: u64,
     complaints: Vec<String>,
     // After the socket: it is ended, then its profile is removed.
-    _process: Running,
+    _process: RunningProcess,
     _profile: TempDir,
 }
 
@@ -69,8 +69,8 @@ impl Browser {
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
         // Its settings lie in its profile, not in the home of whoever runs the tests.
         command.env("HOME", profile.path()).env("XDG_CONFIG_HOME", profile.path());
-        let mut process = Running::start("chromium".to_owned(), command)?;
-        let url = process.wait_line("the browser's address", PATIENCE, |line| {
+        let mut process = RunningProcess::start("chromium".to_owned(), command)?;
+        let url = process.wait_line("the browser's address", COMMAND_TIMEOUT, |line| {
             line.split_once("DevTools listening on ").map(|(_, url)| url.trim().to_owned())
         })?;
         let socket = connect(&url)?;
@@ -134,7 +134,7 @@ impl Browser {
     ///
     /// # Errors
     /// The browser's, or what the expression throws.
-    pub fn ask(&mut self, expression: &str) -> Result<Value, LabError> {
+    pub fn evaluate(&mut self, expression: &str) -> Result<Value, LabError> {
         let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let answer = self.call("Runtime.evaluate", params)?;
         match answer.get("exceptionDetails") {
@@ -149,7 +149,7 @@ impl Browser {
     /// It does not become true in time.
     pub fn wait(&mut self, what: &str, expression: &str) -> Result<(), LabError> {
         let whole = format!("Boolean({expression})");
-        wait_for(what, PATIENCE, || Ok(self.ask(&whole).is_ok_and(|value| value == true)))
+        wait_for(what, COMMAND_TIMEOUT, || Ok(self.evaluate(&whole).is_ok_and(|value| value == true)))
     }
 
     /// Whether the page has an element.
@@ -157,7 +157,7 @@ impl Browser {
     /// # Errors
     /// The browser's.
     pub fn has(&mut self, selector: &str) -> Result<bool, LabError> {
-        Ok(self.ask(&format!("document.querySelector({}) !== null", quoted(selector)))? == true)
+        Ok(self.evaluate(&format!("document.querySelector({}) !== null", quoted(selector)))? == true)
     }
 
     /// The text of an element, as a person sees it; empty where there is none.
@@ -165,7 +165,7 @@ impl Browser {
     /// # Errors
     /// The browser's.
     pub fn text(&mut self, selector: &str) -> Result<String, LabError> {
-        let text = self.ask(&format!("document.querySelector({})?.innerText ?? ''", quoted(selector)))?;
+        let text = self.evaluate(&format!("document.querySelector({})?.innerText ?? ''", quoted(selector)))?;
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 
@@ -174,7 +174,7 @@ impl Browser {
     /// # Errors
     /// There is no such field.
     pub fn fill(&mut self, selector: &str, text: &str) -> Result<(), LabError> {
-        self.ask(&format!(
+        self.evaluate(&format!(
             "(() => {{ const e = document.querySelector({0}); e.focus(); e.select?.(); }})()",
             quoted(selector)
         ))?;
@@ -205,7 +205,7 @@ impl Browser {
     pub fn follow(&mut self, selector: &str) -> Result<(), LabError> {
         let click =
             format!("(() => {{ window.stayed = true; document.querySelector({}).click(); }})()", quoted(selector));
-        self.ask(&click)?;
+        self.evaluate(&click)?;
         self.wait(
             &format!("the page behind {selector}"),
             "window.stayed === undefined && document.readyState === 'complete'",
@@ -229,7 +229,7 @@ impl Browser {
     /// The browser's.
     pub fn is_too_wide(&mut self) -> Result<bool, LabError> {
         let root = "document.documentElement";
-        Ok(self.ask(&format!("{root}.scrollWidth > {root}.clientWidth"))? == true)
+        Ok(self.evaluate(&format!("{root}.scrollWidth > {root}.clientWidth"))? == true)
     }
 
     fn call(&mut self, method: &str, params: Value) -> Result<Value, LabError> {
@@ -242,7 +242,7 @@ impl Browser {
         let failed =
             |error: tungstenite::Error| LabError::Wrong(format!("the browser does not hear {method}: {error}"));
         self.socket.send(Message::text(message.to_string())).map_err(failed)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + COMMAND_TIMEOUT;
         while Instant::now() < deadline {
             let message = match self.socket.read() {
                 Ok(message) => message,
@@ -259,7 +259,7 @@ impl Browser {
             }
             self.hear(&answer);
         }
-        Err(LabError::Timeout { what: format!("the browser's answer to {method}"), seconds: PATIENCE.as_secs() })
+        Err(LabError::Timeout { what: format!("the browser's answer to {method}"), seconds: COMMAND_TIMEOUT.as_secs() })
     }
 
     fn hear(&mut self, event: &Value) {
@@ -278,9 +278,9 @@ fn connect(url: &str) -> Result<WebSocket<TcpStream>, LabError> {
     let wrong = |why: String| LabError::Wrong(format!("{url}: {why}"));
     let address = url.strip_prefix("ws://").and_then(|rest| rest.split('/').next());
     let stream = TcpStream::connect(address.unwrap_or_default()).map_err(|error| wrong(error.to_string()))?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(|error| wrong(error.to_string()))?;
+    stream.set_read_timeout(Some(COMMAND_TIMEOUT)).map_err(|error| wrong(error.to_string()))?;
     let (socket, _) = tungstenite::client(url, stream).map_err(|error| wrong(error.to_string()))?;
-    socket.get_ref().set_read_timeout(Some(LOOK)).map_err(|error| wrong(error.to_string()))?;
+    socket.get_ref().set_read_timeout(Some(POLL_INTERVAL)).map_err(|error| wrong(error.to_string()))?;
     Ok(socket)
 }
 

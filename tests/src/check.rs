@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 20;
 /// # Errors
 /// The file can't be looked at.
 pub fn allocated_bytes(path: &Path) -> Result<u64, LabError> {
-    Ok(fs::metadata(path).at("look at", path)?.blocks() * 512)
+    Ok(fs::metadata(path).at("inspect", path)?.blocks() * 512)
 }
 
 /// The ranges of a file that its file system holds data for, in order, without its holes.
@@ -60,7 +60,7 @@ pub fn same_bytes(a: &Path, b: &Path) -> Result<bool, LabError> {
 pub fn first_difference(a: &Path, b: &Path) -> Result<Option<u64>, LabError> {
     let open = |path: &Path| -> Result<_, LabError> {
         let file = File::open(path).at("open", path)?;
-        let bytes = file.metadata().at("look at", path)?.len();
+        let bytes = file.metadata().at("inspect", path)?.len();
         let ranges = data_ranges(&file).at("find the data of", path)?;
         Ok((file, bytes, ranges))
     };
@@ -99,7 +99,7 @@ pub fn same_files(files: &[PathBuf], folder: &Path) -> Result<u64, LabError> {
             let why = format!("it differs from {} at byte {at}", file.display());
             return Err(LabError::Content { path: other, why });
         }
-        bytes += fs::metadata(&other).at("look at", &other)?.len();
+        bytes += fs::metadata(&other).at("inspect", &other)?.len();
     }
     let found = fs::read_dir(folder).at("list", folder)?.count();
     if found != files.len() {
@@ -129,7 +129,7 @@ fn union(mut a: Vec<Range<u64>>, b: Vec<Range<u64>>) -> Vec<Range<u64>> {
 /// One of the files can't be read or written.
 pub fn copy_sparse(from: &Path, to: &Path) -> Result<(), LabError> {
     let source = File::open(from).at("open", from)?;
-    let bytes = source.metadata().at("look at", from)?.len();
+    let bytes = source.metadata().at("inspect", from)?.len();
     let target = new_file(to)?;
     target.set_len(bytes).at("size", to)?;
     let mut buffer = vec![0; CHUNK];

@@ -20,12 +20,12 @@ pub mod plain;
 pub use broken::Broken;
 pub use content::Mix;
 pub use foreign::Foreign;
-pub use mount::{Mount, digest_tree, mount_and_digest};
+pub use mount::{NtfsMount, digest_tree, mount_and_digest};
 
 use crate::check::{allocated_bytes, copy_sparse, new_file, write_new};
-use crate::error::{At, LabError};
-use content::Stream;
-use descriptor::{Descriptor, SECTOR, any_cid};
+use crate::error::{IoContext, LabError};
+use content::RandomStream;
+use descriptor::{DescriptorSpec, SECTOR, any_cid};
 use extents::Extents;
 
 /// The longest extent of a `twoGbMaxExtentFlat` disk, in sectors (2047 MiB).
@@ -52,7 +52,7 @@ pub enum CreateType {
 
 /// What is on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub enum DiskContent {
     /// Nothing: one hole.
     Empty,
     /// Seeded data without a file system.
@@ -67,11 +67,11 @@ pub enum Content {
     },
 }
 
-impl Content {
+impl DiskContent {
     /// A real NTFS where this machine can make one, else plain data.
     #[must_use]
     pub fn best(bytes: u64) -> Self {
-        if crate::tools::available().makes_ntfs() { Content::Ntfs { bytes } } else { Content::Plain { bytes } }
+        if crate::tools::available().makes_ntfs() { DiskContent::Ntfs { bytes } } else { DiskContent::Plain { bytes } }
     }
 }
 
@@ -104,7 +104,7 @@ pub struct DiskSpec {
     /// The descriptor's lines end with CR LF.
     pub crlf: bool,
     /// What is on it.
-    pub content: Content,
+    pub content: DiskContent,
     /// How compressible that is.
     pub mix: Mix,
     /// The NTFS label.
@@ -127,7 +127,7 @@ impl DiskSpec {
             thin: true,
             hardware: 13,
             crlf: false,
-            content: Content::Empty,
+            content: DiskContent::Empty,
             mix: Mix::default(),
             label: "CVApps",
             sidecar: Sidecar::None,
@@ -137,7 +137,7 @@ impl DiskSpec {
 
     /// With other content.
     #[must_use]
-    pub fn content(self, content: Content) -> Self {
+    pub fn content(self, content: DiskContent) -> Self {
         Self { content, ..self }
     }
 
@@ -153,21 +153,21 @@ impl DiskSpec {
         Self { create_type, ..self }
     }
 
-    fn describe(&self) -> Descriptor {
+    fn describe(&self) -> DescriptorSpec {
         let sectors = self.bytes / SECTOR;
         let stem = &self.stem;
         let mut descriptor = match self.create_type {
             CreateType::Vmfs => {
-                Descriptor::new("vmfs", self.seed, stem).extent(sectors, "VMFS", format!("{stem}-flat.vmdk"), None)
+                DescriptorSpec::new("vmfs", self.seed, stem).extent(sectors, "VMFS", format!("{stem}-flat.vmdk"), None)
             }
-            CreateType::MonolithicFlat { offset } => Descriptor::new("monolithicFlat", self.seed, stem).extent(
+            CreateType::MonolithicFlat { offset } => DescriptorSpec::new("monolithicFlat", self.seed, stem).extent(
                 sectors,
                 "FLAT",
                 format!("{stem}-flat.vmdk"),
                 Some(offset),
             ),
             CreateType::TwoGbMaxExtentFlat { sectors: most } => {
-                let mut descriptor = Descriptor::new("twoGbMaxExtentFlat", self.seed, stem);
+                let mut descriptor = DescriptorSpec::new("twoGbMaxExtentFlat", self.seed, stem);
                 let (mut left, mut number) = (sectors, 1);
                 while left > 0 {
                     let here = left.min(most.max(1));
@@ -187,13 +187,13 @@ impl DiskSpec {
 
 /// A disk on disk.
 #[derive(Debug, Clone)]
-pub struct Disk {
+pub struct TestDisk {
     folder: PathBuf,
     spec: DiskSpec,
-    descriptor: Descriptor,
+    descriptor: DescriptorSpec,
 }
 
-impl Disk {
+impl TestDisk {
     /// Builds a disk in a folder. None of its files may exist.
     ///
     /// # Errors
@@ -217,9 +217,9 @@ impl Disk {
         disk.write_sidecar()?;
         let DiskSpec { seed, mix, label, .. } = disk.spec;
         match disk.spec.content {
-            Content::Empty => {}
-            Content::Plain { bytes } => plain::write(&path, seed, bytes, mix)?,
-            Content::Ntfs { bytes } => ntfs::write(&path, seed, bytes, mix, label)?,
+            DiskContent::Empty => {}
+            DiskContent::Plain { bytes } => plain::write(&path, seed, bytes, mix)?,
+            DiskContent::Ntfs { bytes } => ntfs::write(&path, seed, bytes, mix, label)?,
         }
         let modified = disk.spec.modified.unwrap_or_else(|| SystemTime::now() - AGE);
         for file in disk.files() {
@@ -318,8 +318,8 @@ impl Disk {
     pub fn append_file(&mut self, name: &str, seed: u64, bytes: u64) -> Result<(), LabError> {
         let before = self.times()?;
         match self.spec.content {
-            Content::Ntfs { .. } => {
-                let texture = self.spec.mix.draw(&mut Stream::new(seed, name));
+            DiskContent::Ntfs { .. } => {
+                let texture = self.spec.mix.draw(&mut RandomStream::new(seed, name));
                 ntfs::append(&self.path(), seed, &ntfs::PlannedFile { path: name.to_owned(), bytes, texture })?;
             }
             _ => plain::append(&self.path(), seed, name, bytes, Mix { text: 50, zero: 0 })?,
@@ -334,7 +334,7 @@ impl Disk {
     /// A new CID, and times that are later than before even where the clock is coarse.
     fn touch(&mut self, before: Vec<(PathBuf, SystemTime)>, seed: u64) -> Result<(), LabError> {
         let old = self.descriptor.cid;
-        let mut stream = Stream::new(seed, &format!("{} after {old:08x}", self.spec.stem));
+        let mut stream = RandomStream::new(seed, &format!("{} after {old:08x}", self.spec.stem));
         while self.descriptor.cid == old {
             self.descriptor.cid = any_cid(&mut stream);
         }
@@ -376,7 +376,7 @@ fn uuid_text(bytes: &[u8; 16]) -> String {
 }
 
 fn modified(path: &Path) -> Result<SystemTime, LabError> {
-    fs::metadata(path).and_then(|meta| meta.modified()).at("look at", path)
+    fs::metadata(path).and_then(|meta| meta.modified()).at("inspect", path)
 }
 
 pub(crate) fn set_modified(path: &Path, time: SystemTime) -> Result<(), LabError> {

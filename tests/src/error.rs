@@ -1,4 +1,4 @@
-//! What can go wrong while the lab is built, told so that a person can act on it.
+//! Failures of the lab, each with what a person needs to act on it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,12 +87,12 @@ pub enum LabError {
 }
 
 /// Names the operation and the file of an I/O error.
-pub(crate) trait At<T> {
+pub(crate) trait IoContext<T> {
     /// Adds what was to be done, and to which file.
     fn at(self, operation: &'static str, path: &Path) -> Result<T, LabError>;
 }
 
-impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
     fn at(self, operation: &'static str, path: &Path) -> Result<T, LabError> {
         self.map_err(|error| LabError::Io { operation, path: path.to_owned(), source: error.into() })
     }

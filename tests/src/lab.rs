@@ -15,12 +15,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-mod answer;
 mod config;
 mod endpoint;
 pub mod esxi;
 pub mod fuse;
 mod managed;
+mod output;
 pub mod peer;
 mod process;
 mod proxy;
@@ -29,27 +29,27 @@ mod tmpfs;
 pub mod vcenter;
 mod watch;
 
-pub use answer::Answer;
-pub use config::Config;
-pub use endpoint::Endpoint;
-pub use esxi::Esxi;
+pub use config::LabConfig;
+pub use endpoint::EndpointProcess;
+pub use esxi::EsxiDouble;
 pub use fuse::FaultyMount;
-pub use process::{Running, obey_parent};
+pub use output::CommandOutput;
+pub use process::{RunningProcess, exit_with_parent};
 pub use proxy::{Faults, Proxy};
-pub use sshd::{Login, Offers, SSH_USER, Sshd};
+pub use sshd::{Offers, SSH_USER, Sshd, SshdLogin};
 pub use tmpfs::Tmpfs;
 pub use vcenter::VCenter;
-pub use watch::Watch;
+pub use watch::FolderWatch;
 
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::tools::wait_until;
 
 /// The first argument that makes the lab's own program behave as `stackferry`.
 pub const MULTI_CALL: &str = "stackferry";
-/// How long one command may take before the lab takes it for hung.
-pub const PATIENCE: Duration = Duration::from_secs(600);
+/// How long one command may take before the lab treats it as hung.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Whether somebody wants the lab to end.
+/// Whether the lab is asked to stop.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Makes everything that waits in the lab give up.
@@ -57,7 +57,7 @@ pub fn stop() {
     STOP.store(true, Ordering::Relaxed);
 }
 
-/// Whether somebody wants the lab to end.
+/// Whether the lab is asked to stop.
 #[must_use]
 pub fn is_stopped() -> bool {
     STOP.load(Ordering::Relaxed)
@@ -94,7 +94,7 @@ pub struct Lab {
     program: PathBuf,
     key: OnceCell<String>,
     /// The service's configuration. It is written anew for each command.
-    pub config: Config,
+    pub config: LabConfig,
 }
 
 impl Lab {
@@ -125,7 +125,7 @@ impl Lab {
             Root::Removed(folder) => folder.path().to_owned(),
             Root::Kept(path) => path.clone(),
         };
-        let config = Config::new(&path.join("state"), &path.join("vault"));
+        let config = LabConfig::new(&path.join("state"), &path.join("vault"));
         Ok(Self { root, program, key: OnceCell::new(), config })
     }
 
@@ -203,7 +203,7 @@ impl Lab {
     ///
     /// # Errors
     /// The service's key can't be made.
-    pub fn add_endpoint(&mut self, name: &str, endpoint: &Endpoint) -> Result<(), LabError> {
+    pub fn add_endpoint(&mut self, name: &str, endpoint: &EndpointProcess) -> Result<(), LabError> {
         self.add_endpoint_at(name, &endpoint.address().to_string(), endpoint.host_key())
     }
 
@@ -221,8 +221,8 @@ impl Lab {
     /// Starts an endpoint for datastores of this lab, which knows the service's key.
     ///
     /// # Errors
-    /// It does not begin to listen.
-    pub fn serve(&self, datastores: &[&str]) -> Result<Endpoint, LabError> {
+    /// It does not start to listen.
+    pub fn serve(&self, datastores: &[&str]) -> Result<EndpointProcess, LabError> {
         let issuers = [self.public_key()?.to_owned()];
         self.serve_as("endpoint", datastores, &issuers)
     }
@@ -230,11 +230,11 @@ impl Lab {
     /// Starts an endpoint for datastores of this lab, which lets new files be written to these.
     ///
     /// # Errors
-    /// It does not begin to listen.
-    pub fn serve_for_restores(&self, datastores: &[&str], restore: &[&str]) -> Result<Endpoint, LabError> {
+    /// It does not start to listen.
+    pub fn serve_for_restores(&self, datastores: &[&str], restore: &[&str]) -> Result<EndpointProcess, LabError> {
         let issuers = [self.public_key()?.to_owned()];
         let folders = self.folders(datastores)?;
-        Endpoint::start(self.program.clone(), &self.path("endpoint"), &folders, &issuers, restore)
+        EndpointProcess::start(self.program.clone(), &self.path("endpoint"), &folders, &issuers, restore)
     }
 
     fn folders(&self, datastores: &[&str]) -> Result<Vec<(String, PathBuf)>, LabError> {
@@ -244,9 +244,9 @@ impl Lab {
     /// Starts an endpoint with a name of its own (its keys are kept under it) and these issuers.
     ///
     /// # Errors
-    /// It does not begin to listen.
-    pub fn serve_as(&self, name: &str, datastores: &[&str], issuers: &[String]) -> Result<Endpoint, LabError> {
-        Endpoint::start(self.program.clone(), &self.path(name), &self.folders(datastores)?, issuers, &[])
+    /// It does not start to listen.
+    pub fn serve_as(&self, name: &str, datastores: &[&str], issuers: &[String]) -> Result<EndpointProcess, LabError> {
+        EndpointProcess::start(self.program.clone(), &self.path(name), &self.folders(datastores)?, issuers, &[])
     }
 
     /// The file of the key that signs certificates for stock SSH hosts, made at the first call, and its public half.
@@ -267,7 +267,7 @@ impl Lab {
     /// its name.
     ///
     /// # Errors
-    /// It does not begin to listen.
+    /// It does not start to listen.
     pub fn sshd(&self, name: &str, offers: Offers, datastores: &[&str]) -> Result<Sshd, LabError> {
         self.sshd_with(name, offers, datastores, false)
     }
@@ -275,11 +275,11 @@ impl Lab {
     /// The same, where the user may write to the folder `restored` of each datastore.
     ///
     /// # Errors
-    /// It does not begin to listen.
+    /// It does not start to listen.
     pub fn sshd_for_restores(&self, name: &str, offers: Offers, datastores: &[&str]) -> Result<Sshd, LabError> {
         for datastore in datastores {
             let folder = self.folder(datastore, "restored")?;
-            Sshd::give(&folder)?;
+            Sshd::make_writable(&folder)?;
         }
         self.sshd_with(name, offers, datastores, true)
     }
@@ -337,24 +337,24 @@ impl Lab {
     ///
     /// # Errors
     /// It can't be started.
-    pub fn spawn<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Running, LabError> {
-        Running::start(name(args), self.command(args)?)
+    pub fn spawn<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<RunningProcess, LabError> {
+        RunningProcess::start(name(args), self.command(args)?)
     }
 
     /// Runs a command to its end, however it ends.
     ///
     /// # Errors
     /// It can't be started, or hangs.
-    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<Answer, LabError> {
-        self.spawn(args)?.wait(PATIENCE)
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<CommandOutput, LabError> {
+        self.spawn(args)?.wait(COMMAND_TIMEOUT)
     }
 
-    /// Runs a command that has to succeed, and gives its answer.
+    /// Runs a command that must succeed, and returns its JSON.
     ///
     /// # Errors
-    /// It failed, or its answer is no JSON.
-    pub fn ask<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<serde_json::Value, LabError> {
-        self.run(args)?.done()
+    /// It failed, or its output is not JSON.
+    pub fn run_json<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<serde_json::Value, LabError> {
+        self.run(args)?.json_ok()
     }
 
     /// The versions of a volume, newest first; none for a volume that is not known yet.
@@ -366,7 +366,7 @@ impl Lab {
         if answer.code == 10 && answer.error()?.get("code").is_some_and(|code| code == "no_such_volume") {
             return Ok(Vec::new());
         }
-        Ok(answer.done()?.as_array().cloned().unwrap_or_default())
+        Ok(answer.json_ok()?.as_array().cloned().unwrap_or_default())
     }
 
     /// Restores a volume, or one of its versions, into a folder of this name, and gives the folder.
@@ -375,16 +375,16 @@ impl Lab {
     /// It failed.
     pub fn restore(&self, target: &str, name: &str) -> Result<PathBuf, LabError> {
         let to = self.path(name);
-        self.ask(&["restore".as_ref(), target.as_ref(), "--to".as_ref(), to.as_os_str()])?;
+        self.run_json(&["restore".as_ref(), target.as_ref(), "--to".as_ref(), to.as_os_str()])?;
         Ok(to)
     }
 
-    /// Runs a command that has to fail with this exit code, and gives the error that it tells.
+    /// Runs a command that must fail with this exit code, and returns its error.
     ///
     /// # Errors
     /// It ended in another way, or its error is no JSON with message and hint.
-    pub fn refuse<S: AsRef<OsStr>>(&self, args: &[S], code: i32) -> Result<serde_json::Value, LabError> {
-        self.run(args)?.ends(code)?.error()
+    pub fn run_err<S: AsRef<OsStr>>(&self, args: &[S], code: i32) -> Result<serde_json::Value, LabError> {
+        self.run(args)?.expect_code(code)?.error()
     }
 }
 
@@ -397,7 +397,7 @@ pub(crate) fn program(lab: &Path) -> Command {
             command.env_remove(name);
         }
     }
-    process::tie_to_us(&mut command);
+    process::tie_to_parent(&mut command);
     command
 }
 

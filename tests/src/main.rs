@@ -17,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Without an option it stays up and shows what is protected while things change, until Ctrl-C.
 #[derive(Parser)]
 #[command(name = "stackferry-lab", version)]
-struct Options {
+struct LabOptions {
     /// Protect a small site, restore from it, compare, and end
     #[arg(long, conflicts_with = "long")]
     once: bool,
@@ -40,12 +40,12 @@ struct Options {
 
 fn main() -> ExitCode {
     if let Some(arguments) = lab::multi_call(std::env::args_os()) {
-        if !lab::obey_parent() {
+        if !lab::exit_with_parent() {
             return ExitCode::FAILURE;
         }
         return stackferry_service::main(arguments);
     }
-    let options = Options::parse();
+    let options = LabOptions::parse();
     let result = std::env::current_exe().map_err(|source| LabError::Start { tool: "itself".to_owned(), source });
     let result = result.and_then(|program| {
         listen()?;

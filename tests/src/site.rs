@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 mod build;
 mod plan;
 
-pub use plan::{SitePlan, Size};
+pub use plan::{DiskSize, SitePlan};
 
-use crate::disk::Disk;
-use crate::error::{At, LabError};
+use crate::disk::TestDisk;
+use crate::error::{IoContext, LabError};
 use crate::expect::Expect;
 
 /// The datastores of every site.
@@ -35,7 +35,7 @@ pub const FOLDERS: [&str; 9] = [
 
 /// One place where a volume lies.
 #[derive(Debug, Clone)]
-pub struct Location {
+pub struct SiteLocation {
     /// The datastore's name.
     pub datastore: &'static str,
     /// The descriptor's path below the datastore, whether it is there or not.
@@ -43,18 +43,18 @@ pub struct Location {
     /// The names of all files that belong to the volume, beside each other.
     pub files: Vec<String>,
     /// The disk, where it is one that can be changed.
-    pub disk: Option<Disk>,
+    pub disk: Option<TestDisk>,
 }
 
 /// One volume, as a good inventory lists it.
 #[derive(Debug, Clone)]
-pub struct Volume {
+pub struct SiteVolume {
     /// `appstack`, `package`, `writable`, `template` or `image`.
     pub kind: &'static str,
     /// Its stem, verbatim.
     pub stem: String,
     /// Where it lies. More than one: equal copies that are one volume.
-    pub locations: Vec<Location>,
+    pub locations: Vec<SiteLocation>,
     /// What Stackferry should think of it.
     pub expect: Expect,
     /// What is special about it; empty if nothing is.
@@ -74,18 +74,18 @@ pub struct Stray {
 
 /// A site that was built.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct TestSite {
     /// The folder that holds the datastores.
     pub root: PathBuf,
     /// What it was built from.
     pub plan: SitePlan,
     /// What a good inventory lists.
-    pub volumes: Vec<Volume>,
+    pub volumes: Vec<SiteVolume>,
     /// What it does not.
     pub strays: Vec<Stray>,
 }
 
-impl Site {
+impl TestSite {
     /// Builds a site below `root`, which is made if it is missing. None of its datastores may exist.
     ///
     /// # Errors
@@ -102,25 +102,25 @@ impl Site {
 
     /// The file of a location's descriptor.
     #[must_use]
-    pub fn file(&self, location: &Location) -> PathBuf {
+    pub fn file(&self, location: &SiteLocation) -> PathBuf {
         self.datastore(location.datastore).join(&location.path)
     }
 
     /// All files of a location.
     #[must_use]
-    pub fn files(&self, location: &Location) -> Vec<PathBuf> {
+    pub fn files(&self, location: &SiteLocation) -> Vec<PathBuf> {
         let descriptor = self.file(location);
         location.files.iter().map(|name| descriptor.with_file_name(name)).collect()
     }
 
     /// The volumes of a kind and stem; more than one if they are different volumes of one name.
-    pub fn find(&self, kind: &str, stem: &str) -> impl Iterator<Item = &Volume> {
+    pub fn find(&self, kind: &str, stem: &str) -> impl Iterator<Item = &SiteVolume> {
         self.volumes.iter().filter(move |volume| volume.kind == kind && volume.stem == stem)
     }
 
     /// The disk of a volume on a datastore, to change it.
     #[must_use]
-    pub fn disk_mut(&mut self, datastore: &str, kind: &str, stem: &str) -> Option<&mut Disk> {
+    pub fn disk_mut(&mut self, datastore: &str, kind: &str, stem: &str) -> Option<&mut TestDisk> {
         self.volumes
             .iter_mut()
             .filter(|volume| volume.kind == kind && volume.stem == stem)
@@ -131,7 +131,7 @@ impl Site {
     }
 
     /// The volumes that can be copied, now or later.
-    pub fn protectable(&self) -> impl Iterator<Item = &Volume> {
+    pub fn protectable(&self) -> impl Iterator<Item = &SiteVolume> {
         self.volumes.iter().filter(|volume| volume.expect.protectable())
     }
 
@@ -144,7 +144,7 @@ impl Site {
         let plan = |why: &str| LabError::Plan { subject: format!("a lock of {kind}/{stem}"), why: why.to_owned() };
         let disk = self.disk_mut(datastore, kind, stem).ok_or_else(|| plan("there is no such disk"))?;
         let extent = disk.extents().into_iter().next().ok_or_else(|| plan("it has no extent"))?;
-        let inode = fs::metadata(&extent).at("look at", &extent)?.ino();
+        let inode = fs::metadata(&extent).at("inspect", &extent)?.ino();
         let id: String = inode.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         let lock = extent.with_file_name(format!(".lck-{id}"));
         crate::check::write_new(&lock, &[0; 84])?;
@@ -157,7 +157,7 @@ impl Site {
     }
 }
 
-impl Volume {
+impl SiteVolume {
     /// The bytes of all its first location's extents: logical, and really taken. None where there is no plain disk.
     #[must_use]
     pub fn bytes(&self) -> Option<(u64, u64)> {
@@ -166,7 +166,7 @@ impl Volume {
     }
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for TestSite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| format!("{:.1}", std::time::Duration::from_millis(bytes / 1049).as_secs_f64());
         let wide = self.volumes.iter().map(|volume| volume.kind.len() + volume.stem.len() + 1).max().unwrap_or(0);

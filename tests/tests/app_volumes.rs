@@ -1,9 +1,11 @@
-//! The client of App Volumes Managers against the stand-in: everything is found, nothing is changed, and every trouble is told.
+//! The client of App Volumes Managers against the stand-in: it finds everything, changes nothing, and reports every failure.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+#[path = "app_volumes/failures.rs"]
+mod failures;
 #[path = "app_volumes/guard.rs"]
 mod guard;
 #[path = "app_volumes/lists.rs"]
@@ -12,5 +14,3 @@ mod lists;
 mod scale;
 #[path = "app_volumes/support.rs"]
 mod support;
-#[path = "app_volumes/troubles.rs"]
-mod troubles;

@@ -9,6 +9,6 @@ use std::path::Path;
 use stackferry_tests::demo;
 
 #[test]
-fn one_minute_of_chaos_breaks_no_promise() {
+fn one_minute_of_chaos_breaks_no_guarantee() {
     demo::chaos(Path::new(env!("CARGO_BIN_EXE_stackferry-lab")), None, 1, 1).unwrap();
 }

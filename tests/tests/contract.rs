@@ -1,4 +1,4 @@
-//! The shapes of all answers in JSON. Scripts read them: keys are added, never changed or taken away.
+//! The shapes of all JSON output. Scripts read it: keys may be added, and are never renamed or removed.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -6,23 +6,24 @@
 
 use insta::assert_json_snapshot;
 use serde_json::Value;
-use stackferry_tests::disk::{Broken, Content, Disk, DiskSpec, Sidecar};
-use stackferry_tests::lab::{Endpoint, Lab};
+use stackferry_tests::disk::{Broken, DiskContent, DiskSpec, Sidecar, TestDisk};
+use stackferry_tests::lab::{EndpointProcess, Lab};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
 const OFFICE: &str = "appstack/Office";
 const MIB: u64 = 1 << 20;
 
 /// A local datastore with an AppStack and a broken disk, and a writable behind an endpoint. Every byte of them is fixed.
-fn place() -> (Endpoint, Lab, Disk) {
+fn place() -> (EndpointProcess, Lab, TestDisk) {
     let mut lab = Lab::new(LAB).unwrap();
     let spec = |stem: &str, seed| {
-        DiskSpec::new(stem, 16 * MIB, seed).content(Content::Plain { bytes: MIB }).sidecar(Sidecar::Metadata)
+        DiskSpec::new(stem, 16 * MIB, seed).content(DiskContent::Plain { bytes: MIB }).sidecar(Sidecar::Metadata)
     };
     let apps = lab.folder("nfs01", "cloudvolumes/apps").unwrap();
-    Disk::build(&apps, spec("Office", 1)).unwrap();
+    TestDisk::build(&apps, spec("Office", 1)).unwrap();
     Broken::Truncated.build(&apps, "Damaged", MIB, 1).unwrap();
-    let jdoe = Disk::build(&lab.folder("nfs02", "cloudvolumes/writable").unwrap(), spec("CORP!5C!jdoe", 2)).unwrap();
+    let jdoe =
+        TestDisk::build(&lab.folder("nfs02", "cloudvolumes/writable").unwrap(), spec("CORP!5C!jdoe", 2)).unwrap();
     lab.add_local("nfs01").unwrap();
     let endpoint = lab.serve(&["nfs02"]).unwrap();
     lab.add_endpoint("nfs02", &endpoint).unwrap();
@@ -71,45 +72,45 @@ macro_rules! snapshot {
 }
 
 #[test]
-fn answers_keep_their_shape() {
+fn json_output_keeps_its_shape() {
     let (_endpoint, lab, mut jdoe) = place();
-    snapshot!("discover", lab.ask(&["discover"]).unwrap());
-    snapshot!("run", lab.ask(&["run", "--once"]).unwrap());
-    snapshot!("run_again", lab.ask(&["run", "--once"]).unwrap());
-    snapshot!("volumes", lab.ask(&["volumes"]).unwrap());
-    snapshot!("versions", lab.ask(&["versions", OFFICE]).unwrap());
-    snapshot!("verify", lab.ask(&["verify"]).unwrap());
-    snapshot!("copy_local", lab.ask(&["copy", OFFICE]).unwrap());
+    snapshot!("discover", lab.run_json(&["discover"]).unwrap());
+    snapshot!("run", lab.run_json(&["run", "--once"]).unwrap());
+    snapshot!("run_again", lab.run_json(&["run", "--once"]).unwrap());
+    snapshot!("volumes", lab.run_json(&["volumes"]).unwrap());
+    snapshot!("versions", lab.run_json(&["versions", OFFICE]).unwrap());
+    snapshot!("verify", lab.run_json(&["verify"]).unwrap());
+    snapshot!("copy_local", lab.run_json(&["copy", OFFICE]).unwrap());
     jdoe.overwrite(1, 8 * MIB, 4096).unwrap();
-    snapshot!("copy_endpoint", lab.ask(&["copy", "writable/CORP!5C!jdoe"]).unwrap());
-    snapshot!("copy_if_changed", lab.ask(&["copy", "writable/CORP!5C!jdoe", "--if-changed"]).unwrap());
+    snapshot!("copy_endpoint", lab.run_json(&["copy", "writable/CORP!5C!jdoe"]).unwrap());
+    snapshot!("copy_if_changed", lab.run_json(&["copy", "writable/CORP!5C!jdoe", "--if-changed"]).unwrap());
     let to = lab.path("restored");
     let restore = ["restore".as_ref(), OFFICE.as_ref(), "--to".as_ref(), to.as_os_str()];
-    snapshot!("restore", lab.ask(&restore).unwrap());
-    snapshot!("grant", lab.ask(&["grant", "writable/CORP!5C!jdoe"]).unwrap());
+    snapshot!("restore", lab.run_json(&restore).unwrap());
+    snapshot!("grant", lab.run_json(&["grant", "writable/CORP!5C!jdoe"]).unwrap());
     let version = lab.versions(OFFICE).unwrap()[0]["version"].as_str().unwrap().to_owned();
     let named = format!("{OFFICE}@{version}");
-    snapshot!("pin", lab.ask(&["pin", &named, "--note", "why"]).unwrap());
-    snapshot!("unpin", lab.ask(&["unpin", &named]).unwrap());
-    snapshot!("rebuild", lab.ask(&["rebuild"]).unwrap());
+    snapshot!("pin", lab.run_json(&["pin", &named, "--note", "why"]).unwrap());
+    snapshot!("unpin", lab.run_json(&["unpin", &named]).unwrap());
+    snapshot!("rebuild", lab.run_json(&["rebuild"]).unwrap());
     snapshot!("audit_verify", {
-        let mut answer = lab.ask(&["audit", "verify"]).unwrap();
+        let mut answer = lab.run_json(&["audit", "verify"]).unwrap();
         assert!(answer["records"].as_u64().unwrap() > 10);
         answer["records"] = "[number]".into();
         answer
     });
-    let records = lab.ask(&["audit", "show", "--last", "1"]).unwrap();
+    let records = lab.run_json(&["audit", "show", "--last", "1"]).unwrap();
     let keys: Vec<&String> = records[0].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["action", "actor", "at", "detail", "digest", "id", "subject"]);
 }
 
 #[test]
-fn errors_keep_their_shape() {
+fn json_errors_keep_their_shape() {
     let (_endpoint, lab, _) = place();
-    lab.ask(&["discover"]).unwrap();
-    snapshot!("error_no_such_volume", lab.refuse(&["copy", "appstack/Ofice"], 10).unwrap());
-    snapshot!("error_not_protectable", lab.refuse(&["copy", "appstack/Damaged"], 1).unwrap());
-    snapshot!("error_usage", lab.refuse(&["copy"], 2).unwrap());
+    lab.run_json(&["discover"]).unwrap();
+    snapshot!("error_no_such_volume", lab.run_err(&["copy", "appstack/Ofice"], 10).unwrap());
+    snapshot!("error_not_protectable", lab.run_err(&["copy", "appstack/Damaged"], 1).unwrap());
+    snapshot!("error_usage", lab.run_err(&["copy"], 2).unwrap());
     let answer = lab.run(&["copy", "appstack/Ofice"]).unwrap();
     assert_eq!(answer.stdout, "", "an error writes nothing to stdout");
     let line: Value = serde_json::from_str(answer.stderr.lines().last().unwrap()).unwrap();
@@ -118,9 +119,9 @@ fn errors_keep_their_shape() {
 
 /// `check` names every part of the configuration, so its texts hold paths; its shape is what scripts read.
 #[test]
-fn check_keeps_its_shape() {
+fn json_of_check_keeps_its_shape() {
     let (_endpoint, lab, _) = place();
-    let answer = lab.ask(&["check"]).unwrap();
+    let answer = lab.run_json(&["check"]).unwrap();
     assert_eq!(answer["ok"], true);
     let checks = answer["checks"].as_array().unwrap();
     let subjects: Vec<&str> = checks.iter().map(|one| one["subject"].as_str().unwrap()).collect();
@@ -132,6 +133,6 @@ fn check_keeps_its_shape() {
         assert_eq!(one.as_object().unwrap().keys().collect::<Vec<_>>(), ["code", "hint", "ok", "subject", "text"]);
         assert_eq!(one["ok"], true, "{one}");
     }
-    let shown = lab.run(&["config", "show"]).unwrap().ends(0).unwrap().json().unwrap();
+    let shown = lab.run(&["config", "show"]).unwrap().expect_code(0).unwrap().json().unwrap();
     assert_eq!(shown["datastore"][0]["name"], "nfs01");
 }

@@ -1,4 +1,4 @@
-//! `kill -9` at any point, on either side: nothing half-made is ever seen, and what was copied need not be copied again.
+//! `kill -9` at any point, on either side: no partial version is ever visible, and copied blocks need not be copied again.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use stackferry_tests::LabError;
 use stackferry_tests::check::{allocated_bytes, same_files};
-use stackferry_tests::disk::content::Stream;
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix, Sidecar};
-use stackferry_tests::lab::{Endpoint, Faults, Lab, Proxy, wait_for};
+use stackferry_tests::disk::content::RandomStream;
+use stackferry_tests::disk::{DiskContent, DiskSpec, Mix, Sidecar, TestDisk};
+use stackferry_tests::lab::{EndpointProcess, Faults, Lab, Proxy, wait_for};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
 const OFFICE: &str = "appstack/Office";
@@ -30,28 +30,28 @@ const AGAIN: u64 = 64 * MIB;
 /// How fast the network is, in bytes per second: a copy takes about a second, so that it can be met in the middle.
 const RATE: u64 = 160 * MIB;
 
-fn disk(lab: &Lab, data: u64) -> Disk {
-    let spec = DiskSpec::new("Office", data + 16 * MIB, 4).content(Content::Plain { bytes: data });
+fn disk(lab: &Lab, data: u64) -> TestDisk {
+    let spec = DiskSpec::new("Office", data + 16 * MIB, 4).content(DiskContent::Plain { bytes: data });
     let spec = DiskSpec { mix: Mix { text: 0, zero: 0 }, ..spec }.sidecar(Sidecar::Metadata);
-    Disk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec).unwrap()
+    TestDisk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec).unwrap()
 }
 
 /// A service, a proxy, an endpoint, and a dense disk.
-struct Place {
-    endpoint: Endpoint,
+struct Setup {
+    endpoint: EndpointProcess,
     proxy: Proxy,
     lab: Lab,
-    disk: Disk,
+    disk: TestDisk,
 }
 
-fn place() -> Place {
+fn setup() -> Setup {
     let mut lab = Lab::new(LAB).unwrap();
     let disk = disk(&lab, DATA);
     let endpoint = lab.serve(&["nfs01"]).unwrap();
     let proxy = Proxy::new(endpoint.address()).unwrap();
     proxy.set(Faults { rate: Some(RATE), ..Faults::default() });
     lab.add_endpoint_at("nfs01", &proxy.address().to_string(), endpoint.host_key()).unwrap();
-    Place { endpoint, proxy, lab, disk }
+    Setup { endpoint, proxy, lab, disk }
 }
 
 /// The files of that name that are being written in a vault.
@@ -102,8 +102,8 @@ enum Side {
 }
 
 /// Kills a side when so much has arrived, and gives what was there then.
-fn interrupt(place: &mut Place, vault: &Path, side: Side, point: u64) -> u64 {
-    let mut copy = place.lab.spawn(&["copy", OFFICE]).unwrap();
+fn interrupt(setup: &mut Setup, vault: &Path, side: Side, point: u64) -> u64 {
+    let mut copy = setup.lab.spawn(&["copy", OFFICE]).unwrap();
     wait_for("a copy in its middle", LIMIT, || {
         if copy.has_ended()? {
             return Err(LabError::Wrong(format!("it ended before it was killed: {}", copy.stderr())));
@@ -114,13 +114,13 @@ fn interrupt(place: &mut Place, vault: &Path, side: Side, point: u64) -> u64 {
     match side {
         Side::Service => assert_eq!(copy.kill().unwrap().code, 128 + 9),
         Side::Endpoint => {
-            place.endpoint.kill().unwrap();
-            let answer = copy.wait(LIMIT).unwrap().ends(1).unwrap();
+            setup.endpoint.kill().unwrap();
+            let answer = copy.wait(LIMIT).unwrap().expect_code(1).unwrap();
             let error = answer.error().unwrap();
             assert!(["unreachable", "silent"].contains(&error["code"].as_str().unwrap()), "{error}");
             assert!(!error["hint"].as_str().unwrap().is_empty());
-            place.endpoint.restart().unwrap();
-            place.proxy.redirect(place.endpoint.address());
+            setup.endpoint.restart().unwrap();
+            setup.proxy.redirect(setup.endpoint.address());
         }
     }
     arrived(vault)
@@ -128,25 +128,25 @@ fn interrupt(place: &mut Place, vault: &Path, side: Side, point: u64) -> u64 {
 
 /// Ten points of a copy, drawn from a seed; one in each tenth of it.
 fn points(label: &str) -> Vec<u64> {
-    let mut stream = Stream::new(20_261_122, label);
+    let mut stream = RandomStream::new(20_261_122, label);
     let tenth = DATA / POINTS;
     (0..POINTS).map(|number| number * tenth + 1 + stream.below(tenth * 9 / 10)).collect()
 }
 
 fn kill_and_go_on(side: Side) {
-    let mut place = place();
+    let mut setup = setup();
     for (number_of, point) in points(&format!("{side:?}")).into_iter().enumerate() {
-        let vault = place.lab.path(&format!("vault-{number_of}"));
-        place.lab.config.set("vault.path", vault.to_str().unwrap());
-        place.lab.config.set("state_dir", place.lab.path(&format!("state-{number_of}")).to_str().unwrap());
-        let (written, seen) = watched(&vault, || interrupt(&mut place, &vault, side, point));
+        let vault = setup.lab.path(&format!("vault-{number_of}"));
+        setup.lab.config.set("vault.path", vault.to_str().unwrap());
+        setup.lab.config.set("state_dir", setup.lab.path(&format!("state-{number_of}")).to_str().unwrap());
+        let (written, seen) = watched(&vault, || interrupt(&mut setup, &vault, side, point));
         assert!(seen.is_empty(), "{seen:?} was visible after {point} bytes");
-        assert!(place.lab.versions(OFFICE).unwrap().is_empty());
+        assert!(setup.lab.versions(OFFICE).unwrap().is_empty());
 
-        let (copy, seen) = watched(&vault, || place.lab.ask(&["copy", OFFICE]).unwrap());
+        let (copy, seen) = watched(&vault, || setup.lab.run_json(&["copy", OFFICE]).unwrap());
         let version = copy["version"].as_str().unwrap().to_owned();
         assert_eq!(seen, BTreeSet::from([version.clone()]));
-        let versions = place.lab.versions(OFFICE).unwrap();
+        let versions = setup.lab.versions(OFFICE).unwrap();
         assert_eq!((versions.len(), versions[0]["version"].as_str()), (1, Some(version.as_str())));
 
         let read = number(&copy["bytes"], "read");
@@ -158,9 +158,9 @@ fn kill_and_go_on(side: Side) {
         if written > AGAIN {
             assert!(resumed >= written - AGAIN, "{side:?} at {point}: {resumed} of {written} bytes were kept: {copy}");
         }
-        let restored = place.lab.restore(OFFICE, &format!("restored-{number_of}")).unwrap();
-        same_files(&place.disk.files(), &restored).unwrap();
-        assert_eq!(number(&place.lab.ask(&["verify"]).unwrap(), "ok"), 1);
+        let restored = setup.lab.restore(OFFICE, &format!("restored-{number_of}")).unwrap();
+        same_files(&setup.disk.files(), &restored).unwrap();
+        assert_eq!(number(&setup.lab.run_json(&["verify"]).unwrap(), "ok"), 1);
         assert_eq!(incoming(&vault, "files", "Office-flat.vmdk"), [] as [PathBuf; 0]);
         fs::remove_dir_all(restored).unwrap();
         fs::remove_dir_all(vault).unwrap();
@@ -168,25 +168,25 @@ fn kill_and_go_on(side: Side) {
 }
 
 #[test]
-fn the_service_is_killed_at_any_point_of_a_copy() {
+fn killing_the_service_during_a_copy_loses_nothing() {
     kill_and_go_on(Side::Service);
 }
 
 #[test]
-fn the_endpoint_is_killed_at_any_point_of_a_copy() {
+fn killing_the_endpoint_during_a_copy_loses_nothing() {
     kill_and_go_on(Side::Endpoint);
 }
 
 /// Small copies, killed by the clock: at the beginning, in the middle, while committing, and just after it.
 #[test]
-fn whatever_is_listed_after_a_crash_is_whole() {
+fn every_version_listed_after_a_crash_is_whole() {
     let mut lab = Lab::new(LAB).unwrap();
     let disk = disk(&lab, 8 * MIB);
     lab.add_local("nfs01").unwrap();
     let first = lab.run(&["copy", OFFICE]).unwrap();
-    first.done().unwrap();
+    first.json_ok().unwrap();
     let whole = Duration::from_secs_f64(first.seconds);
-    let mut stream = Stream::new(7, "clock");
+    let mut stream = RandomStream::new(7, "clock");
     let (mut killed, mut finished) = (0, 0);
     for _ in 0..25 {
         let mut copy = lab.spawn(&["copy", OFFICE]).unwrap();
@@ -202,17 +202,17 @@ fn whatever_is_listed_after_a_crash_is_whole() {
         assert_eq!(listed, visible(&lab.vault()));
     }
     assert!(killed >= 5, "only {killed} of 25 were met, {finished} had ended");
-    let verified = lab.ask(&["verify"]).unwrap();
+    let verified = lab.run_json(&["verify"]).unwrap();
     assert_eq!(number(&verified, "checked"), number(&verified, "ok"));
     assert!(number(&verified, "checked") > finished);
     same_files(&disk.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
     // A round puts the rest in order.
-    lab.ask(&["copy", OFFICE]).unwrap();
-    lab.ask(&["run", "--once"]).unwrap();
-    assert_eq!(lab.ask(&["audit", "verify"]).unwrap()["ok"], true);
+    lab.run_json(&["copy", OFFICE]).unwrap();
+    lab.run_json(&["run", "--once"]).unwrap();
+    assert_eq!(lab.run_json(&["audit", "verify"]).unwrap()["ok"], true);
 }
 
-/// Changes a byte of a file in its place.
+/// Changes a byte of a file in place.
 fn tamper(path: &Path, offset: u64) {
     use std::os::unix::fs::FileExt;
     let file = fs::File::options().read(true).write(true).open(path).unwrap();
@@ -222,76 +222,76 @@ fn tamper(path: &Path, offset: u64) {
 }
 
 #[test]
-fn what_an_interrupted_copy_left_is_believed_only_if_its_hashes_agree() {
-    let mut place = place();
-    let vault = place.lab.vault();
-    let resume = |place: &Place| {
-        let answer = place.lab.run(&["copy", OFFICE]).unwrap();
-        let copy = answer.done().unwrap();
-        let restored = place.lab.restore(OFFICE, "restored").unwrap();
-        same_files(&place.disk.files(), &restored).unwrap();
+fn a_resumed_copy_keeps_only_blocks_with_matching_hashes() {
+    let mut setup = setup();
+    let vault = setup.lab.vault();
+    let resume = |setup: &Setup| {
+        let answer = setup.lab.run(&["copy", OFFICE]).unwrap();
+        let copy = answer.json_ok().unwrap();
+        let restored = setup.lab.restore(OFFICE, "restored").unwrap();
+        same_files(&setup.disk.files(), &restored).unwrap();
         fs::remove_dir_all(restored).unwrap();
         fs::remove_dir_all(&vault).unwrap();
-        fs::remove_dir_all(place.lab.path("state")).unwrap();
+        fs::remove_dir_all(setup.lab.path("state")).unwrap();
         (number(&copy, "resumed_bytes"), answer.stderr)
     };
-    let interrupt = |place: &mut Place| interrupt(place, &vault, Side::Service, 100 * MIB);
+    let interrupt = |setup: &mut Setup| interrupt(setup, &vault, Side::Service, 100 * MIB);
 
-    interrupt(&mut place);
-    let (untouched, _) = resume(&place);
+    interrupt(&mut setup);
+    let (untouched, _) = resume(&setup);
     assert!(untouched >= 32 * MIB, "{untouched}");
 
     // A bit in the middle of what the journal calls done.
-    interrupt(&mut place);
+    interrupt(&mut setup);
     let extent = incoming(&vault, "files", "Office-flat.vmdk").remove(0);
     tamper(&extent, 5 * MIB + 77);
-    let (kept, stderr) = resume(&place);
+    let (kept, stderr) = resume(&setup);
     assert!(stderr.contains("does not match"), "{stderr}");
     assert!(kept >= 32 * MIB, "{kept}");
 
     // A bit in the journal: nothing after it is believed.
-    interrupt(&mut place);
+    interrupt(&mut setup);
     let journal = incoming(&vault, "journal", "Office-flat.vmdk").remove(0);
     tamper(&journal, 64 * 4 + 20);
-    let (kept, _) = resume(&place);
+    let (kept, _) = resume(&setup);
     assert!(kept <= 16 * MIB, "{kept}");
 
     // The journal is gone, or no journal at all.
-    interrupt(&mut place);
+    interrupt(&mut setup);
     fs::remove_file(incoming(&vault, "journal", "Office-flat.vmdk").remove(0)).unwrap();
-    assert!(resume(&place).0 < MIB, "only the small files are known");
-    interrupt(&mut place);
+    assert!(resume(&setup).0 < MIB, "only the small files are known");
+    interrupt(&mut setup);
     fs::write(incoming(&vault, "journal", "Office-flat.vmdk").remove(0), "no journal").unwrap();
-    assert!(resume(&place).0 < MIB);
+    assert!(resume(&setup).0 < MIB);
 
     // The data is cut, though the journal says it is there.
-    interrupt(&mut place);
+    interrupt(&mut setup);
     let extent = incoming(&vault, "files", "Office-flat.vmdk").remove(0);
     fs::File::options().write(true).open(extent).unwrap().set_len(3 * MIB).unwrap();
-    resume(&place);
+    resume(&setup);
 }
 
 #[test]
-fn an_interrupted_copy_of_a_disk_that_changed_is_not_gone_on_with() {
-    let mut place = place();
-    let vault = place.lab.vault();
-    interrupt(&mut place, &vault, Side::Service, 40 * MIB);
-    place.disk.overwrite(3, 2 * MIB, MIB).unwrap();
-    let copy = place.lab.ask(&["copy", OFFICE]).unwrap();
+fn the_copy_of_a_changed_disk_is_not_resumed() {
+    let mut setup = setup();
+    let vault = setup.lab.vault();
+    interrupt(&mut setup, &vault, Side::Service, 40 * MIB);
+    setup.disk.overwrite(3, 2 * MIB, MIB).unwrap();
+    let copy = setup.lab.run_json(&["copy", OFFICE]).unwrap();
     assert_eq!(number(&copy, "resumed_bytes"), 0);
-    same_files(&place.disk.files(), &place.lab.restore(OFFICE, "restored").unwrap()).unwrap();
+    same_files(&setup.disk.files(), &setup.lab.restore(OFFICE, "restored").unwrap()).unwrap();
 }
 
 #[test]
-fn a_copy_that_is_asked_to_end_ends_soon_and_keeps_what_it_has() {
-    let place = place();
-    let vault = place.lab.vault();
-    let mut copy = place.lab.spawn(&["copy", OFFICE]).unwrap();
+fn an_interrupted_copy_stops_soon_and_keeps_its_blocks() {
+    let setup = setup();
+    let vault = setup.lab.vault();
+    let mut copy = setup.lab.spawn(&["copy", OFFICE]).unwrap();
     wait_for("a copy in its middle", LIMIT, || Ok(copy.has_ended()? || arrived(&vault) >= 80 * MIB)).unwrap();
-    let answer = copy.terminate(Duration::from_secs(10)).unwrap().ends(130).unwrap();
+    let answer = copy.terminate(Duration::from_secs(10)).unwrap().expect_code(130).unwrap();
     assert_eq!(answer.error().unwrap()["code"], "interrupted");
     let written = arrived(&vault);
-    let copy = place.lab.ask(&["copy", OFFICE]).unwrap();
+    let copy = setup.lab.run_json(&["copy", OFFICE]).unwrap();
     assert!(number(&copy, "resumed_bytes") >= written.saturating_sub(AGAIN).max(MIB), "{written}: {copy}");
-    same_files(&place.disk.files(), &place.lab.restore(OFFICE, "restored").unwrap()).unwrap();
+    same_files(&setup.disk.files(), &setup.lab.restore(OFFICE, "restored").unwrap()).unwrap();
 }

@@ -1,4 +1,4 @@
-//! A changed bit, on disk or on the way: it is found, it is named, and it never becomes somebody's disk.
+//! A flipped bit, on disk or on the network: it is detected and named, and never restored.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stackferry_tests::LabError;
 use stackferry_tests::check::{data_ranges, same_files};
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix, Sidecar};
-use stackferry_tests::lab::{Endpoint, Faults, Lab, Proxy, wait_for};
+use stackferry_tests::disk::{DiskContent, DiskSpec, Mix, Sidecar, TestDisk};
+use stackferry_tests::lab::{EndpointProcess, Faults, Lab, Proxy, wait_for};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
 const OFFICE: &str = "appstack/Office";
@@ -21,20 +21,21 @@ const FLAT: &str = "Office-flat.vmdk";
 const MIB: u64 = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn build(lab: &Lab, data: u64) -> Disk {
-    let spec = DiskSpec::new("Office", 4 * data, 1).content(Content::Plain { bytes: data }).sidecar(Sidecar::Metadata);
+fn build(lab: &Lab, data: u64) -> TestDisk {
+    let spec =
+        DiskSpec::new("Office", 4 * data, 1).content(DiskContent::Plain { bytes: data }).sidecar(Sidecar::Metadata);
     let spec = DiskSpec { mix: Mix { text: 0, zero: 0 }, ..spec };
-    Disk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec).unwrap()
+    TestDisk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec).unwrap()
 }
 
-fn local() -> (Lab, Disk) {
+fn local() -> (Lab, TestDisk) {
     let mut lab = Lab::new(LAB).unwrap();
     let disk = build(&lab, 4 * MIB);
     lab.add_local("nfs01").unwrap();
     (lab, disk)
 }
 
-fn remote(data: u64) -> (Endpoint, Proxy, Lab, Disk) {
+fn remote(data: u64) -> (EndpointProcess, Proxy, Lab, TestDisk) {
     let mut lab = Lab::new(LAB).unwrap();
     let disk = build(&lab, data);
     let endpoint = lab.serve(&["nfs01"]).unwrap();
@@ -64,7 +65,7 @@ fn some_data(path: &Path) -> u64 {
 }
 
 fn restore(lab: &Lab, target: &str, to: &Path, code: i32) -> Value {
-    lab.refuse(&["restore".as_ref(), target.as_ref(), "--to".as_ref(), to.as_os_str()], code).unwrap()
+    lab.run_err(&["restore".as_ref(), target.as_ref(), "--to".as_ref(), to.as_os_str()], code).unwrap()
 }
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
@@ -72,13 +73,13 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_changed_bit_in_the_vault_is_named_and_not_restored() {
+fn a_flipped_bit_in_the_vault_is_reported_and_not_restored() {
     let (lab, disk) = local();
-    let copy = lab.ask(&["copy", OFFICE]).unwrap();
+    let copy = lab.run_json(&["copy", OFFICE]).unwrap();
     let version = copy["version"].as_str().unwrap().to_owned();
     let extent = version_folder(&lab, &copy).join(FLAT);
     let at = some_data(&extent);
-    assert_eq!(lab.ask(&["verify"]).unwrap(), json!({ "checked": 1, "ok": 1, "damaged": [] }));
+    assert_eq!(lab.run_json(&["verify"]).unwrap(), json!({ "checked": 1, "ok": 1, "damaged": [] }));
     flip(&extent, at);
 
     // Found while restoring, before anybody verified.
@@ -89,7 +90,7 @@ fn a_changed_bit_in_the_vault_is_named_and_not_restored() {
     assert!(message.contains(FLAT) && message.contains(&(at / MIB).to_string()), "{message}");
     assert_eq!(files_in(&to), [] as [PathBuf; 0]);
 
-    let verified = lab.run(&["verify", OFFICE]).unwrap().ends(14).unwrap().json().unwrap();
+    let verified = lab.run(&["verify", OFFICE]).unwrap().expect_code(14).unwrap().json().unwrap();
     assert_eq!((&verified["checked"], &verified["ok"]), (&Value::from(1), &Value::from(0)));
     let [found] = verified["damaged"].as_array().unwrap().as_slice() else { panic!("{verified}") };
     assert_eq!(
@@ -102,11 +103,11 @@ fn a_changed_bit_in_the_vault_is_named_and_not_restored() {
     assert!(listed[0]["damaged"].as_str().unwrap().contains(FLAT), "{listed:?}");
 
     // A damaged version protects nobody: the next round copies the volume again.
-    let round = lab.ask(&["run", "--once"]).unwrap();
+    let round = lab.run_json(&["run", "--once"]).unwrap();
     assert_eq!(round["copied"], 1, "{round}");
     // And without a version named, the good one is restored; by name, the damaged one is still refused.
     let to = lab.path("good");
-    lab.ask(&["restore".as_ref(), OFFICE.as_ref(), "--to".as_ref(), to.as_os_str()]).unwrap();
+    lab.run_json(&["restore".as_ref(), OFFICE.as_ref(), "--to".as_ref(), to.as_os_str()]).unwrap();
     same_files(&disk.files(), &to).unwrap();
     let to = lab.path("bad");
     restore(&lab, &format!("{OFFICE}@{version}"), &to, 14);
@@ -114,14 +115,14 @@ fn a_changed_bit_in_the_vault_is_named_and_not_restored() {
 
     // Put right again, it is whole again.
     flip(&extent, at);
-    assert_eq!(lab.ask(&["verify"]).unwrap()["ok"], 2);
+    assert_eq!(lab.run_json(&["verify"]).unwrap()["ok"], 2);
     assert_eq!(lab.versions(OFFICE).unwrap().iter().filter(|one| one["verified"] == true).count(), 2);
 }
 
 #[test]
-fn whatever_is_changed_in_a_version_is_found() {
+fn verify_finds_any_change_of_a_version() {
     let (lab, disk) = local();
-    let copy = lab.ask(&["copy", OFFICE]).unwrap();
+    let copy = lab.run_json(&["copy", OFFICE]).unwrap();
     let folder = version_folder(&lab, &copy);
     let hole = fs::metadata(folder.join(FLAT)).unwrap().len() - 5;
     let write_into_hole =
@@ -142,7 +143,7 @@ fn whatever_is_changed_in_a_version_is_found() {
         fs::rename(&folder, &safe).unwrap();
         copy_folder(&safe, &folder);
         change(&folder.join(file));
-        let verified = lab.run(&["verify"]).unwrap().ends(14).unwrap().json().unwrap();
+        let verified = lab.run(&["verify"]).unwrap().expect_code(14).unwrap().json().unwrap();
         let found = verified["damaged"].as_array().unwrap();
         assert!(found.iter().any(|one| one["file"] == file), "{what}: {verified}");
         let to = lab.path(&format!("restored-{number}"));
@@ -150,14 +151,14 @@ fn whatever_is_changed_in_a_version_is_found() {
         assert_eq!(files_in(&to), [] as [PathBuf; 0], "{what}");
         fs::remove_dir_all(&folder).unwrap();
         fs::rename(&safe, &folder).unwrap();
-        assert_eq!(lab.ask(&["verify"]).unwrap()["ok"], 1, "{what}");
+        assert_eq!(lab.run_json(&["verify"]).unwrap()["ok"], 1, "{what}");
     }
     same_files(&disk.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
 }
 
 /// What `verify` says of the one version that is damaged. `versions` says the same.
 fn finding(lab: &Lab) -> Value {
-    let verified = lab.run(&["verify", OFFICE]).unwrap().ends(14).unwrap().json().unwrap();
+    let verified = lab.run(&["verify", OFFICE]).unwrap().expect_code(14).unwrap().json().unwrap();
     let [found] = verified["findings"].as_array().unwrap().as_slice() else { panic!("{verified}") };
     let listed = lab.versions(OFFICE).unwrap();
     let own = listed.iter().find(|one| one["version"] == found["version"]).unwrap();
@@ -173,7 +174,7 @@ fn finding(lab: &Lab) -> Value {
 fn follow(lab: &Lab, finding: &Value, code: i32) -> Value {
     let words: Vec<&str> = finding["next"].as_str().unwrap().split(' ').collect();
     assert_eq!(words[0], "stackferry");
-    lab.run(&words[1..]).unwrap().ends(code).unwrap().json().unwrap()
+    lab.run(&words[1..]).unwrap().expect_code(code).unwrap().json().unwrap()
 }
 
 fn says(finding: &Value, severity: &str, still: &[&str], next: &str) {
@@ -183,9 +184,9 @@ fn says(finding: &Value, severity: &str, still: &[&str], next: &str) {
 }
 
 #[test]
-fn a_finding_says_how_bad_what_is_affected_what_still_works_and_what_is_next() {
+fn a_finding_has_severity_scope_and_next_step() {
     let (lab, disk) = local();
-    let first = lab.ask(&["copy", OFFICE]).unwrap();
+    let first = lab.run_json(&["copy", OFFICE]).unwrap();
     let extent = version_folder(&lab, &first).join(FLAT);
     let at = some_data(&extent);
     flip(&extent, at);
@@ -204,7 +205,7 @@ fn a_finding_says_how_bad_what_is_affected_what_still_works_and_what_is_next() {
     says(&found, "degraded", &[&format!("version {good} is good")], "stackferry verify appstack/Office");
     assert_eq!(follow(&lab, &found, 14)["ok"], 1);
     let to = lab.path("good");
-    lab.ask(&["restore".as_ref(), OFFICE.as_ref(), "--to".as_ref(), to.as_os_str()]).unwrap();
+    lab.run_json(&["restore".as_ref(), OFFICE.as_ref(), "--to".as_ref(), to.as_os_str()]).unwrap();
     same_files(&disk.files(), &to).unwrap();
 
     // The first is put right, the second loses its descriptor, and the source goes: what is left is to be kept.
@@ -214,7 +215,7 @@ fn a_finding_says_how_bad_what_is_affected_what_still_works_and_what_is_next() {
         fs::remove_file(file).unwrap();
     }
     // A datastore on which nothing is left is not believed: that it was looked at in vain is told.
-    lab.run(&["discover"]).unwrap().ends(3).unwrap();
+    lab.run(&["discover"]).unwrap().expect_code(3).unwrap();
     let found = finding(&lab);
     let kept = format!("{OFFICE}@{}", first["version"].as_str().unwrap());
     let whole = format!("the disk's own bytes ({FLAT}) are whole");
@@ -229,16 +230,16 @@ fn a_finding_says_how_bad_what_is_affected_what_still_works_and_what_is_next() {
 }
 
 #[test]
-fn what_can_not_be_told_is_not_told() {
+fn a_finding_claims_nothing_unknown() {
     let (lab, disk) = local();
-    let copy = lab.ask(&["copy", OFFICE]).unwrap();
+    let copy = lab.run_json(&["copy", OFFICE]).unwrap();
     let manifest = version_folder(&lab, &copy).join("manifest.json");
     flip(&manifest, 200);
     for file in disk.files() {
         fs::remove_file(file).unwrap();
     }
     // A datastore on which nothing is left is not believed: that it was looked at in vain is told.
-    lab.run(&["discover"]).unwrap().ends(3).unwrap();
+    lab.run(&["discover"]).unwrap().expect_code(3).unwrap();
     let found = finding(&lab);
     let this = format!("{OFFICE}@{}", copy["version"].as_str().unwrap());
     says(&found, "unknown", &["nothing proves it"], &format!("stackferry verify {this}"));
@@ -259,26 +260,26 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_damaged_base_is_noticed_and_its_blocks_are_fetched_again() {
+fn blocks_of_a_damaged_base_are_fetched_again() {
     let (_endpoint, _proxy, lab, mut disk) = remote(8 * MIB);
-    let first = lab.ask(&["copy", OFFICE]).unwrap();
+    let first = lab.run_json(&["copy", OFFICE]).unwrap();
     let extent = version_folder(&lab, &first).join(FLAT);
     flip(&extent, some_data(&extent));
     disk.overwrite(1, 0, 4096).unwrap();
-    let second = lab.ask(&["copy", OFFICE]).unwrap();
+    let second = lab.run_json(&["copy", OFFICE]).unwrap();
     assert_ne!(first["version"], second["version"]);
     same_files(&disk.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
     let versions = lab.versions(OFFICE).unwrap();
     assert_eq!((&versions[0]["verified"], &versions[1]["verified"]), (&json!(true), &json!(false)), "{versions:?}");
-    let records = lab.ask(&["audit", "show"]).unwrap();
+    let records = lab.run_json(&["audit", "show"]).unwrap();
     assert!(records.as_array().unwrap().iter().any(|record| record["action"] == "damage_found"), "{records}");
 }
 
 #[test]
-fn a_bad_network_costs_a_copy_and_nothing_else() {
+fn a_bad_network_fails_one_copy_and_nothing_else() {
     let (_endpoint, proxy, lab, disk) = remote(16 * MIB);
     let before = proxy.total();
-    lab.ask(&["discover"]).unwrap();
+    lab.run_json(&["discover"]).unwrap();
     let talk = proxy.total() - before;
     let faults = [
         Faults { flip_after: Some(talk + 6 * MIB), ..Faults::default() },
@@ -287,36 +288,36 @@ fn a_bad_network_costs_a_copy_and_nothing_else() {
     ];
     for faults in faults {
         proxy.set(faults);
-        let error = lab.refuse(&["copy", OFFICE], 1).unwrap();
+        let error = lab.run_err(&["copy", OFFICE], 1).unwrap();
         let code = error["code"].as_str().unwrap();
         assert!(["unreachable", "protocol", "silent"].contains(&code), "{faults:?}: {error}");
         assert_eq!(lab.versions(OFFICE).unwrap(), [] as [Value; 0], "{faults:?}");
-        let volumes = lab.ask(&["volumes"]).unwrap();
+        let volumes = lab.run_json(&["volumes"]).unwrap();
         assert_eq!(volumes[0]["last_error"]["code"], code, "{volumes}");
     }
     proxy.set(Faults { delay: Some(Duration::from_millis(5)), ..Faults::default() });
-    let copy = lab.ask(&["copy", OFFICE]).unwrap();
+    let copy = lab.run_json(&["copy", OFFICE]).unwrap();
     assert_eq!((&copy["outcome"], &copy["verified"]), (&json!("copied"), &json!(true)));
     same_files(&disk.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
-    assert_eq!(lab.ask(&["volumes"]).unwrap()[0]["last_error"], Value::Null);
+    assert_eq!(lab.run_json(&["volumes"]).unwrap()[0]["last_error"], Value::Null);
 }
 
 #[test]
-fn a_stalled_copy_can_be_ended() {
+fn a_stalled_copy_can_be_interrupted() {
     let (_endpoint, proxy, lab, disk) = remote(16 * MIB);
     proxy.set(Faults { stall_after: Some(8 * MIB), ..Faults::default() });
     let mut copy = lab.spawn(&["copy", OFFICE]).unwrap();
     wait_for("a stall", LIMIT, || Ok(copy.has_ended()? || proxy.passed() >= 8 * MIB - (64 << 10))).unwrap();
-    let answer = copy.terminate(Duration::from_secs(15)).unwrap().ends(130).unwrap();
+    let answer = copy.terminate(Duration::from_secs(15)).unwrap().expect_code(130).unwrap();
     assert_eq!(answer.error().unwrap()["code"], "interrupted");
     assert_eq!(lab.versions(OFFICE).unwrap(), [] as [Value; 0]);
     proxy.set(Faults::default());
-    lab.ask(&["copy", OFFICE]).unwrap();
+    lab.run_json(&["copy", OFFICE]).unwrap();
     same_files(&disk.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
 }
 
 /// The ways in which a disk changes while somebody copies it.
-fn change(disk: &mut Disk, way: usize) {
+fn change(disk: &mut TestDisk, way: usize) {
     match way {
         // As a host does at a logoff.
         0 => disk.overwrite(9, MIB, MIB).unwrap(),
@@ -336,7 +337,7 @@ fn change(disk: &mut Disk, way: usize) {
 }
 
 #[test]
-fn a_disk_that_changes_while_it_is_copied_makes_no_version() {
+fn a_disk_changed_during_its_copy_gets_no_version() {
     for route in ["local", "endpoint"] {
         for way in 0..3 {
             let (_endpoint, proxy, mut lab, mut disk) = remote(24 * MIB);
@@ -358,7 +359,7 @@ fn a_disk_that_changes_while_it_is_copied_makes_no_version() {
             })
             .unwrap();
             change(&mut disk, way);
-            let answer = copy.wait(LIMIT).unwrap().ends(1).unwrap();
+            let answer = copy.wait(LIMIT).unwrap().expect_code(1).unwrap();
             let error = answer.error().unwrap();
             assert_eq!(error["code"], "source_changed", "by {route}, way {way}: {error}");
             assert_eq!(lab.versions(OFFICE).unwrap(), [] as [Value; 0], "by {route}, way {way}");
@@ -366,7 +367,7 @@ fn a_disk_that_changes_while_it_is_copied_makes_no_version() {
 
             proxy.set(Faults::default());
             lab.config.set("limits.bandwidth", "10GB/s");
-            let copy = lab.ask(&["copy", OFFICE]).unwrap();
+            let copy = lab.run_json(&["copy", OFFICE]).unwrap();
             assert_eq!(copy["outcome"], "copied");
             same_files(&disk.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
         }

@@ -1,5 +1,5 @@
-//! The monitoring room: dashboards, rules and documents agree with what the program tells, a real Prometheus takes all
-//! of it, and every panel shows something of a site that is at work.
+//! Monitoring: dashboards, rules and documentation agree with the exported metrics, a real Prometheus accepts them, and
+//! every panel has data of a working site.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

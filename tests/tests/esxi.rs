@@ -1,4 +1,4 @@
-//! A site of App Volumes, vCenter and ESXi hosts, hands off: nothing but their addresses is configured.
+//! A site of App Volumes, vCenter and ESXi hosts without manual setup: only their addresses are configured.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -11,10 +11,10 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion};
 use stackferry_tests::check::same_files;
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Sidecar};
+use stackferry_tests::disk::{DiskContent, DiskSpec, Sidecar, TestDisk};
 use stackferry_tests::lab::esxi::{Settings, Store};
-use stackferry_tests::lab::vcenter::{self, Datacenter, Inventory, Machine, Mode, User};
-use stackferry_tests::lab::{Esxi, Lab, VCenter, wait_for};
+use stackferry_tests::lab::vcenter::{self, Datacenter, InventoryUser, ServerKind, VCenterInventory, VirtualMachine};
+use stackferry_tests::lab::{EsxiDouble, Lab, VCenter, wait_for};
 use stackferry_tests::tools::{find, have};
 use toml::{Table, Value};
 
@@ -32,10 +32,10 @@ const LONG: Duration = Duration::from_secs(60);
 struct Site {
     lab: Lab,
     vcenter: VCenter,
-    host: Esxi,
+    host: EsxiDouble,
     manager: AppVolumesDouble,
-    office: Disk,
-    jdoe: Disk,
+    office: TestDisk,
+    jdoe: TestDisk,
 }
 
 fn secret(lab: &Lab, name: &str, text: &str) -> PathBuf {
@@ -54,11 +54,11 @@ fn system(lab: &mut Lab, key: &str, texts: &[(&str, &str)], password: &Path) {
     lab.config.set(key, Value::Array(vec![Value::Table(table)]));
 }
 
-fn build(lab: &Lab, datastore: &str, path: &str, seed: u64) -> Disk {
+fn build(lab: &Lab, datastore: &str, path: &str, seed: u64) -> TestDisk {
     let (folder, file) = path.rsplit_once('/').unwrap();
     let spec = DiskSpec::new(file.strip_suffix(".vmdk").unwrap(), 96 * MIB, seed);
-    let spec = spec.content(Content::Plain { bytes: 5 * MIB }).sidecar(Sidecar::Metadata);
-    Disk::build(&lab.folder(datastore, folder).unwrap(), spec).unwrap()
+    let spec = spec.content(DiskContent::Plain { bytes: 5 * MIB }).sidecar(Sidecar::Metadata);
+    TestDisk::build(&lab.folder(datastore, folder).unwrap(), spec).unwrap()
 }
 
 /// None where this machine can't run it.
@@ -72,19 +72,20 @@ fn site(access: &str, version: AvmVersion) -> Option<Site> {
     let jdoe = build(&lab, "vmfs01", JDOE_AT, 2);
     let vmfs = lab.folder("vmfs01", "").unwrap();
     let store = Store { name: "vmfs01".to_owned(), uuid: "5f3c1a2b-0d4e6f80".to_owned(), dir: vmfs };
-    let host = Esxi::start(Settings { root_password: PASSWORD.to_owned(), stores: vec![store], ..Settings::default() })
-        .unwrap();
+    let host =
+        EsxiDouble::start(Settings { root_password: PASSWORD.to_owned(), stores: vec![store], ..Settings::default() })
+            .unwrap();
     let mut datastores = host.datastores();
-    datastores.push(vcenter::Datastore {
+    datastores.push(vcenter::InventoryDatastore {
         name: "vsan01".to_owned(),
         kind: "vsan".to_owned(),
         dir: lab.folder("vsan01", "").unwrap(),
-        ..vcenter::Datastore::default()
+        ..vcenter::InventoryDatastore::default()
     });
-    let vdi = Machine { name: "VDI-042".to_owned(), on: true, ..Machine::default() };
-    let vcenter = VCenter::start(&Inventory {
-        mode: Mode::Vcenter,
-        users: vec![User { name: USER.to_owned(), password: PASSWORD.to_owned(), missing: Vec::new() }],
+    let vdi = VirtualMachine { name: "VDI-042".to_owned(), on: true, ..VirtualMachine::default() };
+    let vcenter = VCenter::start(&VCenterInventory {
+        mode: ServerKind::Vcenter,
+        users: vec![InventoryUser { name: USER.to_owned(), password: PASSWORD.to_owned(), missing: Vec::new() }],
         datacenters: vec![Datacenter {
             name: "Berlin".to_owned(),
             hosts: vec![host.host("esx1")],
@@ -92,7 +93,7 @@ fn site(access: &str, version: AvmVersion) -> Option<Site> {
             vms: vec![vdi],
             ..Datacenter::default()
         }],
-        ..Inventory::default()
+        ..VCenterInventory::default()
     })
     .unwrap();
 
@@ -133,7 +134,7 @@ impl Site {
         answer.json().unwrap()
     }
 
-    fn restored(&self, id: &str, disk: &Disk, name: &str) {
+    fn restored(&self, id: &str, disk: &TestDisk, name: &str) {
         let to = self.lab.restore(id, name).unwrap();
         same_files(&disk.files(), &to).unwrap();
     }
@@ -153,7 +154,7 @@ fn outcome<'a>(round: &'a Json, id: &str) -> (&'a str, &'a str) {
 }
 
 #[test]
-fn by_tickets_everything_is_found_copied_and_comes_back() {
+fn tickets_find_copy_and_restore_every_disk() {
     let Some(site) = site("ticket", AvmVersion::V2_17) else { return };
     let round = site.round(0);
     assert_eq!(outcome(&round, OFFICE), ("copied", ""));
@@ -166,7 +167,7 @@ fn by_tickets_everything_is_found_copied_and_comes_back() {
     for call in ["CreateUser", "StartService", "ChangeAccessMode"] {
         assert_eq!(calls.get(call), None, "{call}");
     }
-    let accesses = site.vcenter.accesses().unwrap();
+    let accesses = site.vcenter.folder_requests().unwrap();
     let mut tickets: Vec<_> = accesses.iter().filter(|one| one.auth == "ticket").map(|one| &one.ticket).collect();
     let requests = tickets.len();
     tickets.sort();
@@ -174,7 +175,7 @@ fn by_tickets_everything_is_found_copied_and_comes_back() {
     assert!(requests > 0 && tickets.len() == requests, "a ticket for each request: {requests}");
     assert!(site.manager.writes().is_empty());
 
-    let volumes = site.lab.ask(&["volumes"]).unwrap();
+    let volumes = site.lab.run_json(&["volumes"]).unwrap();
     let office = volumes.as_array().unwrap().iter().find(|one| one["id"] == OFFICE).unwrap();
     assert_eq!(office["locations"].as_array().unwrap().len(), 2);
     assert_eq!(office["guid"], "11111111-0000-0000-0000-000000000001");
@@ -185,7 +186,7 @@ fn by_tickets_everything_is_found_copied_and_comes_back() {
 }
 
 #[test]
-fn by_accounts_each_file_has_its_own_and_none_is_left() {
+fn each_file_has_its_own_account_and_none_is_left() {
     let Some(site) = site("account", AvmVersion::V4_15) else { return };
     let round = site.round(0);
     assert_eq!(outcome(&round, OFFICE), ("copied", ""));
@@ -197,7 +198,7 @@ fn by_accounts_each_file_has_its_own_and_none_is_left() {
     let files = (site.office.files().len() + site.jdoe.files().len()) as u64;
     assert!(calls["CreateUser"] >= files, "{calls:?}");
     assert_eq!(calls["CreateUser"], calls["RemoveUser"]);
-    let logins = site.host.told().unwrap().logins;
+    let logins = site.host.activity().unwrap().logins;
     let mut names: Vec<_> = logins.iter().map(|login| &login.user).collect();
     let count = names.len();
     names.sort();
@@ -206,7 +207,7 @@ fn by_accounts_each_file_has_its_own_and_none_is_left() {
 }
 
 #[test]
-fn a_machine_that_has_a_writable_holds_it_until_it_is_detached() {
+fn a_writable_attached_to_a_machine_waits_for_its_detach() {
     let Some(site) = site("ticket", AvmVersion::V2_17) else { return };
     let path = format!("[vmfs01] {JDOE_AT}");
     site.vcenter.attach("VDI-042", &path, "persistent").unwrap();
@@ -219,7 +220,7 @@ fn a_machine_that_has_a_writable_holds_it_until_it_is_detached() {
 }
 
 #[test]
-fn a_killed_copy_leaves_nothing_at_the_host_after_the_next_start() {
+fn the_next_start_cleans_up_a_killed_copy_at_the_host() {
     let Some(mut site) = site("account", AvmVersion::V2_17) else { return };
     site.vcenter.add_account("esx1", "sf-ffffff-00000001").unwrap();
     site.lab.config.set("limits.bandwidth", "1MiB/s");
@@ -253,7 +254,7 @@ fn a_copy_that_is_stopped_cleans_up_at_the_host_before_it_ends() {
         let state = || site.vcenter.state("esx1");
         let is_ours = |name: &String| name.starts_with("sf-");
         wait_for("an account on the host", LONG, || Ok(state()?.accounts.keys().any(is_ours))).unwrap();
-        running.terminate(LONG).unwrap().ends(code).unwrap();
+        running.terminate(LONG).unwrap().expect_code(code).unwrap();
         let left = state().unwrap();
         assert!(!left.accounts.keys().any(is_ours), "{args:?} left {:?}", left.accounts.keys());
         assert_eq!(left.running.contains(&"TSM-SSH".to_owned()), has_ssh, "{args:?}: the SSH service is as it was");
@@ -266,7 +267,7 @@ fn a_copy_that_is_stopped_cleans_up_at_the_host_before_it_ends() {
 }
 
 #[test]
-fn a_vcenter_that_is_away_or_refuses_is_named() {
+fn an_unreachable_or_refusing_vcenter_is_named() {
     let Some(mut site) = site("ticket", AvmVersion::V2_17) else { return };
     site.vcenter.down(None).unwrap();
     let answer = site.lab.run(&["run", "--once"]).unwrap();
@@ -277,7 +278,7 @@ fn a_vcenter_that_is_away_or_refuses_is_named() {
     let (url, fingerprint) = (site.vcenter.url().to_owned(), format!("sha256:{}", site.vcenter.sha256()));
     let texts = [("name", "vc1"), ("url", &url), ("username", USER), ("fingerprint", &fingerprint)];
     system(&mut site.lab, "vsphere", &texts, &wrong);
-    site.vcenter.forget().unwrap();
+    site.vcenter.clear().unwrap();
     let answer = site.lab.run(&["run", "--once"]).unwrap();
     assert_eq!(answer.code, 1, "{}", answer.stderr);
     assert!(answer.stderr.contains("refused the login"), "{}", answer.stderr);
@@ -295,7 +296,7 @@ fn a_vcenter_that_is_away_or_refuses_is_named() {
 }
 
 #[test]
-fn a_running_service_sees_a_detach_without_waiting_for_its_round() {
+fn a_running_service_reacts_to_a_detach_before_its_round() {
     let Some(mut site) = site("ticket", AvmVersion::V2_17) else { return };
     let path = format!("[vmfs01] {JDOE_AT}");
     site.vcenter.attach("VDI-042", &path, "persistent").unwrap();
@@ -311,11 +312,11 @@ fn a_running_service_sees_a_detach_without_waiting_for_its_round() {
     assert_eq!(versions(JDOE), 0, "a machine has it");
     site.vcenter.detach("VDI-042", &path).unwrap();
     wait_for("the writable to be copied", LONG, || Ok(versions(JDOE) == 1)).unwrap();
-    running.terminate(LONG).unwrap().ends(0).unwrap();
+    running.terminate(LONG).unwrap().expect_code(0).unwrap();
 }
 
 #[test]
-fn a_datastore_with_another_name_keeps_its_volumes() {
+fn a_renamed_datastore_keeps_its_volumes() {
     let Some(mut site) = site("ticket", AvmVersion::V2_17) else { return };
     // App Volumes gives it no id: where it lies is all that is known of it.
     build(&site.lab, "vmfs01", "cloudvolumes/apps/Plain.vmdk", 3);
@@ -348,19 +349,19 @@ fn a_datastore_with_another_name_keeps_its_volumes() {
         "{}",
         answer.stderr
     );
-    let known = site.lab.ask(&["volumes"]).unwrap();
+    let known = site.lab.run_json(&["volumes"]).unwrap();
     assert_eq!(known.as_array().unwrap().len(), 4, "nothing is taken for new: {known}");
 
     site.lab.config.change("vmfs01", "name", "gold");
     let round = site.round(0);
     assert_eq!(ids(&round), all("unchanged"));
-    let known = site.lab.ask(&["volumes"]).unwrap();
+    let known = site.lab.run_json(&["volumes"]).unwrap();
     for one in known.as_array().unwrap().iter().filter(|one| one["id"] != "appstack/Zip") {
         assert_eq!((&one["versions"], &one["generation"]), (&1.into(), &1.into()), "{one}");
         let places = one["locations"].as_array().unwrap();
         assert!(places.iter().any(|place| place["datastore"] == "gold" && place["reachable"] == true), "{one}");
         assert!(places.iter().all(|place| place["datastore"] != "vmfs01"), "{one}");
     }
-    let audit = site.lab.ask(&["audit", "show", "--last", "100"]).unwrap().to_string();
+    let audit = site.lab.run_json(&["audit", "show", "--last", "100"]).unwrap().to_string();
     assert!(audit.contains("datastore_renamed"), "{audit}");
 }

@@ -1,4 +1,4 @@
-//! The API under requests that nobody would think of: made from its own description, and made by hand against the wire.
+//! The API under unusual requests: generated from its own description, and written by hand byte by byte.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -6,7 +6,7 @@
 
 #[path = "fuzzed_api/generated.rs"]
 mod generated;
-#[path = "fuzzed_api/place.rs"]
-mod place;
 #[path = "fuzzed_api/raw.rs"]
 mod raw;
+#[path = "fuzzed_api/setup.rs"]
+mod setup;

@@ -1,4 +1,4 @@
-//! The demonstration that README begins with, and that nothing is left of it.
+//! The demonstration of README runs, and leaves nothing behind.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -8,19 +8,19 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use stackferry_tests::lab::{Answer, Running};
+use stackferry_tests::lab::{CommandOutput, RunningProcess};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
 const LIMIT: Duration = Duration::from_secs(300);
 
-fn start(temporary: &tempfile::TempDir, args: &[&str]) -> Running {
+fn start(temporary: &tempfile::TempDir, args: &[&str]) -> RunningProcess {
     let mut command = Command::new(LAB);
     command.args(args).env("TMPDIR", temporary.path());
-    Running::start(format!("stackferry-lab {args:?}"), command).unwrap()
+    RunningProcess::start(format!("stackferry-lab {args:?}"), command).unwrap()
 }
 
 /// Nothing lies in the temporary folder, and no process has anything in it open or in its arguments.
-fn nothing_is_left(temporary: &tempfile::TempDir, answer: &Answer) {
+fn nothing_is_left(temporary: &tempfile::TempDir, answer: &CommandOutput) {
     let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(left.is_empty(), "{left:?} is left: {answer:?}");
     let name = temporary.path().to_str().unwrap().as_bytes();
@@ -34,8 +34,8 @@ fn nothing_is_left(temporary: &tempfile::TempDir, answer: &Answer) {
 #[test]
 fn the_demonstration_succeeds_and_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().unwrap();
-    let answer = start(&temporary, &["--once"]).wait(LIMIT).unwrap().ends(0).unwrap();
-    for told in [
+    let answer = start(&temporary, &["--once"]).wait(LIMIT).unwrap().expect_code(0).unwrap();
+    for expected in [
         "stackferry discover",
         "appstack/Office",
         "vsan_only",
@@ -45,18 +45,18 @@ fn the_demonstration_succeeds_and_leaves_nothing_behind() {
         "byte for byte the same",
         "the same as before",
     ] {
-        assert!(answer.stdout.contains(told), "{told:?} is not in:\n{}", answer.stdout);
+        assert!(answer.stdout.contains(expected), "{expected:?} is not in:\n{}", answer.stdout);
     }
     nothing_is_left(&temporary, &answer);
 }
 
 #[test]
-fn what_is_to_be_kept_is_kept() {
+fn the_keep_option_keeps_the_folder() {
     let temporary = tempfile::tempdir().unwrap();
     let keep = tempfile::tempdir().unwrap();
     let folder = keep.path().join("lab");
     let answer = start(&temporary, &["--once", "--keep", folder.to_str().unwrap()]).wait(LIMIT).unwrap();
-    nothing_is_left(&temporary, &answer.ends(0).unwrap());
+    nothing_is_left(&temporary, &answer.expect_code(0).unwrap());
     for kept in ["stackferry.toml", "vault/stackferry-vault.json", "site/nfs01", "restored-0/Office.vmdk"] {
         assert!(folder.join(kept).exists(), "{kept}");
     }
@@ -66,7 +66,7 @@ fn what_is_to_be_kept_is_kept() {
 }
 
 #[test]
-fn the_lab_that_stays_protects_what_is_there_and_ends_when_it_is_asked() {
+fn the_running_lab_protects_its_site_and_stops_on_request() {
     let temporary = tempfile::tempdir().unwrap();
     for signal in [Signal::INT, Signal::TERM] {
         let mut lab = start(&temporary, &[]);
@@ -75,13 +75,13 @@ fn the_lab_that_stays_protects_what_is_there_and_ends_when_it_is_asked() {
         })
         .unwrap();
         lab.signal(signal).unwrap();
-        let answer = lab.wait(LIMIT).unwrap().ends(0).unwrap();
+        let answer = lab.wait(LIMIT).unwrap().expect_code(0).unwrap();
         nothing_is_left(&temporary, &answer);
     }
 }
 
 #[test]
-fn even_a_lab_that_is_killed_leaves_no_process() {
+fn a_killed_lab_leaves_no_process() {
     let temporary = tempfile::tempdir().unwrap();
     let mut lab = start(&temporary, &[]);
     stackferry_tests::lab::wait_for("a service that works", LIMIT, || {

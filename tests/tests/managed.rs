@@ -1,5 +1,5 @@
-//! The program beside App Volumes Managers: what they tell decides what is copied and when, and nothing is done to them that
-//! nobody asked for.
+//! The program with App Volumes Managers: their answers decide what is copied and when, and it changes nothing there without an
+//! order.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -11,11 +11,11 @@ mod attached;
 mod changes;
 #[path = "managed/content.rs"]
 mod content;
-#[path = "managed/everything.rs"]
-mod everything;
+#[path = "managed/failures.rs"]
+mod failures;
 #[path = "managed/scale.rs"]
 mod scale;
 #[path = "managed/support.rs"]
 mod support;
-#[path = "managed/troubles.rs"]
-mod troubles;
+#[path = "managed/two_sites.rs"]
+mod two_sites;

@@ -1,4 +1,4 @@
-//! The stand-ins for vSphere behave as the systems that they stand in for.
+//! The stand-ins for vSphere behave as the systems they replace.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

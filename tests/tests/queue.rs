@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix};
-use stackferry_tests::lab::{Endpoint, Faults, Lab, Proxy, new_key, wait_for};
+use stackferry_tests::disk::{DiskContent, DiskSpec, Mix, TestDisk};
+use stackferry_tests::lab::{EndpointProcess, Faults, Lab, Proxy, new_key, wait_for};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
 const MIB: u64 = 1 << 20;
@@ -20,14 +20,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 const HOSTS: usize = 3;
 const EACH: u64 = 4;
 
-struct Place {
+struct Setup {
     lab: Lab,
-    _hosts: Vec<(Endpoint, Proxy)>,
+    _hosts: Vec<(EndpointProcess, Proxy)>,
     ids: Vec<String>,
 }
 
 /// Three endpoints with four AppStacks each, over links on which a copy takes a moment.
-fn place() -> Place {
+fn setup() -> Setup {
     let mut lab = Lab::new(LAB).unwrap();
     let (mut hosts, mut ids) = (Vec::new(), Vec::new());
     for host in 0..HOSTS {
@@ -35,9 +35,9 @@ fn place() -> Place {
         for number in 0..EACH {
             let stem = format!("App{host}{number}");
             let spec = DiskSpec::new(&stem, 16 * MIB, host as u64 * 100 + number);
-            let spec = spec.content(Content::Plain { bytes: 8 * MIB });
+            let spec = spec.content(DiskContent::Plain { bytes: 8 * MIB });
             let spec = DiskSpec { mix: Mix { text: 0, zero: 0 }, ..spec };
-            Disk::build(&lab.folder(&name, "cloudvolumes/apps").unwrap(), spec).unwrap();
+            TestDisk::build(&lab.folder(&name, "cloudvolumes/apps").unwrap(), spec).unwrap();
             ids.push(format!("appstack/{stem}"));
         }
         let endpoint = lab.serve_as(&format!("host{host}"), &[&name], &[lab.public_key().unwrap().to_owned()]).unwrap();
@@ -50,7 +50,7 @@ fn place() -> Place {
     lab.config.set("limits.per_host", 1);
     lab.config.set("schedule.every", "2s");
     lab.config.set("verify.restore_test", "0s");
-    Place { lab, _hosts: hosts, ids }
+    Setup { lab, _hosts: hosts, ids }
 }
 
 fn versions(lab: &Lab, id: &str) -> usize {
@@ -60,7 +60,7 @@ fn versions(lab: &Lab, id: &str) -> usize {
 }
 
 fn jobs(lab: &Lab, more: &[&str]) -> Vec<Value> {
-    lab.ask(&[&["jobs"], more].concat()).unwrap().as_array().unwrap().clone()
+    lab.run_json(&[&["jobs"], more].concat()).unwrap().as_array().unwrap().clone()
 }
 
 /// The volumes that are copied now; the caps hold.
@@ -78,8 +78,8 @@ fn running(lab: &Lab) -> Vec<String> {
 
 #[test]
 fn killed_services_copy_each_volume_once_within_the_caps() {
-    let place = place();
-    let (lab, ids) = (&place.lab, &place.ids);
+    let setup = setup();
+    let (lab, ids) = (&setup.lab, &setup.ids);
     let done = || ids.iter().map(|id| versions(lab, id)).sum::<usize>();
     let mut kills = 0;
     while done() < ids.len() {
@@ -99,34 +99,34 @@ fn killed_services_copy_each_volume_once_within_the_caps() {
     let service = lab.spawn(&["run"]).unwrap();
     let empty = wait_for("an empty queue", LIMIT, || Ok(jobs(lab, &[]).is_empty()));
     assert!(empty.is_ok(), "{:#?}\n{}", jobs(lab, &[]), service.stderr());
-    service.terminate(LIMIT).unwrap().ends(0).unwrap();
+    service.terminate(LIMIT).unwrap().expect_code(0).unwrap();
     for id in ids {
         assert_eq!(versions(lab, id), 1, "{id}");
-        lab.ask(&["verify", id]).unwrap();
+        lab.run_json(&["verify", id]).unwrap();
     }
     let all = jobs(lab, &["--all"]);
     assert_eq!(all.len(), ids.len(), "each volume was one job: {all:?}");
 }
 
 #[test]
-fn errors_by_the_service_are_those_of_the_command_itself() {
+fn service_and_command_report_the_same_errors() {
     let mut lab = Lab::new(LAB).unwrap();
-    let spec = DiskSpec::new("Office", 16 * MIB, 1).content(Content::Plain { bytes: MIB });
-    let mut disk = Disk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec).unwrap();
+    let spec = DiskSpec::new("Office", 16 * MIB, 1).content(DiskContent::Plain { bytes: MIB });
+    let mut disk = TestDisk::build(&lab.folder("nfs01", "cloudvolumes/apps").unwrap(), spec).unwrap();
     let endpoint = lab.serve(&["nfs01"]).unwrap();
     lab.add_endpoint("nfs01", &endpoint).unwrap();
     lab.config.set("schedule.every", "1h");
     lab.config.set("verify.restore_test", "0s");
-    lab.ask(&["copy", "appstack/Office"]).unwrap();
+    lab.run_json(&["copy", "appstack/Office"]).unwrap();
     let other = new_key(&lab.path("other"), "another host").unwrap();
     let right = endpoint.host_key().to_owned();
     lab.config.change("nfs01", "host_key", other);
-    let by_itself = lab.refuse(&["copy", "appstack/Office"], 13).unwrap();
+    let by_itself = lab.run_err(&["copy", "appstack/Office"], 13).unwrap();
 
     let mut service = lab.spawn(&["run"]).unwrap();
     let started = |line: &str| line.contains("a round has ended").then_some(());
     service.wait_line("a round", LIMIT, started).unwrap();
-    let by_service = lab.refuse(&["copy", "appstack/Office"], 13).unwrap();
+    let by_service = lab.run_err(&["copy", "appstack/Office"], 13).unwrap();
     assert_eq!(by_service, by_itself);
     let failed = jobs(&lab, &["--all"]);
     assert_eq!((failed.len(), &failed[0]["state"]), (1, &"failed".into()));
@@ -137,7 +137,7 @@ fn errors_by_the_service_are_those_of_the_command_itself() {
     service.signal(Signal::HUP).unwrap();
     wait_for("the new configuration", LIMIT, || Ok(service.stderr().contains("the configuration was read again")))
         .unwrap();
-    let done = lab.ask(&["copy", "appstack/Office"]).unwrap();
+    let done = lab.run_json(&["copy", "appstack/Office"]).unwrap();
     assert_eq!((&done["outcome"], &done["route"]), (&"copied".into(), &"endpoint".into()));
     assert_eq!(versions(&lab, "appstack/Office"), 2);
 
@@ -156,9 +156,9 @@ fn errors_by_the_service_are_those_of_the_command_itself() {
     let is_ours = |job: &Value| job["state"] == "running" && job["cause"] != "schedule";
     wait_for("the copy to run", LIMIT, || Ok(jobs(&lab, &[]).iter().any(is_ours))).unwrap();
     waiting.signal(Signal::INT).unwrap();
-    waiting.wait(LIMIT).unwrap().ends(130).unwrap();
+    waiting.wait(LIMIT).unwrap().expect_code(130).unwrap();
     wait_for("the job to end", LIMIT, || Ok(jobs(&lab, &[]).is_empty())).unwrap();
     assert_eq!(jobs(&lab, &["--all"])[0]["state"], "cancelled");
     assert_eq!(versions(&lab, "appstack/Office"), 2);
-    service.terminate(LIMIT).unwrap().ends(0).unwrap();
+    service.terminate(LIMIT).unwrap().expect_code(0).unwrap();
 }

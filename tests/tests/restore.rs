@@ -1,4 +1,4 @@
-//! Putting versions back onto datastores: by every route that writes, and never over anything.
+//! Restores onto datastores: by every route that writes, and never over an existing file.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -14,8 +14,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use stackferry_tests::check::{allocated_bytes, same_files};
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix, Sidecar};
-use stackferry_tests::lab::{Endpoint, Lab, Offers, Proxy, Sshd, Tmpfs, wait_for};
+use stackferry_tests::disk::{DiskContent, DiskSpec, Mix, Sidecar, TestDisk};
+use stackferry_tests::lab::{EndpointProcess, Lab, Offers, Proxy, Sshd, Tmpfs, wait_for};
 use stackferry_tests::tools::{available, have, qemu_img_compare};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
@@ -25,10 +25,10 @@ const MIB: u64 = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A disk of `data` bytes that do not compress, in a much longer file.
-fn disk(lab: &Lab, datastore: &str, data: u64) -> Disk {
-    let spec = DiskSpec::new("Office", data + 100 * MIB, 7).content(Content::Plain { bytes: data });
+fn disk(lab: &Lab, datastore: &str, data: u64) -> TestDisk {
+    let spec = DiskSpec::new("Office", data + 100 * MIB, 7).content(DiskContent::Plain { bytes: data });
     let spec = DiskSpec { mix: Mix { text: 0, zero: 0 }, ..spec }.sidecar(Sidecar::Metadata);
-    Disk::build(&lab.folder(datastore, APPS).unwrap(), spec).unwrap()
+    TestDisk::build(&lab.folder(datastore, APPS).unwrap(), spec).unwrap()
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {
@@ -38,7 +38,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
 
 /// The audit records of an action, oldest first.
 fn audit(lab: &Lab, action: &str) -> Vec<Value> {
-    let records = lab.ask(&["audit", "show", "--last", "1000"]).unwrap();
+    let records = lab.run_json(&["audit", "show", "--last", "1000"]).unwrap();
     let records = records.as_array().unwrap().iter().rev();
     records.filter(|record| record["action"] == action).cloned().collect()
 }
@@ -57,7 +57,7 @@ fn each_file_had_its_own(lab: &Lab, files: usize) {
 }
 
 /// What lies in the folder is the disk: the same bytes, as thin, and nothing else.
-fn came_back(disk: &Disk, folder: &Path) {
+fn came_back(disk: &TestDisk, folder: &Path) {
     same_files(&disk.files(), folder).unwrap();
     assert_eq!(names(folder).len(), disk.files().len(), "{:?}", names(folder));
     for file in disk.files() {
@@ -71,26 +71,26 @@ fn came_back(disk: &Disk, folder: &Path) {
 }
 
 fn said(lab: &Lab, subject: &str) -> String {
-    let check = lab.ask(&["check"]).unwrap();
+    let check = lab.run_json(&["check"]).unwrap();
     let items = check["checks"].as_array().unwrap();
     items.iter().find(|item| item["subject"] == subject).unwrap().to_string()
 }
 
 /// A lab whose one volume lies on `nfs01` behind an endpoint that these datastores may be restored to.
-fn behind_an_endpoint(data: u64, restore: &[&str]) -> (Endpoint, Lab, Disk) {
+fn behind_an_endpoint(data: u64, restore: &[&str]) -> (EndpointProcess, Lab, TestDisk) {
     let mut lab = Lab::new(LAB).unwrap();
     let disk = disk(&lab, "nfs01", data);
     let endpoint = lab.serve_for_restores(&["nfs01"], restore).unwrap();
     lab.add_endpoint("nfs01", &endpoint).unwrap();
-    lab.ask(&["copy", OFFICE]).unwrap();
+    lab.run_json(&["copy", OFFICE]).unwrap();
     (endpoint, lab, disk)
 }
 
 #[test]
-fn an_endpoint_takes_a_version_back_as_it_was() {
+fn an_endpoint_restores_a_version_unchanged() {
     let (endpoint, lab, disk) = behind_an_endpoint(20 * MIB, &["nfs01"]);
     assert!(said(&lab, "datastore nfs01").contains("may be restored to"));
-    let answer = lab.ask(&["restore", OFFICE, "--to", "datastore:nfs01/restored/deep"]).unwrap();
+    let answer = lab.run_json(&["restore", OFFICE, "--to", "datastore:nfs01/restored/deep"]).unwrap();
     assert_eq!(
         (&answer["to"], &answer["credentials"], &answer["verify_method"]),
         (&"[nfs01] restored/deep".into(), &3.into(), &"arrival".into())
@@ -98,19 +98,19 @@ fn an_endpoint_takes_a_version_back_as_it_was() {
     came_back(&disk, &lab.path("site/nfs01/restored/deep"));
     each_file_had_its_own(&lab, 3);
     assert_eq!(endpoint.log().matches("new file written").count(), 3);
-    let again = lab.refuse(&["restore", OFFICE, "--to", "datastore:nfs01/restored/deep"], 1).unwrap();
+    let again = lab.run_err(&["restore", OFFICE, "--to", "datastore:nfs01/restored/deep"], 1).unwrap();
     assert_eq!(again["code"], "exists", "{again}");
     came_back(&disk, &lab.path("site/nfs01/restored/deep"));
     let over = ["restore", OFFICE, "--to", "datastore:nfs01/restored/deep", "--overwrite"];
-    assert_eq!(lab.refuse(&over, 2).unwrap()["code"], "usage");
+    assert_eq!(lab.run_err(&over, 2).unwrap()["code"], "usage");
     assert_eq!(audit(&lab, "restored").len(), 1);
 }
 
 #[test]
-fn an_endpoint_that_does_not_allow_it_says_where_to_allow_it() {
+fn an_endpoint_that_forbids_restores_names_the_setting() {
     let (_endpoint, lab, _disk) = behind_an_endpoint(2 * MIB, &[]);
     assert!(said(&lab, "datastore nfs01").contains("`restore` of [serve]"));
-    let refused = lab.refuse(&["restore", OFFICE, "--to", "datastore:nfs01/restored"], 1).unwrap();
+    let refused = lab.run_err(&["restore", OFFICE, "--to", "datastore:nfs01/restored"], 1).unwrap();
     assert_eq!((&refused["code"], &refused["subject"]), (&"refused".into(), &"nfs01".into()), "{refused}");
     assert!(refused["hint"].as_str().unwrap().contains("`restore` of [serve]"), "{refused}");
     assert!(!lab.path("site/nfs01/restored").exists());
@@ -127,7 +127,7 @@ fn a_damaged_version_leaves_nothing_on_a_datastore() {
     let last = data.last().unwrap().end - 1;
     file.read_exact_at(&mut byte, last).unwrap();
     file.write_all_at(&[byte[0] ^ 1], last).unwrap();
-    let damaged = lab.refuse(&["restore", OFFICE, "--to", "datastore:nfs01/restored"], 14).unwrap();
+    let damaged = lab.run_err(&["restore", OFFICE, "--to", "datastore:nfs01/restored"], 14).unwrap();
     assert_eq!(damaged["code"], "damaged", "{damaged}");
     assert!(damaged["message"].as_str().unwrap().contains(&version), "{damaged}");
     wait_empty(&lab.path("site/nfs01/restored"));
@@ -147,7 +147,7 @@ fn wait_begun(folder: &Path) {
 }
 
 #[test]
-fn an_interrupted_or_cut_restore_leaves_nothing_and_the_next_one_works() {
+fn a_failed_restore_leaves_nothing_and_can_be_repeated() {
     let (mut endpoint, mut lab, disk) = behind_an_endpoint(60 * MIB, &["nfs01"]);
     let folder = lab.path("site/nfs01/restored");
     let to = ["restore", OFFICE, "--to", "datastore:nfs01/restored"];
@@ -156,7 +156,7 @@ fn an_interrupted_or_cut_restore_leaves_nothing_and_the_next_one_works() {
     let mut running = lab.spawn(&to).unwrap();
     wait_begun(&folder);
     running.signal(Signal::INT).unwrap();
-    let ended = running.wait(LIMIT).unwrap().ends(130).unwrap();
+    let ended = running.wait(LIMIT).unwrap().expect_code(130).unwrap();
     assert_eq!(ended.error().unwrap()["code"], "interrupted");
     wait_empty(&folder);
     // The network goes.
@@ -165,7 +165,7 @@ fn an_interrupted_or_cut_restore_leaves_nothing_and_the_next_one_works() {
     let running = lab.spawn(&to).unwrap();
     wait_begun(&folder);
     drop(proxy);
-    let error = running.wait(LIMIT).unwrap().ends(1).unwrap().error().unwrap();
+    let error = running.wait(LIMIT).unwrap().expect_code(1).unwrap().error().unwrap();
     assert_eq!(error["code"], "unreachable", "{error}");
     wait_empty(&folder);
     // The endpoint dies, and leaves what it wrote; the next restore removes that.
@@ -173,19 +173,19 @@ fn an_interrupted_or_cut_restore_leaves_nothing_and_the_next_one_works() {
     let running = lab.spawn(&to).unwrap();
     wait_begun(&folder);
     endpoint.kill().unwrap();
-    let error = running.wait(LIMIT).unwrap().ends(1).unwrap().error().unwrap();
+    let error = running.wait(LIMIT).unwrap().expect_code(1).unwrap().error().unwrap();
     assert_eq!(error["code"], "unreachable", "{error}");
     let left = names(&folder);
     assert!(left.len() == 1 && left.iter().all(|name| name.starts_with(".stackferry-restore-")), "{left:?}");
     endpoint.restart().unwrap();
     lab.add_endpoint("nfs01", &endpoint).unwrap();
     lab.config.set("limits.bandwidth", "1GB/s");
-    lab.ask(&to).unwrap();
+    lab.run_json(&to).unwrap();
     came_back(&disk, &folder);
 }
 
 #[test]
-fn a_full_datastore_is_told_before_anything_is_written() {
+fn a_full_datastore_is_reported_before_the_first_write() {
     if !have(Tmpfs::possible(), "the right to mount a tmpfs").unwrap() {
         return;
     }
@@ -196,36 +196,36 @@ fn a_full_datastore_is_told_before_anything_is_written() {
     let endpoint = lab.serve_for_restores(&["nfs01", "nfs02"], &["nfs02"]).unwrap();
     lab.add_endpoint("nfs01", &endpoint).unwrap();
     lab.add_endpoint("nfs02", &endpoint).unwrap();
-    lab.ask(&["copy", OFFICE]).unwrap();
-    let full = lab.refuse(&["restore", OFFICE, "--to", "datastore:nfs02/restored"], 15).unwrap();
+    lab.run_json(&["copy", OFFICE]).unwrap();
+    let full = lab.run_err(&["restore", OFFICE, "--to", "datastore:nfs02/restored"], 15).unwrap();
     assert_eq!(full["code"], "no_space", "{full}");
     wait_empty(&small.join("restored"));
 }
 
 #[test]
-fn a_mounted_datastore_is_not_written_to_through_its_links() {
+fn a_restore_follows_no_symbolic_link_of_a_datastore() {
     let mut lab = Lab::new(LAB).unwrap();
     let disk = disk(&lab, "nfs01", 3 * MIB);
     lab.add_local("nfs01").unwrap();
-    lab.ask(&["copy", OFFICE]).unwrap();
+    lab.run_json(&["copy", OFFICE]).unwrap();
     let (outside, datastore) = (lab.path("outside"), lab.path("site/nfs01"));
     fs::create_dir(&outside).unwrap();
     symlink(&outside, datastore.join("link")).unwrap();
     for to in ["datastore:nfs01/link", "datastore:nfs01/link/new"] {
-        let refused = lab.refuse(&["restore", OFFICE, "--to", to], 1).unwrap();
+        let refused = lab.run_err(&["restore", OFFICE, "--to", to], 1).unwrap();
         assert_eq!(refused["code"], "source_refused", "{refused}");
     }
     assert!(names(&outside).is_empty());
     for to in ["datastore:nfs01/../outside", "datastore:nfs01", "datastore:nfs01//a", "datastore:nfs99/a"] {
-        assert_eq!(lab.refuse(&["restore", OFFICE, "--to", to], 2).unwrap()["code"], "usage", "{to}");
+        assert_eq!(lab.run_err(&["restore", OFFICE, "--to", to], 2).unwrap()["code"], "usage", "{to}");
     }
-    let answer = lab.ask(&["restore", OFFICE, "--to", "datastore:nfs01/restored"]).unwrap();
+    let answer = lab.run_json(&["restore", OFFICE, "--to", "datastore:nfs01/restored"]).unwrap();
     assert_eq!(answer["credentials"], 0);
     came_back(&disk, &datastore.join("restored"));
 }
 
 #[test]
-fn a_stock_host_takes_a_version_back_as_it_was() {
+fn a_stock_host_restores_a_version_unchanged() {
     if !have(Sshd::possible(), "sshd, setpriv, unshare, or the right to mount").unwrap() {
         return;
     }
@@ -233,8 +233,8 @@ fn a_stock_host_takes_a_version_back_as_it_was() {
     let disk = disk(&lab, "nfs03", 20 * MIB);
     let host = lab.sshd_for_restores("host", Offers::All, &["nfs03"]).unwrap();
     lab.add_ssh("nfs03", &host).unwrap();
-    lab.ask(&["copy", OFFICE]).unwrap();
-    let answer = lab.ask(&["restore", OFFICE, "--to", "datastore:nfs03/restored/deep"]).unwrap();
+    lab.run_json(&["copy", OFFICE]).unwrap();
+    let answer = lab.run_json(&["restore", OFFICE, "--to", "datastore:nfs03/restored/deep"]).unwrap();
     assert_eq!((&answer["credentials"], &answer["verify_method"]), (&3.into(), &"host_digest".into()));
     let folder = lab.path("site/nfs03/restored");
     came_back(&disk, &folder.join("deep"));
@@ -244,17 +244,17 @@ fn a_stock_host_takes_a_version_back_as_it_was() {
         .into_iter()
         .filter(|login| login.command.as_deref().is_some_and(|command| command.contains("'.stackferry-restore-'")));
     assert_eq!(writing.count(), 3, "each by a forced command of its own");
-    let again = lab.refuse(&["restore", OFFICE, "--to", "datastore:nfs03/restored/deep"], 1).unwrap();
+    let again = lab.run_err(&["restore", OFFICE, "--to", "datastore:nfs03/restored/deep"], 1).unwrap();
     assert_eq!(again["code"], "exists", "{again}");
     // Where its user may not write, nothing is written.
-    let denied = lab.refuse(&["restore", OFFICE, "--to", "datastore:nfs03/cloudvolumes/other"], 1).unwrap();
+    let denied = lab.run_err(&["restore", OFFICE, "--to", "datastore:nfs03/cloudvolumes/other"], 1).unwrap();
     assert_eq!(denied["code"], "permission_denied", "{denied}");
     // A person asks for the end in the middle.
     lab.config.set("limits.bandwidth", "5MB/s");
     let mut running = lab.spawn(&["restore", OFFICE, "--to", "datastore:nfs03/restored/more"]).unwrap();
     wait_begun(&folder.join("more"));
     running.signal(Signal::INT).unwrap();
-    running.wait(LIMIT).unwrap().ends(130).unwrap();
+    running.wait(LIMIT).unwrap().expect_code(130).unwrap();
     wait_empty(&folder.join("more"));
 }
 
@@ -268,14 +268,14 @@ fn gets_full(lab: &mut Lab, mounted: &Path, datastore: &str) {
     let filler = mounted.join("filler");
     let mut file = fs::File::create_new(&filler).unwrap();
     while file.write_all(&[1; 65536]).is_ok() {}
-    let error = running.wait(LIMIT).unwrap().ends(15).unwrap().error().unwrap();
+    let error = running.wait(LIMIT).unwrap().expect_code(15).unwrap().error().unwrap();
     assert_eq!(error["code"], "no_space", "{error}");
     wait_empty(&folder);
     fs::remove_file(filler).unwrap();
 }
 
 #[test]
-fn a_datastore_that_gets_full_meanwhile_keeps_nothing_of_it() {
+fn a_datastore_that_fills_up_keeps_no_partial_restore() {
     if !have(Sshd::possible(), "sshd, setpriv, unshare, or the right to mount").unwrap() {
         return;
     }
@@ -292,7 +292,7 @@ fn a_datastore_that_gets_full_meanwhile_keeps_nothing_of_it() {
     lab.add_endpoint("nfs01", &endpoint).unwrap();
     lab.add_endpoint("nfs02", &endpoint).unwrap();
     lab.add_ssh("nfs03", &host).unwrap();
-    lab.ask(&["copy", OFFICE]).unwrap();
+    lab.run_json(&["copy", OFFICE]).unwrap();
     for (name, (_, folder)) in ["nfs02", "nfs03"].into_iter().zip(&mounts) {
         gets_full(&mut lab, folder, name);
     }

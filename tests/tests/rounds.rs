@@ -1,4 +1,4 @@
-//! Rounds: what is new or changed is copied, what is not is left alone, and what is gone keeps its versions.
+//! Rounds: new and changed volumes are copied, the others are not, and deleted ones keep their versions.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use stackferry_tests::check::{copy_sparse, same_files};
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Sidecar};
-use stackferry_tests::lab::{Endpoint, Lab, Watch, wait_for};
+use stackferry_tests::disk::{DiskContent, DiskSpec, Sidecar, TestDisk};
+use stackferry_tests::lab::{EndpointProcess, FolderWatch, Lab, wait_for};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
 const APPS: &str = "cloudvolumes/apps";
@@ -19,14 +19,14 @@ const WRITABLES: &str = "cloudvolumes/writable";
 const MIB: u64 = 1 << 20;
 
 fn spec(stem: &str, seed: u64) -> DiskSpec {
-    DiskSpec::new(stem, 128 * MIB, seed).content(Content::Plain { bytes: 3 * MIB }).sidecar(Sidecar::Metadata)
+    DiskSpec::new(stem, 128 * MIB, seed).content(DiskContent::Plain { bytes: 3 * MIB }).sidecar(Sidecar::Metadata)
 }
 
 /// A lab whose one datastore holds an AppStack and a writable, by a route.
-fn place(route: &str) -> (Option<Endpoint>, Lab, Disk, Disk) {
+fn place(route: &str) -> (Option<EndpointProcess>, Lab, TestDisk, TestDisk) {
     let mut lab = Lab::new(LAB).unwrap();
-    let office = Disk::build(&lab.folder("nfs01", APPS).unwrap(), spec("Office", 1)).unwrap();
-    let jdoe = Disk::build(&lab.folder("nfs01", WRITABLES).unwrap(), spec("CORP!5C!jdoe", 2)).unwrap();
+    let office = TestDisk::build(&lab.folder("nfs01", APPS).unwrap(), spec("Office", 1)).unwrap();
+    let jdoe = TestDisk::build(&lab.folder("nfs01", WRITABLES).unwrap(), spec("CORP!5C!jdoe", 2)).unwrap();
     if route == "local" {
         lab.add_local("nfs01").unwrap();
         return (None, lab, office, jdoe);
@@ -38,7 +38,7 @@ fn place(route: &str) -> (Option<Endpoint>, Lab, Disk, Disk) {
 
 /// What one round did with each volume.
 fn round(lab: &Lab) -> (Value, Vec<(String, String)>) {
-    let answer = lab.ask(&["run", "--once"]).unwrap();
+    let answer = lab.run_json(&["run", "--once"]).unwrap();
     let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
     let volumes = answer["volumes"].as_array().unwrap().iter();
     let outcomes = volumes.map(|one| (text(one, "volume"), text(one, "outcome"))).collect();
@@ -51,7 +51,7 @@ fn expect(outcomes: &[(String, String)], expected: &[(&str, &str)]) {
 }
 
 fn volume(lab: &Lab, id: &str) -> Value {
-    let volumes = lab.ask(&["volumes"]).unwrap();
+    let volumes = lab.run_json(&["volumes"]).unwrap();
     volumes.as_array().unwrap().iter().find(|volume| volume["id"] == id).cloned().unwrap()
 }
 
@@ -64,7 +64,7 @@ fn a_second_round_copies_nothing_and_reads_nothing() {
         let (_endpoint, lab, office, jdoe) = place(route);
         let folders: Vec<PathBuf> =
             [APPS, WRITABLES].into_iter().map(|folder| lab.folder("nfs01", folder).unwrap()).collect();
-        let watch = Watch::new(&folders).unwrap();
+        let watch = FolderWatch::new(&folders).unwrap();
         expect(&round(&lab).1, &[(OFFICE, "copied"), (JDOE, "copied")]);
         let opened = watch.opened().unwrap();
         let files: Vec<PathBuf> = office.files().into_iter().chain(jdoe.files()).collect();
@@ -79,7 +79,7 @@ fn a_second_round_copies_nothing_and_reads_nothing() {
 }
 
 #[test]
-fn a_change_makes_a_version_and_leaves_the_others_alone() {
+fn a_changed_volume_alone_gets_a_version() {
     for route in ["local", "endpoint"] {
         let (_endpoint, lab, office, mut jdoe) = place(route);
         round(&lab);
@@ -113,7 +113,7 @@ fn a_touched_volume_is_read_and_found_unchanged() {
         let extent = File::options().write(true).open(&jdoe.extents()[0]).unwrap();
         extent.set_times(FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(3600))).unwrap();
         let folder = lab.folder("nfs01", WRITABLES).unwrap();
-        let watch = Watch::new(&[folder]).unwrap();
+        let watch = FolderWatch::new(&[folder]).unwrap();
         expect(&round(&lab).1, &[(OFFICE, "unchanged"), (JDOE, "unchanged")]);
         assert!(watch.opened().unwrap().contains(&jdoe.extents()[0]), "it was not read by route {route}");
         assert_eq!(lab.versions(JDOE).unwrap().len(), 1);
@@ -124,7 +124,7 @@ fn a_touched_volume_is_read_and_found_unchanged() {
 }
 
 #[test]
-fn what_is_gone_at_the_source_keeps_its_versions() {
+fn a_volume_gone_from_its_source_keeps_its_versions() {
     let (_endpoint, lab, office, jdoe) = place("local");
     round(&lab);
     let kept = lab.path("kept");
@@ -140,7 +140,7 @@ fn what_is_gone_at_the_source_keeps_its_versions() {
     assert_eq!((&gone["state"], &gone["versions"]), (&Value::from("gone"), &Value::from(1)));
     assert_eq!(lab.versions(JDOE).unwrap().len(), 1);
     same_files(&copy.files(), &lab.restore(JDOE, "restored").unwrap()).unwrap();
-    let answer = lab.run(&["copy", JDOE]).unwrap().ends(3).unwrap().json().unwrap();
+    let answer = lab.run(&["copy", JDOE]).unwrap().expect_code(3).unwrap().json().unwrap();
     assert_eq!(answer["outcome"], "deferred");
     assert_eq!(answer["reason"]["code"], "missing");
 
@@ -152,7 +152,7 @@ fn what_is_gone_at_the_source_keeps_its_versions() {
 }
 
 #[test]
-fn a_datastore_that_is_away_is_not_one_whose_volumes_are_gone() {
+fn volumes_of_an_unreachable_datastore_are_not_gone() {
     let (endpoint, lab, ..) = place("endpoint");
     round(&lab);
     endpoint.unwrap().kill().unwrap();
@@ -165,28 +165,28 @@ fn a_datastore_that_is_away_is_not_one_whose_volumes_are_gone() {
 }
 
 #[test]
-fn a_person_copies_whatever_the_schedule_says() {
+fn a_manual_copy_ignores_the_schedule() {
     for route in ["local", "endpoint"] {
         let (_endpoint, lab, ..) = place(route);
         for count in 1..=2 {
-            let copy = lab.ask(&["copy", OFFICE]).unwrap();
+            let copy = lab.run_json(&["copy", OFFICE]).unwrap();
             assert_eq!((&copy["outcome"], &copy["verified"]), (&Value::from("copied"), &Value::from(true)));
             assert_eq!(lab.versions(OFFICE).unwrap().len(), count);
         }
-        let copy = lab.ask(&["copy", OFFICE, "--if-changed"]).unwrap();
+        let copy = lab.run_json(&["copy", OFFICE, "--if-changed"]).unwrap();
         assert_eq!(copy["outcome"], "unchanged");
         let versions = lab.versions(OFFICE).unwrap();
         assert_eq!(versions.len(), 2);
         assert_eq!(copy["version"], versions[0]["version"]);
         assert!(copy["bytes"]["stored"].as_u64().unwrap() == 0, "{copy}");
         // Without a version, unchanged or not, it is copied.
-        let copy = lab.ask(&["copy", JDOE, "--if-changed"]).unwrap();
+        let copy = lab.run_json(&["copy", JDOE, "--if-changed"]).unwrap();
         assert_eq!(copy["outcome"], "copied");
     }
 }
 
 #[test]
-fn what_a_host_has_locked_is_left_alone_and_says_so() {
+fn a_volume_locked_by_a_host_is_postponed_with_its_reason() {
     let (_endpoint, lab, office, jdoe) = place("local");
     let lock = {
         use std::os::unix::fs::MetadataExt;
@@ -195,11 +195,11 @@ fn what_a_host_has_locked_is_left_alone_and_says_so() {
         jdoe.extents()[0].with_file_name(format!(".lck-{id}"))
     };
     fs::write(&lock, [0; 84]).unwrap();
-    let answer = lab.run(&["run", "--once"]).unwrap().ends(3).unwrap().json().unwrap();
+    let answer = lab.run(&["run", "--once"]).unwrap().expect_code(3).unwrap().json().unwrap();
     assert_eq!((&answer["copied"], &answer["deferred"]), (&Value::from(1), &Value::from(1)), "{answer}");
     let locked = answer["volumes"].as_array().unwrap().iter().find(|one| one["volume"] == JDOE).unwrap();
     assert_eq!(locked["reason"]["code"], "locked");
-    let copy = lab.run(&["copy", JDOE]).unwrap().ends(3).unwrap().json().unwrap();
+    let copy = lab.run(&["copy", JDOE]).unwrap().expect_code(3).unwrap().json().unwrap();
     assert_eq!((&copy["outcome"], &copy["reason"]["code"]), (&Value::from("deferred"), &Value::from("locked")));
     assert_eq!(lab.versions(JDOE).unwrap().len(), 0);
     fs::remove_file(lock).unwrap();
@@ -208,7 +208,7 @@ fn what_a_host_has_locked_is_left_alone_and_says_so() {
 }
 
 #[test]
-fn the_service_protects_what_appears_and_ends_when_it_is_asked() {
+fn the_service_protects_new_volumes_and_stops_on_request() {
     let (_endpoint, mut lab, ..) = place("local");
     lab.config.set("schedule.every", "1s");
     let mut service = lab.spawn(&["run"]).unwrap();
@@ -218,7 +218,7 @@ fn the_service_protects_what_appears_and_ends_when_it_is_asked() {
     };
     protected(OFFICE, 1);
     protected(JDOE, 1);
-    let mut visio = Disk::build(&lab.folder("nfs01", APPS).unwrap(), spec("Visio", 9)).unwrap();
+    let mut visio = TestDisk::build(&lab.folder("nfs01", APPS).unwrap(), spec("Visio", 9)).unwrap();
     protected("appstack/Visio", 1);
     visio.overwrite(1, 10 * MIB, MIB).unwrap();
     protected("appstack/Visio", 2);

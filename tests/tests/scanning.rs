@@ -1,4 +1,4 @@
-//! What lies on real datastores: disks of any name, files that are none, folders that can't be listed, mounts that hang.
+//! Real datastores: disks of any name, other files, folders that can't be listed, mounts that hang.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -51,7 +51,7 @@ fn lab() -> Lab {
 
 /// One round that ends so; and what it did with each volume, with the code of its reason.
 fn round(lab: &Lab, exit: i32) -> (Value, BTreeMap<String, String>) {
-    let answer = lab.run(&["run", "--once"]).unwrap().ends(exit).unwrap().json().unwrap();
+    let answer = lab.run(&["run", "--once"]).unwrap().expect_code(exit).unwrap().json().unwrap();
     let outcome = |one: &Value| match one["reason"]["code"].as_str() {
         Some(code) => format!("{}: {code}", one["outcome"].as_str().unwrap()),
         None => one["outcome"].as_str().unwrap().to_owned(),
@@ -109,7 +109,7 @@ fn disks_of_any_name_are_copied_and_restored_verbatim() {
 }
 
 #[test]
-fn what_is_no_volume_is_counted_and_listed() {
+fn disks_that_are_no_volumes_are_counted_and_listed() {
     let lab = lab();
     let apps = lab.folder("nfs01", APPS).unwrap();
     disk(&apps, "Office");
@@ -118,9 +118,9 @@ fn what_is_no_volume_is_counted_and_listed() {
     fs::write(apps.join(".stackferry-restore-1-Office.vmdk"), text("Office-flat.vmdk", 65536)).unwrap();
     fs::create_dir(apps.join(".snapshot")).unwrap();
     symlink("elsewhere", apps.join("link")).unwrap();
-    let plain = lab.run(&["discover"]).unwrap().ends(0).unwrap();
+    let plain = lab.run(&["discover"]).unwrap().expect_code(0).unwrap();
     assert_eq!(plain.json().unwrap().as_array().unwrap().len(), 1);
-    let all = lab.ask(&["discover", "--all"]).unwrap();
+    let all = lab.run_json(&["discover", "--all"]).unwrap();
     let others: Vec<&Value> = all.as_array().unwrap().iter().filter(|one| one["kind"] == "other").collect();
     let names: Vec<&str> = others.iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["._Office.vmdk", ".snapshot", ".stackferry-restore-1-Office.vmdk", "link", "readme.txt"]);
@@ -132,7 +132,7 @@ fn what_is_no_volume_is_counted_and_listed() {
 }
 
 #[test]
-fn what_could_not_be_looked_at_is_told_and_exits_3() {
+fn an_unreadable_folder_is_reported_and_exits_3() {
     let lab = lab();
     let (apps, writables) = (lab.folder("nfs01", APPS).unwrap(), lab.folder("nfs01", WRITABLES).unwrap());
     disk(&apps, "Office");
@@ -140,7 +140,7 @@ fn what_could_not_be_looked_at_is_told_and_exits_3() {
     round(&lab, 0);
     let elsewhere = lab.path("elsewhere");
     let volumes = |lab: &Lab| {
-        let all = lab.ask(&["volumes"]).unwrap();
+        let all = lab.run_json(&["volumes"]).unwrap();
         let states = all.as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap().to_owned());
         states.collect::<Vec<_>>()
     };
@@ -152,7 +152,7 @@ fn what_could_not_be_looked_at_is_told_and_exits_3() {
     assert_eq!(codes(&answer), [("not_listed", "[nfs01] cloudvolumes/writable")]);
     assert_eq!(outcomes["appstack/Office"], "unchanged");
     assert_eq!(outcomes["writable/jdoe"], "deferred: unreachable");
-    lab.run(&["discover"]).unwrap().ends(3).unwrap();
+    lab.run(&["discover"]).unwrap().expect_code(3).unwrap();
     fs::remove_file(&writables).unwrap();
     fs::rename(&elsewhere, &writables).unwrap();
     round(&lab, 0);
@@ -171,7 +171,7 @@ fn what_could_not_be_looked_at_is_told_and_exits_3() {
 }
 
 #[test]
-fn files_beside_a_disk_never_keep_it_from_being_copied() {
+fn sidecar_files_never_prevent_a_copy() {
     if !FaultyMount::possible().unwrap() {
         return;
     }
@@ -208,7 +208,7 @@ fn files_beside_a_disk_never_keep_it_from_being_copied() {
 }
 
 #[test]
-fn a_mount_that_hangs_holds_up_nothing_else() {
+fn a_hanging_mount_delays_no_other_datastore() {
     if !FaultyMount::possible().unwrap() {
         return;
     }
@@ -222,7 +222,7 @@ fn a_mount_that_hangs_holds_up_nothing_else() {
     let mut copying = lab.spawn(&["copy", "appstack/Other"]).unwrap();
     wait_for("the read to hang", WAIT, || Ok(mount.hanging() > 0)).unwrap();
     copying.signal(Signal::TERM).unwrap();
-    copying.wait(WAIT).unwrap().ends(130).unwrap();
+    copying.wait(WAIT).unwrap().expect_code(130).unwrap();
     mount.heal();
     mount.hang_everything();
     let (answer, outcomes) = round(&lab, 3);
@@ -235,7 +235,7 @@ fn a_mount_that_hangs_holds_up_nothing_else() {
 }
 
 #[test]
-fn locks_and_snapshots_hold_what_they_should() {
+fn locks_and_snapshots_postpone_only_their_volume() {
     let lab = lab();
     let (apps, writables) = (lab.folder("nfs01", APPS).unwrap(), lab.folder("nfs01", WRITABLES).unwrap());
     let lock = |folder: &Path, file: &str, old: u64| {

@@ -1,24 +1,24 @@
-//! Which request gets which answer.
+//! Answers requests.
 
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::shapes;
-use super::site::{AvmSite, AvmVersion, Family};
-use super::state::{Asked, World, Write};
+use super::site::{AvmList, AvmSite, AvmVersion};
+use super::state::{RecordedRequest, World, Write};
 
-/// An answer, before a fault spoils it.
+/// A response, before a fault changes it.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct AvmResponse {
     pub(super) status: u16,
     pub(super) body: String,
     pub(super) content_type: &'static str,
     pub(super) cookie: Option<String>,
 }
 
-/// A request, taken apart.
+/// A parsed request.
 #[derive(Debug)]
-pub(super) struct Question<'a> {
+pub(super) struct AvmRequest<'a> {
     pub(super) method: &'a str,
     /// With its query.
     pub(super) path: &'a str,
@@ -27,20 +27,20 @@ pub(super) struct Question<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// Writes down the request and answers it.
-pub(super) fn answer(world: &mut World, question: &Question<'_>) -> Reply {
-    world.asked.push(Asked { method: question.method.to_owned(), path: question.path.to_owned() });
-    let (path, query) = question.path.split_once('?').unwrap_or((question.path, ""));
-    match (question.method, path) {
-        ("POST", "/cv_api/sessions") => return login(world, question),
-        ("POST", "/app_volumes/sessions") if world.site.version.is_four() => return login(world, question),
+/// Records the request and answers it.
+pub(super) fn answer(world: &mut World, request: &AvmRequest<'_>) -> AvmResponse {
+    world.requests.push(RecordedRequest { method: request.method.to_owned(), path: request.path.to_owned() });
+    let (path, query) = request.path.split_once('?').unwrap_or((request.path, ""));
+    match (request.method, path) {
+        ("POST", "/cv_api/sessions") => return login(world, request),
+        ("POST", "/app_volumes/sessions") if world.site.version.is_four() => return login(world, request),
         ("GET", "/cv_api/version") => return json_reply(200, &world.site, shapes::version(&world.site)),
         ("GET", "/app_volumes/version") if world.site.version.is_four() => {
             return json_reply(200, &world.site, shapes::version(&world.site));
         }
         _ => {}
     }
-    let token = question.cookie.and_then(session_of);
+    let token = request.cookie.and_then(session_of);
     let Some((token, user)) = token.and_then(|token| Some((token, *world.sessions.get(token)?))) else {
         return json_reply(403, &world.site, json!({ "error": "Session expired. Please login again." }));
     };
@@ -51,7 +51,7 @@ pub(super) fn answer(world: &mut World, question: &Question<'_>) -> Reply {
         }
     }
     let read_only = world.site.users.get(user).is_some_and(|user| user.read_only);
-    match (question.method, path) {
+    match (request.method, path) {
         ("DELETE", "/cv_api/sessions") => {
             world.sessions.remove(token);
             json_reply(200, &world.site, json!({ "success": "Logged out" }))
@@ -76,23 +76,23 @@ fn session_of(cookies: &str) -> Option<&str> {
     cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix("_session_id="))
 }
 
-fn login(world: &mut World, question: &Question<'_>) -> Reply {
+fn login(world: &mut World, request: &AvmRequest<'_>) -> AvmResponse {
     let of_form = |name: &str| {
-        let body = std::str::from_utf8(question.body).unwrap_or_default();
+        let body = std::str::from_utf8(request.body).unwrap_or_default();
         let value = body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
         value.map(|value| decoded(&value.replace('+', " ")))
     };
     let of_json = |name: &str| {
-        let body: Value = serde_json::from_slice(question.body).ok()?;
+        let body: Value = serde_json::from_slice(request.body).ok()?;
         body.get(name)?.as_str().map(str::to_owned)
     };
-    let is_json = question.content_type.starts_with("application/json");
+    let is_json = request.content_type.starts_with("application/json");
     let field = |name: &str| if is_json { of_json(name) } else { of_form(name) };
     let (Some(name), Some(password)) = (field("username"), field("password")) else {
         world.refusals += 1;
         return json_reply(400, &world.site, json!({ "error": "User name is required" }));
     };
-    let known = |user: &super::site::User| user.name.eq_ignore_ascii_case(&name) && user.password == password;
+    let known = |user: &super::site::AvmUser| user.name.eq_ignore_ascii_case(&name) && user.password == password;
     let Some(user) = world.site.users.iter().position(known) else {
         world.refusals += 1;
         let (status, cookie) = match world.site.refuses_with_200 {
@@ -100,13 +100,13 @@ fn login(world: &mut World, question: &Question<'_>) -> Reply {
             false => (400, None),
         };
         let refused = json_reply(status, &world.site, json!({ "error": "Invalid user name or password" }));
-        return Reply { cookie, ..refused };
+        return AvmResponse { cookie, ..refused };
     };
     let token = format!("{:032x}", rand::rng().random::<u128>());
     world.sessions.insert(token.clone(), user);
     world.logins += 1;
     let cookie = format!("_session_id={token}; path=/; secure; HttpOnly");
-    Reply { cookie: Some(cookie), ..json_reply(200, &world.site, json!({ "success": "Ok" })) }
+    AvmResponse { cookie: Some(cookie), ..json_reply(200, &world.site, json!({ "success": "Ok" })) }
 }
 
 /// `%5B` and its like.
@@ -128,12 +128,12 @@ fn decoded(text: &str) -> String {
 }
 
 /// Enables or disables the writables whose numbers are in the query.
-fn switch(world: &mut World, query: &str, on: bool) -> Reply {
+fn switch(world: &mut World, query: &str, on: bool) -> AvmResponse {
     let ids = query.split('&').filter_map(|pair| decoded(pair).strip_prefix("volumes[]=")?.parse::<u64>().ok());
     let (mut done, mut errors) = (Vec::new(), Vec::new());
     for id in ids {
         let mut volumes = world.site.volumes.iter_mut();
-        match volumes.find(|volume| volume.family == Family::Writable && volume.id == id) {
+        match volumes.find(|volume| volume.family == AvmList::Writable && volume.id == id) {
             Some(volume) => {
                 if on { "enabled" } else { "disabled" }.clone_into(&mut volume.status);
                 world.writes.push(if on { Write::Enable(id) } else { Write::Disable(id) });
@@ -145,7 +145,7 @@ fn switch(world: &mut World, query: &str, on: bool) -> Reply {
     json_reply(200, &world.site, json!({ "successes": done, "warnings": [], "errors": errors }))
 }
 
-fn get(site: &AvmSite, path: &str, query: &str) -> Reply {
+fn get(site: &AvmSite, path: &str, query: &str) -> AvmResponse {
     let mut parts = path.trim_start_matches('/').split('/');
     let (area, list) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let (id, what) = (parts.next(), parts.next());
@@ -155,8 +155,8 @@ fn get(site: &AvmSite, path: &str, query: &str) -> Reply {
         Some(Err(_)) => return not_found(),
     };
     let found = match area {
-        "cv_api" => old(site, list, id, what),
-        "app_volumes" if site.version.is_four() => new(site, list, id, what, query),
+        "cv_api" => get_v2(site, list, id, what),
+        "app_volumes" if site.version.is_four() => get_v4(site, list, id, what, query),
         _ => None,
     };
     match found {
@@ -170,16 +170,16 @@ fn get(site: &AvmSite, path: &str, query: &str) -> Reply {
 }
 
 /// `cv_api/…`.
-fn old(site: &AvmSite, list: &str, id: Option<u64>, what: Option<&str>) -> Option<Value> {
+fn get_v2(site: &AvmSite, list: &str, id: Option<u64>, what: Option<&str>) -> Option<Value> {
     let version = site.version;
     let shows_appstacks = !version.is_four() || site.shows_appstacks != Some(false);
     Some(match (list, id, what) {
         ("appstacks", None, _) if shows_appstacks => {
-            let all: Vec<Value> = site.of(Family::AppStack).map(|volume| shapes::appstack(version, volume)).collect();
+            let all: Vec<Value> = site.of(AvmList::AppStack).map(|volume| shapes::appstack(version, volume)).collect();
             if version == AvmVersion::V2_6 { json!({ "currentappstacks": { "appstacks": all } }) } else { all.into() }
         }
         ("appstacks", Some(id), what) => {
-            let volume = site.find(Family::AppStack, id)?;
+            let volume = site.find(AvmList::AppStack, id)?;
             match what {
                 None => shapes::appstack_detail(version, volume),
                 Some("files") => shapes::files(version, volume),
@@ -191,10 +191,10 @@ fn old(site: &AvmSite, list: &str, id: Option<u64>, what: Option<&str>) -> Optio
         ("assignments", None, _) if version != AvmVersion::V2_6 => shapes::all_assignments(site),
         ("writables", None, _) => {
             let all: Vec<Value> =
-                site.of(Family::Writable).map(|volume| shapes::writable(version, volume, false)).collect();
+                site.of(AvmList::Writable).map(|volume| shapes::writable(version, volume, false)).collect();
             json!({ "datastores": { "writable_volumes": all, "total": all.len() } })
         }
-        ("writables", Some(id), None) => shapes::writable_detail(version, site.find(Family::Writable, id)?, false),
+        ("writables", Some(id), None) => shapes::writable_detail(version, site.find(AvmList::Writable, id)?, false),
         ("storages", None, _) => shapes::storages(site),
         ("datastores", None, _) => shapes::datastores(site),
         ("storage_groups", None, _) => shapes::groups(site),
@@ -208,41 +208,41 @@ fn old(site: &AvmSite, list: &str, id: Option<u64>, what: Option<&str>) -> Optio
 }
 
 /// `app_volumes/…`.
-fn new(site: &AvmSite, list: &str, id: Option<u64>, what: Option<&str>, query: &str) -> Option<Value> {
+fn get_v4(site: &AvmSite, list: &str, id: Option<u64>, what: Option<&str>, query: &str) -> Option<Value> {
     let include = query.split('&').find_map(|pair| pair.strip_prefix("include=")).map(decoded).unwrap_or_default();
     Some(match (list, id, what) {
         ("app_packages", None, _) => {
             let all: Vec<Value> =
-                site.of(Family::Package).map(|volume| shapes::package(site, volume, &include)).collect();
+                site.of(AvmList::Package).map(|volume| shapes::package(site, volume, &include)).collect();
             json!({ "data": all })
         }
         ("app_packages", Some(id), None) => {
-            json!({ "data": shapes::package(site, site.find(Family::Package, id)?, &include) })
+            json!({ "data": shapes::package(site, site.find(AvmList::Package, id)?, &include) })
         }
         ("app_packages", Some(id), Some("files")) => {
-            json!({ "data": shapes::files(site.version, site.find(Family::Package, id)?) })
+            json!({ "data": shapes::files(site.version, site.find(AvmList::Package, id)?) })
         }
         ("app_products", None, _) => shapes::products(site),
         ("lifecycle_stages", None, _) => shapes::stages(),
         ("app_assignments", None, _) => shapes::package_assignments(site),
         ("writables", None, _) => {
             let all: Vec<Value> =
-                site.of(Family::Writable).map(|volume| shapes::writable(site.version, volume, true)).collect();
+                site.of(AvmList::Writable).map(|volume| shapes::writable(site.version, volume, true)).collect();
             json!({ "data": all })
         }
-        ("writables", Some(id), None) => shapes::writable_detail(site.version, site.find(Family::Writable, id)?, true),
+        ("writables", Some(id), None) => shapes::writable_detail(site.version, site.find(AvmList::Writable, id)?, true),
         _ => return None,
     })
 }
 
-fn json_reply(status: u16, site: &AvmSite, value: Value) -> Reply {
+fn json_reply(status: u16, site: &AvmSite, value: Value) -> AvmResponse {
     // Before 2.9 the type of an answer said nothing.
     let content_type =
         if site.version == AvmVersion::V2_6 { "text/html; charset=utf-8" } else { "application/json; charset=utf-8" };
-    Reply { status, body: value.to_string(), content_type, cookie: None }
+    AvmResponse { status, body: value.to_string(), content_type, cookie: None }
 }
 
-fn not_found() -> Reply {
+fn not_found() -> AvmResponse {
     let body = "<!DOCTYPE html><html><body><h1>The page you were looking for doesn't exist.</h1></body></html>";
-    Reply { status: 404, body: body.to_owned(), content_type: "text/html", cookie: None }
+    AvmResponse { status: 404, body: body.to_owned(), content_type: "text/html", cookie: None }
 }

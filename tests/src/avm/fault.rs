@@ -1,19 +1,19 @@
-//! What can be wrong with an answer.
+//! Faults of responses.
 
 use std::time::Duration;
 
-/// How an answer is spoilt.
+/// How a response is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum AvmFault {
     /// HTTP 500, with the text of a real one.
     ServerError,
     /// HTTP 403, as for a user without the right.
     Denied,
     /// HTTP 401, as newer managers say that a session ended.
     Unauthorized,
-    /// An error, and beside it an empty list: the manager's own vCenter is away.
+    /// An error, and beside it an empty list: the manager's own vCenter is unreachable.
     ErrorBesideNothing,
-    /// The right answer, called compressed and beginning as gzip does, though nobody asked for that.
+    /// The right answer, sent as gzip although the client did not request it.
     Gzip,
     /// The right answer after a byte order mark.
     ByteOrderMark,

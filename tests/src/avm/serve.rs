@@ -1,4 +1,4 @@
-//! The server: TLS, HTTP, and the faults that spoil an answer.
+//! The server: TLS, HTTP, and the faults of responses.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,15 +20,15 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 use tokio_rustls::rustls::{ServerConfig, crypto};
 use tokio_rustls::server::TlsStream;
 
-use super::Shared;
-use super::answer::{Question, Reply, answer};
-use super::fault::Fault;
-use crate::error::{At, LabError};
+use super::SharedWorld;
+use super::answer::{AvmRequest, AvmResponse, answer};
+use super::fault::AvmFault;
+use crate::error::{IoContext, LabError};
 
 /// The longest body of a request that is read, in bytes.
-const MOST_BODY: usize = 1 << 20;
+const MAX_BODY: usize = 1 << 20;
 
-/// A server that runs.
+/// A running server.
 pub(super) struct Started {
     pub(super) address: SocketAddr,
     /// Its certificate, in DER.
@@ -40,9 +40,9 @@ pub(super) struct Started {
 }
 
 /// Starts a server in a thread with a runtime of its own.
-pub(super) fn start(shared: Shared) -> Result<Started, LabError> {
+pub(super) fn start(shared: SharedWorld) -> Result<Started, LabError> {
     let wrong = |why: String| LabError::Plan { subject: "an App Volumes Manager".to_owned(), why };
-    let identity = Identity::new().map_err(|error| wrong(error.to_string()))?;
+    let identity = TlsIdentity::new().map_err(|error| wrong(error.to_string()))?;
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -56,7 +56,7 @@ pub(super) fn start(shared: Shared) -> Result<Started, LabError> {
     let subject = Path::new("127.0.0.1");
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).at("listen on", subject)?;
     listener.set_nonblocking(true).at("listen on", subject)?;
-    let address = listener.local_addr().at("look at", subject)?;
+    let address = listener.local_addr().at("inspect", subject)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().at("make a runtime for", subject)?;
     let (stop, stopped) = oneshot::channel();
@@ -75,13 +75,13 @@ pub(super) fn start(shared: Shared) -> Result<Started, LabError> {
     Ok(Started { address, certificate: identity.certificate.to_vec(), ca_pem: identity.ca_pem, stop, thread })
 }
 
-struct Identity {
+struct TlsIdentity {
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
     ca_pem: String,
 }
 
-impl Identity {
+impl TlsIdentity {
     fn new() -> Result<Self, rcgen::Error> {
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -95,7 +95,7 @@ impl Identity {
     }
 }
 
-/// Gives connections whose handshake is done; one that dawdles holds up nobody.
+/// Accepts connections and completes their handshakes; a slow one delays no other.
 struct TlsListener {
     address: SocketAddr,
     done: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
@@ -135,13 +135,13 @@ impl axum::serve::Listener for TlsListener {
     }
 }
 
-async fn handle(State(shared): State<Shared>, request: Request) -> Result<Response<Body>, Infallible> {
+async fn handle(State(shared): State<SharedWorld>, request: Request) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = to_bytes(body, MOST_BODY).await.unwrap_or_default();
+    let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
     let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let (reply, fault) = {
-        let question = Question {
+        let request = AvmRequest {
             method: head.method.as_str(),
             path,
             cookie: text(COOKIE),
@@ -149,61 +149,61 @@ async fn handle(State(shared): State<Shared>, request: Request) -> Result<Respon
             body: &body,
         };
         let mut world = shared.lock();
-        let reply = answer(&mut world, &question);
+        let reply = answer(&mut world, &request);
         (reply, world.fault(path))
     };
-    if let Some(Fault::Slow(late)) = fault {
+    if let Some(AvmFault::Slow(late)) = fault {
         tokio::time::sleep(late).await;
     }
-    Ok(spoilt(reply, fault))
+    Ok(with_fault(reply, fault))
 }
 
-fn spoilt(reply: Reply, fault: Option<Fault>) -> Response<Body> {
+fn with_fault(reply: AvmResponse, fault: Option<AvmFault>) -> Response<Body> {
     let plain = |status: u16, body: &str, content_type: &'static str| {
-        whole(Reply { status, body: body.to_owned(), content_type, cookie: None })
+        response(AvmResponse { status, body: body.to_owned(), content_type, cookie: None })
     };
     match fault {
-        None | Some(Fault::Slow(_)) => whole(reply),
-        Some(Fault::ServerError) => {
+        None | Some(AvmFault::Slow(_)) => response(reply),
+        Some(AvmFault::ServerError) => {
             plain(500, r#"{"error":"Server Error","detail":"Unexpected server error."}"#, "application/json")
         }
-        Some(Fault::Denied) => {
+        Some(AvmFault::Denied) => {
             plain(403, r#"{"error":"You do not have permission to perform this action."}"#, "application/json")
         }
-        Some(Fault::Unauthorized) => plain(401, r#"{"error":"Please login."}"#, "application/json"),
-        Some(Fault::ErrorBesideNothing) => {
+        Some(AvmFault::Unauthorized) => plain(401, r#"{"error":"Please login."}"#, "application/json"),
+        Some(AvmFault::ErrorBesideNothing) => {
             let body = r#"{"error":"Unable to reach vCenter","data":[],"datastores":{"writable_volumes":[]}}"#;
             plain(200, body, "application/json")
         }
-        Some(Fault::Gzip) => {
-            let mut response = whole(reply);
+        Some(AvmFault::Gzip) => {
+            let mut response = response(reply);
             response.headers_mut().insert(CONTENT_ENCODING, axum::http::HeaderValue::from_static("gzip"));
             response
         }
-        Some(Fault::ByteOrderMark) => whole(Reply { body: format!("\u{feff}{}", reply.body), ..reply }),
-        Some(Fault::NotFound) => plain(404, "<html><body>Not found</body></html>", "text/html"),
-        Some(Fault::WebPage) => {
+        Some(AvmFault::ByteOrderMark) => response(AvmResponse { body: format!("\u{feff}{}", reply.body), ..reply }),
+        Some(AvmFault::NotFound) => plain(404, "<html><body>Not found</body></html>", "text/html"),
+        Some(AvmFault::WebPage) => {
             plain(200, "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body></body></html>", "text/html")
         }
-        Some(Fault::Redirect) => {
+        Some(AvmFault::Redirect) => {
             let mut response = plain(302, "<html><body>You are being redirected.</body></html>", "text/html");
             response.headers_mut().insert(LOCATION, axum::http::HeaderValue::from_static("/login"));
             response
         }
-        Some(Fault::Truncated) => {
+        Some(AvmFault::Truncated) => {
             let half = half_of(&reply.body).to_owned();
-            whole(Reply { body: half, ..reply })
+            response(AvmResponse { body: half, ..reply })
         }
-        Some(Fault::Cut) => {
+        Some(AvmFault::Cut) => {
             let length = reply.body.len();
             let first = Bytes::copy_from_slice(half_of(&reply.body).as_bytes());
             let broken = std::io::Error::other("a connection that breaks");
-            let mut response = whole(Reply { body: String::new(), ..reply });
+            let mut response = response(AvmResponse { body: String::new(), ..reply });
             response.headers_mut().insert(CONTENT_LENGTH, length.into());
             *response.body_mut() = Body::from_stream(stream::iter([Ok(first), Err(broken)]));
             response
         }
-        Some(Fault::Huge(bytes)) => {
+        Some(AvmFault::Huge(bytes)) => {
             plain(200, &format!("[{}]", " ".repeat(bytes.saturating_sub(2))), "application/json")
         }
     }
@@ -214,7 +214,7 @@ fn half_of(body: &str) -> &str {
     (half..body.len()).find_map(|at| body.get(..at)).unwrap_or(body)
 }
 
-fn whole(reply: Reply) -> Response<Body> {
+fn response(reply: AvmResponse) -> Response<Body> {
     let mut builder = Response::builder().status(reply.status).header(CONTENT_TYPE, reply.content_type);
     if let Some(cookie) = &reply.cookie {
         builder = builder.header(SET_COOKIE, cookie);

@@ -1,8 +1,8 @@
-//! How each version writes down what it knows.
+//! The JSON of each version.
 
 use serde_json::{Value, json};
 
-use super::site::{AvmSite, AvmVersion, Family, Group, Place, Storage, Volume};
+use super::site::{AvmList, AvmLocation, AvmSite, AvmStorageGroup, AvmVersion, AvmVolume, Storage};
 
 /// Where every volume is mounted by.
 const MACHINE_MANAGER: &str = "vc1.corp.example";
@@ -20,7 +20,7 @@ fn number(version: AvmVersion, number: u64) -> Value {
     if version == AvmVersion::V2_6 { number.to_string().into() } else { number.into() }
 }
 
-fn mounted_at(version: AvmVersion, volume: &Volume) -> Value {
+fn mounted_at(version: AvmVersion, volume: &AvmVolume) -> Value {
     if volume.mounts == 0 { Value::Null } else { time(version, 600 + volume.mounts) }
 }
 
@@ -29,8 +29,8 @@ fn anchor(href: &str, text: &str) -> String {
     format!("<a href=\"{href}\" title=\"{text}\">{text}</a>")
 }
 
-fn own(volume: &Volume) -> Place {
-    volume.places.first().cloned().unwrap_or_else(|| Place {
+fn first_location(volume: &AvmVolume) -> AvmLocation {
+    volume.places.first().cloned().unwrap_or_else(|| AvmLocation {
         datastore: String::new(),
         folder: String::new(),
         file: String::new(),
@@ -61,8 +61,8 @@ pub(super) fn version(site: &AvmSite) -> Value {
     if site.nested_version { json!({ "version": flat }) } else { flat }
 }
 
-pub(super) fn appstack(version: AvmVersion, volume: &Volume) -> Value {
-    let own = own(volume);
+pub(super) fn appstack(version: AvmVersion, volume: &AvmVolume) -> Value {
+    let own = first_location(volume);
     json!({
         "id": volume.id, "name": volume.name, "name_html": anchor(&format!("/volumes#/AppStacks/{}", volume.id), &volume.name),
         "path": own.folder, "datastore_name": own.datastore, "status": volume.status,
@@ -74,8 +74,8 @@ pub(super) fn appstack(version: AvmVersion, volume: &Volume) -> Value {
     })
 }
 
-pub(super) fn appstack_detail(version: AvmVersion, volume: &Volume) -> Value {
-    let own = own(volume);
+pub(super) fn appstack_detail(version: AvmVersion, volume: &AvmVolume) -> Value {
+    let own = first_location(volume);
     let more = json!({
         "filename": own.file, "file_location": format!("[{}] {}/{}", own.datastore, own.folder, own.file), "description": null,
         "location_count": volume.places.len(), "application_count": 1, "application_icons": ["icon.png"],
@@ -88,8 +88,8 @@ pub(super) fn appstack_detail(version: AvmVersion, volume: &Volume) -> Value {
 }
 
 /// The rows of `…/files`.
-pub(super) fn files(version: AvmVersion, volume: &Volume) -> Value {
-    let row = |place: &Place| {
+pub(super) fn files(version: AvmVersion, volume: &AvmVolume) -> Value {
+    let row = |place: &AvmLocation| {
         json!({ "name": place.file, "path": place.folder, "missing": place.missing, "reachable": place.reachable,
             "storage_location": place.datastore, "machine_manager_host": MACHINE_MANAGER,
             "machine_manager_type": "VMware vCenter", "created_at": time(version, 1), "created_at_human": "Aug 01 2022" })
@@ -98,7 +98,7 @@ pub(super) fn files(version: AvmVersion, volume: &Volume) -> Value {
 }
 
 /// The rows of `…/assignments` of an AppStack.
-pub(super) fn own_assignments(volume: &Volume) -> Value {
+pub(super) fn own_assignments(volume: &AvmVolume) -> Value {
     let row = |(kind, dn, prefix): &(String, String, String)| json!({ "name": anchor("/directory", dn), "entity_type": kind, "mount_prefix": prefix, "host": null });
     volume.assignments.iter().map(row).collect::<Vec<_>>().into()
 }
@@ -106,7 +106,7 @@ pub(super) fn own_assignments(volume: &Volume) -> Value {
 /// `cv_api/assignments`.
 pub(super) fn all_assignments(site: &AvmSite) -> Value {
     let mut rows = Vec::new();
-    for volume in site.of(Family::AppStack) {
+    for volume in site.of(AvmList::AppStack) {
         for (kind, dn, prefix) in &volume.assignments {
             rows.push(
                 json!({ "entity_dn": dn, "entity_upn": null, "entityt": kind, "event_time": time(site.version, 2),
@@ -117,8 +117,8 @@ pub(super) fn all_assignments(site: &AvmSite) -> Value {
     json!({ "assignments": rows })
 }
 
-pub(super) fn writable(version: AvmVersion, volume: &Volume, new_style: bool) -> Value {
-    let own = own(volume);
+pub(super) fn writable(version: AvmVersion, volume: &AvmVolume, new_style: bool) -> Value {
+    let own = first_location(volume);
     let upn = format!("{}@corp.example", volume.name.rsplit('\\').next().unwrap_or_default());
     let attached = match volume.attached_word.as_deref() {
         Some("") => Value::Null,
@@ -148,8 +148,8 @@ pub(super) fn writable(version: AvmVersion, volume: &Volume, new_style: bool) ->
     merge(common, more)
 }
 
-pub(super) fn writable_detail(version: AvmVersion, volume: &Volume, new_style: bool) -> Value {
-    let own = own(volume);
+pub(super) fn writable_detail(version: AvmVersion, volume: &AvmVolume, new_style: bool) -> Value {
+    let own = first_location(volume);
     let more = json!({
         "description": "", "mounted_on": volume.attached_to.first().map(|machine| anchor("/directory#/Computers/1", machine)),
         "block_login": false, "mount_prefix": "", "defer_create": false, "machine_manager_host": MACHINE_MANAGER,
@@ -159,8 +159,8 @@ pub(super) fn writable_detail(version: AvmVersion, volume: &Volume, new_style: b
     json!({ "writable": merge(writable(version, volume, new_style), more) })
 }
 
-pub(super) fn package(site: &AvmSite, volume: &Volume, include: &str) -> Value {
-    let own = own(volume);
+pub(super) fn package(site: &AvmSite, volume: &AvmVolume, include: &str) -> Value {
+    let own = first_location(volume);
     let product = site.products().iter().position(|name| *name == volume.product).map_or(0, |at| at + 1);
     let stage = STAGES.iter().position(|name| *name == volume.stage).map_or(0, |at| at + 1);
     let first = json!({
@@ -215,7 +215,7 @@ pub(super) fn stages() -> Value {
 /// `app_volumes/app_assignments`: one that carries the marker is assigned by it.
 pub(super) fn package_assignments(site: &AvmSite) -> Value {
     let mut rows = Vec::new();
-    for volume in site.of(Family::Package) {
+    for volume in site.of(AvmList::Package) {
         for (kind, dn, prefix) in &volume.assignments {
             let package = json!({ "id": volume.id, "name": volume.name });
             let filters =
@@ -274,7 +274,7 @@ pub(super) fn datastores(site: &AvmSite) -> Value {
     )
 }
 
-fn group(id: usize, group: &Group) -> Value {
+fn group(id: usize, group: &AvmStorageGroup) -> Value {
     json!({ "id": id, "name": group.name, "strategy": "Spread", "template_storage": null, "members": group.members.len(),
         "member_prefix": "", "space_used": "1.48 TB", "space_total": "4.00 TB", "created_at_human": "Aug 01 2022",
         "auto_import": group.auto_import, "auto_replicate": group.auto_replicate, "replicated_at_human": "Aug 02 2022" })
@@ -285,7 +285,7 @@ pub(super) fn groups(site: &AvmSite) -> Value {
     json!({ "storage_groups": all.collect::<Vec<_>>() })
 }
 
-pub(super) fn group_detail(id: usize, known: &Group) -> Value {
+pub(super) fn group_detail(id: usize, known: &AvmStorageGroup) -> Value {
     let storage = |name: &String| json!({ "name": name, "datacenter": "DC1", "space_used": "1 TB", "deleted": false });
     let members = known.members.iter().map(storage).collect::<Vec<_>>();
     json!({ "storage_group": merge(group(id, known), json!({ "storages": members })) })

@@ -24,7 +24,7 @@ impl AvmVersion {
 
 /// Which list a volume is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
+pub enum AvmList {
     /// `cv_api/appstacks`.
     AppStack,
     /// `app_volumes/app_packages`.
@@ -35,7 +35,7 @@ pub enum Family {
 
 /// Where a copy of a volume lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct AvmLocation {
     /// The datastore's name.
     pub datastore: String,
     /// The folder on it.
@@ -50,9 +50,9 @@ pub struct Place {
 
 /// A volume of the manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
+pub struct AvmVolume {
     /// Its list.
-    pub family: Family,
+    pub family: AvmList,
     /// Its number there.
     pub id: u64,
     /// Its name; of a writable its owner, as `DOMAIN\user`.
@@ -60,7 +60,7 @@ pub struct Volume {
     /// The disk's id, without braces.
     pub guid: String,
     /// Where it lies; the first is the one that the lists tell.
-    pub places: Vec<Place>,
+    pub places: Vec<AvmLocation>,
     /// `enabled`, `disabled`, …
     pub status: String,
     /// The machines that it is attached to.
@@ -93,7 +93,7 @@ pub struct Volume {
     pub attached_word: Option<String>,
 }
 
-impl Volume {
+impl AvmVolume {
     /// Says that a copy of it lies there too.
     pub fn also_at(&mut self, datastore: &str, path: &str) -> &mut Self {
         self.places.push(place(datastore, path));
@@ -135,7 +135,7 @@ pub struct Storage {
 
 /// A storage group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub struct AvmStorageGroup {
     /// Its name.
     pub name: String,
     /// The names of its members.
@@ -148,7 +148,7 @@ pub struct Group {
 
 /// Who may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub struct AvmUser {
     /// `DOMAIN\user`.
     pub name: String,
     /// The password.
@@ -169,14 +169,14 @@ pub struct AvmSite {
     /// Whether it refuses a login with HTTP 200, a cookie and an error.
     pub refuses_with_200: bool,
     /// Who may log in.
-    pub users: Vec<User>,
+    pub users: Vec<AvmUser>,
     /// The volumes.
-    pub volumes: Vec<Volume>,
+    pub volumes: Vec<AvmVolume>,
     /// The datastores.
     pub storages: Vec<Storage>,
     /// The groups.
-    pub groups: Vec<Group>,
-    next_id: BTreeMap<Family, u64>,
+    pub groups: Vec<AvmStorageGroup>,
+    next_id: BTreeMap<AvmList, u64>,
 }
 
 impl AvmSite {
@@ -184,7 +184,7 @@ impl AvmSite {
     #[must_use]
     pub fn new(version: AvmVersion) -> Self {
         let administrator =
-            User { name: r"CORP\svc-stackferry".to_owned(), password: "right".to_owned(), read_only: false };
+            AvmUser { name: r"CORP\svc-stackferry".to_owned(), password: "right".to_owned(), read_only: false };
         Self {
             version,
             nested_version: false,
@@ -199,23 +199,23 @@ impl AvmSite {
     }
 
     /// Adds an AppStack: `site.appstack("Office", "nfs01", "cloudvolumes/apps/Office.vmdk", guid)`.
-    pub fn appstack(&mut self, name: &str, datastore: &str, path: &str, guid: &str) -> &mut Volume {
-        self.add(Family::AppStack, name, datastore, path, guid)
+    pub fn appstack(&mut self, name: &str, datastore: &str, path: &str, guid: &str) -> &mut AvmVolume {
+        self.add(AvmList::AppStack, name, datastore, path, guid)
     }
 
     /// Adds a package of an application.
-    pub fn package(&mut self, product: &str, name: &str, datastore: &str, path: &str, guid: &str) -> &mut Volume {
-        let volume = self.add(Family::Package, name, datastore, path, guid);
+    pub fn package(&mut self, product: &str, name: &str, datastore: &str, path: &str, guid: &str) -> &mut AvmVolume {
+        let volume = self.add(AvmList::Package, name, datastore, path, guid);
         product.clone_into(&mut volume.product);
         volume
     }
 
     /// Adds a writable of `DOMAIN\user`.
-    pub fn writable(&mut self, owner: &str, datastore: &str, path: &str, guid: &str) -> &mut Volume {
-        self.add(Family::Writable, owner, datastore, path, guid)
+    pub fn writable(&mut self, owner: &str, datastore: &str, path: &str, guid: &str) -> &mut AvmVolume {
+        self.add(AvmList::Writable, owner, datastore, path, guid)
     }
 
-    fn add(&mut self, family: Family, name: &str, datastore: &str, path: &str, guid: &str) -> &mut Volume {
+    fn add(&mut self, family: AvmList, name: &str, datastore: &str, path: &str, guid: &str) -> &mut AvmVolume {
         if !self.storages.iter().any(|known| known.name == datastore) {
             self.storage(datastore, "NFS41", true);
         }
@@ -223,7 +223,7 @@ impl AvmSite {
         let next = self.next_id.entry(family).or_insert(1);
         let id = *next;
         *next += 1;
-        let volume = Volume {
+        let volume = AvmVolume {
             family,
             id,
             name: name.to_owned(),
@@ -259,17 +259,17 @@ impl AvmSite {
     /// Adds a storage group.
     pub fn group(&mut self, name: &str, members: &[&str], auto_import: bool, auto_replicate: bool) {
         let members = members.iter().map(|member| (*member).to_owned()).collect();
-        self.groups.push(Group { name: name.to_owned(), members, auto_import, auto_replicate });
+        self.groups.push(AvmStorageGroup { name: name.to_owned(), members, auto_import, auto_replicate });
     }
 
     /// Adds a user.
     pub fn user(&mut self, name: &str, password: &str, read_only: bool) {
-        self.users.push(User { name: name.to_owned(), password: password.to_owned(), read_only });
+        self.users.push(AvmUser { name: name.to_owned(), password: password.to_owned(), read_only });
     }
 
     /// The volume of that number in a list.
     #[must_use]
-    pub fn find(&self, family: Family, id: u64) -> Option<&Volume> {
+    pub fn find(&self, family: AvmList, id: u64) -> Option<&AvmVolume> {
         self.volumes.iter().find(|volume| volume.family == family && volume.id == id)
     }
 
@@ -277,7 +277,7 @@ impl AvmSite {
     ///
     /// # Panics
     /// There is none: a test that names it wrongly has to stop.
-    pub fn named(&mut self, family: Family, name: &str) -> &mut Volume {
+    pub fn named(&mut self, family: AvmList, name: &str) -> &mut AvmVolume {
         let mut all = self.volumes.iter_mut();
         match all.find(|volume| volume.family == family && volume.name == name) {
             Some(volume) => volume,
@@ -286,29 +286,29 @@ impl AvmSite {
     }
 
     /// Takes a volume out.
-    pub fn remove(&mut self, family: Family, name: &str) {
+    pub fn remove(&mut self, family: AvmList, name: &str) {
         self.volumes.retain(|volume| volume.family != family || volume.name != name);
     }
 
     /// Puts the marker `CURRENT` of its application on a package, and takes it from the others.
     pub fn mark_current(&mut self, name: &str) {
-        let product = self.named(Family::Package, name).product.clone();
+        let product = self.named(AvmList::Package, name).product.clone();
         for volume in
-            self.volumes.iter_mut().filter(|volume| volume.family == Family::Package && volume.product == product)
+            self.volumes.iter_mut().filter(|volume| volume.family == AvmList::Package && volume.product == product)
         {
             volume.current = volume.name == name;
         }
     }
 
     /// The volumes of a list.
-    pub fn of(&self, family: Family) -> impl Iterator<Item = &Volume> {
+    pub fn of(&self, family: AvmList) -> impl Iterator<Item = &AvmVolume> {
         self.volumes.iter().filter(move |volume| volume.family == family)
     }
 
     /// The applications, in the order of their names. Their numbers are their places here, from 1.
     #[must_use]
     pub fn products(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.of(Family::Package).map(|volume| volume.product.as_str()).collect();
+        let mut names: Vec<&str> = self.of(AvmList::Package).map(|volume| volume.product.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -323,9 +323,9 @@ fn last<T>(list: &mut [T]) -> &mut T {
     }
 }
 
-fn place(datastore: &str, path: &str) -> Place {
+fn place(datastore: &str, path: &str) -> AvmLocation {
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-    Place {
+    AvmLocation {
         datastore: datastore.to_owned(),
         folder: folder.to_owned(),
         file: file.to_owned(),

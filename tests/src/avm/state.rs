@@ -1,20 +1,20 @@
-//! The state of a manager that runs: its site, its sessions, and what was asked of it.
+//! The state of a running manager: its site, its sessions and its requests.
 
 use std::collections::BTreeMap;
 
-use super::fault::Fault;
+use super::fault::AvmFault;
 use super::site::AvmSite;
 
-/// A request that came.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct RecordedRequest {
     /// `GET`, `POST`, …
     pub method: String,
     /// The path, with its query.
     pub path: String,
 }
 
-impl Asked {
+impl RecordedRequest {
     /// The method and the path without its query, `{id}` in place of each number.
     #[must_use]
     pub fn shape(&self) -> String {
@@ -30,7 +30,7 @@ impl Asked {
 
     /// Whether it was neither a `GET` nor a login nor a logout.
     #[must_use]
-    pub fn is_writing(&self) -> bool {
+    pub fn is_write(&self) -> bool {
         self.method != "GET" && !shape(&self.path).ends_with("/sessions")
     }
 }
@@ -42,7 +42,7 @@ pub(super) fn shape(path: &str) -> String {
     path.split('/').map(|part| if is_number(part) { "{id}" } else { part }).collect::<Vec<_>>().join("/")
 }
 
-/// Something that was done by request.
+/// A change that a request made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     /// A writable was disabled.
@@ -59,8 +59,8 @@ pub(super) struct World {
     /// Cookies, and the places of their users in the site.
     pub(super) sessions: BTreeMap<String, usize>,
     pub(super) expire_after: Option<usize>,
-    pub(super) faults: Vec<(String, Fault, Option<usize>)>,
-    pub(super) asked: Vec<Asked>,
+    pub(super) faults: Vec<(String, AvmFault, Option<usize>)>,
+    pub(super) requests: Vec<RecordedRequest>,
     pub(super) writes: Vec<Write>,
     pub(super) logins: usize,
     pub(super) refusals: usize,
@@ -73,7 +73,7 @@ impl World {
             sessions: BTreeMap::new(),
             expire_after: None,
             faults: Vec::new(),
-            asked: Vec::new(),
+            requests: Vec::new(),
             writes: Vec::new(),
             logins: 0,
             refusals: 0,
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// The fault that this path meets, if any.
-    pub(super) fn fault(&mut self, path: &str) -> Option<Fault> {
+    pub(super) fn fault(&mut self, path: &str) -> Option<AvmFault> {
         let (bare, shape) = (path.split('?').next().unwrap_or_default(), shape(path));
         let at = self.faults.iter().position(|(wanted, ..)| wanted == bare || *wanted == shape)?;
         let (_, fault, times) = self.faults.get_mut(at)?;

@@ -24,13 +24,14 @@ mod commands;
 mod faults;
 mod sources;
 
-use super::{expect, list, number, say, step, text};
-use crate::disk::content::Stream;
-use crate::error::{At, LabError};
-use crate::lab::{Lab, Running, Tmpfs, is_stopped};
+use super::listed::{expect, list, number, text};
+use super::print::{print, step};
+use crate::disk::content::RandomStream;
+use crate::error::{IoContext, LabError};
+use crate::lab::{Lab, RunningProcess, Tmpfs, is_stopped};
 use commands::Act;
-use faults::Fault;
-use sources::Sources;
+use faults::Disturbance;
+use sources::ChaosVolumes;
 
 /// The size of the file system that the state folder is on: it can be filled quickly.
 const STATE_BYTES: u64 = 32 << 20;
@@ -64,8 +65,8 @@ pub fn chaos(program: &Path, keep: Option<&Path>, minutes: u32, seed: u64) -> Re
     lab.config.set("schedule.every", "1s");
     lab.config.set("retention.last", 3);
     let mut chaos = Chaos {
-        sources: Sources::build(&lab, seed)?,
-        chance: Stream::new(seed, "chaos"),
+        sources: ChaosVolumes::build(&lab, seed)?,
+        chance: RandomStream::new(seed, "chaos"),
         took: BTreeMap::new(),
         tally: Tally::default(),
         log: Vec::new(),
@@ -103,7 +104,7 @@ struct Tally {
 impl Tally {
     fn report(&self) {
         let faults: Vec<String> = self.faults.iter().map(|(name, times)| format!("{times} {name}")).collect();
-        say(format_args!(
+        print(format_args!(
             "  {} commands in {} groups, {} kills, {}; {} changes of sources; {} restored versions compared",
             self.commands,
             self.groups,
@@ -117,8 +118,8 @@ impl Tally {
 
 struct Chaos<'l> {
     lab: &'l Lab,
-    sources: Sources,
-    chance: Stream,
+    sources: ChaosVolumes,
+    chance: RandomStream,
     /// How long each kind of command took when nothing disturbed it: kills fall into that time.
     took: BTreeMap<&'static str, Duration>,
     tally: Tally,
@@ -190,7 +191,7 @@ impl Chaos<'_> {
     }
 
     fn command(&mut self) -> Result<(), LabError> {
-        let fault = Fault::draw(&mut self.chance);
+        let fault = Disturbance::draw(&mut self.chance);
         let act = Act::draw(&mut self.chance, &self.sources, self.lab)?;
         let kind = act.kind();
         let usual = self.took.get(kind).copied().unwrap_or(Duration::from_millis(200));
@@ -198,11 +199,11 @@ impl Chaos<'_> {
         let began = Instant::now();
         let filled = fault.before(self.lab)?;
         let mut running = match fault.wrap(self.lab.command(act.arguments())?) {
-            Some(command) => Running::start(act.name(), command)?,
+            Some(command) => RunningProcess::start(act.name(), command)?,
             None => self.lab.spawn(act.arguments())?,
         };
         let answer = match fault {
-            Fault::Kill { part } => {
+            Disturbance::Kill { part } => {
                 let until = usual.mul_f64(part);
                 let change = self.chance.below(4) == 0;
                 while began.elapsed() < until && !running.has_ended()? {
@@ -219,7 +220,7 @@ impl Chaos<'_> {
         };
         self.record(format_args!("{} {fault:?}: {} {}{}", act.name(), answer.code, answer.stdout, answer.stderr));
         *self.tally.faults.entry(fault.name()).or_default() += 1;
-        if matches!(fault, Fault::None) && answer.code == 0 {
+        if matches!(fault, Disturbance::None) && answer.code == 0 {
             self.took.insert(kind, began.elapsed());
         }
         drop(filled);
@@ -230,16 +231,16 @@ impl Chaos<'_> {
     fn check(&mut self) -> Result<(), LabError> {
         let round = self.lab.run(&["run", "--once"])?;
         self.record(format_args!("healthy round: {} {}{}", round.code, round.stdout, round.stderr));
-        let round = round.ends(0)?.json()?;
+        let round = round.expect_code(0)?.json()?;
         expect(number(&round, "failed") == 0, || format!("the healthy round failed: {round}"))?;
         let left: Vec<String> = names(&self.lab.vault().join("incoming"))?;
         expect(left.len() <= self.sources.len(), || format!("incoming holds {left:?} after a healthy round"))?;
         for at in 0..self.sources.len() {
             self.check_volume(at)?;
         }
-        let verified = self.lab.run(&["verify"])?.ends(0)?.json()?;
+        let verified = self.lab.run(&["verify"])?.expect_code(0)?.json()?;
         expect(list(&verified, "damaged").is_empty(), || format!("verify reports damage: {verified}"))?;
-        let audit = self.lab.ask(&["audit", "verify"])?;
+        let audit = self.lab.run_json(&["audit", "verify"])?;
         expect(audit.get("ok").and_then(Value::as_bool) == Some(true), || format!("the audit is broken: {audit}"))
     }
 
@@ -265,7 +266,7 @@ impl Chaos<'_> {
             fs::remove_dir_all(&to).at("remove", &to)?;
             self.tally.compared += 1;
             expect(state.is_some(), || format!("{id}@{version} is no state that the source ever had"))?;
-            expect(version != &newest || state == Some(sources::Known::Newest), || {
+            expect(version != &newest || state == Some(sources::RestoredState::Newest), || {
                 format!("{id}@{version}, its newest version, is not what the source holds now")
             })?;
         }

@@ -6,18 +6,20 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{LOCAL, expect, list, number, say, size, step, text};
+use super::listed::{expect, list, number, text};
+use super::print::{print, size, step};
+use super::stage::LOCAL;
 use crate::check::{allocated_bytes, same_files};
-use crate::disk::{Content, Disk, DiskSpec, Sidecar, mount_and_digest};
-use crate::error::{At, LabError};
-use crate::lab::{Endpoint, Lab, Offers, Sshd};
+use crate::disk::{DiskContent, DiskSpec, Sidecar, TestDisk, mount_and_digest};
+use crate::error::{IoContext, LabError};
+use crate::lab::{EndpointProcess, Lab, Offers, Sshd};
 use crate::site::SitePlan;
 use crate::tools::{available, qemu_img_compare};
 
 /// What a copy and what a restored disk may take, beyond 1.01 times the source: file systems round up.
 const ROUNDING: u64 = 64 << 10;
 /// The most memory that the service may take, in bytes: its default budget for transfers is 96 MiB.
-const MOST_MEMORY: u64 = 160 << 20;
+const MAX_MEMORY: u64 = 160 << 20;
 
 /// Copies and restores a large disk by every route.
 ///
@@ -41,38 +43,38 @@ pub fn long(program: &Path, keep: Option<&Path>) -> Result<(), LabError> {
     step("the disk");
     let plan = SitePlan::large();
     let spec = DiskSpec::new("Office", plan.office.bytes, plan.seed).sidecar(Sidecar::Metadata);
-    let spec = spec.content(Content::Ntfs { bytes: plan.office.data });
+    let spec = spec.content(DiskContent::Ntfs { bytes: plan.office.data });
     let began = Instant::now();
-    let disk = Disk::build(&lab.folder(LOCAL, "cloudvolumes/apps")?, spec)?;
-    say(format_args!(
+    let disk = TestDisk::build(&lab.folder(LOCAL, "cloudvolumes/apps")?, spec)?;
+    print(format_args!(
         "  {} with {} in an NTFS, made in {:.0} s",
         size(plan.office.bytes),
         size(disk.allocated()?),
         began.elapsed().as_secs_f64()
     ));
     let mut lines = Vec::new();
-    for way in Way::ALL {
-        if matches!(way, Way::Ssh(_)) && !Sshd::possible() {
+    for route in LongRoute::ALL {
+        if matches!(route, LongRoute::Ssh(_)) && !Sshd::possible() {
             return Err(LabError::Missing("sshd, setpriv, unshare, and the right to mount"));
         }
-        lines.push(by_route(&mut lab, &disk, way, keep.is_some())?);
+        lines.push(by_route(&mut lab, &disk, route, keep.is_some())?);
     }
     step("in short");
     for line in lines {
-        say(line);
+        print(line);
     }
     Ok(())
 }
 
 /// A way to read a datastore.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum LongRoute {
     Local,
     Endpoint,
     Ssh(Offers),
 }
 
-impl Way {
+impl LongRoute {
     const ALL: [Self; 5] =
         [Self::Local, Self::Endpoint, Self::Ssh(Offers::All), Self::Ssh(Offers::NoPython), Self::Ssh(Offers::NoSftp)];
 
@@ -86,7 +88,7 @@ impl Way {
         }
     }
 
-    fn route(self) -> &'static str {
+    fn key(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Endpoint => "endpoint",
@@ -101,49 +103,49 @@ impl Way {
 }
 
 /// What runs on the other side.
-enum Peer {
+enum RoutePeer {
     None,
-    Endpoint(Endpoint),
+    Endpoint(EndpointProcess),
     Host(Sshd),
 }
 
 /// Points the lab's service at the disk's datastore, with a state and a vault of its own.
-fn take(lab: &mut Lab, way: Way) -> Result<(Peer, String), LabError> {
-    let name: String = way.name().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+fn set_up_route(lab: &mut Lab, route: LongRoute) -> Result<(RoutePeer, String), LabError> {
+    let name: String = route.name().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let state = lab.path(&format!("state-{name}"));
     let vault = lab.path(&format!("vault-{name}"));
     lab.config.set("state_dir", state.to_string_lossy().into_owned());
     lab.config.set("vault.path", vault.to_string_lossy().into_owned());
-    let peer = match way {
-        Way::Local => {
+    let peer = match route {
+        LongRoute::Local => {
             lab.add_local(LOCAL)?;
-            Peer::None
+            RoutePeer::None
         }
-        Way::Endpoint => {
+        LongRoute::Endpoint => {
             let endpoint = lab.serve(&[LOCAL])?;
             lab.add_endpoint(LOCAL, &endpoint)?;
-            Peer::Endpoint(endpoint)
+            RoutePeer::Endpoint(endpoint)
         }
-        Way::Ssh(offers) => {
+        LongRoute::Ssh(offers) => {
             let host = lab.sshd(&format!("host-{name}"), offers, &[LOCAL])?;
             lab.add_ssh(LOCAL, &host)?;
-            Peer::Host(host)
+            RoutePeer::Host(host)
         }
     };
     Ok((peer, name))
 }
 
 /// Copies, restores and judges; gives a line that sums it up.
-fn by_route(lab: &mut Lab, disk: &Disk, way: Way, keep: bool) -> Result<String, LabError> {
-    step(format_args!("by route {}", way.name()));
+fn by_route(lab: &mut Lab, disk: &TestDisk, route: LongRoute, keep: bool) -> Result<String, LabError> {
+    step(format_args!("by route {}", route.name()));
     let source = disk.allocated()?;
-    let (mut peer, name) = take(lab, way)?;
+    let (mut peer, name) = set_up_route(lab, route)?;
     let answer = lab.run(&["copy", "appstack/Office"])?;
-    let copy = answer.done()?;
+    let copy = answer.json_ok()?;
     let bytes = copy.get("bytes").cloned().unwrap_or(Value::Null);
     let [read, zero, wire, stored] = ["read", "zero", "wire", "stored"].map(|key| number(&bytes, key));
     let seconds = copy.get("seconds").and_then(Value::as_f64).unwrap_or_default();
-    say(format_args!(
+    print(format_args!(
         "  copied in {seconds:.1} s ({}/s of data) with {} credentials: read {}, zero {}, wire {}, stored {}",
         size(per_second(source, &copy)),
         number(&copy, "credentials"),
@@ -152,25 +154,25 @@ fn by_route(lab: &mut Lab, disk: &Disk, way: Way, keep: bool) -> Result<String, 
         size(wire),
         size(stored)
     ));
-    say(format_args!("  memory: the service took at most {}", size(answer.peak_memory)));
-    if let Peer::Endpoint(endpoint) = &mut peer {
-        say(format_args!("  memory: the endpoint took at most {}", size(endpoint.peak_memory())));
+    print(format_args!("  memory: the service took at most {}", size(answer.peak_memory)));
+    if let RoutePeer::Endpoint(endpoint) = &mut peer {
+        print(format_args!("  memory: the endpoint took at most {}", size(endpoint.peak_memory())));
     }
-    expect(text(&copy, "route") == way.route(), || format!("it came by another route: {copy}"))?;
-    let (logical, mapped) = (number(&bytes, "logical"), way.knows_holes());
-    let most_read = if mapped { most(source) } else { logical };
+    expect(text(&copy, "route") == route.key(), || format!("it came by another route: {copy}"))?;
+    let (logical, mapped) = (number(&bytes, "logical"), route.knows_holes());
+    let most_read = if mapped { limit(source) } else { logical };
     expect(read <= most_read, || format!("more was read than {most_read} bytes: {bytes}"))?;
-    let most_wire = if mapped { most(source) } else { most(logical) };
+    let most_wire = if mapped { limit(source) } else { limit(logical) };
     expect(wire <= most_wire, || format!("more was sent than {most_wire} bytes: {bytes}"))?;
     expect(stored <= source, || format!("more was stored than the {source} bytes of data: {bytes}"))?;
-    expect(answer.peak_memory <= MOST_MEMORY, || format!("the service took {} bytes", answer.peak_memory))?;
+    expect(answer.peak_memory <= MAX_MEMORY, || format!("the service took {} bytes", answer.peak_memory))?;
 
     let vault = lab.path(&format!("vault-{name}"));
     let version = vault.join("volumes").join("appstack/Office").join(text(&copy, "version"));
     let to = lab.path(&format!("restored-{name}"));
     let restoring = lab.run(&["restore".as_ref(), "appstack/Office".as_ref(), "--to".as_ref(), to.as_os_str()])?;
-    let restored = restoring.done()?;
-    say(format_args!(
+    let restored = restoring.json_ok()?;
+    print(format_args!(
         "  restored {} files in {:.1} s, with {} of memory at most",
         list(&restored, "files").len(),
         restoring.seconds,
@@ -178,9 +180,9 @@ fn by_route(lab: &mut Lab, disk: &Disk, way: Way, keep: bool) -> Result<String, 
     ));
     let kept = judge(disk, &version, &to)?;
     match peer {
-        Peer::None => {}
-        Peer::Endpoint(mut endpoint) => drop(endpoint.terminate()?.ends(0)?),
-        Peer::Host(mut host) => host.kill()?,
+        RoutePeer::None => {}
+        RoutePeer::Endpoint(mut endpoint) => drop(endpoint.terminate()?.expect_code(0)?),
+        RoutePeer::Host(mut host) => host.kill()?,
     }
     if !keep {
         for folder in [&vault, &to] {
@@ -191,7 +193,7 @@ fn by_route(lab: &mut Lab, disk: &Disk, way: Way, keep: bool) -> Result<String, 
     let ratio = |bytes: u64| format!("{}.{}%", percent(bytes) / 10, percent(bytes) % 10);
     Ok(format!(
         "  {:24}{seconds:>7.1} s   of the source's bytes on disk: read {}, wire {}, kept on disk {}; memory {}",
-        way.name(),
+        route.name(),
         ratio(read),
         ratio(wire),
         ratio(kept),
@@ -201,26 +203,26 @@ fn by_route(lab: &mut Lab, disk: &Disk, way: Way, keep: bool) -> Result<String, 
 
 /// Whether what is stored and what came back are what they should be, in our eyes and in others'. Gives the bytes that
 /// the version takes on disk.
-fn judge(disk: &Disk, version: &Path, to: &Path) -> Result<u64, LabError> {
+fn judge(disk: &TestDisk, version: &Path, to: &Path) -> Result<u64, LabError> {
     same_files(&disk.files(), to)?;
-    say("  every file came back byte for byte");
+    print("  every file was restored byte for byte");
     let source = taken(disk, None)?;
     for (what, folder) in [("stored", version), ("restored", to)] {
         let bytes = taken(disk, Some(folder))?;
-        expect(bytes <= most(source), || format!("{what} files take {bytes} bytes, their source {source}"))?;
-        say(format_args!("  {what} files take {bytes} bytes on disk, their source {source}"));
+        expect(bytes <= limit(source), || format!("{what} files take {bytes} bytes, their source {source}"))?;
+        print(format_args!("  {what} files take {bytes} bytes on disk, their source {source}"));
     }
     let restored = to.join("Office.vmdk");
     expect(qemu_img_compare(&disk.path(), &restored)?, || "qemu-img finds them different".to_owned())?;
-    say("  qemu-img finds both disks identical");
+    print("  qemu-img finds both disks identical");
     let (before, after) = (mount_and_digest(&disk.path())?, mount_and_digest(&restored)?);
     expect(!before.is_empty() && before == after, || "the files in the NTFS differ".to_owned())?;
-    say(format_args!("  mounted with ntfs-3g, all {} files are the same", after.len()));
+    print(format_args!("  mounted with ntfs-3g, all {} files are the same", after.len()));
     taken(disk, Some(version))
 }
 
 /// What the disk's files take where they are, or what their namesakes take in a folder.
-fn taken(disk: &Disk, folder: Option<&Path>) -> Result<u64, LabError> {
+fn taken(disk: &TestDisk, folder: Option<&Path>) -> Result<u64, LabError> {
     let files = disk.files().into_iter();
     let files =
         files.map(|file| folder.map_or(file.clone(), |folder| folder.join(file.file_name().unwrap_or_default())));
@@ -228,7 +230,7 @@ fn taken(disk: &Disk, folder: Option<&Path>) -> Result<u64, LabError> {
 }
 
 /// 1.01 times the source's allocated bytes, and a little.
-fn most(source: u64) -> u64 {
+fn limit(source: u64) -> u64 {
     source + source / 100 + ROUNDING
 }
 

@@ -1,13 +1,14 @@
-//! The part of a demonstration that has an App Volumes Manager: what it tells decides what is copied, and when.
+//! The part of a demonstration that has an App Volumes Manager: its answers decide what is copied, and when.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::{expect, list, say, step, text};
-use crate::avm::{AppVolumesDouble, AvmSite, AvmVersion, Family};
+use super::listed::{expect, list, text};
+use super::print::{print, step};
+use crate::avm::{AppVolumesDouble, AvmList, AvmSite, AvmVersion};
 use crate::check::same_files;
-use crate::disk::{Content, Disk, DiskSpec, Sidecar};
+use crate::disk::{DiskContent, DiskSpec, Sidecar, TestDisk};
 use crate::error::LabError;
 use crate::lab::Lab;
 
@@ -26,10 +27,10 @@ pub(super) fn manager(program: &Path) -> Result<(), LabError> {
     step("beside an App Volumes Manager: stackferry run --once");
     let mut lab = Lab::new(program)?;
     let build = |folder: &str, stem: &str, seed: u64| {
-        let spec = DiskSpec::new(stem, 256 * MIB, seed).content(Content::Plain { bytes: 4 * MIB });
-        Disk::build(&lab.folder(DATASTORE, folder)?, spec.sidecar(Sidecar::Metadata))
+        let spec = DiskSpec::new(stem, 256 * MIB, seed).content(DiskContent::Plain { bytes: 4 * MIB });
+        TestDisk::build(&lab.folder(DATASTORE, folder)?, spec.sidecar(Sidecar::Metadata))
     };
-    // A folder of its own, which nobody configured: the manager tells of it.
+    // A folder of its own, which nobody configured: the manager reports it.
     build("AppVolumes/apps", "Office", 1)?;
     let disk = build("appvolumes/writables", "CORP!5C!jdoe", 2)?;
     let mut site = AvmSite::new(AvmVersion::V4_15);
@@ -44,28 +45,28 @@ pub(super) fn manager(program: &Path) -> Result<(), LabError> {
     lab.add_app_volumes("avm1", None, &double)?;
 
     round(&lab, 3, &[(OFFICE, "copied"), (ZIP, "unprotectable"), (JDOE, "deferred")])?;
-    say(format_args!("  {USER} logs off"));
+    print(format_args!("  {USER} logs off"));
     double.change(|site| {
-        site.named(Family::Writable, USER).detach();
+        site.named(AvmList::Writable, USER).detach();
     });
     round(&lab, 0, &[(OFFICE, "unchanged"), (ZIP, "unprotectable"), (JDOE, "copied")])?;
     same_files(&disk.files(), &lab.restore(JDOE, "restored")?)?;
-    let writing = double.writing();
+    let writing = double.write_requests();
     expect(writing.is_empty(), || format!("something was changed at the manager: {writing:?}"))?;
-    say("  the manager was asked, and nothing was changed at it");
+    print("  the manager was read, and nothing was changed there");
     Ok(())
 }
 
 /// One round, shown and judged: its exit code, and what became of each volume.
 fn round(lab: &Lab, code: i32, expected: &[(&str, &str)]) -> Result<(), LabError> {
-    let answer = lab.run(&["run", "--once"])?.ends(code)?.json()?;
+    let answer = lab.run(&["run", "--once"])?.expect_code(code)?.json()?;
     let volumes = list(&answer, "volumes");
     for one in volumes {
         let why = one.get("reason").map_or("", |reason| text(reason, "text"));
         let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-        say(format_args!("  {}  {}{why}", text(one, "volume"), text(one, "outcome")));
+        print(format_args!("  {}  {}{why}", text(one, "volume"), text(one, "outcome")));
     }
     let found: Vec<(&str, &str)> =
         volumes.iter().map(|one: &Value| (text(one, "volume"), text(one, "outcome"))).collect();
-    expect(found == expected, || format!("{expected:?} was to come of it: {answer}"))
+    expect(found == expected, || format!("{expected:?} was expected: {answer}"))
 }

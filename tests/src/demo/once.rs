@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::look::{copyable, judge_inventory, manifests, show_copies, show_inventory};
+use super::inventory::{copyable, judge_inventory, manifests, show_copies, show_inventory};
+use super::listed::{expect, id_of, list, number, text, volume_on};
 use super::manager::manager;
-use super::{LOCAL, REMOTE, Stage, expect, id_of, list, number, say, size, step, text, volume_on};
+use super::print::{print, size, step};
+use super::stage::{DemoStage, LOCAL, REMOTE};
 use crate::check::{allocated_bytes, same_files};
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::lab::Lab;
 use crate::site::SitePlan;
 
@@ -21,9 +23,9 @@ use crate::site::SitePlan;
 pub fn once(program: &Path, keep: Option<&Path>) -> Result<(), LabError> {
     let began = Instant::now();
     step("a small App Volumes site");
-    let mut stage = Stage::build(program, keep, &SitePlan::small())?;
+    let mut stage = DemoStage::build(program, keep, &SitePlan::small())?;
     let files: u64 = stage.site.volumes.iter().filter_map(|volume| Some(volume.bytes()?.1)).sum();
-    say(format_args!(
+    print(format_args!(
         "  {} volumes on {LOCAL} (mounted here) and {REMOTE} (served by an endpoint at {}), {} of data",
         stage.site.volumes.len(),
         stage.endpoint.address(),
@@ -41,35 +43,35 @@ pub fn once(program: &Path, keep: Option<&Path>) -> Result<(), LabError> {
     manager(program)?;
 
     step("done");
-    stage.endpoint.terminate()?.ends(0)?;
-    stage.say_where(keep);
-    say(format_args!("everything came back as it was, in {:.1} s", began.elapsed().as_secs_f64()));
+    stage.endpoint.terminate()?.expect_code(0)?;
+    stage.print_folder(keep);
+    print(format_args!("everything was restored unchanged, in {:.1} s", began.elapsed().as_secs_f64()));
     Ok(())
 }
 
 fn check(lab: &Lab) -> Result<(), LabError> {
     step("stackferry check");
-    let answer = lab.ask(&["check"])?;
+    let answer = lab.run_json(&["check"])?;
     for one in list(&answer, "checks") {
         let mark = if one.get("ok").and_then(Value::as_bool) == Some(true) { "ok" } else { "FAIL" };
-        say(format_args!("  {mark:4} {}: {}", text(one, "subject"), text(one, "text")));
+        print(format_args!("  {mark:4} {}: {}", text(one, "subject"), text(one, "text")));
     }
     Ok(())
 }
 
-fn discover(stage: &Stage) -> Result<Vec<Value>, LabError> {
+fn discover(stage: &DemoStage) -> Result<Vec<Value>, LabError> {
     step("stackferry discover");
-    let answer = stage.lab.ask(&["discover"])?;
+    let answer = stage.lab.run_json(&["discover"])?;
     let listed = answer.as_array().cloned().unwrap_or_default();
     show_inventory(&listed);
     judge_inventory(&stage.site, &listed)?;
     Ok(listed)
 }
 
-fn first_round(stage: &Stage) -> Result<(), LabError> {
+fn first_round(stage: &DemoStage) -> Result<(), LabError> {
     step("stackferry run --once");
     let began = Instant::now();
-    let answer = stage.lab.ask(&["run", "--once"])?;
+    let answer = stage.lab.run_json(&["run", "--once"])?;
     let seconds = began.elapsed().as_secs_f64();
     let wanted = copyable(&stage.site);
     let copied = number(&answer, "copied");
@@ -80,50 +82,50 @@ fn first_round(stage: &Stage) -> Result<(), LabError> {
     for route in ["local", "endpoint"] {
         expect(manifests.iter().any(|one| text(one, "route") == route), || format!("nothing came by route {route}"))?;
     }
-    say(format_args!("  {copied} copied, {} can't be, in {seconds:.1} s", number(&answer, "unprotectable")));
+    print(format_args!("  {copied} copied, {} can't be, in {seconds:.1} s", number(&answer, "unprotectable")));
     Ok(())
 }
 
-fn second_round(stage: &Stage) -> Result<(), LabError> {
+fn second_round(stage: &DemoStage) -> Result<(), LabError> {
     step("stackferry run --once, again");
-    let answer = stage.lab.ask(&["run", "--once"])?;
+    let answer = stage.lab.run_json(&["run", "--once"])?;
     let (copied, unchanged) = (number(&answer, "copied"), number(&answer, "unchanged"));
     expect(copied == 0 && unchanged == copyable(&stage.site), || format!("a quiet round was not quiet: {answer}"))?;
-    say(format_args!("  {copied} copied, {unchanged} unchanged"));
+    print(format_args!("  {copied} copied, {unchanged} unchanged"));
     Ok(())
 }
 
 fn verify(lab: &Lab) -> Result<(), LabError> {
     step("stackferry verify");
-    let answer = lab.ask(&["verify"])?;
+    let answer = lab.run_json(&["verify"])?;
     let (checked, ok) = (number(&answer, "checked"), number(&answer, "ok"));
     expect(checked > 0 && checked == ok, || format!("not every version is whole: {answer}"))?;
-    say(format_args!("  {checked} versions read back, {ok} whole"));
+    print(format_args!("  {checked} versions read back, {ok} whole"));
     Ok(())
 }
 
-fn change(stage: &mut Stage, listed: &[Value]) -> Result<(), LabError> {
+fn change(stage: &mut DemoStage, listed: &[Value]) -> Result<(), LabError> {
     let (kind, stem) = ("writable", "CORP!5C!asmith");
     let id = id_of(listed, volume_on(&stage.site, kind, stem, LOCAL)?.0)?;
     step(format_args!("{id} changes, then stackferry run --once"));
     if let Some(disk) = stage.site.disk_mut(LOCAL, kind, stem) {
         disk.append_file("report.docx", 7, 1 << 20)?;
     }
-    let answer = stage.lab.ask(&["run", "--once"])?;
+    let answer = stage.lab.run_json(&["run", "--once"])?;
     let copied: Vec<&str> = list(&answer, "volumes")
         .iter()
         .filter(|one| text(one, "outcome") == "copied")
         .map(|one| text(one, "volume"))
         .collect();
     expect(copied == [id.as_str()], || format!("{copied:?} were copied"))?;
-    let versions = stage.lab.ask(&["versions", &id])?;
+    let versions = stage.lab.run_json(&["versions", &id])?;
     let count = versions.as_array().map_or(0, Vec::len);
     expect(count == 2, || format!("it has {count} versions"))?;
-    say(format_args!("  1 copied, now it has {count} versions"));
+    print(format_args!("  1 copied, now it has {count} versions"));
     Ok(())
 }
 
-fn restore(stage: &Stage, listed: &[Value]) -> Result<(), LabError> {
+fn restore(stage: &DemoStage, listed: &[Value]) -> Result<(), LabError> {
     step("stackferry restore");
     let wanted = [
         ("appstack", "Office", LOCAL),
@@ -135,11 +137,11 @@ fn restore(stage: &Stage, listed: &[Value]) -> Result<(), LabError> {
         let (volume, location) = volume_on(&stage.site, kind, stem, datastore)?;
         let id = id_of(listed, volume)?;
         let to = stage.lab.path(&format!("restored-{number}"));
-        stage.lab.ask(&["restore".as_ref(), id.as_ref(), "--to".as_ref(), to.as_os_str()])?;
+        stage.lab.run_json(&["restore".as_ref(), id.as_ref(), "--to".as_ref(), to.as_os_str()])?;
         let bytes = same_files(&stage.site.files(location), &to)?;
         let taken = location.files.iter().map(|name| allocated_bytes(&to.join(name)));
         let taken: u64 = taken.collect::<Result<Vec<_>, _>>()?.into_iter().sum();
-        say(format_args!(
+        print(format_args!(
             "  {id}: {} files, {}, byte for byte the same; on disk it takes {}",
             location.files.len(),
             size(bytes),
@@ -149,7 +151,7 @@ fn restore(stage: &Stage, listed: &[Value]) -> Result<(), LabError> {
     Ok(())
 }
 
-fn rebuild(stage: &Stage, listed: &[Value]) -> Result<(), LabError> {
+fn rebuild(stage: &DemoStage, listed: &[Value]) -> Result<(), LabError> {
     step("the state folder is lost: stackferry rebuild");
     let ids: Vec<&str> = listed
         .iter()
@@ -157,24 +159,24 @@ fn rebuild(stage: &Stage, listed: &[Value]) -> Result<(), LabError> {
         .map(|one| text(one, "id"))
         .collect();
     let versions = || -> Result<Vec<Value>, LabError> {
-        ids.iter().map(|id| Ok(without_history(stage.lab.ask(&["versions", id])?))).collect()
+        ids.iter().map(|id| Ok(without_history(stage.lab.run_json(&["versions", id])?))).collect()
     };
     let before = versions()?;
     let state = stage.lab.path("state");
     fs::remove_dir_all(&state).at("remove", &state)?;
-    let answer = stage.lab.ask(&["rebuild"])?;
+    let answer = stage.lab.run_json(&["rebuild"])?;
     let after = versions()?;
     expect(before == after, || format!("the versions differ.\nbefore: {before:?}\nafter: {after:?}"))?;
     expect(number(&answer, "damaged") == 0, || format!("something is damaged: {answer}"))?;
-    say(format_args!(
+    print(format_args!(
         "  {} volumes with {} versions, the same as before",
         number(&answer, "volumes"),
         number(&answer, "versions")
     ));
-    let answer = stage.lab.ask(&["run", "--once"])?;
+    let answer = stage.lab.run_json(&["run", "--once"])?;
     let (copied, unchanged) = (number(&answer, "copied"), number(&answer, "unchanged"));
-    expect(copied == 0 && unchanged == copyable(&stage.site), || format!("volumes were not known again: {answer}"))?;
-    say(format_args!("  stackferry run --once knows all of them again: {copied} copied, {unchanged} unchanged"));
+    expect(copied == 0 && unchanged == copyable(&stage.site), || format!("volumes were not recognized: {answer}"))?;
+    print(format_args!("  stackferry run --once recognizes all of them: {copied} copied, {unchanged} unchanged"));
     Ok(())
 }
 

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode};
 
-use super::content::Stream;
-use super::descriptor::{Descriptor, SECTOR};
+use super::content::RandomStream;
+use super::descriptor::{DescriptorSpec, SECTOR};
 use super::foreign::Made;
 use crate::check::{new_file, write_new};
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::expect::Expect;
 
 /// A way to be broken.
@@ -90,7 +90,7 @@ impl Broken {
         let flat_name = format!("{stem}-flat.vmdk");
         let flat = folder.join(&flat_name);
         let sectors = bytes / SECTOR;
-        let empty = || Descriptor::new("vmfs", seed, stem);
+        let empty = || DescriptorSpec::new("vmfs", seed, stem);
         let to = |target: &str| empty().extent(sectors, "VMFS", target, None).render().into_bytes();
         let good = || to(&flat_name);
 
@@ -101,7 +101,7 @@ impl Broken {
                 text.truncate(cut);
                 text
             }
-            Broken::Garbage => Stream::new(seed, stem).bytes::<4096>().to_vec(),
+            Broken::Garbage => RandomStream::new(seed, stem).bytes::<4096>().to_vec(),
             Broken::Utf16 => {
                 let units = [0xfeff].into_iter().chain(
                     empty().extent(sectors, "VMFS", &flat_name, None).render().encode_utf16().collect::<Vec<_>>(),
@@ -116,7 +116,7 @@ impl Broken {
             Broken::Nul => to(&format!("{stem}\0-flat.vmdk")),
             Broken::LeavesFolder => to("../../etc/shadow"),
             Broken::AbsolutePath => to("/etc/shadow"),
-            Broken::Overlapping => Descriptor::new("monolithicFlat", seed, stem)
+            Broken::Overlapping => DescriptorSpec::new("monolithicFlat", seed, stem)
                 .extent(sectors, "FLAT", &flat_name, Some(0))
                 .extent(sectors, "FLAT", &flat_name, Some(sectors / 2))
                 .render()

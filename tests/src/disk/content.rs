@@ -15,9 +15,9 @@ const PHRASES: usize = 4096;
 
 /// A source of numbers and bytes that a seed and a label define.
 #[derive(Debug, Clone)]
-pub struct Stream(blake3::OutputReader);
+pub struct RandomStream(blake3::OutputReader);
 
-impl Stream {
+impl RandomStream {
     /// The stream of a seed and a label.
     #[must_use]
     pub fn new(seed: u64, label: &str) -> Self {
@@ -57,7 +57,7 @@ impl Stream {
 /// A number that a seed and a label define.
 #[must_use]
 pub fn derive(seed: u64, label: &str) -> u64 {
-    Stream::new(seed, label).number()
+    RandomStream::new(seed, label).number()
 }
 
 /// What the bytes of a page are like.
@@ -88,7 +88,7 @@ impl Default for Mix {
 
 impl Mix {
     /// Draws a texture.
-    pub fn draw(self, stream: &mut Stream) -> Texture {
+    pub fn draw(self, stream: &mut RandomStream) -> Texture {
         let drawn = stream.below(100);
         if drawn < u64::from(self.text) {
             Texture::Text
@@ -106,14 +106,14 @@ pub fn fill(seed: u64, label: &str, texture: Texture, first: u64, out: &mut [u8]
         Texture::Zero => out.fill(0),
         Texture::Random => {
             for (page, part) in (first..).zip(out.chunks_mut(PAGE)) {
-                Stream::page(seed, label, page).fill(part);
+                RandomStream::page(seed, label, page).fill(part);
             }
         }
         Texture::Text => {
             let mut text = Vec::with_capacity(PAGE + 64);
             for (page, part) in (first..).zip(out.chunks_mut(PAGE)) {
                 text.clear();
-                write_text(&mut Stream::page(seed, label, page), &mut text);
+                write_text(&mut RandomStream::page(seed, label, page), &mut text);
                 text.truncate(part.len());
                 part.copy_from_slice(&text);
             }
@@ -123,7 +123,7 @@ pub fn fill(seed: u64, label: &str, texture: Texture, first: u64, out: &mut [u8]
 
 /// Appends at least one page of phrases and numbers. A phrase comes from a fixed table, so that a page costs few,
 /// long copies.
-fn write_text(stream: &mut Stream, out: &mut Vec<u8>) {
+fn write_text(stream: &mut RandomStream, out: &mut Vec<u8>) {
     let phrases = phrases();
     let mut drawn = [0; 8 << 10];
     while out.len() < PAGE {
@@ -183,7 +183,7 @@ fn phrases() -> &'static [Vec<u8>] {
     ];
     static PHRASES_MADE: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     PHRASES_MADE.get_or_init(|| {
-        let mut stream = Stream::new(0, "phrases");
+        let mut stream = RandomStream::new(0, "phrases");
         (0..PHRASES)
             .map(|_| {
                 let mut phrase = Vec::new();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn text_repeats_itself_and_random_does_not() {
+    fn text_compresses_and_random_bytes_do_not() {
         let distinct = |texture| {
             let mut page = vec![0; PAGE];
             fill(1, "t", texture, 0, &mut page);

@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::content::Stream;
-use crate::error::{At, LabError};
+use super::content::RandomStream;
+use crate::error::{IoContext, LabError};
 
 /// A VMDK counts in sectors of this many bytes.
 pub const SECTOR: u64 = 512;
@@ -27,7 +27,7 @@ pub struct ExtentLine {
 
 /// A descriptor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Descriptor {
+pub struct DescriptorSpec {
     /// The content id; a writer changes it whenever the content changes.
     pub cid: u32,
     /// The parent's content id, and its file name where there is one.
@@ -50,11 +50,11 @@ pub struct Descriptor {
     pub crlf: bool,
 }
 
-impl Descriptor {
+impl DescriptorSpec {
     /// A descriptor without extents whose ids come from a seed.
     #[must_use]
     pub fn new(create_type: &'static str, seed: u64, label: &str) -> Self {
-        let mut stream = Stream::new(seed, label);
+        let mut stream = RandomStream::new(seed, label);
         let mut uuid = stream.bytes::<16>();
         // VMware's disks carry its old IEEE prefix.
         for (byte, fixed) in uuid.iter_mut().zip([0x60, 0x00, 0xc2, 0x90]) {
@@ -130,7 +130,7 @@ impl Descriptor {
 }
 
 /// A CID that means something: `ffffffff` stands for "no parent", `fffffffe` for "never written".
-pub(crate) fn any_cid(stream: &mut Stream) -> u32 {
+pub(crate) fn any_cid(stream: &mut RandomStream) -> u32 {
     u32::from_le_bytes(stream.bytes()) & 0x7fff_ffff
 }
 
@@ -140,7 +140,7 @@ fn hex(bytes: &[u8], between: &str) -> String {
 
 /// Where a stretch of a disk lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Extent {
+pub struct ExtentSpec {
     /// The file.
     pub path: PathBuf,
     /// Where the stretch begins in the file, in bytes.
@@ -153,14 +153,14 @@ pub struct Extent {
 ///
 /// # Errors
 /// The file can't be read, or is a descriptor with an extent that is no plain file.
-pub fn extents_of(path: &Path) -> Result<Vec<Extent>, LabError> {
+pub fn extents_of(path: &Path) -> Result<Vec<ExtentSpec>, LabError> {
     use std::io::Read;
     let mut head = Vec::new();
     let mut file = fs::File::open(path).at("open", path)?;
     file.by_ref().take(64 << 10).read_to_end(&mut head).at("read", path)?;
     if !head.starts_with(b"# Disk DescriptorFile") {
-        let bytes = file.metadata().at("look at", path)?.len();
-        return Ok(vec![Extent { path: path.to_owned(), offset: 0, bytes }]);
+        let bytes = file.metadata().at("inspect", path)?.len();
+        return Ok(vec![ExtentSpec { path: path.to_owned(), offset: 0, bytes }]);
     }
     let bad = |why: &str| LabError::Content { path: path.to_owned(), why: why.to_owned() };
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -175,7 +175,7 @@ pub fn extents_of(path: &Path) -> Result<Vec<Extent>, LabError> {
         };
         let offset = quoted.next().unwrap_or_default().trim();
         let number = |text: &str| text.parse::<u64>().map_err(|_| bad("an extent's number is none"));
-        extents.push(Extent {
+        extents.push(ExtentSpec {
             path: folder.join(name),
             offset: if offset.is_empty() { 0 } else { number(offset)? * SECTOR },
             bytes: number(sectors)? * SECTOR,
@@ -189,8 +189,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_descriptor_is_what_esxi_writes() {
-        let mut descriptor = Descriptor::new("vmfs", 1, "Office").extent(41_943_040, "VMFS", "Office-flat.vmdk", None);
+    fn a_descriptor_matches_what_esxi_writes() {
+        let mut descriptor =
+            DescriptorSpec::new("vmfs", 1, "Office").extent(41_943_040, "VMFS", "Office-flat.vmdk", None);
         descriptor.cid = 0xab;
         descriptor.uuid = *b"\x60\0\xc2\x9b0123456789ab";
         descriptor.long_content_id = [0x11; 12];
@@ -223,11 +224,11 @@ ddb.virtualHWVersion = "13"
     }
 
     #[test]
-    fn a_descriptor_is_read_back() {
+    fn a_written_descriptor_parses_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.vmdk");
         for crlf in [false, true] {
-            let mut descriptor = Descriptor::new("monolithicFlat", 1, "a")
+            let mut descriptor = DescriptorSpec::new("monolithicFlat", 1, "a")
                 .extent(100, "FLAT", "a-flat.vmdk", Some(8))
                 .extent(50, "FLAT", "a b-flat.vmdk", Some(0));
             descriptor.crlf = crlf;
@@ -235,8 +236,8 @@ ddb.virtualHWVersion = "13"
             assert_eq!(
                 extents_of(&path).unwrap(),
                 [
-                    Extent { path: folder.path().join("a-flat.vmdk"), offset: 4096, bytes: 51_200 },
-                    Extent { path: folder.path().join("a b-flat.vmdk"), offset: 0, bytes: 25_600 },
+                    ExtentSpec { path: folder.path().join("a-flat.vmdk"), offset: 4096, bytes: 51_200 },
+                    ExtentSpec { path: folder.path().join("a b-flat.vmdk"), offset: 0, bytes: 25_600 },
                 ]
             );
         }

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::descriptor::{Extent, extents_of};
+use super::descriptor::{ExtentSpec, extents_of};
 use crate::check::data_ranges;
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 
 /// How much is copied at a time, in bytes.
 const CHUNK: u64 = 1 << 20;
@@ -15,16 +15,16 @@ const CHUNK: u64 = 1 << 20;
 /// The open extents of one disk.
 #[derive(Debug)]
 pub struct Extents {
-    parts: Vec<Part>,
+    parts: Vec<ExtentPart>,
 }
 
 #[derive(Debug)]
-struct Part {
+struct ExtentPart {
     file: File,
     path: PathBuf,
     /// Where it begins on the disk, in bytes.
     start: u64,
-    extent: Extent,
+    extent: ExtentSpec,
 }
 
 impl Extents {
@@ -38,7 +38,7 @@ impl Extents {
         for extent in extents_of(path)? {
             let file = File::options().read(true).write(write).open(&extent.path).at("open", &extent.path)?;
             let bytes = extent.bytes;
-            parts.push(Part { file, path: extent.path.clone(), start, extent });
+            parts.push(ExtentPart { file, path: extent.path.clone(), start, extent });
             start += bytes;
         }
         Ok(Self { parts })
@@ -52,7 +52,7 @@ impl Extents {
 
     /// The only extent, if the disk has no more.
     #[must_use]
-    pub fn only(&self) -> Option<&Extent> {
+    pub fn only(&self) -> Option<&ExtentSpec> {
         match self.parts.as_slice() {
             [part] => Some(&part.extent),
             _ => None,
@@ -138,7 +138,7 @@ impl Extents {
     }
 }
 
-impl Part {
+impl ExtentPart {
     /// Which part of a buffer for `wanted` lies here, and where in the file.
     fn overlap(&self, wanted: Range<u64>) -> Option<(Range<usize>, u64)> {
         let range = wanted.start.max(self.start)..wanted.end.min(self.start + self.extent.bytes);
@@ -173,7 +173,7 @@ fn pieces(
 mod tests {
     use super::*;
     use crate::check::new_file;
-    use crate::disk::descriptor::Descriptor;
+    use crate::disk::descriptor::DescriptorSpec;
 
     #[test]
     fn reads_and_writes_cross_extents() {
@@ -182,7 +182,7 @@ mod tests {
         for name in ["one", "two"] {
             new_file(&folder.path().join(name)).unwrap().set_len(1 << 20).unwrap();
         }
-        let descriptor = Descriptor::new("monolithicFlat", 1, "x").extent(1000, "FLAT", "one", Some(8)).extent(
+        let descriptor = DescriptorSpec::new("monolithicFlat", 1, "x").extent(1000, "FLAT", "one", Some(8)).extent(
             8,
             "FLAT",
             "two",

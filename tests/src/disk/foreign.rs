@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::content::{Stream, Texture, fill};
-use super::descriptor::{Descriptor, SECTOR};
+use super::content::{RandomStream, Texture, fill};
+use super::descriptor::{DescriptorSpec, SECTOR};
 use crate::check::write_new;
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::expect::Expect;
 use crate::tools::{available, run};
 
@@ -73,9 +73,9 @@ impl Foreign {
         let path = folder.join(format!("{stem}.vmdk"));
         let sectors = bytes / SECTOR;
         let mut files = vec![path.clone()];
-        let describe = |create_type| Descriptor::new(create_type, seed, stem);
-        let uuid = || hex(&Stream::new(seed, stem).bytes::<16>());
-        let mut with_extent = |descriptor: Descriptor, head: &[u8], length: u64| -> Result<(), LabError> {
+        let describe = |create_type| DescriptorSpec::new(create_type, seed, stem);
+        let uuid = || hex(&RandomStream::new(seed, stem).bytes::<16>());
+        let mut with_extent = |descriptor: DescriptorSpec, head: &[u8], length: u64| -> Result<(), LabError> {
             write_new(&path, descriptor.render().as_bytes())?;
             for line in &descriptor.extents {
                 let extent = folder.join(&line.target);
@@ -144,7 +144,8 @@ fn binary(path: &Path, create_type: &'static str, bytes: u64, seed: u64, tools: 
 fn sparse_header(path: &Path, create_type: &'static str, bytes: u64, seed: u64) -> Vec<u8> {
     let stream = create_type == "streamOptimized";
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let text = Descriptor::new(create_type, seed, &name).extent(bytes / SECTOR, "SPARSE", name.clone(), None).render();
+    let text =
+        DescriptorSpec::new(create_type, seed, &name).extent(bytes / SECTOR, "SPARSE", name.clone(), None).render();
     let mut file = b"KDMV".to_vec();
     file.extend(if stream { 3_u32 } else { 1 }.to_le_bytes());
     // Newline test and redundant grain table; compressed grains and markers.

@@ -18,7 +18,7 @@ use rustix::mount::UnmountFlags;
 use super::extents::Extents;
 use super::partition::find_ntfs;
 use crate::check::new_file;
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::tools::{available, command, run, wait_until};
 
 /// How long mounting, unmounting and the last write-back may take.
@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// A mounted NTFS.
 #[derive(Debug)]
-pub struct Mount {
+pub struct NtfsMount {
     point: PathBuf,
     child: Child,
     mounted: bool,
@@ -35,7 +35,7 @@ pub struct Mount {
     _copy: Option<tempfile::TempDir>,
 }
 
-impl Mount {
+impl NtfsMount {
     /// Mounts a file that holds an NTFS and nothing else.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Mount {
         }
         let point =
             tempfile::Builder::new().prefix("stackferry-lab-mnt").tempdir().at("make", &std::env::temp_dir())?;
-        let below = fs::metadata(point.path()).at("look at", point.path())?.dev();
+        let below = fs::metadata(point.path()).at("inspect", point.path())?.dev();
         // In the foreground, so that its end can be waited for.
         // Reading past the page cache, which holds the disk's own pages already, takes a third of the time.
         let options = if write { "rw,no_detach,noatime" } else { "ro,no_detach,direct_io" };
@@ -98,7 +98,7 @@ impl Mount {
                 }
                 return Err(LabError::Tool { tool: "ntfs-3g".to_owned(), status: status.to_string(), stderr });
             }
-            Ok(fs::metadata(&mount.point).at("look at", &mount.point)?.dev() != below)
+            Ok(fs::metadata(&mount.point).at("inspect", &mount.point)?.dev() != below)
         })?;
         Ok(mount)
     }
@@ -143,7 +143,7 @@ impl Mount {
     }
 }
 
-impl Drop for Mount {
+impl Drop for NtfsMount {
     fn drop(&mut self) {
         if self.take_down().is_err() {
             // Lazily, and by force: a stuck mount must not stay behind a failed test.
@@ -197,9 +197,9 @@ pub(super) fn copy_out(
 /// The files of a disk's NTFS, each with its path from the root and its BLAKE3, in order of path.
 ///
 /// # Errors
-/// See [`Mount::disk`]; or a file can't be read.
+/// See [`NtfsMount::disk`]; or a file can't be read.
 pub fn mount_and_digest(disk: &Path) -> Result<Vec<(String, blake3::Hash)>, LabError> {
-    let mount = Mount::disk(disk)?;
+    let mount = NtfsMount::disk(disk)?;
     let files = digest_tree(mount.path())?;
     mount.unmount()?;
     Ok(files)
@@ -216,7 +216,7 @@ pub fn digest_tree(root: &Path) -> Result<Vec<(String, blake3::Hash)>, LabError>
         for entry in fs::read_dir(&folder).at("list", &folder)? {
             let entry = entry.at("list", &folder)?;
             let path = entry.path();
-            let kind = entry.file_type().at("look at", &path)?;
+            let kind = entry.file_type().at("inspect", &path)?;
             if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file() {

@@ -8,13 +8,13 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use super::content::{Mix, PAGE, Stream, Texture, fill};
+use super::content::{Mix, PAGE, RandomStream, Texture, fill};
 use super::descriptor::SECTOR;
 use super::extents::Extents;
-use super::mount::{LoopDevice, Mount, copy_out};
+use super::mount::{LoopDevice, NtfsMount, copy_out};
 use super::partition::{PARTITION_START, TYPE_NTFS, find_ntfs, partition_range, write_table};
 use crate::check::new_file;
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::tools::{available, run};
 
 /// The smallest partition that is worth an NTFS, in bytes; `mkntfs` itself refuses those below 1 MiB.
@@ -48,7 +48,7 @@ pub fn plan_files(seed: u64, total: u64, mix: Mix) -> Vec<PlannedFile> {
         "Windows/System32/drivers",
         "SnapVolumesTemp/MountPoints",
     ];
-    let mut stream = Stream::new(seed, "files");
+    let mut stream = RandomStream::new(seed, "files");
     let mut files = Vec::new();
     let mut left = total;
     while left > 0 {
@@ -78,7 +78,7 @@ const LARGE: u64 = 1 << 20;
 
 /// How files get into an NTFS; at least one of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Filler {
+struct FillMethods {
     /// Through a mount.
     mount: bool,
     /// With `ntfscp`, which makes no folders: without a mount, all files lie in the root.
@@ -90,11 +90,11 @@ struct Filler {
 /// # Errors
 /// The disk is too small, a tool is missing or fails, or the disk can't be written.
 pub fn write(disk: &Path, seed: u64, total: u64, mix: Mix, label: &str) -> Result<(), LabError> {
-    let filler = Filler { mount: available().mounts_ntfs(), copy: available().ntfscp };
+    let filler = FillMethods { mount: available().mounts_ntfs(), copy: available().ntfscp };
     write_with(disk, seed, total, mix, label, filler)
 }
 
-fn write_with(disk: &Path, seed: u64, total: u64, mix: Mix, label: &str, filler: Filler) -> Result<(), LabError> {
+fn write_with(disk: &Path, seed: u64, total: u64, mix: Mix, label: &str, filler: FillMethods) -> Result<(), LabError> {
     let extents = Extents::open(disk, true)?;
     let range = partition_range(extents.bytes());
     let bytes = range.end - range.start;
@@ -115,7 +115,7 @@ fn write_with(disk: &Path, seed: u64, total: u64, mix: Mix, label: &str, filler:
     format(&image, label)?;
     let files = plan_files(seed, total, mix);
     if filler.mount {
-        let mount = Mount::image(&image, true)?;
+        let mount = NtfsMount::image(&image, true)?;
         for planned in &files {
             let path = mount.path().join(&planned.path);
             make_parents(&path)?;
@@ -184,7 +184,7 @@ pub fn append(disk: &Path, seed: u64, planned: &PlannedFile) -> Result<(), LabEr
     let extents = Extents::open(disk, true)?;
     let range = find_ntfs(&extents, disk)?;
     let add = |image: &Path| -> Result<(), LabError> {
-        let mount = Mount::image(image, true)?;
+        let mount = NtfsMount::image(image, true)?;
         let path = mount.path().join(&planned.path);
         make_parents(&path)?;
         write_file(&path, seed, planned)?;
@@ -211,7 +211,7 @@ mod tests {
     use crate::tools::have;
 
     #[test]
-    fn a_plan_is_fixed_by_its_seed_and_adds_up() {
+    fn a_file_plan_follows_its_seed_and_adds_up() {
         let plan = plan_files(1, 10 << 20, Mix::default());
         assert_eq!(plan, plan_files(1, 10 << 20, Mix::default()));
         assert_ne!(plan, plan_files(2, 10 << 20, Mix::default()));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn ntfscp_fills_a_disk_where_nothing_can_be_mounted() {
+    fn ntfscp_fills_a_disk_without_mounting() {
         let tools = available();
         if !have(tools.mkntfs && tools.ntfscp && tools.mounts_ntfs(), "mkntfs, ntfscp or ntfs-3g").unwrap() {
             return;
@@ -229,7 +229,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = folder.path().join("raw");
         new_file(&disk).unwrap().set_len(32 << 20).unwrap();
-        write_with(&disk, 1, 300 << 10, Mix::default(), "CVApps", Filler { mount: false, copy: true }).unwrap();
+        write_with(&disk, 1, 300 << 10, Mix::default(), "CVApps", FillMethods { mount: false, copy: true }).unwrap();
         let planned = plan_files(1, 300 << 10, Mix::default());
         let found = mount_and_digest(&disk).unwrap();
         assert_eq!(found.len(), planned.len());

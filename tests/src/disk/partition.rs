@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::content::Stream;
+use super::content::RandomStream;
 use super::descriptor::SECTOR;
 use super::extents::Extents;
 use crate::error::LabError;
@@ -30,7 +30,7 @@ pub fn write_table(disk: &Extents, seed: u64, kind: u8) -> Result<(), LabError> 
     let sectors = |bytes: u64| u32::try_from(bytes / SECTOR).unwrap_or(u32::MAX).to_le_bytes();
     let mut sector = Vec::with_capacity(512);
     sector.resize(440, 0);
-    sector.extend(Stream::new(seed, "disk signature").bytes::<4>());
+    sector.extend(RandomStream::new(seed, "disk signature").bytes::<4>());
     sector.extend([0, 0]);
     // Not active; CHS addresses that say "see LBA".
     sector.extend([0, 0xfe, 0xff, 0xff, kind, 0xfe, 0xff, 0xff]);

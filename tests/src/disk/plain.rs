@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::content::{Mix, PAGE, Stream, fill};
+use super::content::{Mix, PAGE, RandomStream, fill};
 use super::extents::Extents;
 use super::partition::{PARTITION_START, TYPE_DATA, partition_range, write_table};
 use crate::error::LabError;
@@ -24,7 +24,7 @@ pub fn write(disk: &Path, seed: u64, total: u64, mix: Mix) -> Result<(), LabErro
     let pages = bytes.div_ceil(page).saturating_sub(first);
     let mut wanted = total.div_ceil(page).min(pages);
 
-    let mut stream = Stream::new(seed, "runs");
+    let mut stream = RandomStream::new(seed, "runs");
     let mut buffer = vec![0; PAGE];
     let mut at = 0;
     while wanted > 0 {
@@ -81,7 +81,7 @@ pub(super) fn write_at(
     total: u64,
     mix: Mix,
 ) -> Result<(), LabError> {
-    let mut stream = Stream::new(seed, label);
+    let mut stream = RandomStream::new(seed, label);
     let mut buffer = vec![0; PAGE];
     let (mut at, mut index) = (offset, 0);
     while at < offset + total {

@@ -6,32 +6,32 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 fn plain(stem: &str, bytes: u64, seed: u64, data: u64) -> DiskSpec {
-    DiskSpec::new(stem, bytes, seed).content(Content::Plain { bytes: data })
+    DiskSpec::new(stem, bytes, seed).content(DiskContent::Plain { bytes: data })
 }
 
 #[test]
 fn the_same_seed_gives_the_same_disk() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let spec = plain("Office", 64 * MIB, 7, 3 * MIB).sidecar(Sidecar::Metadata);
-    let a = Disk::build(one.path(), spec.clone()).unwrap();
-    let b = Disk::build(two.path(), spec).unwrap();
+    let a = TestDisk::build(one.path(), spec.clone()).unwrap();
+    let b = TestDisk::build(two.path(), spec).unwrap();
     assert_eq!(a.files().len(), 3);
     for (a, b) in a.files().iter().zip(b.files()) {
         assert!(same_bytes(a, &b).unwrap(), "{}", a.display());
     }
-    let other = Disk::build(one.path(), plain("Other", 64 * MIB, 8, 3 * MIB)).unwrap();
+    let other = TestDisk::build(one.path(), plain("Other", 64 * MIB, 8, 3 * MIB)).unwrap();
     assert!(!same_bytes(&a.extents()[0], &other.extents()[0]).unwrap());
     assert_ne!(a.cid(), other.cid());
     // A change in how content is made would show here.
-    let digest = |disk: &Disk| blake3::hash(&fs::read(&disk.extents()[0]).unwrap()).to_hex().to_string();
+    let digest = |disk: &TestDisk| blake3::hash(&fs::read(&disk.extents()[0]).unwrap()).to_hex().to_string();
     assert_eq!(digest(&a), "73e589e44c6373e79d7d1c6c40d0178915c00f0b52555e905f5c329a232d1b69");
-    assert!(Disk::build(one.path(), a.spec().clone()).is_err(), "a disk was overwritten");
+    assert!(TestDisk::build(one.path(), a.spec().clone()).is_err(), "a disk was overwritten");
 }
 
 #[test]
-fn a_large_disk_takes_only_its_data() {
+fn a_large_sparse_disk_stores_only_its_data() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::build(folder.path(), plain("big", 20 * GIB, 1, 8 * MIB)).unwrap();
+    let disk = TestDisk::build(folder.path(), plain("big", 20 * GIB, 1, 8 * MIB)).unwrap();
     assert_eq!(fs::metadata(&disk.extents()[0]).unwrap().len(), 20 * GIB);
     let allocated = disk.allocated().unwrap();
     assert!((8 * MIB..9 * MIB).contains(&allocated), "{allocated}");
@@ -44,17 +44,17 @@ fn a_large_disk_takes_only_its_data() {
 fn plain_content_fits_disks_of_any_size() {
     let folder = tempfile::tempdir().unwrap();
     for (number, bytes) in [512, 1000 * 512, MIB, MIB + 512, 2 * MIB + 512, 3 * MIB].into_iter().enumerate() {
-        let disk = Disk::build(folder.path(), plain(&format!("d{number}"), bytes, 1, 10 * MIB)).unwrap();
+        let disk = TestDisk::build(folder.path(), plain(&format!("d{number}"), bytes, 1, 10 * MIB)).unwrap();
         assert_eq!(fs::metadata(&disk.extents()[0]).unwrap().len(), bytes);
         assert!(disk.allocated().unwrap() > 0);
     }
     for bytes in [0, 511, 513] {
-        assert!(matches!(Disk::build(folder.path(), plain("no", bytes, 1, 0)), Err(LabError::Plan { .. })));
+        assert!(matches!(TestDisk::build(folder.path(), plain("no", bytes, 1, 0)), Err(LabError::Plan { .. })));
     }
 }
 
 #[test]
-fn every_way_to_split_a_disk_holds_the_same_bytes_and_pleases_qemu() {
+fn every_extent_layout_holds_the_same_bytes_and_opens_in_qemu() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = 10 * MIB + 512;
     let kinds = [
@@ -63,10 +63,11 @@ fn every_way_to_split_a_disk_holds_the_same_bytes_and_pleases_qemu() {
         ("monolithicFlat", CreateType::MonolithicFlat { offset: 128 }),
         ("twoGbMaxExtentFlat", CreateType::TwoGbMaxExtentFlat { sectors: 6000 }),
     ];
-    let mut first: Option<Disk> = None;
+    let mut first: Option<TestDisk> = None;
     for (number, (name, create_type)) in kinds.into_iter().enumerate() {
-        let disk = Disk::build(folder.path(), plain(&format!("d{number}"), bytes, 5, 2 * MIB).create_type(create_type))
-            .unwrap();
+        let disk =
+            TestDisk::build(folder.path(), plain(&format!("d{number}"), bytes, 5, 2 * MIB).create_type(create_type))
+                .unwrap();
         let extents = Extents::open(&disk.path(), false).unwrap();
         assert_eq!(extents.bytes(), bytes);
         if have(available().qemu_img, "qemu-img").unwrap() {
@@ -80,7 +81,7 @@ fn every_way_to_split_a_disk_holds_the_same_bytes_and_pleases_qemu() {
             }
         }
         if let Some(first) = &first {
-            let read = |disk: &Disk| {
+            let read = |disk: &TestDisk| {
                 let mut all = vec![0; usize::try_from(bytes).unwrap()];
                 Extents::open(&disk.path(), false).unwrap().read(&mut all, 0).unwrap();
                 all
@@ -99,9 +100,9 @@ fn every_way_to_split_a_disk_holds_the_same_bytes_and_pleases_qemu() {
 }
 
 #[test]
-fn a_change_is_seen_in_content_cid_and_time() {
+fn a_change_updates_content_cid_and_mtime() {
     let folder = tempfile::tempdir().unwrap();
-    let mut disk = Disk::build(folder.path(), plain("CORP!5C!jdoe", 32 * MIB, 3, 2 * MIB)).unwrap();
+    let mut disk = TestDisk::build(folder.path(), plain("CORP!5C!jdoe", 32 * MIB, 3, 2 * MIB)).unwrap();
     let before = disk.replicate(tempfile::tempdir_in(folder.path()).unwrap().keep().as_path()).unwrap();
     assert_eq!(modified(&before.path()).unwrap(), modified(&disk.path()).unwrap());
     for round in 0..3 {
@@ -126,7 +127,7 @@ fn a_change_is_seen_in_content_cid_and_time() {
 }
 
 #[test]
-fn an_ntfs_comes_back_from_a_mount() {
+fn files_written_to_an_ntfs_read_back_from_a_mount() {
     if !have(available().makes_ntfs() && available().mounts_ntfs(), "mkntfs, ntfs-3g or /dev/fuse").unwrap() {
         return;
     }
@@ -134,8 +135,8 @@ fn an_ntfs_comes_back_from_a_mount() {
     let splits = [CreateType::Vmfs, CreateType::TwoGbMaxExtentFlat { sectors: 40_000 }];
     for (number, create_type) in splits.into_iter().enumerate() {
         let total = 12 * MIB;
-        let spec = DiskSpec::new(format!("n{number}"), 128 * MIB, 11).content(Content::Ntfs { bytes: total });
-        let mut disk = Disk::build(folder.path(), spec.create_type(create_type)).unwrap();
+        let spec = DiskSpec::new(format!("n{number}"), 128 * MIB, 11).content(DiskContent::Ntfs { bytes: total });
+        let mut disk = TestDisk::build(folder.path(), spec.create_type(create_type)).unwrap();
         assert!(disk.allocated().unwrap() < 40 * MIB);
         let files = mount_and_digest(&disk.path()).unwrap();
         let planned = ntfs::plan_files(11, total, Mix::default());
@@ -164,16 +165,17 @@ fn an_ntfs_comes_back_from_a_mount() {
 }
 
 #[test]
-fn a_mount_does_not_outlive_a_panic() {
+fn a_panic_unmounts_the_file_system() {
     if !have(available().makes_ntfs() && available().mounts_ntfs(), "mkntfs, ntfs-3g or /dev/fuse").unwrap() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let disk =
-        Disk::build(folder.path(), DiskSpec::new("p", 32 * MIB, 1).content(Content::Ntfs { bytes: MIB })).unwrap();
+        TestDisk::build(folder.path(), DiskSpec::new("p", 32 * MIB, 1).content(DiskContent::Ntfs { bytes: MIB }))
+            .unwrap();
     let point = std::sync::Mutex::new(PathBuf::new());
     let result = std::panic::catch_unwind(|| {
-        let mount = Mount::disk(&disk.path()).unwrap();
+        let mount = NtfsMount::disk(&disk.path()).unwrap();
         assert!(fs::write(mount.path().join("new"), b"x").is_err(), "mounted for writing");
         *point.lock().unwrap() = mount.path().to_owned();
         std::panic::panic_any("on purpose");
@@ -190,7 +192,7 @@ fn a_mount_does_not_outlive_a_panic() {
 }
 
 #[test]
-fn foreign_disks_are_real_ones() {
+fn foreign_disks_are_valid_for_qemu() {
     let folder = tempfile::tempdir().unwrap();
     for (number, foreign) in Foreign::ALL.into_iter().enumerate() {
         for tools in [false, true] {
@@ -209,7 +211,7 @@ fn foreign_disks_are_real_ones() {
 }
 
 #[test]
-fn broken_disks_are_broken_in_their_own_way() {
+fn each_broken_disk_has_its_own_defect() {
     let folder = tempfile::tempdir().unwrap();
     for broken in Broken::ALL {
         let stem = format!("{broken:?}");
@@ -238,7 +240,7 @@ fn broken_disks_are_broken_in_their_own_way() {
 }
 
 #[test]
-fn the_program_reads_a_real_ntfs_and_sees_when_its_file_table_is_gone() {
+fn the_program_reads_ntfs_and_reports_a_missing_mft() {
     use stackferry_volume::FileName;
     use stackferry_volume::content::{self, Content as Seen, ContentState, FileSystem};
     use stackferry_volume::descriptor::Descriptor;
@@ -250,8 +252,8 @@ fn the_program_reads_a_real_ntfs_and_sees_when_its_file_table_is_gone() {
     for (number, create_type) in
         [CreateType::Vmfs, CreateType::TwoGbMaxExtentFlat { sectors: 40_000 }].into_iter().enumerate()
     {
-        let spec = DiskSpec::new(format!("n{number}"), 64 * MIB, 5).content(Content::Ntfs { bytes: 4 * MIB });
-        let disk = Disk::build(folder.path(), spec.create_type(create_type)).unwrap();
+        let spec = DiskSpec::new(format!("n{number}"), 64 * MIB, 5).content(DiskContent::Ntfs { bytes: 4 * MIB });
+        let disk = TestDisk::build(folder.path(), spec.create_type(create_type)).unwrap();
         let name = FileName::new(disk.path().file_name().unwrap().to_str().unwrap()).unwrap();
         let descriptor = Descriptor::parse(&fs::read(disk.path()).unwrap(), &name).unwrap();
         let look = || {
@@ -300,7 +302,7 @@ fn look_at_bare(image: &Path) -> stackferry_volume::content::Content {
 }
 
 #[test]
-fn every_size_of_cluster_is_healthy() {
+fn every_cluster_size_is_reported_healthy() {
     use stackferry_volume::content::ContentState;
     if !have(available().mkntfs, "mkntfs").unwrap() {
         return;
@@ -317,7 +319,7 @@ fn every_size_of_cluster_is_healthy() {
 /// Small files fill the disk, every third one goes, and empty ones take the table into the gaps: it is in so many pieces then
 /// that its own record has no room for them.
 #[test]
-fn a_file_table_in_many_pieces_is_healthy() {
+fn a_fragmented_mft_is_reported_healthy() {
     use std::io::ErrorKind;
 
     use stackferry_volume::content::{Content as Seen, ContentState, FileSystem};
@@ -328,7 +330,7 @@ fn a_file_table_in_many_pieces_is_healthy() {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("image");
     bare_ntfs(&image, 12 * MIB, "4096");
-    let mount = super::mount::Mount::image(&image, true).unwrap();
+    let mount = super::mount::NtfsMount::image(&image, true).unwrap();
     let fill = |name: &str, content: &[u8]| {
         let made = |number: u32| fs::write(mount.path().join(format!("{name}{number:06}")), content);
         let full = (0..100_000).find_map(|number| made(number).err().map(|error| (number, error)));

@@ -6,14 +6,14 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::{SSH_USER, Sshd};
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::site::FOLDERS;
 
 /// A configuration.
 #[derive(Debug, Clone)]
-pub struct Config(Table);
+pub struct LabConfig(Table);
 
-impl Config {
+impl LabConfig {
     /// One with a state folder and a vault; the vault keeps 1 MiB of its file system free.
     pub(super) fn new(state: &Path, vault: &Path) -> Self {
         let mut config = Self(Table::new());

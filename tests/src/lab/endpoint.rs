@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::{Answer, Config, Running, program};
-use crate::error::{At, LabError};
+use super::{CommandOutput, LabConfig, RunningProcess, program};
+use crate::error::{IoContext, LabError};
 
 /// How long it may take to listen, or to end when it is asked to.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// An endpoint that listens on a port that the system chose.
 #[derive(Debug)]
-pub struct Endpoint {
+pub struct EndpointProcess {
     program: PathBuf,
     config: PathBuf,
     address: SocketAddr,
     host_key: String,
-    running: Option<Running>,
+    running: Option<RunningProcess>,
 }
 
-impl Endpoint {
+impl EndpointProcess {
     /// Starts one with a folder for its state, the datastores that it serves, the keys that may ask it, and the datastores
     /// that may be restored to.
     pub(super) fn start(
@@ -34,7 +34,7 @@ impl Endpoint {
         restore: &[&str],
     ) -> Result<Self, LabError> {
         fs::create_dir_all(folder).at("make", folder)?;
-        let mut config = Config::bare(&folder.join("state"));
+        let mut config = LabConfig::bare(&folder.join("state"));
         config.set("serve.listen", "127.0.0.1:0");
         config.set("serve.issuers", issuers.iter().map(|line| Value::from(line.as_str())).collect::<Vec<_>>());
         for (name, path) in datastores {
@@ -57,7 +57,7 @@ impl Endpoint {
         self.running = None;
         let mut command = program(&self.program);
         command.env("STACKFERRY_LOG_FORMAT", "json").arg("--config").arg(&self.config).arg("serve");
-        let mut running = Running::start("stackferry serve".to_owned(), command)?;
+        let mut running = RunningProcess::start("stackferry serve".to_owned(), command)?;
         let (address, host_key) = running.wait_line("an endpoint that listens", LIMIT, |line| {
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
             let text = |key: &str| Some(line.get(key)?.as_str()?.to_owned());
@@ -85,25 +85,25 @@ impl Endpoint {
     /// What it has logged so far: lines of JSON.
     #[must_use]
     pub fn log(&self) -> String {
-        self.running.as_ref().map_or_else(String::new, Running::stderr)
+        self.running.as_ref().map_or_else(String::new, RunningProcess::stderr)
     }
 
     /// Its process id, while it runs.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
-        self.running.as_ref().map(Running::id)
+        self.running.as_ref().map(RunningProcess::id)
     }
 
     /// The most memory that it was seen to take so far, in bytes.
     pub fn peak_memory(&mut self) -> u64 {
-        self.running.as_mut().map_or(0, Running::peak_memory)
+        self.running.as_mut().map_or(0, RunningProcess::peak_memory)
     }
 
     /// Ends it at once, as a crash does.
     ///
     /// # Errors
     /// The system's; or it does not run.
-    pub fn kill(&mut self) -> Result<Answer, LabError> {
+    pub fn kill(&mut self) -> Result<CommandOutput, LabError> {
         self.take()?.kill()
     }
 
@@ -111,11 +111,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// It does not end in time; or it does not run.
-    pub fn terminate(&mut self) -> Result<Answer, LabError> {
+    pub fn terminate(&mut self) -> Result<CommandOutput, LabError> {
         self.take()?.terminate(LIMIT)
     }
 
-    fn take(&mut self) -> Result<Running, LabError> {
+    fn take(&mut self) -> Result<RunningProcess, LabError> {
         self.running.take().ok_or(LabError::Missing("an endpoint that runs"))
     }
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::peer::{Peer, build, can_build};
+use super::peer::{PeerProcess, build, can_build};
 use super::vcenter;
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::tools::find;
 
 /// How the host is set up. What is left out is as on a hardened host: no SFTP, no scp, one channel per connection.
@@ -49,29 +49,29 @@ pub struct Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vmkfstools {
-    /// It tells the map of a disk.
+    /// It prints the map of a disk.
     #[default]
     Map,
-    /// It is not there.
+    /// It is missing.
     Absent,
-    /// It tells nonsense.
+    /// It prints nonsense.
     Garbage,
-    /// It tells that data were not there.
+    /// It omits data.
     Lies,
-    /// It tells a part of the map only.
+    /// It prints only a part of the map.
     Short,
     /// It fails as with a file that is locked.
     Locked,
 }
 
-/// What happened so far.
+/// The activity so far.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Told {
+pub struct EsxiActivity {
     /// The commands that sessions ran.
     pub commands: Vec<String>,
     /// The logins that were tried.
-    pub logins: Vec<Login>,
-    /// The accounts that are there now.
+    pub logins: Vec<EsxiLogin>,
+    /// The current accounts.
     pub accounts: Vec<String>,
     /// Whether the SSH service runs.
     pub listens: bool,
@@ -81,34 +81,34 @@ pub struct Told {
 
 /// A login that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Login {
+pub struct EsxiLogin {
     /// Who.
     pub user: String,
-    /// Whether it was let in.
+    /// Whether it succeeded.
     pub ok: bool,
     /// Whether the account was locked.
     pub locked: bool,
 }
 
 #[derive(Debug, Deserialize)]
-struct Ready {
+struct EsxiReady {
     address: String,
     port: u16,
     host_keys: Vec<String>,
     hook: PathBuf,
 }
 
-/// A stand-in that runs. Its SSH service is off at first.
+/// A running stand-in. Its SSH service is off at first.
 #[derive(Debug)]
-pub struct Esxi {
+pub struct EsxiDouble {
     // In this order: the process ends before its folder goes.
-    peer: Peer,
+    peer: PeerProcess,
     _folder: TempDir,
-    ready: Ready,
+    ready: EsxiReady,
     settings: Settings,
 }
 
-/// Whether this machine has what it takes.
+/// Whether this machine has all it needs.
 #[must_use]
 pub fn can_run() -> bool {
     let libraries = ["libnss_wrapper.so", "libpam_wrapper.so"].iter().all(|name| has_library(name));
@@ -121,7 +121,7 @@ fn has_library(name: &str) -> bool {
     folders.chain([PathBuf::from("/usr/lib")]).any(|folder| folder.join(name).is_file())
 }
 
-impl Esxi {
+impl EsxiDouble {
     /// Builds it if it has not been yet, and starts it.
     ///
     /// # Errors
@@ -129,12 +129,12 @@ impl Esxi {
     pub fn start(settings: Settings) -> Result<Self, LabError> {
         let folder = tempfile::Builder::new().prefix("stackferry-esxi-").tempdir();
         let folder = folder.at("make a folder in", &std::env::temp_dir())?;
-        let peer = Peer::start("the stand-in for an ESXi host", Command::new(build("esxi")?))?;
+        let peer = PeerProcess::start("the stand-in for an ESXi host", Command::new(build("esxi")?))?;
         let mut config = serde_json::to_value(&settings).map_err(|error| LabError::Wrong(error.to_string()))?;
         if let Some(config) = config.as_object_mut() {
             config.insert("dir".to_owned(), folder.path().to_string_lossy().into());
         }
-        let ready = read(peer.ask(&config)?)?;
+        let ready = read(peer.request(&config)?)?;
         Ok(Self { peer, _folder: folder, ready, settings })
     }
 
@@ -163,7 +163,7 @@ impl Esxi {
         self.ready.host_keys.iter().map(line).collect()
     }
 
-    /// The Unix socket that is told of accounts and services.
+    /// The Unix socket that receives changes of accounts and services.
     #[must_use]
     pub fn hook(&self) -> &Path {
         &self.ready.hook
@@ -171,42 +171,42 @@ impl Esxi {
 
     /// This host for the inventory of the stand-in for vSphere.
     #[must_use]
-    pub fn host(&self, name: &str) -> vcenter::Host {
-        vcenter::Host {
+    pub fn host(&self, name: &str) -> vcenter::InventoryHost {
+        vcenter::InventoryHost {
             name: name.to_owned(),
             listen: format!("{}:443", self.ready.address),
             root_password: self.settings.root_password.clone(),
             hook: Some(self.ready.hook.clone()),
-            ..vcenter::Host::default()
+            ..vcenter::InventoryHost::default()
         }
     }
 
     /// Its datastores for the inventory of the stand-in for vSphere.
     #[must_use]
-    pub fn datastores(&self) -> Vec<vcenter::Datastore> {
-        let one = |store: &Store| vcenter::Datastore {
+    pub fn datastores(&self) -> Vec<vcenter::InventoryDatastore> {
+        let one = |store: &Store| vcenter::InventoryDatastore {
             name: store.name.clone(),
             uuid: store.uuid.clone(),
             dir: store.dir.clone(),
-            ..vcenter::Datastore::default()
+            ..vcenter::InventoryDatastore::default()
         };
         self.settings.stores.iter().map(one).collect()
     }
 
-    /// Starts or stops the SSH service without vSphere knowing of it. Sessions live on.
+    /// Starts or stops the SSH service without vSphere knowing of it. Sessions stay open.
     ///
     /// # Errors
     /// The server does not start.
     pub fn set_service(&self, on: bool) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "service", "on": on }))
+        self.send(&json!({ "do": "service", "on": on }))
     }
 
-    /// Makes vmkfstools behave so from now on.
+    /// Sets how vmkfstools behaves from now on.
     ///
     /// # Errors
     /// It does not answer.
     pub fn set_vmkfstools(&self, mode: Vmkfstools) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "vmkfstools", "mode": mode }))
+        self.send(&json!({ "do": "vmkfstools", "mode": mode }))
     }
 
     /// Ends every connection.
@@ -214,27 +214,27 @@ impl Esxi {
     /// # Errors
     /// The server does not start again.
     pub fn cut(&self) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "cut" }))
+        self.send(&json!({ "do": "cut" }))
     }
 
-    /// What happened so far.
+    /// The activity so far.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn told(&self) -> Result<Told, LabError> {
-        read(self.peer.ask(&json!({ "do": "told" }))?)
+    pub fn activity(&self) -> Result<EsxiActivity, LabError> {
+        read(self.peer.request(&json!({ "do": "told" }))?)
     }
 
-    /// Forgets which commands were run and which logins were tried.
+    /// Clears the record of commands and logins.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn forget(&self) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "forget" }))
+    pub fn clear(&self) -> Result<(), LabError> {
+        self.send(&json!({ "do": "forget" }))
     }
 
-    fn tell(&self, command: &Value) -> Result<(), LabError> {
-        self.peer.ask(command).map(|_| ())
+    fn send(&self, command: &Value) -> Result<(), LabError> {
+        self.peer.request(command).map(|_| ())
     }
 }
 

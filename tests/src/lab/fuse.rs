@@ -17,7 +17,7 @@ use fuser::{BackgroundSession, Config, MountOption, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::tools;
 
 /// What a process asks of a file system.
@@ -62,7 +62,7 @@ pub enum Times {
 
 /// How the file system answers `SEEK_DATA` and `SEEK_HOLE`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Holes {
+pub enum HoleReporting {
     /// As the folder below does.
     #[default]
     True,
@@ -82,31 +82,31 @@ pub enum Holes {
 
 /// What is injected for a path and all below it.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+enum InjectedFault {
     Fail(Errno),
     Hang,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    faults: Vec<(Operation, String, Fault)>,
+struct MountState {
+    faults: Vec<(Operation, String, InjectedFault)>,
     requests: HashMap<(Operation, String), u64>,
     hanging: usize,
     is_closed: bool,
     cache: Duration,
     times: Times,
-    holes: HashMap<String, Holes>,
+    holes: HashMap<String, HoleReporting>,
     allocated: HashMap<String, u64>,
     unreadable: HashMap<String, Range<u64>>,
     stalled: HashMap<String, Range<u64>>,
     hidden: Vec<String>,
 }
 
-impl State {
+impl MountState {
     /// What is injected for a request, of these bytes if it reads.
-    fn fault(&self, operation: Operation, path: &str, part: &Range<u64>) -> Option<Fault> {
+    fn fault(&self, operation: Operation, path: &str, part: &Range<u64>) -> Option<InjectedFault> {
         if self.stalled.get(path).is_some_and(|stalled| part.start < stalled.end && stalled.start < part.end) {
-            return Some(Fault::Hang);
+            return Some(InjectedFault::Hang);
         }
         let hit = self.faults.iter().rev().find(|(asked, at, _)| *asked == operation && is_below(path, at));
         hit.map(|(_, _, fault)| *fault)
@@ -119,13 +119,13 @@ fn is_below(path: &str, top: &str) -> bool {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedMount {
+    state: Mutex<MountState>,
     changed: Condvar,
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SharedMount {
+    fn state(&self) -> MutexGuard<'_, MountState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,7 +135,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct FaultyMount {
     point: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<SharedMount>,
     /// Where the kernel lets the connection be cut.
     abort: PathBuf,
     session: Option<BackgroundSession>,
@@ -148,7 +148,7 @@ impl FaultyMount {
     /// The system does not let us.
     pub fn mount(folder: &Path, point: &Path) -> Result<Self, LabError> {
         fs::create_dir_all(point).at("make", point)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedMount::default());
         let mut config = Config::default();
         config.acl = SessionACL::All;
         config.mount_options =
@@ -177,12 +177,12 @@ impl FaultyMount {
 
     /// Makes an operation fail.
     pub fn fail(&self, operation: Operation, path: &str, errno: Errno) {
-        self.inject(operation, path, Fault::Fail(errno));
+        self.inject(operation, path, InjectedFault::Fail(errno));
     }
 
     /// Makes an operation hang until [`Self::heal`], or until the process that waits is killed.
     pub fn hang(&self, operation: Operation, path: &str) {
-        self.inject(operation, path, Fault::Hang);
+        self.inject(operation, path, InjectedFault::Hang);
     }
 
     /// Makes the whole file system hang, as an NFS mount does whose server is away.
@@ -192,7 +192,7 @@ impl FaultyMount {
         }
     }
 
-    fn inject(&self, operation: Operation, path: &str, fault: Fault) {
+    fn inject(&self, operation: Operation, path: &str, fault: InjectedFault) {
         self.shared.state().faults.push((operation, path.to_owned(), fault));
         self.shared.changed.notify_all();
     }
@@ -235,7 +235,7 @@ impl FaultyMount {
     }
 
     /// How `SEEK_DATA` and `SEEK_HOLE` are answered for a file.
-    pub fn set_holes(&self, path: &str, holes: Holes) {
+    pub fn set_holes(&self, path: &str, holes: HoleReporting) {
         self.shared.state().holes.insert(path.to_owned(), holes);
     }
 

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::Lab;
 use crate::avm::AppVolumesDouble;
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 
 impl Lab {
     /// Adds an App Volumes Manager whose certificate is known, with the password of its administrator; at the only site

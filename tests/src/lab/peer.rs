@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 use crate::tools::{failure, find, wait_until};
 
 /// How long one answer may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take to end.
-const PARTING: Duration = Duration::from_secs(10);
-/// How much of what it complains of is kept, in bytes.
-const MOST_COMPLAINT: usize = 1 << 20;
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of its stderr is kept, in bytes.
+const MAX_STDERR: usize = 1 << 20;
 /// Where Debian puts the sources of Go libraries.
 const LIBRARIES: &str = "/usr/share/gocode";
 /// The library that the stand-in for vSphere is made of.
@@ -95,20 +95,20 @@ fn hash(sources: &Path) -> Result<String, LabError> {
 /// A stand-in that runs. It takes one line of JSON on stdin and answers with one on stdout, and it ends when its stdin
 /// closes: so it never outlives us, however we end.
 #[derive(Debug)]
-pub struct Peer {
+pub struct PeerProcess {
     what: String,
     child: Child,
-    talk: Mutex<Talk>,
-    complaint: Arc<Mutex<Vec<u8>>>,
+    pipes: Mutex<PeerPipes>,
+    errors: Arc<Mutex<Vec<u8>>>,
 }
 
 #[derive(Debug)]
-struct Talk {
+struct PeerPipes {
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
 }
 
-impl Peer {
+impl PeerProcess {
     /// Starts a command that talks so.
     ///
     /// # Errors
@@ -126,23 +126,23 @@ impl Peer {
                 }
             });
         }
-        let complaint = Arc::new(Mutex::new(Vec::new()));
+        let errors = Arc::new(Mutex::new(Vec::new()));
         if let Some(mut stderr) = child.stderr.take() {
-            let kept = Arc::clone(&complaint);
+            let kept = Arc::clone(&errors);
             std::thread::spawn(move || {
                 let mut part = vec![0; 4096];
                 while let Ok(bytes) = stderr.read(&mut part) {
                     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                     match part.get(..bytes) {
-                        Some(new) if bytes > 0 && kept.len() < MOST_COMPLAINT => kept.extend_from_slice(new),
+                        Some(new) if bytes > 0 && kept.len() < MAX_STDERR => kept.extend_from_slice(new),
                         _ if bytes == 0 => break,
                         _ => {}
                     }
                 }
             });
         }
-        let talk = Mutex::new(Talk { stdin: child.stdin.take(), lines });
-        Ok(Self { what: what.to_owned(), child, talk, complaint })
+        let pipes = Mutex::new(PeerPipes { stdin: child.stdin.take(), lines });
+        Ok(Self { what: what.to_owned(), child, pipes, errors })
     }
 
     /// Its process id.
@@ -154,21 +154,21 @@ impl Peer {
     /// What it has written to stderr so far.
     #[must_use]
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.complaint.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.errors.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
     /// Hands it a line, and gives its answer.
     ///
     /// # Errors
     /// It ended, says nothing in time, or refuses.
-    pub fn ask(&self, line: &Value) -> Result<Value, LabError> {
-        let mut talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn request(&self, line: &Value) -> Result<Value, LabError> {
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = line.to_string();
         text.push('\n');
-        let sent = talk.stdin.as_mut().map(|stdin| stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()));
+        let sent = pipes.stdin.as_mut().map(|stdin| stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()));
         let answer = match sent {
-            Some(Ok(())) => talk.lines.recv_timeout(LIMIT).map_err(|_| self.silent())?,
-            _ => return Err(self.silent()),
+            Some(Ok(())) => pipes.lines.recv_timeout(REPLY_TIMEOUT).map_err(|_| self.no_reply())?,
+            _ => return Err(self.no_reply()),
         };
         let answer: Value = serde_json::from_str(&answer)
             .map_err(|error| LabError::Wrong(format!("{} answered {answer:?}: {error}", self.what)))?;
@@ -178,7 +178,7 @@ impl Peer {
         }
     }
 
-    fn silent(&self) -> LabError {
+    fn no_reply(&self) -> LabError {
         LabError::Tool { tool: self.what.clone(), status: "no answer".to_owned(), stderr: self.stderr() }
     }
 
@@ -187,17 +187,17 @@ impl Peer {
     /// # Errors
     /// The system's.
     pub fn end(&mut self) -> Result<std::process::ExitStatus, LabError> {
-        self.talk.lock().unwrap_or_else(PoisonError::into_inner).stdin = None;
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner).stdin = None;
         self.child.wait().at("wait for", Path::new(&self.what))
     }
 }
 
-impl Drop for Peer {
+impl Drop for PeerProcess {
     /// It is given time to end what it has started itself.
     fn drop(&mut self) {
-        self.talk.lock().unwrap_or_else(PoisonError::into_inner).stdin = None;
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner).stdin = None;
         let child = &mut self.child;
-        let ended = wait_until("the end of a stand-in", PARTING, || Ok(!matches!(child.try_wait(), Ok(None))));
+        let ended = wait_until("the end of a stand-in", EXIT_TIMEOUT, || Ok(!matches!(child.try_wait(), Ok(None))));
         if ended.is_err() {
             let _ = self.child.kill();
         }

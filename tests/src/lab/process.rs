@@ -1,7 +1,7 @@
-//! One process of the program: what it says, how it ends, and that it ends.
+//! One process of the program: its output, its exit, and its guaranteed end.
 //!
 //! It never outlives its owner: dropped, it is killed and waited for. If the owner itself is killed, the kernel ends
-//! it, since it has asked for that.
+//! it on its own request.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -13,30 +13,30 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
-use super::{Answer, wait_for};
-use crate::error::{At, LabError};
+use super::{CommandOutput, wait_for};
+use crate::error::{IoContext, LabError};
 
 /// Names the process that the program must not outlive.
 const PARENT: &str = "STACKFERRY_LAB_PARENT";
 /// What is kept of each stream, in bytes: a program that talks without end must not fill our memory.
-const MOST_OUTPUT: usize = 64 << 20;
+const MAX_OUTPUT: usize = 64 << 20;
 
 /// Lets a command know whom it must not outlive. It gets a process group of its own: Ctrl-C is for us, who then end it.
-pub(super) fn tie_to_us(command: &mut Command) {
+pub(super) fn tie_to_parent(command: &mut Command) {
     command.env(PARENT, std::process::id().to_string()).process_group(0);
 }
 
 /// In a process that the lab started: asks the kernel to be ended when the thread that started it ends. False if that
 /// is so already.
 #[must_use]
-pub fn obey_parent() -> bool {
+pub fn exit_with_parent() -> bool {
     let Some(parent) = std::env::var(PARENT).ok().and_then(|text| text.parse::<i32>().ok()) else { return true };
     set_parent_process_death_signal(Some(Signal::KILL)).is_ok() && getppid() == Pid::from_raw(parent)
 }
 
 /// A process that was started.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningProcess {
     what: String,
     child: Child,
     out: Collector,
@@ -45,7 +45,7 @@ pub struct Running {
     peak: u64,
 }
 
-impl Running {
+impl RunningProcess {
     /// Starts a command, without input.
     ///
     /// # Errors
@@ -91,18 +91,18 @@ impl Running {
     /// # Errors
     /// The system's.
     pub fn has_ended(&mut self) -> Result<bool, LabError> {
-        self.look();
+        self.sample_memory();
         Ok(self.child.try_wait().at("wait for", Path::new(&self.what))?.is_some())
     }
 
     /// The most memory that it was seen to take so far, in bytes.
     pub fn peak_memory(&mut self) -> u64 {
-        self.look();
+        self.sample_memory();
         self.peak
     }
 
     /// The kernel keeps the high-water mark, so looking now and then misses only growth in the last moment.
-    fn look(&mut self) {
+    fn sample_memory(&mut self) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
         let bytes = kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10;
@@ -139,12 +139,12 @@ impl Running {
     ///
     /// # Errors
     /// It does not end in time.
-    pub fn wait(mut self, limit: Duration) -> Result<Answer, LabError> {
+    pub fn wait(mut self, limit: Duration) -> Result<CommandOutput, LabError> {
         let what = format!("the end of `{}`", self.what);
         wait_for(&what, limit, || self.has_ended())?;
         let status = self.child.wait().at("wait for", Path::new(&self.what))?;
         let seconds = self.began.elapsed().as_secs_f64();
-        Ok(Answer {
+        Ok(CommandOutput {
             what: self.what.clone(),
             code: status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1),
             stdout: self.out.end(),
@@ -158,7 +158,7 @@ impl Running {
     ///
     /// # Errors
     /// The system's.
-    pub fn kill(mut self) -> Result<Answer, LabError> {
+    pub fn kill(mut self) -> Result<CommandOutput, LabError> {
         self.child.kill().at("kill", Path::new(&self.what))?;
         self.wait(Duration::from_secs(60))
     }
@@ -167,13 +167,13 @@ impl Running {
     ///
     /// # Errors
     /// It does not end in time.
-    pub fn terminate(mut self, limit: Duration) -> Result<Answer, LabError> {
+    pub fn terminate(mut self, limit: Duration) -> Result<CommandOutput, LabError> {
         self.signal(Signal::TERM)?;
         self.wait(limit)
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -197,7 +197,7 @@ impl Collector {
                 let mut line = Vec::new();
                 while stream.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
                     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    if kept.len() < MOST_OUTPUT {
+                    if kept.len() < MAX_OUTPUT {
                         kept.append(&mut line);
                     }
                     line.clear();

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 
 /// How much is passed on at a time, in bytes. Small, so that a throttle gives an even stream.
 const CHUNK: usize = 16 << 10;
@@ -35,18 +35,18 @@ pub struct Faults {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SharedProxy>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedProxy {
+    state: Mutex<ProxyState>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct ProxyState {
     target: SocketAddr,
     faults: Faults,
     /// Bytes from the endpoint since the faults were set.
@@ -61,8 +61,8 @@ struct State {
     closed: bool,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedProxy {
+    fn lock(&self) -> MutexGuard<'_, ProxyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,8 +75,8 @@ impl Proxy {
     pub fn new(target: SocketAddr) -> Result<Self, LabError> {
         let subject = Path::new("127.0.0.1");
         let listener = TcpListener::bind(("127.0.0.1", 0)).at("listen on", subject)?;
-        let address = listener.local_addr().at("look at", subject)?;
-        let state = State {
+        let address = listener.local_addr().at("inspect", subject)?;
+        let state = ProxyState {
             target,
             faults: Faults::default(),
             passed: 0,
@@ -86,7 +86,7 @@ impl Proxy {
             accepted: 0,
             closed: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let shared = Arc::new(SharedProxy { state: Mutex::new(state), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         let thread = std::thread::spawn(move || accept(&listener, &accepting));
         Ok(Self { address, shared, thread: Some(thread) })
@@ -144,7 +144,7 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<SharedProxy>) {
     for client in listener.incoming() {
         let target = {
             let state = shared.lock();
@@ -190,7 +190,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, mut treat: impl FnMut(&mut [u8])
 }
 
 /// Does to some bytes what the network does to them. False if the connection is cut before them.
-fn treat(shared: &Shared, bytes: &mut [u8]) -> bool {
+fn treat(shared: &SharedProxy, bytes: &mut [u8]) -> bool {
     let count = bytes.len() as u64;
     let mut state = shared.lock();
     let end = state.passed + count;
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_come_where_they_were_set_and_once() {
+    fn a_proxy_fault_fires_once_at_its_offset() {
         let proxy = Proxy::new(server(1 << 20)).unwrap();
         assert_eq!(fetch(&proxy), vec![7; 1 << 20]);
         proxy.set(Faults { flip_after: Some(500_000), ..Faults::default() });
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_as_slow_as_it_is_told_and_stalls_until_it_is_told_otherwise() {
+    fn the_proxy_limits_its_rate_and_stalls_until_resumed() {
         let proxy = Proxy::new(server(200_000)).unwrap();
         proxy.set(Faults { rate: Some(1_000_000), delay: Some(Duration::from_millis(1)), ..Faults::default() });
         let began = Instant::now();

@@ -1,7 +1,7 @@
-//! A stock SSH host: Debian's own sshd, set up as `docs/hosts.md` tells an administrator to.
+//! A stock SSH host: Debian's own sshd, set up as in `docs/hosts.md`.
 //!
-//! It sees a world of its own, a mount namespace: there `backup` is a user with a shell and a home, and the datastores
-//! are mounted (read-only, but for restores) below `/mnt`. Nothing of that is seen outside, and all of it goes with the server. The user
+//! It runs in a mount namespace of its own: there `backup` is a user with a shell and a home, and the datastores
+//! are mounted (read-only, but for restores) below `/mnt`. Nothing of that is visible outside, and all of it ends with the server. The user
 //! may read the datastores and nothing else of the lab.
 
 use std::collections::BTreeMap;
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Running, Tmpfs, new_key, wait_for};
-use crate::error::{At, LabError};
+use super::{RunningProcess, Tmpfs, new_key, wait_for};
+use crate::error::{IoContext, LabError};
 use crate::tools::find;
 
 /// The user that the service logs in as.
@@ -27,10 +27,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How often another port is tried if one was taken meanwhile.
 const TRIES: u32 = 20;
 /// What a host without Python still has.
-const FEW: [&str; 5] = ["scp", "find", "head", "env", "sh"];
-/// Makes the world that the server sees, and becomes the server. Arguments: passwd, home, configuration, log, `ro` or `rw`, then
+const PATH_PROGRAMS: [&str; 5] = ["scp", "find", "head", "env", "sh"];
+/// Sets up the mount namespace, then runs the server. Arguments: passwd, home, configuration, log, `ro` or `rw`, then
 /// name and folder of each datastore.
-const WORLD: &str = r#"set -e
+const NAMESPACE: &str = r#"set -e
 mount --bind "$1" /etc/passwd
 mount -t tmpfs -o mode=0755 lab /mnt
 mkdir /mnt/home
@@ -55,16 +55,16 @@ pub enum Offers {
     NoSftp,
 }
 
-/// A login that the host's log tells of.
+/// A login in the host's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
+pub struct SshdLogin {
     /// The certificate's name.
     pub name: String,
     /// Its serial number.
     pub serial: u64,
     /// The fingerprint of its key.
     pub key: String,
-    /// The forced command that was run; none where nothing was asked for.
+    /// The forced command that was run; none without a session.
     pub command: Option<String>,
 }
 
@@ -77,7 +77,7 @@ pub struct Sshd {
     is_writable: bool,
     host_key: String,
     address: SocketAddr,
-    running: Option<Running>,
+    running: Option<RunningProcess>,
 }
 
 impl Sshd {
@@ -98,7 +98,7 @@ impl Sshd {
         for folder in [home.join(".ssh"), home.join("bin")] {
             fs::create_dir_all(&folder).at("make", &folder)?;
         }
-        for name in FEW {
+        for name in PATH_PROGRAMS {
             let real = find(name).ok_or(LabError::Missing(name))?;
             let link = home.join("bin").join(name);
             symlink(real, &link).at("link", &link)?;
@@ -120,12 +120,12 @@ impl Sshd {
         Ok(sshd)
     }
 
-    /// Gives a folder of a datastore to the user that the service logs in as.
-    pub(super) fn give(folder: &Path) -> Result<(), LabError> {
-        chown(folder, Some(UID), Some(UID)).at("give away", folder)
+    /// Makes a folder of a datastore writable for the user that the service logs in as.
+    pub(super) fn make_writable(folder: &Path) -> Result<(), LabError> {
+        chown(folder, Some(UID), Some(UID)).at("change the owner of", folder)
     }
 
-    /// Lets the certificates of a CA in, by the line that the documentation gives; none takes it away.
+    /// Trusts the certificates of a CA, by the line of the documentation; with none it trusts no CA.
     ///
     /// # Errors
     /// The file can't be written.
@@ -135,7 +135,7 @@ impl Sshd {
         let line = ca.map(|key| format!("cert-authority,restrict,principals=\"{SSH_USER}\" {key}\n"));
         fs::write(&file, line.unwrap_or_default()).at("write", &file)?;
         for (path, mode) in [(&home, 0o755), (&home.join(".ssh"), 0o700), (&file, 0o600)] {
-            chown(path, Some(UID), Some(UID)).at("give away", path)?;
+            chown(path, Some(UID), Some(UID)).at("change the owner of", path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the mode of", path)?;
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Sshd {
     /// Starts it again, with the same host key on another port. One that still runs is killed.
     ///
     /// # Errors
-    /// It does not begin to listen.
+    /// It does not start to listen.
     pub fn restart(&mut self) -> Result<(), LabError> {
         self.kill()?;
         // The server's own folder, which Debian's unit makes.
@@ -172,19 +172,19 @@ impl Sshd {
     fn try_start(&mut self) -> Result<bool, LabError> {
         let loopback = Path::new("127.0.0.1");
         let listener = TcpListener::bind(("127.0.0.1", 0)).at("listen on", loopback)?;
-        let address = listener.local_addr().at("look at", loopback)?;
+        let address = listener.local_addr().at("inspect", loopback)?;
         drop(listener);
         let config = self.folder.join("sshd_config");
         fs::write(&config, self.config(address.port())).at("write", &config)?;
         let before = self.log().len();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "unshare", "--mount", "/bin/sh", "-c", WORLD, "sshd"]);
+        command.args(["--pdeathsig", "TERM", "unshare", "--mount", "/bin/sh", "-c", NAMESPACE, "sshd"]);
         command.args([self.folder.join("passwd"), self.folder.join("home"), config, self.log_file()]);
         command.arg(if self.is_writable { "rw" } else { "ro" });
         for (name, folder) in &self.datastores {
             command.arg(name).arg(folder);
         }
-        let mut running = Running::start("sshd".to_owned(), command)?;
+        let mut running = RunningProcess::start("sshd".to_owned(), command)?;
         let mut ended = false;
         wait_for("sshd listens", LIMIT, || {
             ended = running.has_ended()?;
@@ -256,19 +256,19 @@ impl Sshd {
         fs::read(self.log_file()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    /// The logins with a certificate that its log tells of, in order.
+    /// The logins with a certificate in its log, in order.
     #[must_use]
-    pub fn logins(&self) -> Vec<Login> {
+    pub fn logins(&self) -> Vec<SshdLogin> {
         logins(&self.log())
     }
 
-    /// Ends it at once with all its connections, as a host that crashes. One that does not run is let be.
+    /// Kills it with all its connections, like a host that crashes. Does nothing if it does not run.
     ///
     /// # Errors
     /// The system's.
     pub fn kill(&mut self) -> Result<(), LabError> {
         let Some(mut running) = self.running.take() else { return Ok(()) };
-        // Stopped, it starts no process while those that it started are looked for.
+        // Stopped, it starts no process while those that it started are searched.
         running.signal(Signal::STOP)?;
         loop {
             let children = descendants(running.id());
@@ -316,8 +316,8 @@ fn descendants(root: u32) -> Vec<i32> {
 
 /// Reads `Accepted publickey for U from A port P ssh2: ED25519-CERT KEY ID NAME (serial N) CA …`, and `Starting session:
 /// forced-command (…) 'COMMAND' for U from A port P id 0`.
-fn logins(log: &str) -> Vec<Login> {
-    let mut found: Vec<(String, Login)> = Vec::new();
+fn logins(log: &str) -> Vec<SshdLogin> {
+    let mut found: Vec<(String, SshdLogin)> = Vec::new();
     let after = |line: &str, mark: &str| -> Option<String> {
         Some(line.split(mark).nth(1)?.split([' ', ')']).next()?.to_owned())
     };
@@ -325,7 +325,7 @@ fn logins(log: &str) -> Vec<Login> {
         let Some(port) = after(line, " port ") else { continue };
         if line.starts_with("Accepted publickey for ") {
             let login = (|| {
-                Some(Login {
+                Some(SshdLogin {
                     name: after(line, " ID ")?,
                     serial: after(line, "(serial ")?.parse().ok()?,
                     key: after(line, "-CERT ")?,
@@ -350,26 +350,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_tells_who_came_with_what_and_for_what() {
+    fn the_log_names_certificate_user_and_command() {
         let log = "Server listening on 127.0.0.1 port 1.\n\
             Accepted certificate ID \"sf-0123456789abcdef\" (serial 7) signed by ED25519 CA SHA256:x via /k\n\
             Accepted publickey for backup from 127.0.0.1 port 41 ssh2: ED25519-CERT SHA256:aa ID sf-0123456789abcdef (serial 7) CA ED25519 SHA256:x\n\
             Accepted publickey for backup from 127.0.0.1 port 42 ssh2: ED25519-CERT SHA256:bb ID sf-2 (serial 8) CA ED25519 SHA256:x\n\
             Starting session: forced-command (key-option) 'scp -f -p -- '/mnt/a for b'' for backup from 127.0.0.1 port 41 id 0\n";
         let expected = [
-            Login {
+            SshdLogin {
                 name: "sf-0123456789abcdef".to_owned(),
                 serial: 7,
                 key: "SHA256:aa".to_owned(),
                 command: Some("scp -f -p -- '/mnt/a for b'".to_owned()),
             },
-            Login { name: "sf-2".to_owned(), serial: 8, key: "SHA256:bb".to_owned(), command: None },
+            SshdLogin { name: "sf-2".to_owned(), serial: 8, key: "SHA256:bb".to_owned(), command: None },
         ];
         assert_eq!(logins(log), expected);
     }
 
     #[test]
-    fn what_a_process_started_is_found_down_to_its_grandchildren() {
+    fn descendants_of_a_process_are_found() {
         let mut command = Command::new("sh");
         command.args(["-c", "sh -c 'sleep 600; true' & wait; true"]);
         let mut shell = command.spawn().unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 
 /// A mounted tmpfs. Dropped, it is gone with all that is in it.
 #[derive(Debug)]

@@ -11,14 +11,17 @@ use serde_json::{Value, json};
 
 mod inventory;
 
-pub use inventory::{Datacenter, Datastore, Disk, Host, Inventory, Machine, Mode, User};
+pub use inventory::{
+    Datacenter, InventoryDatastore, InventoryDisk, InventoryHost, InventoryUser, ServerKind, VCenterInventory,
+    VirtualMachine,
+};
 
-use super::peer::{Peer, build};
+use super::peer::{PeerProcess, build};
 use crate::error::LabError;
 
-/// What goes wrong with a file of `/folder`.
+/// A fault of a file of `/folder`.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Trouble {
+pub struct FolderFault {
     /// At which host; everywhere if it is empty, `vcenter` for vCenter's own listener.
     pub host: String,
     /// The datastore.
@@ -37,7 +40,7 @@ pub struct Trouble {
 
 /// A request of `/folder` that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Access {
+pub struct FolderRequest {
     /// At which host; empty for vCenter's own listener.
     pub host: String,
     /// `GET`, `HEAD`, …
@@ -52,11 +55,11 @@ pub struct Access {
     pub range: String,
     /// `ticket`, `session`, `basic` or `none`.
     pub auth: String,
-    /// The ticket that was shown.
+    /// The ticket.
     pub ticket: String,
-    /// Who was let in.
+    /// The user.
     pub user: String,
-    /// What was answered.
+    /// The status of the response.
     pub status: u16,
     /// How many bytes of the body were sent.
     pub bytes: u64,
@@ -64,12 +67,12 @@ pub struct Access {
 
 /// A login that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Attempt {
+pub struct VCenterLogin {
     /// At which host's `/folder`; empty for the SOAP interface.
     pub host: String,
     /// Who.
     pub user: String,
-    /// Whether it was let in.
+    /// Whether it succeeded.
     pub ok: bool,
     /// Whether the user was locked out.
     pub locked: bool,
@@ -77,7 +80,7 @@ pub struct Attempt {
 
 /// An account of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Account {
+pub struct HostAccount {
     /// `accessNone`, `accessAdmin`, …
     pub mode: String,
     /// Its description.
@@ -86,11 +89,11 @@ pub struct Account {
     pub shell: bool,
 }
 
-/// What a host is at.
+/// The state of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct HostState {
     /// Its local accounts.
-    pub accounts: BTreeMap<String, Account>,
+    pub accounts: BTreeMap<String, HostAccount>,
     /// Its services that run.
     pub running: Vec<String>,
     /// Its lockdown mode.
@@ -102,7 +105,7 @@ pub struct HostState {
 pub struct Listener {
     /// Its name in the inventory.
     pub name: String,
-    /// The name that clients are told.
+    /// The name that clients see.
     pub shown_name: String,
     /// Its management address, as it stands in a URL.
     pub address: String,
@@ -113,18 +116,18 @@ pub struct Listener {
 }
 
 #[derive(Debug, Deserialize)]
-struct Ready {
+struct VCenterReady {
     url: String,
     sha256: String,
     sha1: String,
     hosts: Vec<Listener>,
 }
 
-/// A stand-in that runs.
+/// A running stand-in.
 #[derive(Debug)]
 pub struct VCenter {
-    peer: Peer,
-    ready: Ready,
+    peer: PeerProcess,
+    ready: VCenterReady,
 }
 
 impl VCenter {
@@ -132,10 +135,10 @@ impl VCenter {
     ///
     /// # Errors
     /// It can't be built, or refuses the inventory.
-    pub fn start(inventory: &Inventory) -> Result<Self, LabError> {
-        let peer = Peer::start("the stand-in for vSphere", Command::new(build("vcenter")?))?;
+    pub fn start(inventory: &VCenterInventory) -> Result<Self, LabError> {
+        let peer = PeerProcess::start("the stand-in for vSphere", Command::new(build("vcenter")?))?;
         let config = serde_json::to_value(inventory).map_err(|error| LabError::Wrong(error.to_string()))?;
-        let ready = read(peer.ask(&config)?)?;
+        let ready = read(peer.request(&config)?)?;
         Ok(Self { peer, ready })
     }
 
@@ -178,29 +181,29 @@ impl VCenter {
         self.peer.id()
     }
 
-    fn tell(&self, command: &Value) -> Result<(), LabError> {
-        self.peer.ask(command).map(|_| ())
+    fn send(&self, command: &Value) -> Result<(), LabError> {
+        self.peer.request(command).map(|_| ())
     }
 
-    fn ask<T: for<'a> Deserialize<'a>>(&self, command: &Value, key: &str) -> Result<T, LabError> {
-        let mut answer = self.peer.ask(command)?;
+    fn query<T: for<'a> Deserialize<'a>>(&self, command: &Value, key: &str) -> Result<T, LabError> {
+        let mut answer = self.peer.request(command)?;
         read(answer.get_mut(key).map(Value::take).unwrap_or_default())
     }
 
-    /// Gives a machine a disk.
+    /// Attaches a disk to a virtual machine.
     ///
     /// # Errors
     /// There is no such machine or datastore.
     pub fn attach(&self, vm: &str, path: &str, mode: &str) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "attach", "vm": vm, "path": path, "mode": mode }))
+        self.send(&json!({ "do": "attach", "vm": vm, "path": path, "mode": mode }))
     }
 
-    /// Takes a disk from a machine.
+    /// Detaches a disk from a virtual machine.
     ///
     /// # Errors
     /// It has none there.
     pub fn detach(&self, vm: &str, path: &str) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "detach", "vm": vm, "path": path }))
+        self.send(&json!({ "do": "detach", "vm": vm, "path": path }))
     }
 
     /// Turns a machine on or off.
@@ -208,15 +211,15 @@ impl VCenter {
     /// # Errors
     /// There is none of this name.
     pub fn power(&self, vm: &str, on: bool) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "power", "vm": vm, "on": on }))
+        self.send(&json!({ "do": "power", "vm": vm, "on": on }))
     }
 
-    /// Gives a datastore another name.
+    /// Renames a datastore.
     ///
     /// # Errors
     /// There is none of this name.
     pub fn rename_datastore(&self, from: &str, to: &str) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "rename_datastore", "datastore": from, "name": to }))
+        self.send(&json!({ "do": "rename_datastore", "datastore": from, "name": to }))
     }
 
     /// Whether hosts reach a datastore.
@@ -224,7 +227,7 @@ impl VCenter {
     /// # Errors
     /// There is none of this name.
     pub fn set_accessible(&self, datastore: &str, on: bool) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "accessible", "datastore": datastore, "on": on }))
+        self.send(&json!({ "do": "accessible", "datastore": datastore, "on": on }))
     }
 
     /// A datastore's maintenance mode: `normal`, `enteringMaintenance`, `inMaintenance`.
@@ -232,7 +235,7 @@ impl VCenter {
     /// # Errors
     /// There is none of this name.
     pub fn set_maintenance(&self, datastore: &str, mode: &str) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "maintenance", "datastore": datastore, "mode": mode }))
+        self.send(&json!({ "do": "maintenance", "datastore": datastore, "mode": mode }))
     }
 
     /// Ends all sessions, as after a restart.
@@ -240,55 +243,55 @@ impl VCenter {
     /// # Errors
     /// It does not answer.
     pub fn expire_sessions(&self) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "expire_sessions" }))
+        self.send(&json!({ "do": "expire_sessions" }))
     }
 
-    /// Makes all tickets worthless.
+    /// Invalidates all tickets.
     ///
     /// # Errors
     /// It does not answer.
     pub fn expire_tickets(&self) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "expire_tickets" }))
+        self.send(&json!({ "do": "expire_tickets" }))
     }
 
-    /// Takes a privilege from a user.
+    /// Revokes a privilege of a user.
     ///
     /// # Errors
     /// There is no such user.
     pub fn revoke(&self, user: &str, privilege: &str) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "revoke", "user": user, "privilege": privilege }))
+        self.send(&json!({ "do": "revoke", "user": user, "privilege": privilege }))
     }
 
-    /// Gives a user a privilege back.
+    /// Grants a revoked privilege again.
     ///
     /// # Errors
     /// There is no such user.
     pub fn restore(&self, user: &str, privilege: &str) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "restore", "user": user, "privilege": privilege }))
+        self.send(&json!({ "do": "restore", "user": user, "privilege": privilege }))
     }
 
-    /// Lets users in again who failed too often.
+    /// Unlocks all users.
     ///
     /// # Errors
     /// It does not answer.
     pub fn unlock(&self) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "unlock" }))
+        self.send(&json!({ "do": "unlock" }))
     }
 
-    /// Makes requests of a file go wrong.
+    /// Makes requests of a file fail.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn trouble(&self, trouble: &Trouble) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "trouble", "trouble": trouble }))
+    pub fn fail_folder(&self, trouble: &FolderFault) -> Result<(), LabError> {
+        self.send(&json!({ "do": "trouble", "trouble": trouble }))
     }
 
-    /// Ends all trouble.
+    /// Removes all faults.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn no_trouble(&self) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "no_trouble" }))
+    pub fn clear_faults(&self) -> Result<(), LabError> {
+        self.send(&json!({ "do": "no_trouble" }))
     }
 
     /// Sets a host's lockdown mode, and who is excepted.
@@ -296,7 +299,7 @@ impl VCenter {
     /// # Errors
     /// There is no such host.
     pub fn set_lockdown(&self, host: &str, mode: &str, exceptions: &[&str]) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "lockdown", "host": host, "mode": mode, "users": exceptions }))
+        self.send(&json!({ "do": "lockdown", "host": host, "mode": mode, "users": exceptions }))
     }
 
     /// Whether a host answers vCenter.
@@ -304,7 +307,7 @@ impl VCenter {
     /// # Errors
     /// There is no such host.
     pub fn set_connected(&self, host: &str, on: bool) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "connected", "host": host, "on": on }))
+        self.send(&json!({ "do": "connected", "host": host, "on": on }))
     }
 
     /// Whether a host is in maintenance mode.
@@ -312,7 +315,7 @@ impl VCenter {
     /// # Errors
     /// There is no such host.
     pub fn set_host_maintenance(&self, host: &str, on: bool) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "host_maintenance", "host": host, "on": on }))
+        self.send(&json!({ "do": "host_maintenance", "host": host, "on": on }))
     }
 
     /// Starts or stops a service of a host, as its administrator does.
@@ -320,7 +323,7 @@ impl VCenter {
     /// # Errors
     /// There is no such host or service.
     pub fn set_service(&self, host: &str, service: &str, on: bool) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "service", "host": host, "name": service, "on": on }))
+        self.send(&json!({ "do": "service", "host": host, "name": service, "on": on }))
     }
 
     /// Adds an account to a host, as another one does.
@@ -328,23 +331,23 @@ impl VCenter {
     /// # Errors
     /// There is no such host.
     pub fn add_account(&self, host: &str, name: &str) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "add_account", "host": host, "name": name }))
+        self.send(&json!({ "do": "add_account", "host": host, "name": name }))
     }
 
-    /// Takes the server away: its listener and every connection. With a host's name, that host's.
+    /// Shuts the server down: its listener and every connection. With a host's name, that host's.
     ///
     /// # Errors
     /// There is no such host.
     pub fn down(&self, host: Option<&str>) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "down", "host": host.unwrap_or_default() }))
+        self.send(&json!({ "do": "down", "host": host.unwrap_or_default() }))
     }
 
     /// Brings it back at the same address.
     ///
     /// # Errors
-    /// There is no such host, or somebody took its port.
+    /// There is no such host, or its port is in use.
     pub fn up(&self, host: Option<&str>) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "up", "host": host.unwrap_or_default() }))
+        self.send(&json!({ "do": "up", "host": host.unwrap_or_default() }))
     }
 
     /// How often each SOAP method was called.
@@ -352,14 +355,14 @@ impl VCenter {
     /// # Errors
     /// It does not answer.
     pub fn calls(&self) -> Result<BTreeMap<String, u64>, LabError> {
-        self.ask(&json!({ "do": "calls" }), "calls")
+        self.query(&json!({ "do": "calls" }), "calls")
     }
 
     /// The requests of `/folder` so far.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn accesses(&self) -> Result<Vec<Access>, LabError> {
+    pub fn folder_requests(&self) -> Result<Vec<FolderRequest>, LabError> {
         self.list(&json!({ "do": "accesses" }), "accesses")
     }
 
@@ -368,18 +371,18 @@ impl VCenter {
     /// # Errors
     /// It does not answer.
     pub fn tickets_issued(&self) -> Result<u64, LabError> {
-        self.ask(&json!({ "do": "accesses" }), "tickets_issued")
+        self.query(&json!({ "do": "accesses" }), "tickets_issued")
     }
 
     /// The logins that were tried so far.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn logins(&self) -> Result<Vec<Attempt>, LabError> {
+    pub fn logins(&self) -> Result<Vec<VCenterLogin>, LabError> {
         self.list(&json!({ "do": "logins" }), "logins")
     }
 
-    /// The users of the sessions that are alive.
+    /// The users of the open sessions.
     ///
     /// # Errors
     /// It does not answer.
@@ -387,23 +390,23 @@ impl VCenter {
         self.list(&json!({ "do": "sessions" }), "sessions")
     }
 
-    /// What a host is at.
+    /// The state of a host.
     ///
     /// # Errors
     /// There is no such host.
     pub fn state(&self, host: &str) -> Result<HostState, LabError> {
-        read(self.peer.ask(&json!({ "do": "accounts", "host": host }))?)
+        read(self.peer.request(&json!({ "do": "accounts", "host": host }))?)
     }
 
-    /// Forgets which calls, requests and logins were made so far.
+    /// Clears the record of calls, requests and logins.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn forget(&self) -> Result<(), LabError> {
-        self.tell(&json!({ "do": "forget" }))
+    pub fn clear(&self) -> Result<(), LabError> {
+        self.send(&json!({ "do": "forget" }))
     }
 
-    /// Ends it by closing its stdin, and gives how it ended.
+    /// Ends it by closing its stdin, and returns its exit status.
     ///
     /// # Errors
     /// The system's.
@@ -413,7 +416,7 @@ impl VCenter {
 
     /// Go writes an empty list as nothing.
     fn list<T: for<'a> Deserialize<'a>>(&self, command: &Value, key: &str) -> Result<Vec<T>, LabError> {
-        Ok(self.ask::<Option<Vec<T>>>(command, key)?.unwrap_or_default())
+        Ok(self.query::<Option<Vec<T>>>(command, key)?.unwrap_or_default())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sees which files of some folders are opened, by whomever: the proof that a quiet round reads nothing.
+//! Reports which files of some folders any process opens: the proof that a quiet round reads nothing.
 
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
 use rustix::io::Errno;
 
-use crate::error::{At, LabError};
+use crate::error::{IoContext, LabError};
 
 /// Watches folders, not their subfolders.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FolderWatch {
     queue: OwnedFd,
     folders: Vec<(i32, PathBuf)>,
 }
 
-impl Watch {
+impl FolderWatch {
     /// Begins to watch.
     ///
     /// # Errors
@@ -65,11 +65,11 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn it_sees_who_opens_what() {
+    fn a_folder_watch_reports_opened_files() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("disk");
         fs::write(&file, "x").unwrap();
-        let watch = Watch::new(&[folder.path().to_owned()]).unwrap();
+        let watch = FolderWatch::new(&[folder.path().to_owned()]).unwrap();
         fs::metadata(&file).unwrap();
         fs::read_dir(folder.path()).unwrap().count();
         assert!(watch.opened().unwrap().is_empty());

@@ -3,18 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{DATASTORES, FOLDERS, Location, Site, SitePlan, Size, Stray, Volume};
+use super::{DATASTORES, DiskSize, FOLDERS, SiteLocation, SitePlan, SiteVolume, Stray, TestSite};
 use crate::check::{new_file, write_new};
 use crate::disk::content::derive;
 use crate::disk::foreign::Made;
-use crate::disk::{Broken, Content, Disk, DiskSpec, Foreign, Sidecar};
-use crate::error::{At, LabError};
+use crate::disk::{Broken, DiskContent, DiskSpec, Foreign, Sidecar, TestDisk};
+use crate::error::{IoContext, LabError};
 use crate::expect::Expect;
 
 const NFS01: &str = "nfs01";
 const NFS02: &str = "nfs02";
 
-pub(super) fn build(root: &Path, plan: &SitePlan) -> Result<Site, LabError> {
+pub(super) fn build(root: &Path, plan: &SitePlan) -> Result<TestSite, LabError> {
     fs::create_dir_all(root).at("make", root)?;
     for datastore in DATASTORES {
         let path = root.join(datastore);
@@ -25,7 +25,7 @@ pub(super) fn build(root: &Path, plan: &SitePlan) -> Result<Site, LabError> {
         }
     }
     let mut builder = Builder {
-        site: Site { root: root.to_owned(), plan: *plan, volumes: Vec::new(), strays: Vec::new() },
+        site: TestSite { root: root.to_owned(), plan: *plan, volumes: Vec::new(), strays: Vec::new() },
         plan: *plan,
     };
     builder.applications()?;
@@ -37,7 +37,7 @@ pub(super) fn build(root: &Path, plan: &SitePlan) -> Result<Site, LabError> {
 }
 
 struct Builder {
-    site: Site,
+    site: TestSite,
     plan: SitePlan,
 }
 
@@ -45,7 +45,7 @@ impl Builder {
     fn applications(&mut self) -> Result<(), LabError> {
         let apps = "cloudvolumes/apps";
         let office = self.spec(NFS01, apps, "Office", self.plan.office, Sidecar::Metadata);
-        let content = if self.plan.tools { Content::best(self.plan.office.data) } else { office.content };
+        let content = if self.plan.tools { DiskContent::best(self.plan.office.data) } else { office.content };
         self.disk("appstack", NFS01, apps, office.content(content), "the same on both datastores")?;
         self.replica("appstack", "Office", NFS02)?;
 
@@ -56,9 +56,9 @@ impl Builder {
         let packages = "appvolumes/packages";
         let app = self.spec(NFS01, packages, "App", size, Sidecar::Json);
         self.disk("package", NFS01, packages, app, "with its App_workstation.vmdk")?;
-        let companion = Size { bytes: 16 << 20, data: 128 << 10 };
+        let companion = DiskSize { bytes: 16 << 20, data: 128 << 10 };
         let companion = self.spec(NFS01, packages, "App_workstation", companion, Sidecar::None);
-        let companion = Disk::build(&self.folder(NFS01, packages), companion)?;
+        let companion = TestDisk::build(&self.folder(NFS01, packages), companion)?;
         if let Some(app) = self.site.volumes.last_mut().and_then(|app| app.locations.last_mut()) {
             app.files.extend(names(&companion.files()));
         }
@@ -163,10 +163,11 @@ impl Builder {
     }
 
     /// A disk whose seed is its own, from where it lies.
-    fn spec(&self, datastore: &str, folder: &str, stem: &str, size: Size, sidecar: Sidecar) -> DiskSpec {
+    fn spec(&self, datastore: &str, folder: &str, stem: &str, size: DiskSize, sidecar: Sidecar) -> DiskSpec {
         let seed = derive(self.plan.seed, &format!("{datastore}/{folder}/{stem}"));
         let label = if folder.contains("writable") { "CVWritable" } else { "CVApps" };
-        let spec = DiskSpec::new(stem, size.bytes, seed).content(Content::Plain { bytes: size.data }).sidecar(sidecar);
+        let spec =
+            DiskSpec::new(stem, size.bytes, seed).content(DiskContent::Plain { bytes: size.data }).sidecar(sidecar);
         DiskSpec { label, ..spec }
     }
 
@@ -178,7 +179,7 @@ impl Builder {
         spec: DiskSpec,
         note: &'static str,
     ) -> Result<(), LabError> {
-        let disk = Disk::build(&self.folder(datastore, folder), spec)?;
+        let disk = TestDisk::build(&self.folder(datastore, folder), spec)?;
         let stem = disk.spec().stem.clone();
         let made = Made { path: disk.path(), files: disk.files(), expect: Expect::Protectable };
         self.add(kind, datastore, folder, &stem, &made, note);
@@ -198,21 +199,21 @@ impl Builder {
         note: &'static str,
     ) {
         let files = names(&made.files).collect();
-        let location = Location { datastore, path: format!("{folder}/{stem}.vmdk"), files, disk: None };
+        let location = SiteLocation { datastore, path: format!("{folder}/{stem}.vmdk"), files, disk: None };
         let stem = stem.to_owned();
-        self.site.volumes.push(Volume { kind, stem, locations: vec![location], expect: made.expect, note });
+        self.site.volumes.push(SiteVolume { kind, stem, locations: vec![location], expect: made.expect, note });
     }
 
     /// Puts an equal copy of a volume onto another datastore.
     fn replica(&mut self, kind: &str, stem: &str, datastore: &'static str) -> Result<(), LabError> {
         let root = self.site.root.clone();
         for volume in self.site.volumes.iter_mut().filter(|volume| volume.kind == kind && volume.stem == stem) {
-            let Some(Location { path, files, disk: Some(disk), .. }) = volume.locations.first().cloned() else {
+            let Some(SiteLocation { path, files, disk: Some(disk), .. }) = volume.locations.first().cloned() else {
                 continue;
             };
             let target = root.join(datastore).join(&path);
             let copy = disk.replicate(target.parent().unwrap_or(&root))?;
-            volume.locations.push(Location { datastore, path, files, disk: Some(copy) });
+            volume.locations.push(SiteLocation { datastore, path, files, disk: Some(copy) });
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ const GIB: u64 = 1 << 30;
 
 /// The size of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
+pub struct DiskSize {
     /// Its logical size, in bytes; a multiple of 512.
     pub bytes: u64,
     /// How much data is on it, in bytes.
@@ -19,11 +19,11 @@ pub struct SitePlan {
     /// What all content and all ids derive from.
     pub seed: u64,
     /// The AppStack `Office`, which is on both datastores.
-    pub office: Size,
+    pub office: DiskSize,
     /// Each other AppStack and package.
-    pub application: Size,
+    pub application: DiskSize,
     /// Each writable and each template.
-    pub writable: Size,
+    pub writable: DiskSize,
     /// How many more users have a writable on `nfs01`, beside the named ones.
     pub more_writables: u32,
     /// External tools may be used: a real NTFS on `Office`, real disks of foreign formats. Without them the site is
@@ -37,9 +37,9 @@ impl SitePlan {
     pub fn small() -> Self {
         Self {
             seed: 1,
-            office: Size { bytes: 2 * GIB, data: 12 * MIB },
-            application: Size { bytes: 512 * MIB, data: 2 * MIB },
-            writable: Size { bytes: 256 * MIB, data: 768 * KIB },
+            office: DiskSize { bytes: 2 * GIB, data: 12 * MIB },
+            application: DiskSize { bytes: 512 * MIB, data: 2 * MIB },
+            writable: DiskSize { bytes: 256 * MIB, data: 768 * KIB },
             more_writables: 0,
             tools: false,
         }
@@ -50,9 +50,9 @@ impl SitePlan {
     pub fn large() -> Self {
         Self {
             seed: 2,
-            office: Size { bytes: 20 * GIB, data: 2 * GIB },
-            application: Size { bytes: 20 * GIB, data: 64 * MIB },
-            writable: Size { bytes: 10 * GIB, data: 16 * MIB },
+            office: DiskSize { bytes: 20 * GIB, data: 2 * GIB },
+            application: DiskSize { bytes: 20 * GIB, data: 64 * MIB },
+            writable: DiskSize { bytes: 10 * GIB, data: 16 * MIB },
             more_writables: 0,
             tools: true,
         }

@@ -5,9 +5,9 @@ use crate::check::{allocated_bytes, same_bytes};
 use crate::disk::mount_and_digest;
 use crate::tools::{available, have};
 
-fn small() -> (tempfile::TempDir, Site) {
+fn small() -> (tempfile::TempDir, TestSite) {
     let folder = tempfile::tempdir().unwrap();
-    let site = Site::build(&folder.path().join("site"), &SitePlan::small()).unwrap();
+    let site = TestSite::build(&folder.path().join("site"), &SitePlan::small()).unwrap();
     (folder, site)
 }
 
@@ -43,7 +43,7 @@ fn every_file_of_the_site_is_accounted_for() {
 }
 
 #[test]
-fn replicas_are_equal_and_namesakes_are_not() {
+fn replicas_are_equal_and_same_named_volumes_differ() {
     let (_folder, site) = small();
     let office: Vec<_> = site.find("appstack", "Office").collect();
     let [one, two] = office[0].locations.as_slice() else { panic!("Office is not on two datastores") };
@@ -59,7 +59,7 @@ fn replicas_are_equal_and_namesakes_are_not() {
 }
 
 #[test]
-fn the_small_site_is_small_and_the_same_everywhere() {
+fn the_small_site_is_small_and_reproducible() {
     let (_one, a) = small();
     let (_two, b) = small();
     let files = all_files(&a.root);
@@ -69,11 +69,11 @@ fn the_small_site_is_small_and_the_same_everywhere() {
     }
     let taken: u64 = files.iter().map(|file| allocated_bytes(&a.root.join(file)).unwrap()).sum();
     assert!((20 << 20..100 << 20).contains(&taken), "{taken}");
-    assert!(Site::build(&a.root, &SitePlan::small()).is_err(), "a site was overwritten");
+    assert!(TestSite::build(&a.root, &SitePlan::small()).is_err(), "a site was overwritten");
 }
 
 #[test]
-fn the_summary_names_every_volume_and_why_not() {
+fn the_summary_lists_every_volume_and_every_reason() {
     let (_folder, mut site) = small();
     let lock = site.lock("nfs01", "writable", "CORP!5C!asmith").unwrap();
     assert!(lock.exists());
@@ -92,23 +92,23 @@ fn the_summary_names_every_volume_and_why_not() {
 }
 
 #[test]
-fn a_site_has_as_many_users_as_wanted() {
+fn a_site_has_the_requested_number_of_users() {
     let folder = tempfile::tempdir().unwrap();
-    let tiny = Size { bytes: 2 << 20, data: 64 << 10 };
+    let tiny = DiskSize { bytes: 2 << 20, data: 64 << 10 };
     let plan = SitePlan { office: tiny, application: tiny, writable: tiny, more_writables: 50, ..SitePlan::small() };
-    let mut site = Site::build(folder.path(), &plan).unwrap();
+    let mut site = TestSite::build(folder.path(), &plan).unwrap();
     assert_eq!(site.volumes.iter().filter(|volume| volume.stem.starts_with("CORP!5C!user")).count(), 50);
     site.disk_mut("nfs01", "writable", "CORP!5C!user00049").unwrap().overwrite(1, 0, 512).unwrap();
 }
 
 #[test]
-fn tools_give_office_a_real_file_system() {
+fn with_tools_the_office_disk_has_a_real_file_system() {
     if !have(available().makes_ntfs() && available().mounts_ntfs(), "mkntfs, ntfs-3g or /dev/fuse").unwrap() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let office = Size { bytes: 1 << 30, data: 20 << 20 };
-    let site = Site::build(folder.path(), &SitePlan { office, tools: true, ..SitePlan::small() }).unwrap();
+    let office = DiskSize { bytes: 1 << 30, data: 20 << 20 };
+    let site = TestSite::build(folder.path(), &SitePlan { office, tools: true, ..SitePlan::small() }).unwrap();
     let volume = site.find("appstack", "Office").next().unwrap();
     let digests: Vec<_> =
         volume.locations.iter().map(|location| mount_and_digest(&site.file(location)).unwrap()).collect();

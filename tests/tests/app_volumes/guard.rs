@@ -1,12 +1,12 @@
-//! The calls that change something: each for itself, and no others.
+//! The calls that change something: each has its own result, and no others are made.
 
 use stackferry_discover::app_volumes::ManagerError;
-use stackferry_tests::avm::{AvmVersion, Family, Write};
+use stackferry_tests::avm::{AvmList, AvmVersion, Write};
 
 use super::support::*;
 
 #[test]
-fn writables_are_disabled_and_enabled_each_with_its_own_result() {
+fn each_disabled_or_enabled_writable_has_its_own_result() {
     for version in [AvmVersion::V2_17, AvmVersion::V4_15] {
         let double = start(version);
         let manager = manager(&double);
@@ -21,22 +21,22 @@ fn writables_are_disabled_and_enabled_each_with_its_own_result() {
         );
         assert!(run(manager.enable(&[2])).iter().all(|(_, result)| result.is_ok()));
         assert_eq!(double.writes(), [Write::Disable(2), Write::Disable(1), Write::Enable(2)]);
-        let asked: Vec<_> = double.writing().into_iter().map(|asked| asked.path).collect();
+        let asked: Vec<_> = double.write_requests().into_iter().map(|asked| asked.path).collect();
         assert_eq!(asked[0], "/cv_api/writables/disable?volumes%5B%5D=2");
         assert_eq!(asked.len(), 4);
         let statuses =
-            double.change(|site| site.of(Family::Writable).map(|volume| volume.status.clone()).collect::<Vec<_>>());
+            double.change(|site| site.of(AvmList::Writable).map(|volume| volume.status.clone()).collect::<Vec<_>>());
         assert_eq!(statuses, ["disabled", "enabled"]);
     }
 }
 
 #[test]
-fn a_user_who_may_only_read_is_told_so_after_one_new_login() {
+fn a_read_only_user_is_reported_after_one_new_login() {
     let double = start(AvmVersion::V4_15);
     double.change(|site| site.users[0].read_only = true);
     let manager = manager(&double);
     look(&manager, 0);
-    double.forget();
+    double.clear();
     let results = run(manager.disable(&[1, 2]));
     for (_, result) in &results {
         let error = result.as_ref().unwrap_err();
@@ -45,13 +45,17 @@ fn a_user_who_may_only_read_is_told_so_after_one_new_login() {
         assert!(error.hint().contains("role"));
     }
     assert_eq!((double.logins(), double.writes()), ((1, 0), vec![]));
-    assert_eq!(double.writing().len(), 2, "once before the new login, once after it, and not for the second volume");
+    assert_eq!(
+        double.write_requests().len(),
+        2,
+        "once before the new login, once after it, and not for the second volume"
+    );
     // Reading goes on.
     assert_eq!(look(&manager, 1).volumes.len(), 5);
 }
 
 #[test]
-fn a_session_that_ended_does_not_stop_the_guard() {
+fn an_expired_session_does_not_stop_the_guard() {
     let double = start(AvmVersion::V2_17);
     let manager = manager(&double);
     look(&manager, 0);
@@ -61,11 +65,11 @@ fn a_session_that_ended_does_not_stop_the_guard() {
 }
 
 #[test]
-fn the_session_is_ended_at_the_end() {
+fn the_guard_logs_out_at_the_end() {
     let double = start(AvmVersion::V2_17);
     let manager = manager(&double);
     run(manager.logout()).unwrap();
-    assert!(double.asked().is_empty(), "without a session nothing is asked");
+    assert!(double.requests().is_empty(), "without a session nothing is asked");
     look(&manager, 0);
     assert_eq!(double.sessions(), 1);
     run(manager.logout()).unwrap();

@@ -1,7 +1,7 @@
-//! What is found, and what is asked for it.
+//! What is found, and which requests find it.
 
 use stackferry_discover::app_volumes::{Report, VolumeFamily};
-use stackferry_tests::avm::{AvmVersion, Family};
+use stackferry_tests::avm::{AvmList, AvmVersion};
 use stackferry_volume::Kind;
 
 use super::support::*;
@@ -26,7 +26,7 @@ fn places(report: &Report, family: VolumeFamily, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_volume_of_each_version_is_found_with_its_places() {
+fn every_volume_of_each_version_is_found_with_its_locations() {
     for version in ALL {
         for nested in [false, true] {
             let mut site = site(version);
@@ -63,14 +63,14 @@ fn every_volume_of_each_version_is_found_with_its_places() {
             assert_eq!(jdoe.guid.as_deref(), Some(JDOE));
             assert_eq!(jdoe.places[0].machine_manager.as_deref(), Some("vc1.corp.example"));
             assert_eq!(volume(&report, VolumeFamily::Writable, r"CORP\asmith").attached, Some(false));
-            assert!(double.writing().is_empty() && double.writes().is_empty());
+            assert!(double.write_requests().is_empty() && double.writes().is_empty());
             assert_eq!(double.logins(), (1, 0));
         }
     }
 }
 
 #[test]
-fn a_package_comes_with_its_application_stage_marker_and_assignments() {
+fn a_package_has_application_stage_marker_and_assignments() {
     let double = start(AvmVersion::V4_15);
     let report = look(&manager(&double), 0);
     assert_eq!(report.version, "4.15.0.687");
@@ -91,7 +91,7 @@ fn a_package_comes_with_its_application_stage_marker_and_assignments() {
 }
 
 #[test]
-fn datastores_groups_and_folders_are_told() {
+fn datastores_groups_and_folders_are_listed() {
     let double = start(AvmVersion::V4_15);
     let report = look(&manager(&double), 0);
     let stores: Vec<_> = report
@@ -124,7 +124,7 @@ fn datastores_groups_and_folders_are_told() {
 }
 
 #[test]
-fn appstacks_of_a_newer_manager_are_asked_unless_it_says_that_it_has_none() {
+fn appstacks_of_a_newer_manager_are_queried_if_it_has_any() {
     for (shows, asked, found) in [(Some(true), 1, 5), (Some(false), 0, 3), (None, 1, 5)] {
         let mut site = site(AvmVersion::V4_15);
         site.shows_appstacks = shows;
@@ -134,7 +134,7 @@ fn appstacks_of_a_newer_manager_are_asked_unless_it_says_that_it_has_none() {
         assert_eq!(double.count("GET /cv_api/appstacks"), asked, "{shows:?}");
         if shows.is_none() {
             // It has no such list, and can't tell: that is no problem.
-            double.fail("/cv_api/appstacks", stackferry_tests::avm::Fault::NotFound);
+            double.fail("/cv_api/appstacks", stackferry_tests::avm::AvmFault::NotFound);
             let report = look(&manager(&double), 0);
             assert_eq!((report.volumes.len(), report.complete, report.problems.len()), (3, true, 0));
         }
@@ -142,24 +142,24 @@ fn appstacks_of_a_newer_manager_are_asked_unless_it_says_that_it_has_none() {
 }
 
 #[test]
-fn a_detail_is_asked_once_and_again_where_something_changed() {
+fn a_detail_is_fetched_once_and_again_after_a_change() {
     for version in [AvmVersion::V2_17, AvmVersion::V4_15] {
         let double = start(version);
-        double.change(|site| site.named(Family::AppStack, "Google Chrome").places[0].missing = false);
+        double.change(|site| site.named(AvmList::AppStack, "Google Chrome").places[0].missing = false);
         let manager = manager(&double);
         let first = look(&manager, 0);
         let details = if version.is_four() { 5 } else { 4 };
         assert_eq!(double.details(), details, "two for each AppStack, one for a package");
-        double.forget();
+        double.clear();
         assert_eq!(look(&manager, 5).volumes, first.volumes);
         assert_eq!((double.details(), double.count("GET /cv_api/storage_groups/{id}")), (0, 0));
 
         // Use is no change.
         double.change(|site| {
-            let chrome = site.named(Family::AppStack, "Google Chrome");
+            let chrome = site.named(AvmList::AppStack, "Google Chrome");
             chrome.mounts += 3;
             chrome.assign("User", "CN=New", "");
-            site.named(Family::Writable, r"CORP\asmith").attach("VDI-9");
+            site.named(AvmList::Writable, r"CORP\asmith").attach("VDI-9");
         });
         let report = look(&manager, 10);
         assert_eq!(double.details(), 0);
@@ -167,26 +167,26 @@ fn a_detail_is_asked_once_and_again_where_something_changed() {
         assert_eq!(volume(&report, VolumeFamily::AppStack, "Google Chrome").assignments.len(), 1);
 
         // A change of one asks for that one only.
-        double.change(|site| "disabled".clone_into(&mut site.named(Family::AppStack, "Google Chrome").status));
+        double.change(|site| "disabled".clone_into(&mut site.named(AvmList::AppStack, "Google Chrome").status));
         look(&manager, 15);
         let id = first.volumes.iter().find(|volume| volume.name == "Google Chrome").unwrap().at.id;
         let asked: Vec<_> =
-            double.asked().into_iter().filter(|asked| asked.is_detail()).map(|asked| asked.path).collect();
+            double.requests().into_iter().filter(|asked| asked.is_detail()).map(|asked| asked.path).collect();
         assert_eq!(asked, [format!("/cv_api/appstacks/{id}"), format!("/cv_api/appstacks/{id}/files")]);
 
         // Attached or not makes a difference, and so does a datastore.
-        double.forget();
-        double.change(|site| site.named(Family::AppStack, "R&D <beta>").attached_to.clear());
+        double.clear();
+        double.change(|site| site.named(AvmList::AppStack, "R&D <beta>").attached_to.clear());
         look(&manager, 20);
         assert_eq!(double.details(), 2);
-        double.forget();
+        double.clear();
         double.change(|site| site.storage("vmfs01", "VMFS", true).present = false);
         let report = look(&manager, 25);
         assert_eq!(double.details(), details);
         assert_eq!(report.datastores.iter().find(|store| store.name == "vmfs01").unwrap().accessible, Some(false));
 
         // After an hour all is asked again.
-        double.forget();
+        double.clear();
         look(&manager, 84);
         assert_eq!(double.details(), 0);
         look(&manager, 85);
@@ -195,35 +195,35 @@ fn a_detail_is_asked_once_and_again_where_something_changed() {
 }
 
 #[test]
-fn a_file_that_was_missing_is_looked_for_again_sooner() {
+fn a_missing_file_is_searched_again_sooner() {
     let double = start(AvmVersion::V2_17);
     let manager = manager(&double);
     look(&manager, 0);
-    double.forget();
+    double.clear();
     look(&manager, 9);
     assert_eq!(double.details(), 0);
-    double.change(|site| site.named(Family::AppStack, "Google Chrome").places[0].missing = false);
+    double.change(|site| site.named(AvmList::AppStack, "Google Chrome").places[0].missing = false);
     let report = look(&manager, 10);
     assert_eq!(double.details(), 2);
     assert_eq!(volume(&report, VolumeFamily::AppStack, "Google Chrome").places[0].missing, Some(false));
 }
 
 #[test]
-fn what_changes_while_it_runs_is_seen_in_the_next_look() {
+fn a_change_during_a_scan_shows_in_the_next_scan() {
     let double = start(AvmVersion::V4_15);
     let manager = manager(&double);
     let before = volume(&look(&manager, 0), VolumeFamily::Package, "Notepad++").revision.clone();
     double.change(|site| {
-        site.remove(Family::AppStack, "Google Chrome");
-        site.named(Family::AppStack, "R&D <beta>").name = "R&D".to_owned();
-        site.named(Family::Writable, r"CORP\jdoe").detach().guid = CHROME.to_owned();
-        let notepad = site.named(Family::Package, "Notepad++");
+        site.remove(AvmList::AppStack, "Google Chrome");
+        site.named(AvmList::AppStack, "R&D <beta>").name = "R&D".to_owned();
+        site.named(AvmList::Writable, r"CORP\jdoe").detach().guid = CHROME.to_owned();
+        let notepad = site.named(AvmList::Package, "Notepad++");
         notepad.captures += 1;
         "Retired".clone_into(&mut notepad.stage);
         site.package("Notepad", "Notepad++ 8.5", "nfs01", "appvolumes/packages/N85.vmdk", CHROME).provisioning = true;
         site.mark_current("Notepad++ 8.5");
-        site.named(Family::Writable, r"CORP\asmith").busy = true;
-        site.named(Family::Writable, r"CORP\asmith").doing = Some("Moving".to_owned());
+        site.named(AvmList::Writable, r"CORP\asmith").busy = true;
+        site.named(AvmList::Writable, r"CORP\asmith").doing = Some("Moving".to_owned());
     });
     let report = look(&manager, 1);
     assert!(report.volumes.iter().all(|volume| volume.name != "Google Chrome" && volume.name != "R&D <beta>"));

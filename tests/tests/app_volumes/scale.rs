@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Family};
+use stackferry_tests::avm::{AppVolumesDouble, AvmList, AvmSite, AvmVersion};
 
 use super::support::*;
 
@@ -10,7 +10,7 @@ const WRITABLES: usize = 5_000;
 const PACKAGES: usize = 200;
 
 #[test]
-fn a_second_look_at_a_large_site_asks_no_detail() {
+fn the_second_scan_of_a_large_site_fetches_no_detail() {
     let mut site = AvmSite::new(AvmVersion::V4_15);
     for number in 0..WRITABLES {
         let path = format!("appvolumes/writables/CORP!5C!user{number}.vmdk");
@@ -34,10 +34,10 @@ fn a_second_look_at_a_large_site_asks_no_detail() {
     let first = began.elapsed();
     assert_eq!((report.volumes.len(), report.complete), (WRITABLES + PACKAGES, true));
     assert_eq!(double.details(), PACKAGES, "one question for each package, none for a writable");
-    let lists = double.asked().len() - PACKAGES;
+    let lists = double.requests().len() - PACKAGES;
     assert!(lists < 16, "{lists}");
 
-    double.forget();
+    double.clear();
     let began = Instant::now();
     let again = look(&manager, 5);
     let second = began.elapsed();
@@ -53,13 +53,13 @@ fn a_second_look_at_a_large_site_asks_no_detail() {
         for number in 0..1_000 {
             site.volumes[number].attach("VDI");
         }
-        for volume in site.volumes.iter_mut().filter(|volume| volume.family == Family::Package).take(10) {
+        for volume in site.volumes.iter_mut().filter(|volume| volume.family == AvmList::Package).take(10) {
             volume.captures += 1;
         }
     });
-    double.forget();
+    double.clear();
     let report = look(&manager, 10);
     assert_eq!(double.details(), 10);
     assert_eq!(report.volumes.iter().filter(|volume| volume.attached == Some(true)).count(), 1_000);
-    assert!(double.writing().is_empty());
+    assert!(double.write_requests().is_empty());
 }

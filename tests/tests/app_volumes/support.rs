@@ -32,7 +32,7 @@ pub(crate) fn site(version: AvmVersion) -> AvmSite {
         site.package("Notepad", "Notepad++", "nfs01", "appvolumes/packages/Notepad!2B!!2B!.vmdk", NOTEPAD)
             .also_at("replica", "appvolumes/packages/Notepad!2B!!2B!.vmdk")
             .assign("User", "CN=J. Doe,DC=corp,DC=example", "");
-        "Published".clone_into(&mut site.named(stackferry_tests::avm::Family::Package, "Notepad++").stage);
+        "Published".clone_into(&mut site.named(stackferry_tests::avm::AvmList::Package, "Notepad++").stage);
         site.mark_current("Notepad++");
     }
     let folder = if version.is_four() { "appvolumes/writables" } else { "cloudvolumes/writable" };

@@ -1,4 +1,4 @@
-//! The dashboards and rules as they lie in the repository.
+//! The dashboards and rules of the repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -34,7 +34,7 @@ fn dashboards_can_be_provisioned_anywhere() {
 }
 
 #[test]
-fn variables_follow_the_data() {
+fn variables_are_queried_from_the_data() {
     for board in Board::all() {
         let name = &board.name;
         let list = board.json["templating"]["list"].as_array().unwrap();
@@ -64,7 +64,7 @@ fn variables_follow_the_data() {
 }
 
 #[test]
-fn every_panel_answers_a_question_and_says_which() {
+fn every_panel_has_a_title_and_a_description() {
     for board in Board::all() {
         let (mut titles, mut ids) = (BTreeSet::new(), BTreeSet::new());
         for json in board.json["panels"].as_array().unwrap() {
@@ -91,7 +91,7 @@ fn every_panel_answers_a_question_and_says_which() {
 
 /// Panels do not lie over each other, nor over the edge.
 #[test]
-fn panels_have_room() {
+fn panels_are_large_enough() {
     for board in Board::all() {
         let mut taken = BTreeSet::new();
         for json in board.json["panels"].as_array().unwrap() {
@@ -116,7 +116,7 @@ fn window(after: &str) -> Option<&str> {
 }
 
 #[test]
-fn what_counts_is_asked_as_a_rate_over_what_is_shown() {
+fn counters_are_queried_as_rates_over_the_interval() {
     for board in Board::all() {
         for panel in board.panels() {
             for expression in panel.expressions() {

@@ -1,7 +1,7 @@
-//! A service at work, a real Prometheus that scrapes it, and every question of every dashboard and rule asked of it.
+//! A working service, a real Prometheus that scrapes it, and every query of every dashboard and rule.
 //!
-//! There is no Grafana here to draw the panels. What they ask is asked as Grafana would, and what comes back is written
-//! into `docs/dashboards.md` and `README.md` with `STACKFERRY_TEST_WRITE=1`.
+//! There is no Grafana here to draw the panels. The test sends their queries as Grafana would, and writes the results into
+//! `docs/dashboards.md` and `README.md` with `STACKFERRY_TEST_WRITE=1`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion};
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix, Sidecar};
-use stackferry_tests::lab::{Endpoint, Lab, Running, wait_for};
+use stackferry_tests::disk::{DiskContent, DiskSpec, Mix, Sidecar, TestDisk};
+use stackferry_tests::lab::{EndpointProcess, Lab, RunningProcess, wait_for};
 use stackferry_tests::tools::{find, have};
 
 use crate::boards::{Board, Panel, rules};
@@ -36,10 +36,11 @@ const DEPENDS: &str = "StackferryVaultFillsUp";
 
 /// Puts a disk there, as a whole: its descriptor last, so that no round meets one that is being made.
 fn build(lab: &Lab, datastore: &str, folder: &str, stem: &str, data: u64) {
-    let spec = DiskSpec::new(stem, 256 * MIB, data).content(Content::Plain { bytes: data }).sidecar(Sidecar::Metadata);
+    let spec =
+        DiskSpec::new(stem, 256 * MIB, data).content(DiskContent::Plain { bytes: data }).sidecar(Sidecar::Metadata);
     // Half of it text, so that compressing saves something.
     let spec = DiskSpec { mix: Mix { text: 50, zero: 0 }, ..spec };
-    let disk = Disk::build(&lab.folder("made", stem).unwrap(), spec).unwrap();
+    let disk = TestDisk::build(&lab.folder("made", stem).unwrap(), spec).unwrap();
     let to = lab.folder(datastore, folder).unwrap();
     let (descriptor, others): (Vec<_>, Vec<_>) = disk.files().into_iter().partition(|file| *file == disk.path());
     for file in others.iter().chain(&descriptor) {
@@ -54,7 +55,7 @@ fn guid(number: u32) -> String {
 /// What has to live as long as the service does.
 struct Site {
     lab: Lab,
-    _endpoint: Endpoint,
+    _endpoint: EndpointProcess,
     manager: AppVolumesDouble,
 }
 
@@ -62,8 +63,8 @@ impl Site {
     /// Another AppStack, which the manager knows of.
     fn add(&self, name: &str, datastore: &str, data: u64) {
         build(&self.lab, datastore, APPS, name, data);
-        self.manager.change(|told| {
-            told.appstack(name, datastore, &format!("{APPS}/{name}.vmdk"), &guid(data as u32));
+        self.manager.change(|site| {
+            site.appstack(name, datastore, &format!("{APPS}/{name}.vmdk"), &guid(data as u32));
         });
     }
 }
@@ -74,14 +75,14 @@ fn site() -> Site {
     let endpoint = lab.serve(&["nfs02"]).unwrap();
     lab.add_local("nfs01").unwrap();
     lab.add_endpoint("nfs02", &endpoint).unwrap();
-    let mut told = AvmSite::new(AvmVersion::V2_17);
-    told.storage("vsan01", "vsan", true);
+    let mut site = AvmSite::new(AvmVersion::V2_17);
+    site.storage("vsan01", "vsan", true);
     for (number, (name, datastore)) in [("Office", "nfs01"), ("Visio", "nfs02"), ("Zip", "vsan01")].iter().enumerate() {
-        told.appstack(name, datastore, &format!("{APPS}/{name}.vmdk"), &guid(number as u32 + 1));
+        site.appstack(name, datastore, &format!("{APPS}/{name}.vmdk"), &guid(number as u32 + 1));
     }
     for (number, name) in ["jdoe", "asmith"].iter().enumerate() {
         let path = format!("cloudvolumes/writable/CORP!5C!{name}.vmdk");
-        let writable = told.writable(&format!(r"CORP\{name}"), "nfs01", &path, &guid(number as u32 + 10));
+        let writable = site.writable(&format!(r"CORP\{name}"), "nfs01", &path, &guid(number as u32 + 10));
         if *name == "jdoe" {
             writable.attach("VDI-1");
         }
@@ -90,7 +91,7 @@ fn site() -> Site {
     build(&lab, "nfs02", APPS, "Visio", 3 * MIB);
     build(&lab, "nfs01", "cloudvolumes/writable", "CORP!5C!jdoe", MIB);
     build(&lab, "nfs01", "cloudvolumes/writable", "CORP!5C!asmith", 2 * MIB);
-    let manager = AppVolumesDouble::start(told).unwrap();
+    let manager = AppVolumesDouble::start(site).unwrap();
     lab.add_app_volumes("avm1", None, &manager).unwrap();
     lab.config.set("schedule.every", "1s");
     let restored = lab.path("restored");
@@ -102,7 +103,7 @@ fn site() -> Site {
 }
 
 /// Starts the service, and gives its address.
-fn serve(lab: &Lab) -> (Running, SocketAddr) {
+fn serve(lab: &Lab) -> (RunningProcess, SocketAddr) {
     let mut service = lab.spawn(&["run"]).unwrap();
     let address = service.wait_line("its address", LIMIT, |line| {
         let from = line.find("127.0.0.1:")?;
@@ -117,7 +118,7 @@ fn wait(prometheus: &Prometheus, what: &str, expression: &str) {
 }
 
 #[test]
-fn every_panel_shows_something_of_a_site_at_work() {
+fn every_panel_has_data_of_a_working_site() {
     let (prometheus, promtool) = (find("prometheus"), find("promtool"));
     let present = prometheus.is_some() && promtool.is_some();
     if !have(present, "prometheus and promtool (package prometheus)").unwrap() {
@@ -129,26 +130,30 @@ fn every_panel_shows_something_of_a_site_at_work() {
     wait(&prometheus, "three volumes to be protected", "count(stackferry_volume_versions == 1) == 3");
     wait(&prometheus, "the counters to be there", "count(stackferry_verify_attempts_total)");
     // Read back and put back by the service, which counts it.
-    let token = site.lab.ask(&["token", "create", "--name", "test", "--role", "admin"]).unwrap();
+    let token = site.lab.run_json(&["token", "create", "--name", "test", "--role", "admin"]).unwrap();
     let to = serde_json::json!({ "to": site.lab.path("restored").join("office") }).to_string();
     for (what, body) in [("verify", "{}"), ("restore", to.as_str())] {
         let path = format!("/api/v1/volumes/appstack/Office/{what}");
         let answer = post(address, &path, token["token"].as_str().unwrap(), body).unwrap();
         assert_eq!(answer.0, 202, "{}", answer.1);
     }
-    wait(&prometheus, "a restore to be told", "stackferry_restore_duration_seconds_count > 0");
-    wait(&prometheus, "a reading back to be told", "stackferry_verify_attempts_total > 0");
+    wait(&prometheus, "a restore to be reported", "stackferry_restore_duration_seconds_count > 0");
+    wait(&prometheus, "a verification to be reported", "stackferry_verify_attempts_total > 0");
     // When nothing is copied, of each volume the newest version is opened as a disk. The service looks each minute.
-    wait(&prometheus, "restore tests to be told", "count(stackferry_volume_last_restore_test_timestamp_seconds) == 3");
-    wait(&prometheus, "retention to be told", "stackferry_prune_last_success_timestamp_seconds");
+    wait(
+        &prometheus,
+        "restore tests to be reported",
+        "count(stackferry_volume_last_restore_test_timestamp_seconds) == 3",
+    );
+    wait(&prometheus, "retention to be reported", "stackferry_prune_last_success_timestamp_seconds");
     // Prometheus is there by now, and sees this one from its beginning to its end.
     site.add("Outlook", "nfs02", 2 * MIB);
     wait(&prometheus, "a fourth volume to be protected", "count(stackferry_volume_versions == 1) == 4");
-    wait(&prometheus, "its credentials to be told", "increase(stackferry_credentials_issued_total[1m]) > 0");
+    wait(&prometheus, "its credentials to be reported", "increase(stackferry_credentials_issued_total[1m]) > 0");
     // One that takes minutes at this bandwidth: it runs while all is asked.
     site.add("Big", "nfs01", 200 * MIB);
     wait(&prometheus, "its copy to go on", "deriv(stackferry_volume_inflight_bytes{volume=\"appstack/Big\"}[1m]) > 0");
-    wait(&prometheus, "the reading back to be told", "count(stackferry_volume_last_verified_timestamp_seconds)");
+    wait(&prometheus, "the verification to be reported", "count(stackferry_volume_last_verified_timestamp_seconds)");
 
     let (mut report, mut wrong) = (Vec::new(), Vec::new());
     for board in Board::all() {
@@ -190,7 +195,7 @@ fn every_panel_shows_something_of_a_site_at_work() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     check(&promtool.unwrap(), &get(address, "/metrics").unwrap().1);
     keep(&report);
-    service.terminate(LIMIT).unwrap().ends(0).unwrap();
+    service.terminate(LIMIT).unwrap().expect_code(0).unwrap();
 }
 
 /// Why this question of a panel may have no answer; none where it has to have one.
@@ -203,7 +208,7 @@ fn why_empty(panel: &Panel<'_>, letter: &str) -> Option<&'static str> {
 
 /// No question is excused that nobody asks.
 #[test]
-fn what_is_excused_is_there() {
+fn every_excused_panel_exists() {
     let boards = Board::all();
     for (board, title, letter, _) in MAY_BE_EMPTY {
         let mut panels =
@@ -221,7 +226,7 @@ fn what_is_excused_is_there() {
 
 /// The rules as Prometheus has them: all of them, none of them ill.
 fn rules_of(prometheus: &Prometheus) -> Vec<Value> {
-    let data = prometheus.ask("/api/v1/rules").unwrap();
+    let data = prometheus.get("/api/v1/rules").unwrap();
     let groups = data["groups"].as_array().unwrap().iter();
     let all: Vec<Value> = groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
     assert_eq!(all.len(), rules("alerts.yml", "alert").len() + rules("recording.yml", "record").len());

@@ -1,4 +1,4 @@
-//! One set of names: what the program tells, what its document lists, what dashboards and rules ask for.
+//! One set of names: the exported metrics, those in the documentation, and those in dashboards and rules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,20 +53,20 @@ fn of_rules() -> BTreeSet<String> {
 }
 
 #[test]
-fn what_is_told_is_shown_or_watched_and_nothing_else_is_asked_for() {
-    let told = families();
+fn every_metric_is_used_and_every_used_metric_exists() {
+    let exported = families();
     let recorded: BTreeSet<String> = rules("recording.yml", "record").into_iter().collect();
     let (dashboards, rules) = (of_dashboards(), of_rules());
     let all: BTreeSet<String> = dashboards.union(&rules).cloned().collect();
-    let unknown: Vec<_> = all.iter().filter(|name| !told.contains(*name) && !recorded.contains(*name)).collect();
-    assert!(unknown.is_empty(), "nobody tells {unknown:?}");
-    let unused: Vec<_> = told.iter().chain(&recorded).filter(|name| !all.contains(*name)).collect();
+    let unknown: Vec<_> = all.iter().filter(|name| !exported.contains(*name) && !recorded.contains(*name)).collect();
+    assert!(unknown.is_empty(), "not exported: {unknown:?}");
+    let unused: Vec<_> = exported.iter().chain(&recorded).filter(|name| !all.contains(*name)).collect();
     assert!(unused.is_empty(), "no panel and no rule asks for {unused:?}");
     assert!(rules.len() > 20, "the rules were not read: {rules:?}");
 }
 
 #[test]
-fn nothing_else_of_prometheus_is_asked_for() {
+fn only_listed_metrics_of_prometheus_are_used() {
     for board in Board::all() {
         for panel in board.panels() {
             for expression in panel.expressions() {
@@ -82,7 +82,7 @@ fn nothing_else_of_prometheus_is_asked_for() {
 }
 
 #[test]
-fn the_document_lists_what_is_told() {
+fn the_documentation_lists_every_metric() {
     let text = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let listed: BTreeSet<String> = rows.map(|(name, _)| name.to_owned()).collect();
@@ -91,7 +91,7 @@ fn the_document_lists_what_is_told() {
 
 /// What to do about an alarm is found under its name.
 #[test]
-fn every_alarm_has_its_section() {
+fn every_alert_has_its_section() {
     let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("### Stackferry")).collect();
     let alarms = rules("alerts.yml", "alert");

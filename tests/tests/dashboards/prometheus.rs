@@ -1,4 +1,4 @@
-//! A real Prometheus on a port of its own, with its data in a folder that goes with it.
+//! A real Prometheus on its own port, with its data in a temporary folder.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,14 +8,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use stackferry_tests::lab::{Running, wait_for};
+use stackferry_tests::lab::{RunningProcess, wait_for};
 
 use crate::boards::files;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Prometheus {
-    process: Running,
+    process: RunningProcess,
     address: SocketAddr,
 }
 
@@ -40,7 +40,7 @@ impl Prometheus {
             .current_dir(folder)
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"])
             .arg(format!("--web.listen-address={address}"));
-        let mut started = Self { process: Running::start("prometheus".to_owned(), command).unwrap(), address };
+        let mut started = Self { process: RunningProcess::start("prometheus".to_owned(), command).unwrap(), address };
         wait_for("Prometheus to be ready", LIMIT, || {
             assert!(!started.process.has_ended().unwrap(), "{}", started.process.stderr());
             Ok(get(started.address, "/-/ready").is_some_and(|(status, _)| status == 200))
@@ -50,7 +50,7 @@ impl Prometheus {
     }
 
     /// The answer to a question of its HTTP API.
-    pub(crate) fn ask(&self, path: &str) -> Result<Value, String> {
+    pub(crate) fn get(&self, path: &str) -> Result<Value, String> {
         let (status, body) = get(self.address, path).ok_or("Prometheus does not answer")?;
         let answer: Value = serde_json::from_str(&body).map_err(|error| format!("{status}: {error}"))?;
         if answer["status"] == "success" { Ok(answer["data"].clone()) } else { Err(body) }
@@ -58,7 +58,7 @@ impl Prometheus {
 
     /// What an expression gives now: labels and value of each series. What is no number is left out.
     pub(crate) fn query(&self, expression: &str) -> Result<Vec<(Value, f64)>, String> {
-        let data = self.ask(&format!("/api/v1/query?query={}", encoded(expression)))?;
+        let data = self.get(&format!("/api/v1/query?query={}", encoded(expression)))?;
         let series = data["result"].as_array().ok_or("no list of series")?.iter();
         let values =
             series.map(|one| (one["metric"].clone(), one["value"][1].as_str().and_then(|text| text.parse().ok())));
@@ -69,7 +69,7 @@ impl Prometheus {
 
     /// The values of a label of the series that a selector finds: what Grafana's `label_values(selector, label)` asks.
     pub(crate) fn label_values(&self, selector: &str, label: &str) -> Result<Vec<String>, String> {
-        let data = self.ask(&format!("/api/v1/label/{label}/values?match[]={}", encoded(selector)))?;
+        let data = self.get(&format!("/api/v1/label/{label}/values?match[]={}", encoded(selector)))?;
         let values = data.as_array().ok_or("no list of values")?.iter();
         Ok(values.filter_map(|value| value.as_str().map(str::to_owned)).collect())
     }

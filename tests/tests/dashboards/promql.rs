@@ -1,4 +1,4 @@
-//! Just enough of PromQL's form to look into expressions; whether they are right is for Prometheus to say.
+//! Just enough of PromQL to find names in expressions; Prometheus itself checks the syntax.
 
 /// What stands for Grafana's own variables, and for those of the dashboards, when an expression is given to Prometheus.
 pub(crate) fn expanded(expression: &str) -> String {
@@ -53,7 +53,7 @@ pub(crate) fn metrics(expression: &str) -> Vec<Name<'_>> {
 }
 
 #[test]
-fn names_are_found_and_variables_expanded() {
+fn metric_names_are_found_and_variables_expanded() {
     let expression = r#"sum by (le) (rate(stackferry_x_bucket{job=~"$job",a="stackferry_no"}[$__rate_interval])) > 5m"#;
     let found: Vec<&str> = names(expression).iter().map(|name| name.text).collect();
     assert_eq!(found, ["sum", "by", "le", "rate", "stackferry_x_bucket", "job", "a", "__rate_interval"]);

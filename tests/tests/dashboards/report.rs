@@ -1,4 +1,4 @@
-//! What the panels showed, written down for people: all of it in `docs/dashboards.md`, a little in `README.md`.
+//! The values of the panels for people: all of them in `docs/dashboards.md`, a few in `README.md`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -90,7 +90,7 @@ pub(crate) fn keep(report: &[Row]) {
 fn document(report: &[Row]) -> String {
     let mut text = String::from(
         "# Dashboards\n\n\
-         How to install them is told in [operations.md](operations.md#dashboards-and-rules). This page is written by a test: it\n\
+         To install them, see [operations.md](operations.md#dashboards-and-rules). A test generates this page: it\n\
          runs a small site (two datastores, one of them behind an endpoint, an App Volumes Manager, five volumes, a copy under\n\
          way), lets a real Prometheus scrape it, and asks it what each panel asks. **The values are what Prometheus answered.\n\
          No Grafana drew them**: none was to be had where the tests run.\n",
@@ -98,7 +98,7 @@ fn document(report: &[Row]) -> String {
     let mut last = "";
     for row in report {
         if row.board != last {
-            let _ = write!(text, "\n## {}\n\n| panel | what it tells | value |\n| --- | --- | --- |\n", row.board);
+            let _ = write!(text, "\n## {}\n\n| panel | what it shows | value |\n| --- | --- | --- |\n", row.board);
             last = &row.board;
         }
         let _ = writeln!(text, "| {} | {} | {} |", row.panel, row.description, row.value);

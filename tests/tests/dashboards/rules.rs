@@ -1,4 +1,4 @@
-//! The rules, held to Prometheus' own checks and tests.
+//! The rules under Prometheus' own checks and tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,7 @@ fn ok(output: &Output) -> String {
 }
 
 #[test]
-fn prometheus_takes_the_rules() {
+fn prometheus_accepts_the_rules() {
     let Some(promtool) = promtool() else { return };
     let mut check = Command::new(promtool);
     check.args(["check", "rules", "--lint=all", "--lint-fatal"]).args(files("dashboards/rules", "yml"));
@@ -33,7 +33,7 @@ fn prometheus_takes_the_rules() {
 }
 
 #[test]
-fn the_rules_do_as_their_tests_say() {
+fn the_rules_pass_their_promtool_tests() {
     let Some(promtool) = promtool() else { return };
     let tests = files("dashboards/rules/tests", "yml");
     let said = ok(&Command::new(promtool).args(["test", "rules"]).args(&tests).output().unwrap());
@@ -42,7 +42,7 @@ fn the_rules_do_as_their_tests_say() {
 
 /// Each alarm is tested just before it fires and just after.
 #[test]
-fn every_alarm_is_tested_silent_and_firing() {
+fn every_alert_is_tested_silent_and_firing() {
     let (mut silent, mut firing) = (BTreeSet::new(), BTreeSet::new());
     for path in files("dashboards/rules/tests", "yml") {
         let text = fs::read_to_string(path).unwrap();
@@ -58,7 +58,7 @@ fn every_alarm_is_tested_silent_and_firing() {
 
 /// Every expression of every panel, as a rule: Prometheus' own parser reads them.
 #[test]
-fn prometheus_reads_every_expression() {
+fn prometheus_parses_every_expression() {
     let Some(promtool) = promtool() else { return };
     let mut text = String::from("groups:\n  - name: panels\n    rules:\n");
     for board in Board::all() {

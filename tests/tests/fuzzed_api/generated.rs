@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use stackferry_tests::lab::Running;
+use stackferry_tests::lab::RunningProcess;
 use stackferry_tests::tools::{find, have};
 use stackferry_web::api::ROUTES;
 
-use crate::place::{LIMIT, Place};
 use crate::raw::{request, send};
+use crate::setup::{LIMIT, Setup};
 
 /// The generator: as `tests/run` sets it up below cargo's target folder, or the machine's own.
 fn generator() -> Option<PathBuf> {
@@ -21,12 +21,12 @@ fn generator() -> Option<PathBuf> {
 
 /// One run of the generator as the bearer of a token. Every answer is held to all of its checks: no fault of the server, the
 /// status, type and shape that the description tells, bad data refused, good data taken, no way past the token.
-fn generate(place: &Place, program: &Path, role: &str, token: &str, cases: u32) {
-    let folder = place.lab.path(&format!("generated-{role}"));
+fn generate(setup: &Setup, program: &Path, role: &str, token: &str, cases: u32) {
+    let folder = setup.lab.path(&format!("generated-{role}"));
     fs::create_dir(&folder).unwrap();
     // Names of what there is, so that not everything ends with 404.
-    let version = place.version("appstack/Office");
-    let within = place.root.join("a");
+    let version = setup.version("appstack/Office");
+    let within = setup.root.join("a");
     let texts = json!([
         "appstack/Office",
         "Office",
@@ -54,7 +54,7 @@ fn generate(place: &Place, program: &Path, role: &str, token: &str, cases: u32) 
          [[operations]]\ninclude-path = \"/api/v1/volumes/{{kind}}/{{stem}}/restore\"\n\
          checks.positive_data_acceptance.enabled = false\n"
     );
-    let (status, document) = send(place, &request(token, "GET", b"/api/v1/openapi.json", "", b""));
+    let (status, document) = send(setup, &request(token, "GET", b"/api/v1/openapi.json", "", b""));
     assert_eq!(status, 200, "{document}");
     fs::write(folder.join("openapi.json"), document.split_once("\r\n\r\n").unwrap().1).unwrap();
     let file = folder.join("schemathesis.toml");
@@ -69,13 +69,13 @@ fn generate(place: &Place, program: &Path, role: &str, token: &str, cases: u32) 
         .args(["--max-examples", &cases.to_string()])
         // Its answer has no end; `raw` reads it.
         .args(["--exclude-path", "/api/v1/events"])
-        .args(["--url", &format!("http://{}", place.address), "openapi.json"])
+        .args(["--url", &format!("http://{}", setup.address), "openapi.json"])
         .env("STACKFERRY_TEST_TOKEN", token)
         .env("LC_ALL", "C.UTF-8")
         .env("HOME", &folder)
         .env("NO_PROXY", "127.0.0.1")
         .current_dir(&folder);
-    let answer = Running::start(format!("schemathesis as {role}"), command).unwrap().wait(LIMIT).unwrap();
+    let answer = RunningProcess::start(format!("schemathesis as {role}"), command).unwrap().wait(LIMIT).unwrap();
     eprintln!("as {role}: {:.1} s", answer.seconds);
     assert_eq!(answer.code, 0, "as {role}: {}\n{}", answer.stdout, answer.stderr);
     let tested = format!("{} selected / {} total", ROUTES.len() - 1, ROUTES.len());
@@ -85,17 +85,17 @@ fn generate(place: &Place, program: &Path, role: &str, token: &str, cases: u32) 
 }
 
 #[test]
-fn no_request_that_the_description_can_give_makes_it_fail() {
+fn no_request_of_the_api_description_fails_the_service() {
     let program = generator();
     if !have(program.is_some(), "schemathesis (tests/run sets it up)").unwrap() {
         return;
     }
     let program = program.unwrap();
-    let place = Place::new();
+    let setup = Setup::new();
     let roles = [("viewer", 2), ("operator", 2), ("admin", 12)];
-    let tokens = roles.map(|(role, _)| place.token(role));
+    let tokens = roles.map(|(role, _)| setup.token(role));
     for ((role, cases), token) in roles.into_iter().zip(&tokens) {
-        generate(&place, &program, role, token, cases);
+        generate(&setup, &program, role, token, cases);
     }
-    place.must_be_unharmed(&tokens.each_ref().map(String::as_str));
+    setup.must_be_unharmed(&tokens.each_ref().map(String::as_str));
 }

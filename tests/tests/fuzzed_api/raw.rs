@@ -1,19 +1,19 @@
-//! Requests that no honest client sends, byte by byte.
+//! Malformed requests, byte by byte.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use crate::place::Place;
+use crate::setup::Setup;
 
 /// Longer than the service waits for anything by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 const OFFICE: &str = "/api/v1/volumes/appstack/Office";
 
-fn connect(place: &Place) -> TcpStream {
-    let stream = TcpStream::connect(place.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+fn connect(setup: &Setup) -> TcpStream {
+    let stream = TcpStream::connect(setup.address).unwrap();
+    stream.set_read_timeout(Some(COMMAND_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(COMMAND_TIMEOUT)).unwrap();
     stream
 }
 
@@ -23,20 +23,20 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
     match stream.take(1 << 20).read_to_end(&mut answer) {
         Ok(_) => answer,
         Err(error) if error.kind() == ErrorKind::ConnectionReset => answer,
-        Err(error) => panic!("no end after {PATIENCE:?}: {error}, {}", String::from_utf8_lossy(&answer)),
+        Err(error) => panic!("no end after {COMMAND_TIMEOUT:?}: {error}, {}", String::from_utf8_lossy(&answer)),
     }
 }
 
 /// Sends a request, and gives the answer: its status (0 where the connection was only closed), and its text.
-pub(crate) fn send(place: &Place, bytes: &[u8]) -> (u16, String) {
-    let mut stream = connect(place);
+pub(crate) fn send(setup: &Setup, bytes: &[u8]) -> (u16, String) {
+    let mut stream = connect(setup);
     let _ = stream.write_all(bytes);
     read(&rest(&mut stream))
 }
 
 /// The same for what is no whole request: nothing more will come.
-fn send_part(place: &Place, bytes: &[u8]) -> (u16, String) {
-    let mut stream = connect(place);
+fn send_part(setup: &Setup, bytes: &[u8]) -> (u16, String) {
+    let mut stream = connect(setup);
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
     read(&rest(&mut stream))
@@ -68,16 +68,16 @@ fn with_body(token: &str, method: &str, path: &str, kind: &str, body: &[u8]) -> 
 }
 
 /// That a request is refused as the caller's fault, in the words of the API where it came so far.
-fn refused(place: &Place, what: &str, bytes: &[u8]) {
-    let (status, text) = send(place, bytes);
+fn refused(setup: &Setup, what: &str, bytes: &[u8]) {
+    let (status, text) = send(setup, bytes);
     assert!((400..500).contains(&status), "{what}: {text}");
-    let told = text.contains("application/problem+json") && text.contains("\"hint\"");
+    let reported = text.contains("application/problem+json") && text.contains("\"hint\"");
     // What is no HTTP is answered before anybody asks what it is about.
     let early = matches!(status, 400 | 414 | 431) && text.contains("content-length: 0");
-    assert!(told || early, "{what}: {text}");
+    assert!(reported || early, "{what}: {text}");
 }
 
-fn addresses(place: &Place, token: &str) {
+fn addresses(setup: &Setup, token: &str) {
     let long = format!("/api/v1/volumes/appstack/{}", "x".repeat(20 << 10));
     let deep = format!("/api/v1/{}", "../".repeat(500));
     let targets: [&[u8]; 24] = [
@@ -107,7 +107,7 @@ fn addresses(place: &Place, token: &str) {
         deep.as_bytes(),
     ];
     for target in targets {
-        refused(place, &String::from_utf8_lossy(target), &request(token, "GET", target, "", b""));
+        refused(setup, &String::from_utf8_lossy(target), &request(token, "GET", target, "", b""));
     }
     for query in [
         "limit=99999999999999999999",
@@ -126,7 +126,7 @@ fn addresses(place: &Place, token: &str) {
         "nothing=1",
     ] {
         let target = format!("/api/v1/volumes?{query}");
-        refused(place, query, &request(token, "GET", target.as_bytes(), "", b""));
+        refused(setup, query, &request(token, "GET", target.as_bytes(), "", b""));
     }
     // What can be understood is answered, however odd.
     for target in [
@@ -138,15 +138,15 @@ fn addresses(place: &Place, token: &str) {
         "/api/v1/volumes?",
         "http://elsewhere.example/api/v1/volumes",
     ] {
-        let (status, text) = send(place, &request(token, "GET", target.as_bytes(), "", b""));
+        let (status, text) = send(setup, &request(token, "GET", target.as_bytes(), "", b""));
         assert_eq!(status, 200, "{target}: {text}");
     }
 }
 
-fn heads(place: &Place, token: &str) {
+fn heads(setup: &Setup, token: &str) {
     let status = b"/api/v1/status";
     for method in ["POST", "PATCH", "TRACE", "OPTIONS", "PROPFIND", "get", "X!#$"] {
-        refused(place, method, &request(token, method, status, "", b""));
+        refused(setup, method, &request(token, method, status, "", b""));
     }
     let many = "X-Many: 1\r\n".repeat(300);
     let long = format!("X-Long: {}\r\n", "x".repeat(64 << 10));
@@ -162,7 +162,7 @@ fn heads(place: &Place, token: &str) {
         ("an unknown coding", "Transfer-Encoding: gzip\r\n"),
         ("a second token", "Authorization: Bearer sf_x\r\n"),
     ] {
-        let (status, text) = send(place, &request(token, "GET", status, more, b""));
+        let (status, text) = send(setup, &request(token, "GET", status, more, b""));
         // A client that shows two tokens is taken by its first.
         assert!((400..500).contains(&status) || what == "a second token" && status == 200, "{what}: {text}");
     }
@@ -175,7 +175,7 @@ fn heads(place: &Place, token: &str) {
         let mut bytes = b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: ".to_vec();
         bytes.extend(value);
         bytes.extend(b"\r\n\r\n");
-        let (status, text) = send(place, &bytes);
+        let (status, text) = send(setup, &bytes);
         assert_eq!(status, 401, "{what}: {text}");
     }
     for (what, bytes) in [
@@ -192,20 +192,20 @@ fn heads(place: &Place, token: &str) {
         ("a proxy's request", b"CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"),
         ("a star", b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
     ] {
-        let (status, text) = send_part(place, bytes);
+        let (status, text) = send_part(setup, bytes);
         assert!(status == 0 || (400..500).contains(&status), "{what}: {text}");
     }
 }
 
-fn bodies(place: &Place, admin: &str) {
+fn bodies(setup: &Setup, admin: &str) {
     let restore = format!("{OFFICE}/restore");
     let json = |body: &[u8]| with_body(admin, "POST", &restore, "application/json", body);
     let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
     let deep_key = format!("{{\"to\":{}1{}}}", "{\"a\":".repeat(9_000), "}".repeat(9_000));
     let large = format!("{{\"to\":\"{}\"}}", "x".repeat(10 << 20));
-    let long = format!("{{\"to\":\"{}/{}\",\"version\":\"x\"}}", place.root.display(), "n".repeat(60_000));
-    let nul = format!("{{\"to\":\"{}/a\\u0000b\",\"version\":\"x\"}}", place.root.display());
-    let above = format!("{{\"to\":\"{}/../elsewhere\"}}", place.root.display());
+    let long = format!("{{\"to\":\"{}/{}\",\"version\":\"x\"}}", setup.root.display(), "n".repeat(60_000));
+    let nul = format!("{{\"to\":\"{}/a\\u0000b\",\"version\":\"x\"}}", setup.root.display());
+    let above = format!("{{\"to\":\"{}/../elsewhere\"}}", setup.root.display());
     for (what, body) in [
         ("nothing", b"".as_slice()),
         ("no UTF-8", b"{\"to\":\"\xff\"}"),
@@ -226,11 +226,11 @@ fn bodies(place: &Place, admin: &str) {
         ("a long name", long.as_bytes()),
         ("NUL", nul.as_bytes()),
     ] {
-        refused(place, what, &json(body));
+        refused(setup, what, &json(body));
     }
     let good = b"{\"to\":\"/x\"}";
     for kind in ["text/plain", "application/x-www-form-urlencoded", "application/xml", "multipart/form-data", "x", ""] {
-        refused(place, kind, &with_body(admin, "POST", &restore, kind, good));
+        refused(setup, kind, &with_body(admin, "POST", &restore, kind, good));
     }
     let chunked = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
     let mut endless = b"10000\r\n".to_vec();
@@ -244,46 +244,46 @@ fn bodies(place: &Place, admin: &str) {
         ("a chunk that is shorter", b"ff\r\n{}"),
         ("no chunk", b""),
     ] {
-        let (status, text) = send_part(place, &request(admin, "POST", restore.as_bytes(), chunked, body));
+        let (status, text) = send_part(setup, &request(admin, "POST", restore.as_bytes(), chunked, body));
         assert!(status == 0 || (400..500).contains(&status), "{what}: {text}");
     }
     let both = format!("{chunked}Content-Length: 3\r\n");
-    let (status, text) = send(place, &request(admin, "POST", restore.as_bytes(), &both, b"0\r\n\r\n"));
+    let (status, text) = send(setup, &request(admin, "POST", restore.as_bytes(), &both, b"0\r\n\r\n"));
     assert!((400..500).contains(&status), "two ways to end: {text}");
     // A client that promises more than it sends.
     let short = "Content-Type: application/json\r\nContent-Length: 1000\r\n";
-    let (status, text) = send_part(place, &request(admin, "POST", restore.as_bytes(), short, b"{"));
+    let (status, text) = send_part(setup, &request(admin, "POST", restore.as_bytes(), short, b"{"));
     assert!(status == 0 || (400..500).contains(&status), "{text}");
 
     // What is odd but right is kept as it is.
     let note = format!("{{\"note\":\"\\u0000\\u202e'; -- {}\"}}", "\u{1f4a5}".repeat(400));
-    let pin = format!("{OFFICE}/versions/{}/pin", place.version("appstack/Office"));
+    let pin = format!("{OFFICE}/versions/{}/pin", setup.version("appstack/Office"));
     let (status, text) =
-        send(place, &with_body(admin, "PUT", &pin, "application/json; charset=utf-8", note.as_bytes()));
+        send(setup, &with_body(admin, "PUT", &pin, "application/json; charset=utf-8", note.as_bytes()));
     assert_eq!(status, 200, "{text}");
     let long = format!("{{\"note\":\"{}\"}}", "\u{1f4a5}".repeat(10_000));
-    let (status, text) = send(place, &with_body(admin, "PUT", &pin, "application/json", long.as_bytes()));
+    let (status, text) = send(setup, &with_body(admin, "PUT", &pin, "application/json", long.as_bytes()));
     assert_eq!(status, 400, "{text}");
-    let (status, text) = send(place, &request(admin, "DELETE", pin.as_bytes(), "", b""));
+    let (status, text) = send(setup, &request(admin, "DELETE", pin.as_bytes(), "", b""));
     assert_eq!(status, 200, "{text}");
 }
 
 #[test]
-fn no_bytes_on_the_wire_make_it_fail() {
-    let place = Place::new();
-    let (viewer, admin) = (place.token("viewer"), place.token("admin"));
-    addresses(&place, &viewer);
-    heads(&place, &viewer);
-    bodies(&place, &admin);
-    place.must_be_unharmed(&[&viewer, &admin]);
+fn no_raw_bytes_fail_the_service() {
+    let setup = Setup::new();
+    let (viewer, admin) = (setup.token("viewer"), setup.token("admin"));
+    addresses(&setup, &viewer);
+    heads(&setup, &viewer);
+    bodies(&setup, &admin);
+    setup.must_be_unharmed(&[&viewer, &admin]);
 }
 
 #[test]
-fn clients_that_dawdle_hold_nobody_up() {
-    let place = Place::new();
-    let admin = place.token("admin");
+fn slow_clients_delay_nobody_else() {
+    let setup = Setup::new();
+    let admin = setup.token("admin");
     // Connections that say nothing, that never end their head, and that never send their body.
-    let mut idle: Vec<TcpStream> = (0..120).map(|_| connect(&place)).collect();
+    let mut idle: Vec<TcpStream> = (0..120).map(|_| connect(&setup)).collect();
     for stream in &mut idle[40..80] {
         stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nX-Slow: ").unwrap();
     }
@@ -293,7 +293,7 @@ fn clients_that_dawdle_hold_nobody_up() {
         stream.write_all(&half).unwrap();
     }
     // Streams of events whose readers do not read.
-    let mut watching: Vec<TcpStream> = (0..8).map(|_| connect(&place)).collect();
+    let mut watching: Vec<TcpStream> = (0..8).map(|_| connect(&setup)).collect();
     for stream in &mut watching {
         stream.write_all(&request(&admin, "GET", b"/api/v1/events", "", b"")).unwrap();
     }
@@ -301,15 +301,15 @@ fn clients_that_dawdle_hold_nobody_up() {
     watching[0].read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");
     for _ in 0..20 {
-        let (status, text) = send(&place, &request(&admin, "GET", b"/api/v1/status", "", b""));
+        let (status, text) = send(&setup, &request(&admin, "GET", b"/api/v1/status", "", b""));
         assert_eq!(status, 200, "{text}");
     }
     // Each of them is let go by itself: who said nothing without a word, who began with one.
     for (number, stream) in idle.iter_mut().enumerate() {
         let (status, text) = read(&rest(stream));
-        let told = status == 408 && text.contains("\"too_slow\"");
-        assert!(if number < 80 { matches!(status, 0 | 408) } else { told }, "{number}: {text}");
+        let reported = status == 408 && text.contains("\"too_slow\"");
+        assert!(if number < 80 { matches!(status, 0 | 408) } else { reported }, "{number}: {text}");
     }
     drop(watching);
-    place.must_be_unharmed(&[&admin]);
+    setup.must_be_unharmed(&[&admin]);
 }

@@ -1,7 +1,7 @@
-//! A writable that somebody has is never copied, whenever he gets it; and the guard that keeps it from him meanwhile is
-//! always taken off again.
+//! An attached writable is never copied, whenever it was attached; and the guard that prevents logons meanwhile is always
+//! removed again.
 
-use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Family, Write};
+use stackferry_tests::avm::{AppVolumesDouble, AvmList, AvmSite, AvmVersion, Write};
 use stackferry_tests::check::same_files;
 use stackferry_tests::lab::{Lab, wait_for};
 
@@ -17,22 +17,22 @@ fn site(version: AvmVersion) -> AvmSite {
 
 fn attach(double: &AppVolumesDouble, machine: &str) {
     double.change(|site| {
-        site.named(Family::Writable, r"CORP\jdoe").attach(machine);
+        site.named(AvmList::Writable, r"CORP\jdoe").attach(machine);
     });
 }
 
 fn detach(double: &AppVolumesDouble) {
     double.change(|site| {
-        site.named(Family::Writable, r"CORP\jdoe").detach();
+        site.named(AvmList::Writable, r"CORP\jdoe").detach();
     });
 }
 
 fn status(double: &AppVolumesDouble, owner: &str) -> String {
-    double.change(|site| site.named(Family::Writable, owner).status.clone())
+    double.change(|site| site.named(AvmList::Writable, owner).status.clone())
 }
 
 #[test]
-fn a_writable_is_copied_once_its_user_has_gone() {
+fn a_writable_is_copied_after_its_user_logs_off() {
     for (route, version) in [("local", AvmVersion::V2_17), ("endpoint", AvmVersion::V4_15)] {
         let (_endpoint, lab, double) = place(route, site(version));
         build(&lab, "nfs01", OFFICE_AT, 1);
@@ -44,18 +44,18 @@ fn a_writable_is_copied_once_its_user_has_gone() {
         let known = volume(&lab, JDOE);
         assert_eq!((&known["attached"], &known["state"]), (&true.into(), &"deferred".into()));
         assert!(known["remedy"].as_str().unwrap().contains("logged off"), "{known}");
-        let copy = lab.run(&["copy", JDOE]).unwrap().ends(3).unwrap().json().unwrap();
+        let copy = lab.run(&["copy", JDOE]).unwrap().expect_code(3).unwrap().json().unwrap();
         assert_eq!((&copy["outcome"], &copy["reason"]["code"]), (&"deferred".into(), &"attached".into()));
 
         detach(&double);
         Round::of(&lab).is(0, &[(OFFICE, "unchanged"), (JDOE, "copied")]);
         same_files(&jdoe.files(), &lab.restore(JDOE, "restored").unwrap()).unwrap();
-        assert!(double.writing().is_empty(), "{:?}", double.writing());
+        assert!(double.write_requests().is_empty(), "{:?}", double.write_requests());
     }
 }
 
 #[test]
-fn what_somebody_got_attached_while_it_was_copied_leaves_no_version() {
+fn a_writable_attached_during_its_copy_gets_no_version() {
     for route in ["local", "endpoint"] {
         let (_endpoint, mut lab, double) = place(route, site(AvmVersion::V4_15));
         build(&lab, "nfs01", OFFICE_AT, 1);
@@ -79,7 +79,7 @@ fn what_somebody_got_attached_while_it_was_copied_leaves_no_version() {
 }
 
 #[test]
-fn the_guard_disables_what_is_copied_and_enables_only_that() {
+fn the_guard_disables_and_reenables_only_copied_writables() {
     for version in [AvmVersion::V2_17, AvmVersion::V4_15] {
         let mut site = site(version);
         let path = |name: &str| format!("cloudvolumes/writable/CORP!5C!{name}.vmdk");
@@ -97,7 +97,7 @@ fn the_guard_disables_what_is_copied_and_enables_only_that() {
         Round::of(&lab)
             .is(3, &[(OFFICE, "unchanged"), (asmith, "unchanged"), (bob, "deferred attached"), (JDOE, "unchanged")]);
         assert_eq!(double.writes().len(), 2, "what is not copied is not guarded");
-        lab.run(&["check"]).unwrap().ends(0).unwrap();
+        lab.run(&["check"]).unwrap().expect_code(0).unwrap();
     }
 }
 
@@ -115,7 +115,7 @@ fn kill_guarded(lab: &mut Lab, double: &AppVolumesDouble) {
 }
 
 #[test]
-fn what_a_killed_copy_left_disabled_is_told_and_enabled_by_the_next_round() {
+fn the_next_round_reenables_what_a_killed_copy_left_disabled() {
     let mut site = AvmSite::new(AvmVersion::V2_17);
     site.writable(r"CORP\jdoe", "nfs01", JDOE_AT, &guid(2));
     let (_endpoint, mut lab, double) = place("local", site);
@@ -123,7 +123,7 @@ fn what_a_killed_copy_left_disabled_is_told_and_enabled_by_the_next_round() {
     let jdoe = build(&lab, "nfs01", JDOE_AT, 2);
     kill_guarded(&mut lab, &double);
     assert_eq!(status(&double, r"CORP\jdoe"), "disabled");
-    let left = checked(&lab.run(&["check"]).unwrap().ends(1).unwrap(), "left at avm1");
+    let left = checked(&lab.run(&["check"]).unwrap().expect_code(1).unwrap(), "left at avm1");
     assert!(!left.ok && left.text.contains("put back") && left.hint.contains("stackferry run"), "{left:?}");
     assert_eq!(double.writes(), [Write::Disable(1)], "a check only looks");
 
@@ -131,13 +131,13 @@ fn what_a_killed_copy_left_disabled_is_told_and_enabled_by_the_next_round() {
     // Enabled first, and then guarded again for its copy.
     assert_eq!(double.writes(), [Write::Disable(1), Write::Enable(1), Write::Disable(1), Write::Enable(1)]);
     assert_eq!(status(&double, r"CORP\jdoe"), "enabled");
-    lab.run(&["check"]).unwrap().ends(0).unwrap();
+    lab.run(&["check"]).unwrap().expect_code(0).unwrap();
     same_files(&jdoe.files(), &lab.restore(JDOE, "restored").unwrap()).unwrap();
 }
 
 /// What can't be enabled yet stays owed, also where it would not be copied any more.
 #[test]
-fn what_is_owed_to_a_manager_that_is_silent_stays_owed() {
+fn a_cleanup_stays_pending_while_its_manager_is_unreachable() {
     let mut site = AvmSite::new(AvmVersion::V4_15);
     site.writable(r"CORP\jdoe", "nfs01", JDOE_AT, &guid(2));
     let (_endpoint, mut lab, double) = place("local", site);
@@ -145,13 +145,13 @@ fn what_is_owed_to_a_manager_that_is_silent_stays_owed() {
     build(&lab, "nfs01", JDOE_AT, 2);
     kill_guarded(&mut lab, &double);
     lab.config.change_app_volumes("avm1", "guard", Some(false.into()));
-    double.fail("/cv_api/writables/enable", stackferry_tests::avm::Fault::ServerError);
+    double.fail("/cv_api/writables/enable", stackferry_tests::avm::AvmFault::ServerError);
     let round = Round::of(&lab);
     assert!(round.stderr.contains("could not be put back"), "{}", round.stderr);
-    assert!(!checked(&lab.run(&["check"]).unwrap().ends(1).unwrap(), "left at avm1").ok);
+    assert!(!checked(&lab.run(&["check"]).unwrap().expect_code(1).unwrap(), "left at avm1").ok);
     double.heal();
     Round::of(&lab).is(0, &[(JDOE, "unchanged")]);
     // The first time only the answer was lost: it is done again until the manager says that it is done.
     assert_eq!(double.writes(), [Write::Disable(1), Write::Enable(1), Write::Enable(1)]);
-    lab.run(&["check"]).unwrap().ends(0).unwrap();
+    lab.run(&["check"]).unwrap().expect_code(0).unwrap();
 }

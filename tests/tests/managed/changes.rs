@@ -1,17 +1,17 @@
-//! What comes, goes, moves and is made anew shows within one round as what it is, and nothing is ever deleted for it.
+//! New, deleted, moved and recreated volumes show as such within one round, and no version is deleted because of them.
 
 use std::fs;
 use std::path::PathBuf;
 
-use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Family};
+use stackferry_tests::avm::{AppVolumesDouble, AvmList, AvmSite, AvmVersion};
 use stackferry_tests::check::{copy_sparse, same_files};
-use stackferry_tests::disk::Disk;
+use stackferry_tests::disk::TestDisk;
 use stackferry_tests::lab::Lab;
 
 use super::support::*;
 
 /// Keeps a disk's files as they are now; gives the copies.
-fn keep(lab: &Lab, disk: &Disk, name: &str) -> Vec<PathBuf> {
+fn keep(lab: &Lab, disk: &TestDisk, name: &str) -> Vec<PathBuf> {
     let folder = lab.path(name);
     fs::create_dir(&folder).unwrap();
     let copy = |file: PathBuf| {
@@ -23,7 +23,7 @@ fn keep(lab: &Lab, disk: &Disk, name: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_change_shows_in_the_next_round() {
+fn the_next_round_reports_every_change() {
     let mut lab = Lab::new(LAB).unwrap();
     let app = |name: &str| format!("cloudvolumes/apps/{name}.vmdk");
     let mut site = AvmSite::new(AvmVersion::V4_15);
@@ -50,9 +50,9 @@ fn every_change_shows_in_the_next_round() {
         site.appstack("New", "nfs01", &app("New"), &guid(7));
         site.package("Chrome", "Chrome 2", "nfs01", "appvolumes/packages/Chrome2.vmdk", &guid(8));
         site.mark_current("Chrome 2");
-        site.remove(Family::AppStack, "Both");
-        site.remove(Family::AppStack, "RowOnly");
-        "nfs02".clone_into(&mut site.named(Family::Writable, r"CORP\jdoe").places[0].datastore);
+        site.remove(AvmList::AppStack, "Both");
+        site.remove(AvmList::AppStack, "RowOnly");
+        "nfs02".clone_into(&mut site.named(AvmList::Writable, r"CORP\jdoe").places[0].datastore);
     });
     build(&lab, "nfs01", &app("New"), 7);
     build(&lab, "nfs01", "appvolumes/packages/Chrome2.vmdk", 8);
@@ -92,11 +92,11 @@ fn every_change_shows_in_the_next_round() {
     same_files(&kept[1], &lab.restore("appstack/FileOnly", "restored-file").unwrap()).unwrap();
     same_files(&row_only.files(), &lab.restore("appstack/RowOnly", "restored-row").unwrap()).unwrap();
     same_files(&moved.files(), &lab.restore(JDOE, "restored-moved").unwrap()).unwrap();
-    assert!(double.writing().is_empty());
+    assert!(double.write_requests().is_empty());
 }
 
 #[test]
-fn a_writable_that_was_made_anew_begins_a_second_life_and_the_first_can_be_had_back() {
+fn a_recreated_writable_starts_a_generation_and_keeps_the_old() {
     let mut site = AvmSite::new(AvmVersion::V2_17);
     site.writable(r"CORP\jdoe", "nfs01", JDOE_AT, &guid(1));
     let (_endpoint, lab, double) = place("local", site);
@@ -107,7 +107,7 @@ fn a_writable_that_was_made_anew_begins_a_second_life_and_the_first_can_be_had_b
 
     delete(&first);
     double.change(|site| {
-        site.remove(Family::Writable, r"CORP\jdoe");
+        site.remove(AvmList::Writable, r"CORP\jdoe");
         site.writable(r"CORP\jdoe", "nfs01", JDOE_AT, &guid(2));
     });
     let second = build(&lab, "nfs01", JDOE_AT, 2);
@@ -122,7 +122,7 @@ fn a_writable_that_was_made_anew_begins_a_second_life_and_the_first_can_be_had_b
 }
 
 #[test]
-fn what_only_app_volumes_knew_is_the_same_volume_when_its_file_appears_and_gone_when_it_is_deleted() {
+fn a_volume_keeps_its_id_when_its_file_appears_or_goes() {
     let mut site = AvmSite::new(AvmVersion::V4_15);
     site.storage("vsan01", "vsan", true);
     let (zip, tar) = ("package/Zip", "package/Tar");
@@ -131,15 +131,15 @@ fn what_only_app_volumes_knew_is_the_same_volume_when_its_file_appears_and_gone_
     let (_endpoint, lab, double) = place("local", site);
     build(&lab, "nfs01", OFFICE_AT, 3);
     double.change(|site| drop(site.appstack("Office", "nfs01", OFFICE_AT, &guid(3)).name.clone()));
-    let told = [(OFFICE, "copied"), (tar, "unprotectable vsan_only"), (zip, "deferred missing")];
-    Round::of(&lab).is(3, &told);
+    let expected = [(OFFICE, "copied"), (tar, "unprotectable vsan_only"), (zip, "deferred missing")];
+    Round::of(&lab).is(3, &expected);
     let known = volume(&lab, tar);
     assert_eq!((datastores(&known), &known["locations"][0]["type"]), (vec!["vsan01"], &"vsan".into()), "{known}");
     assert_eq!(known["locations"][0]["reachable"], false);
     assert_eq!(volume(&lab, zip)["locations"][0]["reachable"], false, "there is nothing to read yet");
 
     build(&lab, "nfs01", "appvolumes/packages/Zip.vmdk", 1);
-    double.change(|site| site.remove(Family::Package, "Tar 1"));
+    double.change(|site| site.remove(AvmList::Package, "Tar 1"));
     Round::of(&lab).is(0, &[(OFFICE, "unchanged"), (zip, "copied")]);
     let known = volume(&lab, tar);
     assert_eq!((&known["state"], &known["locations"]), (&"gone".into(), &serde_json::json!([])), "{known}");

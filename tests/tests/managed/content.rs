@@ -1,20 +1,20 @@
-//! What an AppStack holds decides whether it changed, not where it was read; and one that changed though App Volumes
-//! tells of no new version of it is an incident.
+//! The content of an AppStack decides whether it changed, not its location; a change without a new version in App Volumes
+//! is an incident.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
-use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Family};
+use stackferry_tests::avm::{AppVolumesDouble, AvmList, AvmSite, AvmVersion};
 use stackferry_tests::check::same_files;
-use stackferry_tests::disk::Disk;
+use stackferry_tests::disk::TestDisk;
 use stackferry_tests::lab::Lab;
 
 use super::support::*;
 
 /// Gives a disk another content id and other times, as a replication by a tool that copies disks does.
-fn restamp(disk: &Disk, cid: &str) {
+fn restamp(disk: &TestDisk, cid: &str) {
     let text = fs::read_to_string(disk.path()).unwrap();
     let line = text.lines().find(|line| line.starts_with("CID=")).unwrap();
     fs::write(disk.path(), text.replace(line, &format!("CID={cid}"))).unwrap();
@@ -25,7 +25,7 @@ fn restamp(disk: &Disk, cid: &str) {
 }
 
 #[test]
-fn a_replica_with_stamps_of_its_own_is_no_change_and_no_incident() {
+fn a_replica_with_other_timestamps_is_not_an_unexpected_change() {
     let mut lab = Lab::new(LAB).unwrap();
     let mut site = AvmSite::new(AvmVersion::V2_17);
     site.appstack("Office", "nfs01", OFFICE_AT, &guid(1)).also_at("nfs02", OFFICE_AT);
@@ -43,12 +43,12 @@ fn a_replica_with_stamps_of_its_own_is_no_change_and_no_incident() {
     fs::rename(lab.folder("nfs01", "").unwrap(), lab.path("away")).unwrap();
     restamp(&replica, "0badf00d");
     Round::of(&lab).is(3, &[(OFFICE, "unchanged")]);
-    let copy = lab.ask(&["copy", OFFICE, "--if-changed"]).unwrap();
+    let copy = lab.run_json(&["copy", OFFICE, "--if-changed"]).unwrap();
     assert_eq!(copy["outcome"], "unchanged");
     assert!(copy["bytes"]["read"].as_u64().unwrap() >= DATA, "it was read: {copy}");
     assert_eq!(lab.versions(OFFICE).unwrap().len(), 1);
     // Who wants a copy gets one, and it is no incident.
-    lab.ask(&["copy", OFFICE]).unwrap();
+    lab.run_json(&["copy", OFFICE]).unwrap();
     let versions = lab.versions(OFFICE).unwrap();
     assert_eq!((versions.len(), &versions[0]["incident"]), (2, &().into()), "{versions:?}");
     same_files(&replica.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
@@ -72,12 +72,12 @@ fn metrics(lab: &Lab) -> String {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    service.terminate(LIMIT).unwrap().ends(0).unwrap();
+    service.terminate(LIMIT).unwrap().expect_code(0).unwrap();
     text
 }
 
 #[test]
-fn an_appstack_that_changes_by_no_ones_order_is_an_incident_and_one_that_was_updated_is_not() {
+fn only_an_appstack_changed_without_an_update_is_an_incident() {
     let mut site = AvmSite::new(AvmVersion::V2_17);
     site.appstack("Office", "nfs01", OFFICE_AT, &guid(1));
     let (_endpoint, lab, double) = place("local", site);
@@ -86,7 +86,7 @@ fn an_appstack_that_changes_by_no_ones_order_is_an_incident_and_one_that_was_upd
 
     // Mounted by many, which changes nothing.
     double.change(|site| {
-        site.named(Family::AppStack, "Office").attach("VDI-1").attach("VDI-2");
+        site.named(AvmList::AppStack, "Office").attach("VDI-1").attach("VDI-2");
     });
     Round::of(&lab).is(0, &[(OFFICE, "unchanged")]);
 
@@ -100,7 +100,7 @@ fn an_appstack_that_changes_by_no_ones_order_is_an_incident_and_one_that_was_upd
     let known = volume(&lab, OFFICE);
     assert_eq!((&known["state"], &known["reason"]["code"]), (&"incident".into(), &"incident".into()), "{known}");
     assert!(!known["remedy"].as_str().unwrap().is_empty());
-    let audit = lab.ask(&["audit", "show"]).unwrap();
+    let audit = lab.run_json(&["audit", "show"]).unwrap();
     let found = audit.as_array().unwrap().iter().filter(|one| one["action"] == "incident_found").count();
     assert_eq!(found, 1, "{audit}");
     same_files(&office.files(), &lab.restore(OFFICE, "restored").unwrap()).unwrap();
@@ -111,10 +111,10 @@ fn an_appstack_that_changes_by_no_ones_order_is_an_incident_and_one_that_was_upd
     let round = Round::of(&lab);
     round.is(0, &[(OFFICE, "unchanged incident")]);
     // Whoever has it copied once more has not ended it.
-    lab.ask(&["copy", OFFICE]).unwrap();
+    lab.run_json(&["copy", OFFICE]).unwrap();
     let again = lab.versions(OFFICE).unwrap();
     assert!(again.len() == 3 && again[0]["incident"].is_string(), "{again:?}");
-    double.change(|site| site.named(Family::AppStack, "Office").captures += 1);
+    double.change(|site| site.named(AvmList::AppStack, "Office").captures += 1);
     office.overwrite(10, 8 * MIB, MIB).unwrap();
     assert_eq!(&Round::of(&lab).all()[0].1[..6], "copied");
     assert!(lab.versions(OFFICE).unwrap()[0]["incident"].is_null());

@@ -1,4 +1,4 @@
-//! What the tests of a managed site have in common: its disks, and what a round says of them.
+//! What the tests of a managed site share: its disks, and the expected outcome of a round.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stackferry_tests::avm::{AppVolumesDouble, AvmSite};
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix, Sidecar};
-use stackferry_tests::lab::{Answer, Endpoint, Lab, Running};
+use stackferry_tests::disk::{DiskContent, DiskSpec, Mix, Sidecar, TestDisk};
+use stackferry_tests::lab::{CommandOutput, EndpointProcess, Lab, RunningProcess};
 
 pub(crate) const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -28,23 +28,23 @@ pub(crate) fn guid(number: u32) -> String {
 }
 
 /// A disk at a path of a datastore.
-pub(crate) fn build(lab: &Lab, datastore: &str, path: &str, seed: u64) -> Disk {
+pub(crate) fn build(lab: &Lab, datastore: &str, path: &str, seed: u64) -> TestDisk {
     let (folder, file) = path.rsplit_once('/').unwrap();
     let spec = DiskSpec::new(file.strip_suffix(".vmdk").unwrap(), 64 * MIB, seed);
-    let spec = spec.content(Content::Plain { bytes: DATA }).sidecar(Sidecar::Metadata);
+    let spec = spec.content(DiskContent::Plain { bytes: DATA }).sidecar(Sidecar::Metadata);
     let spec = DiskSpec { mix: Mix { text: 0, zero: 0 }, ..spec };
-    Disk::build(&lab.folder(datastore, folder).unwrap(), spec).unwrap()
+    TestDisk::build(&lab.folder(datastore, folder).unwrap(), spec).unwrap()
 }
 
 /// Deletes a disk's files.
-pub(crate) fn delete(disk: &Disk) {
+pub(crate) fn delete(disk: &TestDisk) {
     for file in disk.files() {
         fs::remove_file(file).unwrap();
     }
 }
 
 /// A lab with the datastore `nfs01` by a route, and a manager of this site.
-pub(crate) fn place(route: &str, site: AvmSite) -> (Option<Endpoint>, Lab, AppVolumesDouble) {
+pub(crate) fn place(route: &str, site: AvmSite) -> (Option<EndpointProcess>, Lab, AppVolumesDouble) {
     let mut lab = Lab::new(LAB).unwrap();
     let endpoint = match route {
         "local" => {
@@ -75,7 +75,7 @@ impl Round {
         Self::from(start(lab).wait(LIMIT).unwrap())
     }
 
-    pub(crate) fn from(answer: Answer) -> Self {
+    pub(crate) fn from(answer: CommandOutput) -> Self {
         Self { code: answer.code, answer: answer.json().unwrap(), stderr: answer.stderr }
     }
 
@@ -115,15 +115,15 @@ impl Round {
 }
 
 /// Starts a round, with a log in JSON.
-pub(crate) fn start(lab: &Lab) -> Running {
+pub(crate) fn start(lab: &Lab) -> RunningProcess {
     let mut command = lab.command(&["run", "--once"]).unwrap();
     command.env("STACKFERRY_LOG_FORMAT", "json");
-    Running::start("stackferry run --once".to_owned(), command).unwrap()
+    RunningProcess::start("stackferry run --once".to_owned(), command).unwrap()
 }
 
 /// A volume as `volumes` shows it.
 pub(crate) fn volume(lab: &Lab, id: &str) -> Value {
-    let volumes = lab.ask(&["volumes"]).unwrap();
+    let volumes = lab.run_json(&["volumes"]).unwrap();
     let found = volumes.as_array().unwrap().iter().find(|volume| volume["id"] == id).cloned();
     found.unwrap_or_else(|| panic!("no {id} in {volumes}"))
 }
@@ -146,7 +146,7 @@ pub(crate) fn incoming(vault: &Path) -> Vec<PathBuf> {
 }
 
 /// Whether the extent of a disk is being written in the vault.
-pub(crate) fn is_under_way(vault: &Path, disk: &Disk) -> bool {
+pub(crate) fn is_under_way(vault: &Path, disk: &TestDisk) -> bool {
     let name = disk.extents()[0].file_name().unwrap().to_owned();
     incoming(vault).iter().any(|transfer| transfer.join("files").join(&name).exists())
 }
@@ -162,7 +162,7 @@ pub(crate) struct Checked {
 }
 
 /// What `check` says of a subject.
-pub(crate) fn checked(answer: &Answer, subject: &str) -> Checked {
+pub(crate) fn checked(answer: &CommandOutput, subject: &str) -> Checked {
     let checks = answer.json().unwrap();
     let found = checks["checks"].as_array().unwrap().iter().find(|one| one["subject"] == subject).cloned();
     let found = found.unwrap_or_else(|| panic!("no {subject} in {checks}"));

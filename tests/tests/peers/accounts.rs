@@ -1,16 +1,16 @@
 //! Local accounts, services and privileges.
 
 use stackferry_tests::lab::VCenter;
-use stackferry_tests::lab::vcenter::Mode;
+use stackferry_tests::lab::vcenter::ServerKind;
 
 use super::soap::{Client, can_run, curl, site};
 
 #[test]
-fn accounts_and_services_are_those_of_a_host() {
+fn each_host_has_its_own_accounts_and_services() {
     if !can_run() {
         return;
     }
-    for mode in [Mode::Vcenter, Mode::Esxi] {
+    for mode in [ServerKind::Vcenter, ServerKind::Esxi] {
         let folder = tempfile::tempdir().unwrap();
         let mut site = site(folder.path());
         site.mode = mode;
@@ -51,7 +51,7 @@ fn accounts_and_services_are_those_of_a_host() {
 }
 
 #[test]
-fn who_lacks_a_privilege_is_told_which() {
+fn a_denied_user_sees_the_missing_privilege() {
     if !can_run() {
         return;
     }
@@ -70,13 +70,13 @@ fn who_lacks_a_privilege_is_told_which() {
 }
 
 #[test]
-fn a_bare_host_gives_roles_by_permissions_on_its_root_folder() {
+fn a_standalone_host_grants_roles_on_its_root_folder() {
     if !can_run() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut site = site(folder.path());
-    site.mode = Mode::Esxi;
+    site.mode = ServerKind::Esxi;
     let server = VCenter::start(&site).unwrap();
     let client = Client::logged_in(&server);
     assert_eq!(client.create_user("sf-1", "aB3#password:x").status, 200);
@@ -100,10 +100,10 @@ fn a_bare_host_gives_roles_by_permissions_on_its_root_folder() {
     server.revoke("root", "Datastore.Browse").unwrap();
     let inside =
         format!("{entity}<sessionId>any</sessionId><privId>Datastore.Browse</privId><privId>System.View</privId>");
-    let told = client.manager("HasPrivilegeOnEntities", "AuthorizationManager", "authorizationManager", &inside);
+    let reply = client.manager("HasPrivilegeOnEntities", "AuthorizationManager", "authorizationManager", &inside);
     for granted in
         ["<privId>Datastore.Browse</privId><isGranted>false<", "<privId>System.View</privId><isGranted>true<"]
     {
-        assert!(told.text().contains(granted), "{granted} is not in {}", told.text());
+        assert!(reply.text().contains(granted), "{granted} is not in {}", reply.text());
     }
 }

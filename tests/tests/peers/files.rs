@@ -1,7 +1,7 @@
-//! `/folder`: who is let in, and what is sent.
+//! `/folder`: authentication and responses.
 
 use stackferry_tests::lab::VCenter;
-use stackferry_tests::lab::vcenter::{Mode, Trouble};
+use stackferry_tests::lab::vcenter::{FolderFault, ServerKind};
 
 use super::soap::{Client, PASSWORD, can_run, curl, site};
 
@@ -11,7 +11,7 @@ fn with_ticket(ticket: &str, url: &str, more: &[&str]) -> u16 {
 }
 
 #[test]
-fn a_ticket_is_good_for_one_request_of_what_it_was_made_for() {
+fn a_ticket_is_valid_for_one_request_of_its_file() {
     if !can_run() {
         return;
     }
@@ -40,13 +40,13 @@ fn a_ticket_is_good_for_one_request_of_what_it_was_made_for() {
     server.expire_tickets().unwrap();
     assert_eq!(with_ticket(&ticket, &url, &[]), 401, "one whose time is over");
     assert_eq!(client.ticket("httpGet", "https://192.0.2.1/folder/a?dsName=ds").status, 500, "no such host");
-    let accesses = server.accesses().unwrap();
+    let accesses = server.folder_requests().unwrap();
     assert_eq!(accesses.iter().filter(|access| access.status == 206).count(), 1);
     assert!(accesses.iter().all(|access| access.auth == "ticket"), "{accesses:?}");
 }
 
 #[test]
-fn nobody_reads_files_without_a_session_or_an_account() {
+fn reading_files_needs_a_session_or_an_account() {
     if !can_run() {
         return;
     }
@@ -80,25 +80,26 @@ fn nobody_reads_files_without_a_session_or_an_account() {
 }
 
 #[test]
-fn trouble_comes_where_and_as_often_as_it_is_wanted() {
+fn faults_fire_where_and_as_often_as_configured() {
     if !can_run() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut site = site(folder.path());
-    site.mode = Mode::Esxi;
+    site.mode = ServerKind::Esxi;
     let server = VCenter::start(&site).unwrap();
     let client = Client::logged_in(&server);
     let cookie = format!("Cookie: {}", client.cookie);
     let url = format!("{}/folder/app/a-flat.vmdk?dsName=ds", server.url());
     let get = || curl(&["-H", &cookie, &url], "");
-    let trouble = Trouble { datastore: "ds".to_owned(), path: "app/a-flat.vmdk".to_owned(), ..Trouble::default() };
-    server.trouble(&Trouble { status: 500, times: 1, ..trouble.clone() }).unwrap();
+    let trouble =
+        FolderFault { datastore: "ds".to_owned(), path: "app/a-flat.vmdk".to_owned(), ..FolderFault::default() };
+    server.fail_folder(&FolderFault { status: 500, times: 1, ..trouble.clone() }).unwrap();
     assert_eq!(get().status, 500);
     assert_eq!(get().status, 200);
-    server.trouble(&Trouble { cut_after: 5000, ..trouble }).unwrap();
+    server.fail_folder(&FolderFault { cut_after: 5000, ..trouble }).unwrap();
     assert_eq!(get().body.len(), 5000);
-    server.no_trouble().unwrap();
+    server.clear_faults().unwrap();
     assert_eq!(get().body.len(), 1 << 20);
     server.down(None).unwrap();
     assert_eq!(get().status, 0);

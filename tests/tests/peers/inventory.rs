@@ -1,14 +1,14 @@
-//! Sessions, what is in the inventory, and what is listed of a datastore.
+//! Sessions, the inventory, and listings of a datastore.
 
 use stackferry_tests::lab::VCenter;
-use stackferry_tests::lab::vcenter::{Datastore, Disk, Mode};
+use stackferry_tests::lab::vcenter::{InventoryDatastore, InventoryDisk, ServerKind};
 
 use super::soap::{Client, PASSWORD, can_run, escape, site};
 
 const DISKS: &str = r#"<query xsi:type="VmDiskFileQuery"><details><diskType>true</diskType><capacityKb>true</capacityKb><hardwareVersion>true</hardwareVersion><controllerType>true</controllerType><diskExtents>true</diskExtents><thin>true</thin></details></query><details><fileType>true</fileType><fileSize>true</fileSize><modification>true</modification></details>"#;
 
 #[test]
-fn who_fails_too_often_is_locked_out() {
+fn too_many_failed_logins_lock_an_account() {
     if !can_run() {
         return;
     }
@@ -33,13 +33,13 @@ fn who_fails_too_often_is_locked_out() {
 }
 
 #[test]
-fn disks_are_told_as_their_descriptors_say() {
+fn disks_are_listed_as_in_their_descriptors() {
     if !can_run() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut site = site(folder.path());
-    let disk = Disk { path: "[ds] app/a.vmdk".to_owned(), mode: "independent_nonpersistent".to_owned() };
+    let disk = InventoryDisk { path: "[ds] app/a.vmdk".to_owned(), mode: "independent_nonpersistent".to_owned() };
     site.datacenters[0].vms[0].disks.push(disk);
     let server = VCenter::start(&site).unwrap();
     let client = Client::logged_in(&server);
@@ -47,10 +47,10 @@ fn disks_are_told_as_their_descriptors_say() {
     assert_eq!(stores.between("<type>", "<"), "VMFS");
     let browser = stores.between("type=\"HostDatastoreBrowser\">", "<");
     let found = client.browse(&browser, "[ds] app", DISKS);
-    for told in
+    for expected in
         ["<path>a.vmdk<", "<capacityKb>1024<", "<thin>true<", "<hardwareVersion>19<", "a-flat.vmdk</diskExtents"]
     {
-        assert!(found.text().contains(told), "{told} is not in {}", found.text());
+        assert!(found.text().contains(expected), "{expected} is not in {}", found.text());
     }
     assert!(!found.text().contains("<path>a-flat.vmdk"), "{}", found.text());
     // What the extent takes up, and not how long it is.
@@ -79,25 +79,25 @@ fn disks_are_told_as_their_descriptors_say() {
 }
 
 #[test]
-fn ids_may_hold_anything_and_top_folders_of_vsan_are_uuids() {
+fn ids_hold_any_text_and_vsan_top_folders_are_uuids() {
     if !can_run() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut site = site(folder.path());
-    site.mode = Mode::Esxi;
+    site.mode = ServerKind::Esxi;
     let id = "/tmp/a b@folder<5>&\"";
-    site.datacenters[0].datastores[0] = Datastore {
+    site.datacenters[0].datastores[0] = InventoryDatastore {
         name: "vsanDatastore".to_owned(),
         kind: "vsan".to_owned(),
         dir: folder.path().to_owned(),
         id: id.to_owned(),
-        ..Datastore::default()
+        ..InventoryDatastore::default()
     };
     let server = VCenter::start(&site).unwrap();
     let client = Client::logged_in(&server);
-    let told = client.properties("Datastore", id, &["summary.url", "browser"]);
-    assert!(told.text().contains("ds:///vmfs/volumes/vsan:"), "{}", told.text());
+    let properties = client.properties("Datastore", id, &["summary.url", "browser"]);
+    assert!(properties.text().contains("ds:///vmfs/volumes/vsan:"), "{}", properties.text());
     // The ids come with entities of XML, which `call` would escape again.
     let browser = format!("datastoreBrowser-{id}");
     assert!(escape(&browser).starts_with("datastoreBrowser-/tmp"));

@@ -1,4 +1,4 @@
-//! An account's whole life, through vSphere and with OpenSSH's own client.
+//! The whole lifecycle of an account, through vSphere and with OpenSSH's own client.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use stackferry_tests::lab::esxi::{Settings, Store, Vmkfstools};
-use stackferry_tests::lab::vcenter::Mode;
-use stackferry_tests::lab::{Esxi, VCenter};
+use stackferry_tests::lab::vcenter::ServerKind;
+use stackferry_tests::lab::{EsxiDouble, VCenter};
 
 use super::soap::{Client, PASSWORD, can_run, site};
 
@@ -21,7 +21,7 @@ fn can_login() -> bool {
 }
 
 /// OpenSSH's client, which answers a prompt with the password, once.
-fn client(host: &Esxi, program: &str, port_flag: &str, password: &str, args: &[&str]) -> Output {
+fn client(host: &EsxiDouble, program: &str, port_flag: &str, password: &str, args: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let (askpass, known) = (folder.path().join("askpass"), folder.path().join("known_hosts"));
     std::fs::write(&askpass, "#!/bin/sh\nprintf '%s\\n' \"$STACKFERRY_TEST_ANSWER\"\n").unwrap();
@@ -49,7 +49,7 @@ fn client(host: &Esxi, program: &str, port_flag: &str, password: &str, args: &[&
         .unwrap()
 }
 
-fn ssh(host: &Esxi, user: &str, password: &str, command: &str) -> Output {
+fn ssh(host: &EsxiDouble, user: &str, password: &str, command: &str) -> Output {
     client(host, "ssh", "-p", password, &[&format!("{user}@{}", host.address()), command])
 }
 
@@ -57,12 +57,12 @@ fn why(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn start(folder: &Path, mode: Mode) -> (Esxi, VCenter) {
+fn start(folder: &Path, mode: ServerKind) -> (EsxiDouble, VCenter) {
     let mut site = site(folder);
     site.mode = mode;
     let store = Store { name: "ds 1".to_owned(), uuid: "5f3c1a2b-0d4e6f80".to_owned(), dir: folder.to_owned() };
     let settings = Settings { root_password: PASSWORD.to_owned(), stores: vec![store], ..Settings::default() };
-    let host = Esxi::start(settings).unwrap();
+    let host = EsxiDouble::start(settings).unwrap();
     site.datacenters[0].hosts = vec![host.host("esx1")];
     site.datacenters[0].datastores = host.datastores();
     let server = VCenter::start(&site).unwrap();
@@ -71,18 +71,18 @@ fn start(folder: &Path, mode: Mode) -> (Esxi, VCenter) {
 }
 
 #[test]
-fn an_account_lives_as_long_as_vsphere_says() {
+fn an_account_ends_when_vsphere_removes_it() {
     if !can_login() {
         return;
     }
-    for mode in [Mode::Vcenter, Mode::Esxi] {
+    for mode in [ServerKind::Vcenter, ServerKind::Esxi] {
         let folder = tempfile::tempdir().unwrap();
         let (host, server) = start(folder.path(), mode);
         let vsphere = Client::logged_in(&server);
         let refused = |why_not: &str| {
             let output = ssh(&host, USER, SECRET, "true");
             assert_eq!(output.status.code(), Some(255), "{output:?}");
-            assert!(why(&output).contains(why_not), "{why_not}: {}\n{}", why(&output), host.told().unwrap().log);
+            assert!(why(&output).contains(why_not), "{why_not}: {}\n{}", why(&output), host.activity().unwrap().log);
         };
         refused("Connection refused");
         assert_eq!(vsphere.ssh_service("StartService").status, 200);
@@ -98,7 +98,7 @@ fn an_account_lives_as_long_as_vsphere_says() {
         assert!(content == std::fs::read(folder.path().join("app/a-flat.vmdk")).unwrap());
         assert_eq!(system, b"VMkernel\n");
         assert_eq!(why(&output), "5f3c1a2b-0d4e6f80\nds 1\n");
-        assert_eq!(host.told().unwrap().commands, [command]);
+        assert_eq!(host.activity().unwrap().commands, [command]);
         assert!(why(&ssh(&host, USER, "another", "true")).contains("Permission denied"));
         assert_eq!(ssh(&host, "root", PASSWORD, "true").status.code(), Some(0));
 
@@ -108,23 +108,23 @@ fn an_account_lives_as_long_as_vsphere_says() {
         server.set_lockdown("esx1", "lockdownDisabled", &[]).unwrap();
 
         assert_eq!(vsphere.remove_user(USER).status, 200);
-        assert_eq!(host.told().unwrap().accounts, ["root"]);
+        assert_eq!(host.activity().unwrap().accounts, ["root"]);
         refused("Permission denied");
         assert_eq!(vsphere.ssh_service("StopService").status, 200);
-        assert!(!host.told().unwrap().listens);
+        assert!(!host.activity().unwrap().listens);
         refused("Connection refused");
         // Neither the one nor the other had a second try.
-        assert!(host.told().unwrap().logins.iter().all(|login| !login.locked));
+        assert!(host.activity().unwrap().logins.iter().all(|login| !login.locked));
     }
 }
 
 #[test]
-fn vmkfstools_maps_a_disk_or_fails_as_it_is_told() {
+fn vmkfstools_maps_a_disk_or_fails_as_configured() {
     if !can_login() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (host, _server) = start(folder.path(), Mode::Esxi);
+    let (host, _server) = start(folder.path(), ServerKind::Esxi);
     std::fs::write(folder.path().join("thin-flat.vmdk"), []).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(folder.path().join("thin-flat.vmdk")).unwrap();
     file.set_len(10 << 20).unwrap();
@@ -162,7 +162,7 @@ fn vmkfstools_maps_a_disk_or_fails_as_it_is_told() {
 }
 
 #[test]
-fn sftp_scp_and_programs_are_there_as_they_are_wanted() {
+fn sftp_scp_and_programs_exist_as_configured() {
     if !can_login() {
         return;
     }
@@ -178,7 +178,7 @@ fn sftp_scp_and_programs_are_there_as_they_are_wanted() {
             without: if there { Vec::new() } else { vec!["dd".to_owned()] },
             ..Settings::default()
         };
-        let host = Esxi::start(settings).unwrap();
+        let host = EsxiDouble::start(settings).unwrap();
         host.set_service(true).unwrap();
         let from = format!("root@{}:/vmfs/volumes/ds/file", host.address());
         for flag in ["-s", "-O"] {
@@ -197,19 +197,19 @@ fn sftp_scp_and_programs_are_there_as_they_are_wanted() {
 }
 
 #[test]
-fn connections_can_be_cut_and_nothing_is_left_at_the_end() {
+fn connections_can_be_cut_and_leave_nothing_behind() {
     if !can_login() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (host, server) = start(folder.path(), Mode::Vcenter);
+    let (host, server) = start(folder.path(), ServerKind::Vcenter);
     host.set_service(true).unwrap();
     let (address, port, hook) = (host.address().to_owned(), host.port(), host.hook().to_owned());
     std::thread::scope(|scope| {
         let session = scope.spawn(|| ssh(&host, "root", PASSWORD, "echo in; sleep 1000"));
         let deadline = Instant::now() + Duration::from_secs(60);
-        while host.told().unwrap().commands.is_empty() {
-            assert!(!session.is_finished() && Instant::now() < deadline, "no session: {:?}", host.told());
+        while host.activity().unwrap().commands.is_empty() {
+            assert!(!session.is_finished() && Instant::now() < deadline, "no session: {:?}", host.activity());
             std::thread::park_timeout(Duration::from_millis(5));
         }
         host.cut().unwrap();

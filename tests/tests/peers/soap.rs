@@ -1,4 +1,4 @@
-//! As much of a SOAP client as the tests of the stand-ins need: curl, and envelopes written by hand.
+//! A minimal SOAP client for the tests of the stand-ins: curl, and envelopes written by hand.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use stackferry_tests::lab::VCenter;
-use stackferry_tests::lab::vcenter::{Datacenter, Datastore, Host, Inventory, Machine, User};
+use stackferry_tests::lab::vcenter::{
+    Datacenter, InventoryDatastore, InventoryHost, InventoryUser, VCenterInventory, VirtualMachine,
+};
 
 pub(crate) const PASSWORD: &str = "it's <\"&> ünsafe";
 
@@ -155,8 +157,8 @@ impl Client {
 
     /// The id of a manager of the only host.
     pub(crate) fn host_manager(&self, name: &str) -> String {
-        let told = self.all("HostSystem", &[&format!("configManager.{name}")]);
-        told.between("<val ", "</val>").split_once('>').unwrap().1.to_owned()
+        let reply = self.all("HostSystem", &[&format!("configManager.{name}")]);
+        reply.between("<val ", "</val>").split_once('>').unwrap().1.to_owned()
     }
 
     /// Makes a local account through the host's manager.
@@ -191,7 +193,7 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// One datacenter with a host, a datastore with one disk in `app`, and a machine.
-pub(crate) fn site(folder: &Path) -> Inventory {
+pub(crate) fn site(folder: &Path) -> VCenterInventory {
     let app = folder.join("app");
     std::fs::create_dir_all(&app).unwrap();
     let descriptor = "# Disk DescriptorFile\nversion=1\ncreateType=\"vmfs\"\nRW 2048 VMFS \"a-flat.vmdk\"\n\
@@ -200,16 +202,24 @@ pub(crate) fn site(folder: &Path) -> Inventory {
     let mut extent = std::fs::File::create_new(app.join("a-flat.vmdk")).unwrap();
     extent.write_all(&[7; 4096]).unwrap();
     extent.set_len(1 << 20).unwrap();
-    Inventory {
-        users: vec![User { name: "root".to_owned(), password: PASSWORD.to_owned(), missing: Vec::new() }],
+    VCenterInventory {
+        users: vec![InventoryUser { name: "root".to_owned(), password: PASSWORD.to_owned(), missing: Vec::new() }],
         datacenters: vec![Datacenter {
             name: "DC".to_owned(),
-            hosts: vec![Host { name: "esx1".to_owned(), root_password: PASSWORD.to_owned(), ..Host::default() }],
-            datastores: vec![Datastore { name: "ds".to_owned(), dir: folder.to_owned(), ..Datastore::default() }],
-            vms: vec![Machine { name: "vm".to_owned(), on: true, ..Machine::default() }],
+            hosts: vec![InventoryHost {
+                name: "esx1".to_owned(),
+                root_password: PASSWORD.to_owned(),
+                ..InventoryHost::default()
+            }],
+            datastores: vec![InventoryDatastore {
+                name: "ds".to_owned(),
+                dir: folder.to_owned(),
+                ..InventoryDatastore::default()
+            }],
+            vms: vec![VirtualMachine { name: "vm".to_owned(), on: true, ..VirtualMachine::default() }],
             ..Datacenter::default()
         }],
-        ..Inventory::default()
+        ..VCenterInventory::default()
     }
 }
 

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::names;
-use super::sources::Sources;
-use crate::disk::content::Stream;
-use crate::error::{At, LabError};
+use super::sources::ChaosVolumes;
+use crate::disk::content::RandomStream;
+use crate::error::{IoContext, LabError};
 use crate::lab::Lab;
 
 /// One command.
@@ -19,7 +19,7 @@ pub(super) struct Act {
 
 impl Act {
     /// Draws a command, mostly one that writes.
-    pub(super) fn draw(chance: &mut Stream, sources: &Sources, lab: &Lab) -> Result<Self, LabError> {
+    pub(super) fn draw(chance: &mut RandomStream, sources: &ChaosVolumes, lab: &Lab) -> Result<Self, LabError> {
         let at = usize::try_from(chance.below(sources.len() as u64)).unwrap_or(0);
         let id = sources.id(at).unwrap_or_default();
         let act = |kind, words: &[&str]| Self { kind, arguments: words.iter().map(Into::into).collect(), target: None };

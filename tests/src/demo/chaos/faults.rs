@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::disk::content::Stream;
-use crate::error::{At, LabError};
+use crate::disk::content::RandomStream;
+use crate::error::{IoContext, LabError};
 use crate::lab::Lab;
 
 /// What is written at a time to fill a disk, in bytes: large pieces first, then the last bytes.
@@ -17,7 +17,7 @@ const CALLS: [&str; 7] = ["fsync", "fdatasync", "pwrite64", "renameat2", "ftrunc
 
 /// What disturbs a command.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fault {
+pub(super) enum Disturbance {
     /// Nothing.
     None,
     /// `kill -9` after a part of the time that it usually takes.
@@ -47,9 +47,9 @@ pub(super) fn possible() -> bool {
     strace.status().is_ok_and(|status| status.success())
 }
 
-impl Fault {
+impl Disturbance {
     /// Draws one; most are kills.
-    pub(super) fn draw(chance: &mut Stream) -> Self {
+    pub(super) fn draw(chance: &mut RandomStream) -> Self {
         match chance.below(20) {
             0..=2 => Self::None,
             3..=13 => Self::Kill { part: f64::from(u32::try_from(chance.below(110)).unwrap_or(0)) / 100.0 },
@@ -77,10 +77,10 @@ impl Fault {
     }
 
     /// What is done before the command starts; undone when the result is dropped.
-    pub(super) fn before(self, lab: &Lab) -> Result<Option<Filler>, LabError> {
+    pub(super) fn before(self, lab: &Lab) -> Result<Option<SpaceFiller>, LabError> {
         match self {
-            Self::FullState => Filler::write(lab.path("state").join("filler")).map(Some),
-            Self::FullVault => Filler::write(lab.vault().join("filler")).map(Some),
+            Self::FullState => SpaceFiller::write(lab.path("state").join("filler")).map(Some),
+            Self::FullVault => SpaceFiller::write(lab.vault().join("filler")).map(Some),
             _ => Ok(None),
         }
     }
@@ -105,9 +105,9 @@ impl Fault {
 }
 
 /// A file that takes all the room of its file system.
-pub(super) struct Filler(PathBuf);
+pub(super) struct SpaceFiller(PathBuf);
 
-impl Filler {
+impl SpaceFiller {
     fn write(path: PathBuf) -> Result<Self, LabError> {
         let mut file = File::options().write(true).create_new(true).open(&path).at("create", &path)?;
         for piece in PIECES {
@@ -118,7 +118,7 @@ impl Filler {
     }
 }
 
-impl Drop for Filler {
+impl Drop for SpaceFiller {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }

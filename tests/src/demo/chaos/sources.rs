@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::disk::content::Stream;
-use crate::disk::{Content, Disk, DiskSpec, Sidecar};
-use crate::error::{At, LabError};
+use crate::disk::content::RandomStream;
+use crate::disk::{DiskContent, DiskSpec, Sidecar, TestDisk};
+use crate::error::{IoContext, LabError};
 use crate::lab::Lab;
 
 const MIB: u64 = 1 << 20;
@@ -23,36 +23,36 @@ const VOLUMES: [(&str, &str, &str, u64); 4] = [
 
 /// What a restored version is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum RestoredState {
     /// What the source holds now.
     Newest,
     /// What it held before.
     Older,
 }
 
-struct One {
+struct ChaosVolume {
     id: String,
-    disk: Disk,
+    disk: TestDisk,
     states: BTreeSet<[u8; 32]>,
     newest: [u8; 32],
 }
 
 /// All volumes.
-pub(super) struct Sources {
-    all: Vec<One>,
-    chance: Stream,
+pub(super) struct ChaosVolumes {
+    all: Vec<ChaosVolume>,
+    chance: RandomStream,
 }
 
-impl Sources {
+impl ChaosVolumes {
     pub(super) fn build(lab: &Lab, seed: u64) -> Result<Self, LabError> {
         let mut all = Vec::new();
         for (kind, folder, stem, bytes) in VOLUMES {
-            let spec = DiskSpec::new(stem, bytes + 8 * MIB, seed).content(Content::Plain { bytes });
-            let disk = Disk::build(&lab.folder("nfs01", folder)?, spec.sidecar(Sidecar::Metadata))?;
+            let spec = DiskSpec::new(stem, bytes + 8 * MIB, seed).content(DiskContent::Plain { bytes });
+            let disk = TestDisk::build(&lab.folder("nfs01", folder)?, spec.sidecar(Sidecar::Metadata))?;
             let newest = digest(&disk, None)?;
-            all.push(One { id: format!("{kind}/{stem}"), disk, states: BTreeSet::from([newest]), newest });
+            all.push(ChaosVolume { id: format!("{kind}/{stem}"), disk, states: BTreeSet::from([newest]), newest });
         }
-        Ok(Self { all, chance: Stream::new(seed, "changes") })
+        Ok(Self { all, chance: RandomStream::new(seed, "changes") })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -84,7 +84,7 @@ impl Sources {
     }
 
     /// Which state of a volume lies in this folder; none for one that it never had.
-    pub(super) fn known(&self, at: usize, folder: &Path) -> Result<Option<Known>, LabError> {
+    pub(super) fn known(&self, at: usize, folder: &Path) -> Result<Option<RestoredState>, LabError> {
         let Some(one) = self.all.get(at) else { return Ok(None) };
         let mut hasher = blake3::Hasher::new();
         for file in one.disk.files() {
@@ -93,15 +93,15 @@ impl Sources {
         }
         let found = *hasher.finalize().as_bytes();
         Ok(match one.states.contains(&found) {
-            true if found == one.newest => Some(Known::Newest),
-            true => Some(Known::Older),
+            true if found == one.newest => Some(RestoredState::Newest),
+            true => Some(RestoredState::Older),
             false => None,
         })
     }
 }
 
 /// The digest of all files of a disk, with a page of its first extent as it is going to be.
-fn digest(disk: &Disk, change: Option<(u64, &[u8; PAGE])>) -> Result<[u8; 32], LabError> {
+fn digest(disk: &TestDisk, change: Option<(u64, &[u8; PAGE])>) -> Result<[u8; 32], LabError> {
     let extent = disk.extents().into_iter().next();
     let mut hasher = blake3::Hasher::new();
     for file in disk.files() {

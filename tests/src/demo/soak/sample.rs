@@ -1,12 +1,13 @@
-//! What the processes take, looked at again and again, and whether it grows.
+//! Samples of what the processes use, and whether it grows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::life::Life;
-use super::{expect, say};
-use crate::error::{At, LabError};
+use super::churn::VolumeChurn;
+use crate::demo::listed::expect;
+use crate::demo::print::print;
+use crate::error::{IoContext, LabError};
 use crate::lab::Lab;
 
 /// What a process takes.
@@ -48,7 +49,7 @@ pub(super) struct Least {
 }
 
 impl Least {
-    pub(super) fn look(&mut self, service: u32, endpoint: Option<u32>) {
+    pub(super) fn sample(&mut self, service: u32, endpoint: Option<u32>) {
         for (least, id) in [(&mut self.service, Some(service)), (&mut self.endpoint, endpoint)] {
             let now = Usage::of(id).memory;
             *least = Some(least.map_or(now, |least| least.min(now)));
@@ -56,7 +57,7 @@ impl Least {
     }
 }
 
-/// One look at everything.
+/// One sample of everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sample {
     service: Usage,
@@ -76,11 +77,11 @@ impl Sample {
         service: u32,
         endpoint: Option<u32>,
         least: &mut Least,
-        life: &Life,
+        churn: &VolumeChurn,
     ) -> Result<Self, LabError> {
-        let transfers = transfers(&lab.vault().join("incoming"), life);
+        let transfers = transfers(&lab.vault().join("incoming"), churn);
         let state = lab.path("state");
-        least.look(service, endpoint);
+        least.sample(service, endpoint);
         let least = std::mem::take(least);
         Ok(Self {
             service: Usage { least: least.service.unwrap_or(0), ..Usage::of(Some(service)) },
@@ -88,17 +89,17 @@ impl Sample {
             transfers: transfers.len() as u64,
             files: transfers.iter().map(|folder| below(folder, &|_| 1)).sum(),
             catalog: {
-                fs::metadata(&state).at("look at", &state)?;
+                fs::metadata(&state).at("inspect", &state)?;
                 below(&state, &|bytes| bytes) >> 10
             },
-            volumes: life.living.len() as u64,
+            volumes: churn.live.len() as u64,
         })
     }
 
     pub(super) fn header() {
-        say(format_args!("  {:>7}{:>36}{:>36}{:>22}", "", "service", "endpoint", "incoming"));
+        print(format_args!("  {:>7}{:>36}{:>36}{:>22}", "", "service", "endpoint", "incoming"));
         let process = format!("{:>11}{:>9}{:>8}{:>8}", "KiB", "least", "files", "threads");
-        say(format_args!(
+        print(format_args!(
             "  {:>7}{process}{process}{:>14}{:>8}{:>12}{:>9}",
             "minute", "transfers", "files", "catalog KiB", "volumes"
         ));
@@ -106,7 +107,7 @@ impl Sample {
 
     pub(super) fn show(&self, at: Duration) {
         let process = |one: &Usage| format!("{:>11}{:>9}{:>8}{:>8}", one.memory, one.least, one.files, one.threads);
-        say(format_args!(
+        print(format_args!(
             "  {:>7.1}{}{}{:>14}{:>8}{:>12}{:>9}",
             at.as_secs_f64() / 60.0,
             process(&self.service),
@@ -120,13 +121,13 @@ impl Sample {
 }
 
 /// The transfers into which a file of a volume that is there is being written.
-fn transfers(incoming: &Path, life: &Life) -> Vec<PathBuf> {
+fn transfers(incoming: &Path, churn: &VolumeChurn) -> Vec<PathBuf> {
     let folders = fs::read_dir(incoming).into_iter().flatten().flatten().map(|entry| entry.path());
-    let living = |folder: &PathBuf| {
+    let live = |folder: &PathBuf| {
         let mut files = fs::read_dir(folder.join("files")).into_iter().flatten().flatten();
-        files.any(|file| life.living.iter().any(|one| one.disk.path().with_file_name(file.file_name()).exists()))
+        files.any(|file| churn.live.iter().any(|one| one.disk.path().with_file_name(file.file_name()).exists()))
     };
-    folders.filter(living).collect()
+    folders.filter(live).collect()
 }
 
 /// Adds something up over all files below a folder. What goes while it is looked at is not counted.
@@ -189,10 +190,10 @@ impl Samples {
     }
 
     pub(super) fn report(&self) {
-        say(format_args!("\n  {} samples: medians of the second and the last quarter, and the most", self.0.len()));
+        print(format_args!("\n  {} samples: medians of the second and the last quarter, and the most", self.0.len()));
         for one in &SERIES {
             let (second, last, most) = self.medians(one.value);
-            say(format_args!("  {:28}{second:>10}{last:>10}{most:>10}", one.name));
+            print(format_args!("  {:28}{second:>10}{last:>10}{most:>10}", one.name));
         }
     }
 
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_is_told_from_what_jumps_about() {
+    fn steady_growth_differs_from_fluctuation() {
         assert!(samples(|number| 60_000 + number % 7 * 2000).judge().is_ok());
         // The beginning does not count: caches fill.
         assert!(samples(|number| if number < 10 { 30_000 } else { 60_000 }).judge().is_ok());
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_looked_at() {
+    fn a_process_sample_has_memory_and_files() {
         let usage = Usage::of(Some(std::process::id()));
         assert!(usage.memory > 1000 && usage.files >= 3 && usage.threads >= 1, "{usage:?}");
         assert_eq!(Usage::of(None), Usage::default());

@@ -1,4 +1,4 @@
-//! What the kernel asks of the file system, and what it gets.
+//! The requests of the kernel to the file system, and the replies.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -17,7 +17,7 @@ use fuser::{
 };
 use rustix::fs::SeekFrom;
 
-use super::{Fault, Holes, Operation, Shared, Times};
+use super::{HoleReporting, InjectedFault, Operation, SharedMount, Times};
 
 /// How often it is looked whether a process that waits was killed.
 const POLL: Duration = Duration::from_millis(20);
@@ -26,11 +26,11 @@ const SEEK_DATA: i32 = 3;
 /// `SEEK_HOLE` of lseek(2).
 const SEEK_HOLE: i32 = 4;
 
-pub(super) struct Served(Arc<Inner>);
+pub(super) struct Served(Arc<BackingFolder>);
 
-struct Inner {
+struct BackingFolder {
     folder: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<SharedMount>,
     /// Where each number was last found, relative to the folder.
     places: Mutex<HashMap<u64, String>>,
     open: Mutex<HashMap<u64, Arc<File>>>,
@@ -38,10 +38,10 @@ struct Inner {
 }
 
 impl Served {
-    pub(super) fn new(folder: &Path, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(folder: &Path, shared: Arc<SharedMount>) -> Self {
         let places = Mutex::new(HashMap::from([(INodeNo::ROOT.0, String::new())]));
         let (open, next) = (Mutex::default(), AtomicU64::new(1));
-        Self(Arc::new(Inner { folder: folder.to_owned(), shared, places, open, next }))
+        Self(Arc::new(BackingFolder { folder: folder.to_owned(), shared, places, open, next }))
     }
 
     /// Lets a request pass, fail, or wait: `then` answers it, on a thread of its own if it waits.
@@ -50,7 +50,7 @@ impl Served {
         operation: Operation,
         (path, part): (String, Range<u64>),
         request: &Request,
-        then: impl FnOnce(&Inner, &str, Result<(), Errno>) + Send + 'static,
+        then: impl FnOnce(&BackingFolder, &str, Result<(), Errno>) + Send + 'static,
     ) {
         let fault = {
             let mut state = self.0.shared.state();
@@ -59,8 +59,8 @@ impl Served {
         };
         match fault {
             None => then(&self.0, &path, Ok(())),
-            Some(Fault::Fail(errno)) => then(&self.0, &path, Err(Errno::from_i32(errno.raw_os_error()))),
-            Some(Fault::Hang) => {
+            Some(InjectedFault::Fail(errno)) => then(&self.0, &path, Err(Errno::from_i32(errno.raw_os_error()))),
+            Some(InjectedFault::Hang) => {
                 let (inner, process) = (Arc::clone(&self.0), request.pid());
                 std::thread::spawn(move || {
                     let result = inner.wait(operation, &path, &part, process);
@@ -71,7 +71,7 @@ impl Served {
     }
 }
 
-impl Inner {
+impl BackingFolder {
     fn wait(&self, operation: Operation, path: &str, part: &Range<u64>, process: u32) -> Result<(), Errno> {
         let mut state = self.shared.state();
         state.hanging += 1;
@@ -79,9 +79,9 @@ impl Inner {
             match state.fault(operation, path, part) {
                 _ if state.is_closed => break Err(Errno::EIO),
                 None => break Ok(()),
-                Some(Fault::Fail(errno)) => break Err(Errno::from_i32(errno.raw_os_error())),
-                Some(Fault::Hang) if is_killed(process) => break Err(Errno::EINTR),
-                Some(Fault::Hang) => {
+                Some(InjectedFault::Fail(errno)) => break Err(Errno::from_i32(errno.raw_os_error())),
+                Some(InjectedFault::Hang) if is_killed(process) => break Err(Errno::EINTR),
+                Some(InjectedFault::Hang) => {
                     let woken = self.shared.changed.wait_timeout(state, POLL);
                     state = woken.unwrap_or_else(PoisonError::into_inner).0;
                 }
@@ -103,7 +103,7 @@ impl Inner {
     /// The attributes of what is there now.
     fn attributes(&self, path: &str) -> Result<FileAttr, Errno> {
         let found = fs::symlink_metadata(self.folder.join(path)).map_err(Errno::from)?;
-        let mut attributes = self.tell(path, &found)?;
+        let mut attributes = self.file_attributes(path, &found)?;
         if path.is_empty() {
             attributes.ino = INodeNo::ROOT;
         } else {
@@ -112,11 +112,11 @@ impl Inner {
         Ok(attributes)
     }
 
-    /// What is told of a file, which need not be the truth.
-    fn tell(&self, path: &str, found: &Metadata) -> Result<FileAttr, Errno> {
+    /// What is shown_time of a file, which need not be the truth.
+    fn file_attributes(&self, path: &str, found: &Metadata) -> Result<FileAttr, Errno> {
         let state = self.shared.state();
         let allocated = state.allocated.get(path).map(|bytes| bytes.div_ceil(512));
-        let time = |seconds: i64, nanoseconds: i64| told(state.times, exact(seconds, nanoseconds));
+        let time = |seconds: i64, nanoseconds: i64| shown_time(state.times, exact(seconds, nanoseconds));
         Ok(FileAttr {
             ino: INodeNo(found.ino()),
             size: found.size(),
@@ -171,21 +171,21 @@ impl Inner {
         }
         let holes = self.shared.state().holes.get(path).cloned().unwrap_or_default();
         match holes {
-            Holes::True => truth(at).and_then(signed),
-            Holes::Everything if whence == SEEK_DATA => Err(Errno::ENXIO),
-            Holes::Everything | Holes::NoProgress => Ok(offset),
-            Holes::Also(hole) if whence == SEEK_DATA => {
+            HoleReporting::True => truth(at).and_then(signed),
+            HoleReporting::Everything if whence == SEEK_DATA => Err(Errno::ENXIO),
+            HoleReporting::Everything | HoleReporting::NoProgress => Ok(offset),
+            HoleReporting::Also(hole) if whence == SEEK_DATA => {
                 let found = truth(at)?;
                 signed(if hole.contains(&found) { truth(hole.end)? } else { found })
             }
-            Holes::Also(hole) if hole.contains(&at) => Ok(offset),
-            Holes::Also(hole) => {
+            HoleReporting::Also(hole) if hole.contains(&at) => Ok(offset),
+            HoleReporting::Also(hole) => {
                 let found = truth(at)?;
                 signed(if at < hole.start { found.min(hole.start) } else { found })
             }
-            Holes::Backwards => Ok(offset.saturating_sub(1).max(0)),
-            Holes::Beyond => Ok(bytes.saturating_add(4096)),
-            Holes::Refused(errno) => Err(Errno::from_i32(errno.raw_os_error())),
+            HoleReporting::Backwards => Ok(offset.saturating_sub(1).max(0)),
+            HoleReporting::Beyond => Ok(bytes.saturating_add(4096)),
+            HoleReporting::Refused(errno) => Err(Errno::from_i32(errno.raw_os_error())),
         }
     }
 
@@ -225,8 +225,8 @@ fn exact(seconds: i64, nanoseconds: i64) -> SystemTime {
     at.and_then(|at| at.checked_add(rest)).unwrap_or(UNIX_EPOCH)
 }
 
-fn told(times: Times, truth: SystemTime) -> SystemTime {
-    let told = match times {
+fn shown_time(times: Times, truth: SystemTime) -> SystemTime {
+    let shown_time = match times {
         Times::True => Some(truth),
         Times::Absent => None,
         Times::Ahead(by) => truth.checked_add(by),
@@ -234,7 +234,7 @@ fn told(times: Times, truth: SystemTime) -> SystemTime {
         Times::WholeSeconds => whole(truth, 0),
         Times::WholeSecondsAhead(by) => whole(truth, by),
     };
-    told.unwrap_or(UNIX_EPOCH)
+    shown_time.unwrap_or(UNIX_EPOCH)
 }
 
 /// A time without its fraction, so many seconds later.
@@ -261,7 +261,7 @@ impl Filesystem for Served {
             let cache = inner.shared.state().cache;
             let open = handle.and_then(|handle| inner.file(handle).ok());
             let found = result.and_then(|()| match open {
-                Some(file) => inner.tell(path, &file.metadata().map_err(Errno::from)?),
+                Some(file) => inner.file_attributes(path, &file.metadata().map_err(Errno::from)?),
                 None => inner.attributes(path),
             });
             match found {

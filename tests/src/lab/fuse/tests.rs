@@ -46,7 +46,7 @@ impl Bench {
 }
 
 #[test]
-fn the_mount_shows_the_folder_below() {
+fn fuse_mount_shows_the_folder_below() {
     let Some(bench) = bench() else { return };
     let (shown, below) = (fs::metadata(bench.disk()).unwrap(), fs::metadata(bench.below.join("a/disk")).unwrap());
     let facts = |of: &fs::Metadata| (of.len(), of.blocks(), of.ino(), of.mtime(), of.mtime_nsec(), of.mode());
@@ -63,7 +63,7 @@ fn the_mount_shows_the_folder_below() {
 }
 
 #[test]
-fn faults_hit_what_they_were_injected_for() {
+fn faults_affect_only_the_injected_path() {
     let Some(bench) = bench() else { return };
     let file = fs::File::open(bench.disk()).unwrap();
     bench.mount.fail(Operation::Stat, "a/disk", Errno::STALE);
@@ -82,18 +82,18 @@ fn faults_hit_what_they_were_injected_for() {
 }
 
 #[test]
-fn holes_and_times_are_what_the_test_says() {
+fn holes_and_times_follow_the_settings() {
     let Some(bench) = bench() else { return };
     let file = fs::File::open(bench.disk()).unwrap();
     let data = |at| seek(&file, SeekFrom::Data(at));
     for (holes, expected) in [
-        (Holes::Everything, Err(Errno::NXIO)),
-        (Holes::Also(0..MIB), Ok(2 * MIB)),
-        (Holes::NoProgress, Ok(MIB)),
-        (Holes::Backwards, Ok(MIB - 1)),
-        (Holes::Beyond, Ok(4 * MIB + 4096)),
-        (Holes::Refused(Errno::IO), Err(Errno::IO)),
-        (Holes::True, Ok(2 * MIB)),
+        (HoleReporting::Everything, Err(Errno::NXIO)),
+        (HoleReporting::Also(0..MIB), Ok(2 * MIB)),
+        (HoleReporting::NoProgress, Ok(MIB)),
+        (HoleReporting::Backwards, Ok(MIB - 1)),
+        (HoleReporting::Beyond, Ok(4 * MIB + 4096)),
+        (HoleReporting::Refused(Errno::IO), Err(Errno::IO)),
+        (HoleReporting::True, Ok(2 * MIB)),
     ] {
         bench.mount.set_holes("a/disk", holes.clone());
         assert_eq!(data(MIB), expected, "{holes:?}");
@@ -113,7 +113,7 @@ fn holes_and_times_are_what_the_test_says() {
 }
 
 #[test]
-fn attributes_are_stale_until_the_server_is_asked() {
+fn attributes_stay_stale_until_revalidated() {
     let Some(bench) = bench() else { return };
     bench.mount.cache_attributes(Duration::from_secs(600));
     let before = fs::metadata(bench.disk()).unwrap().modified().unwrap();
@@ -125,7 +125,7 @@ fn attributes_are_stale_until_the_server_is_asked() {
 }
 
 #[test]
-fn a_hang_ends_when_it_is_healed_or_its_process_killed() {
+fn a_hang_ends_when_healed_or_its_process_is_killed() {
     let Some(bench) = bench() else { return };
     bench.mount.hang(Operation::Read, "a/disk");
     let start = || Command::new("cat").arg(bench.disk()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

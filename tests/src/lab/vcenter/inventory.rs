@@ -8,7 +8,7 @@ use serde::Serialize;
 /// Which of the two it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum ServerKind {
     /// A vCenter Server with any number of hosts.
     #[default]
     Vcenter,
@@ -18,11 +18,11 @@ pub enum Mode {
 
 /// What there is.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Inventory {
+pub struct VCenterInventory {
     /// Which of the two it is.
-    pub mode: Mode,
+    pub mode: ServerKind,
     /// Who may log in.
-    pub users: Vec<User>,
+    pub users: Vec<InventoryUser>,
     /// What is in it.
     pub datacenters: Vec<Datacenter>,
     /// The newest version of its interface; 8.0.2.0 if it is empty.
@@ -46,7 +46,7 @@ pub struct Inventory {
 
 /// Somebody who may log in.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct User {
+pub struct InventoryUser {
     /// The name.
     pub name: String,
     /// The password.
@@ -63,16 +63,16 @@ pub struct Datacenter {
     /// The inventory folder that it is in; none if it is empty.
     pub folder: String,
     /// Its hosts.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<InventoryHost>,
     /// Its datastores.
-    pub datastores: Vec<Datastore>,
+    pub datastores: Vec<InventoryDatastore>,
     /// Its virtual machines.
-    pub vms: Vec<Machine>,
+    pub vms: Vec<VirtualMachine>,
 }
 
 /// An ESXi host.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Host {
+pub struct InventoryHost {
     /// What commands and the rest of the inventory call it.
     pub name: String,
     /// The name that clients are told; its address if it is empty.
@@ -81,7 +81,7 @@ pub struct Host {
     pub listen: String,
     /// Root's password.
     pub root_password: String,
-    /// The Unix socket that is told of accounts and services: [`crate::lab::Esxi::hook`].
+    /// The Unix socket that is told of accounts and services: [`crate::lab::EsxiDouble::hook`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<PathBuf>,
     /// `lockdownNormal`, `lockdownStrict`, or none if it is empty.
@@ -100,7 +100,7 @@ pub struct Host {
 
 /// A datastore.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Datastore {
+pub struct InventoryDatastore {
     /// Its name.
     pub name: String,
     /// `VMFS`, `NFS`, `NFS41`, `vsan`, `VVOL` or another text; VMFS if it is empty.
@@ -124,7 +124,7 @@ pub struct Datastore {
 
 /// A virtual machine.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Machine {
+pub struct VirtualMachine {
     /// Its name.
     pub name: String,
     /// The host that it is on; the first if it is empty.
@@ -132,12 +132,12 @@ pub struct Machine {
     /// It is powered on.
     pub on: bool,
     /// Its disks.
-    pub disks: Vec<Disk>,
+    pub disks: Vec<InventoryDisk>,
 }
 
 /// A disk of a virtual machine.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Disk {
+pub struct InventoryDisk {
     /// `[datastore] folder/file.vmdk`.
     pub path: String,
     /// `persistent` if it is empty.

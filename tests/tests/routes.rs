@@ -1,4 +1,4 @@
-//! A disk's whole journey, by every route: copied, kept, restored, and judged by programs that know nothing of us.
+//! One disk by every route: copied, stored, restored, and compared by independent programs.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use stackferry_tests::check::{allocated_bytes, same_files};
-use stackferry_tests::disk::{Content, CreateType, Disk, DiskSpec, Sidecar, mount_and_digest};
-use stackferry_tests::lab::{Endpoint, Lab};
+use stackferry_tests::disk::{CreateType, DiskContent, DiskSpec, Sidecar, TestDisk, mount_and_digest};
+use stackferry_tests::lab::{EndpointProcess, Lab};
 use stackferry_tests::tools::{available, have, qemu_img_compare};
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
@@ -31,7 +31,7 @@ fn bytes(copy: &Value, key: &str) -> u64 {
 }
 
 /// Points the lab's service at the datastore `nfs01` by a route, with a state and a vault of its own.
-fn take_route(lab: &mut Lab, route: &str) -> Option<Endpoint> {
+fn take_route(lab: &mut Lab, route: &str) -> Option<EndpointProcess> {
     lab.config.set("state_dir", lab.path(&format!("state-{route}")).to_str().unwrap());
     lab.config.set("vault.path", lab.path(&format!("vault-{route}")).to_str().unwrap());
     if route == "local" {
@@ -44,10 +44,10 @@ fn take_route(lab: &mut Lab, route: &str) -> Option<Endpoint> {
 }
 
 /// Copies and restores a disk by a route; gives the copy's answer, and the folders of the version and the restored disk.
-fn there_and_back(lab: &mut Lab, route: &str, disk: &Disk) -> (Value, PathBuf, PathBuf) {
+fn there_and_back(lab: &mut Lab, route: &str, disk: &TestDisk) -> (Value, PathBuf, PathBuf) {
     let endpoint = take_route(lab, route);
     let id = format!("appstack/{}", disk.spec().stem);
-    let copy = lab.ask(&["copy", &id]).unwrap();
+    let copy = lab.run_json(&["copy", &id]).unwrap();
     assert_eq!(copy["outcome"], "copied");
     assert_eq!(copy["route"], route);
     assert_eq!(copy["verified"], true);
@@ -57,28 +57,28 @@ fn there_and_back(lab: &mut Lab, route: &str, disk: &Disk) -> (Value, PathBuf, P
     assert_eq!(bytes(&copy, "logical"), logical);
 
     let to = lab.path(&format!("restored-{route}"));
-    lab.ask(&["restore".as_ref(), id.as_ref(), "--to".as_ref(), to.as_os_str()]).unwrap();
+    lab.run_json(&["restore".as_ref(), id.as_ref(), "--to".as_ref(), to.as_os_str()]).unwrap();
     same_files(&files, &to).unwrap();
     if let Some(mut endpoint) = endpoint {
-        endpoint.terminate().unwrap().ends(0).unwrap();
+        endpoint.terminate().unwrap().expect_code(0).unwrap();
     }
     let version = lab.path(&format!("vault-{route}")).join("volumes").join(&id).join(copy["version"].as_str().unwrap());
     (copy, version, to)
 }
 
-fn taken(disk: &Disk, folder: &Path) -> u64 {
+fn taken(disk: &TestDisk, folder: &Path) -> u64 {
     disk.files().iter().map(|file| allocated_bytes(&folder.join(file.file_name().unwrap())).unwrap()).sum()
 }
 
 /// With real tools 1 GiB of files in an NTFS; without them as much data without a file system.
 #[test]
-fn a_gibibyte_comes_back_by_every_route_as_it_was() {
+fn every_route_restores_one_gibibyte_unchanged() {
     let tools = available();
     let ntfs = have(tools.makes_ntfs() && tools.mounts_ntfs(), "mkntfs, ntfs-3g or /dev/fuse").unwrap();
-    let content = if ntfs { Content::Ntfs { bytes: GIB } } else { Content::Plain { bytes: GIB } };
+    let content = if ntfs { DiskContent::Ntfs { bytes: GIB } } else { DiskContent::Plain { bytes: GIB } };
     let mut lab = Lab::new(LAB).unwrap();
     let spec = DiskSpec::new("Office", 20 * GIB, 42).content(content).sidecar(Sidecar::Metadata);
-    let disk = Disk::build(&lab.folder("nfs01", APPS).unwrap(), spec).unwrap();
+    let disk = TestDisk::build(&lab.folder("nfs01", APPS).unwrap(), spec).unwrap();
     let source: u64 = disk.files().iter().map(|file| allocated_bytes(file).unwrap()).sum();
     assert!(source > GIB);
     let inside = if ntfs { mount_and_digest(&disk.path()).unwrap() } else { Vec::new() };
@@ -110,10 +110,10 @@ fn a_gibibyte_comes_back_by_every_route_as_it_was() {
 }
 
 #[test]
-fn zeros_that_were_written_are_read_but_neither_sent_nor_stored() {
+fn written_zeros_are_neither_sent_nor_stored() {
     let mut lab = Lab::new(LAB).unwrap();
     let spec = DiskSpec::new("Office", 96 * MIB, 7).sidecar(Sidecar::Json);
-    let disk = Disk::build(&lab.folder("nfs01", APPS).unwrap(), spec).unwrap();
+    let disk = TestDisk::build(&lab.folder("nfs01", APPS).unwrap(), spec).unwrap();
     let extent = fs::File::options().write(true).open(&disk.extents()[0]).unwrap();
     let mut data = vec![0; 1 << 20];
     for block in 0..96 {
@@ -139,9 +139,9 @@ fn zeros_that_were_written_are_read_but_neither_sent_nor_stored() {
 }
 
 #[test]
-fn an_empty_disk_costs_nothing() {
+fn an_empty_disk_sends_and_stores_nothing() {
     let mut lab = Lab::new(LAB).unwrap();
-    let disk = Disk::build(&lab.folder("nfs01", APPS).unwrap(), DiskSpec::new("Empty", 20 * GIB, 7)).unwrap();
+    let disk = TestDisk::build(&lab.folder("nfs01", APPS).unwrap(), DiskSpec::new("Empty", 20 * GIB, 7)).unwrap();
     for route in ["local", "endpoint"] {
         let (copy, ..) = there_and_back(&mut lab, route, &disk);
         for key in ["read", "stored", "wire"] {
@@ -152,12 +152,12 @@ fn an_empty_disk_costs_nothing() {
 }
 
 #[test]
-fn every_way_to_split_a_disk_comes_back() {
+fn every_extent_layout_restores_unchanged() {
     let mut lab = Lab::new(LAB).unwrap();
     let folder = lab.folder("nfs01", APPS).unwrap();
     let build = |stem: &str, create_type| {
-        let spec = DiskSpec::new(stem, 40 * MIB + 512, 3).content(Content::Plain { bytes: 3 * MIB });
-        Disk::build(&folder, spec.create_type(create_type).sidecar(Sidecar::Json)).unwrap()
+        let spec = DiskSpec::new(stem, 40 * MIB + 512, 3).content(DiskContent::Plain { bytes: 3 * MIB });
+        TestDisk::build(&folder, spec.create_type(create_type).sidecar(Sidecar::Json)).unwrap()
     };
     let disks = [
         build("Flat", CreateType::MonolithicFlat { offset: 128 }),

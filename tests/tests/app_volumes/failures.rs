@@ -1,22 +1,22 @@
-//! Everything that can be wrong with a manager: told by name, with what to do, and never made worse.
+//! Every failure of a manager: reported by name, with a hint, and never made worse.
 
 use std::time::{Duration, Instant};
 
 use stackferry_config::Secret;
 use stackferry_discover::app_volumes::{Limits, Manager, ManagerError, VolumeFamily};
 use stackferry_https::{HttpsError, Retry};
-use stackferry_tests::avm::{AvmVersion, Fault};
+use stackferry_tests::avm::{AvmFault, AvmVersion};
 use stackferry_volume::SiteName;
 
 use super::support::*;
 
 #[test]
-fn a_session_that_ends_in_the_middle_costs_one_new_login() {
+fn an_expired_session_costs_one_new_login() {
     for version in [AvmVersion::V2_17, AvmVersion::V4_15] {
         let whole = {
             let double = start(version);
             look(&manager(&double), 0);
-            double.asked().len()
+            double.requests().len()
         };
         for after in 0..whole {
             let double = start(version);
@@ -29,7 +29,7 @@ fn a_session_that_ends_in_the_middle_costs_one_new_login() {
 }
 
 #[test]
-fn the_session_is_kept_from_look_to_look_and_renewed_once() {
+fn a_session_is_kept_between_scans_and_renewed_once() {
     let double = start(AvmVersion::V4_15);
     let manager = manager(&double);
     for minutes in 0..3 {
@@ -42,8 +42,8 @@ fn the_session_is_kept_from_look_to_look_and_renewed_once() {
 }
 
 #[test]
-fn a_session_ends_by_401_and_by_a_redirect_as_by_403() {
-    for fault in [Fault::Denied, Fault::Unauthorized, Fault::Redirect] {
+fn status_401_403_and_a_redirect_all_end_a_session() {
+    for fault in [AvmFault::Denied, AvmFault::Unauthorized, AvmFault::Redirect] {
         let double = start(AvmVersion::V4_15);
         double.fail_times("/app_volumes/app_packages", fault, 1);
         let report = look(&manager(&double), 0);
@@ -53,13 +53,13 @@ fn a_session_ends_by_401_and_by_a_redirect_as_by_403() {
 }
 
 #[test]
-fn a_manager_that_always_says_no_gets_one_new_login_and_an_error() {
-    for fault in [Fault::Denied, Fault::Unauthorized, Fault::Redirect] {
+fn a_manager_that_always_refuses_gets_one_new_login() {
+    for fault in [AvmFault::Denied, AvmFault::Unauthorized, AvmFault::Redirect] {
         let double = start(AvmVersion::V2_17);
         double.fail("/cv_api/appstacks", fault);
         let error = run_look(&manager(&double), 0).unwrap_err();
         let is_right = match fault {
-            Fault::Redirect => matches!(error, ManagerError::Status { path: "/cv_api/appstacks", status: 302, .. }),
+            AvmFault::Redirect => matches!(error, ManagerError::Status { path: "/cv_api/appstacks", status: 302, .. }),
             _ => matches!(error, ManagerError::Denied { path: "/cv_api/appstacks", .. }),
         };
         assert!(is_right, "{error:?}");
@@ -69,26 +69,26 @@ fn a_manager_that_always_says_no_gets_one_new_login_and_an_error() {
 }
 
 #[test]
-fn an_error_beside_an_empty_list_is_no_empty_site() {
+fn an_error_with_an_empty_list_is_not_an_empty_site() {
     for (version, path) in [(AvmVersion::V2_17, "/cv_api/writables"), (AvmVersion::V4_15, "/app_volumes/writables")] {
         let double = start(version);
-        double.fail(path, Fault::ErrorBesideNothing);
+        double.fail(path, AvmFault::ErrorBesideNothing);
         let error = run_look(&manager(&double), 0).unwrap_err();
         assert!(error.to_string().contains("Unable to reach vCenter"), "{error}");
     }
 }
 
 #[test]
-fn a_byte_order_mark_hides_nothing() {
+fn a_byte_order_mark_is_accepted() {
     let double = start(AvmVersion::V4_15);
     for path in ["/cv_api/version", "/cv_api/sessions", "/app_volumes/writables"] {
-        double.fail(path, Fault::ByteOrderMark);
+        double.fail(path, AvmFault::ByteOrderMark);
     }
     assert_eq!(look(&manager(&double), 0).volumes.len(), 5);
 }
 
 #[test]
-fn a_login_refused_with_http_200_is_tried_once() {
+fn a_login_refused_with_http_200_is_not_retried() {
     let double = start(AvmVersion::V4_15);
     double.change(|site| site.refuses_with_200 = true);
     let manager = manager_with(&double, "wrong", Limits::default());
@@ -100,7 +100,7 @@ fn a_login_refused_with_http_200_is_tried_once() {
 }
 
 #[test]
-fn a_wrong_password_is_tried_once_until_there_is_another() {
+fn a_wrong_password_is_not_retried_until_it_changes() {
     let double = start(AvmVersion::V4_15);
     let manager = manager_with(&double, "wrong", Limits::default());
     for minutes in 0..3 {
@@ -122,8 +122,8 @@ fn a_wrong_password_is_tried_once_until_there_is_another() {
 }
 
 #[test]
-fn a_login_that_fails_for_another_reason_is_tried_again() {
-    for fault in [Fault::ServerError, Fault::Cut, Fault::WebPage] {
+fn a_login_that_fails_for_another_reason_is_retried() {
+    for fault in [AvmFault::ServerError, AvmFault::Cut, AvmFault::WebPage] {
         let double = start(AvmVersion::V2_17);
         double.fail_times("/cv_api/sessions", fault, 1);
         let manager = manager(&double);
@@ -135,13 +135,13 @@ fn a_login_that_fails_for_another_reason_is_tried_again() {
 }
 
 #[test]
-fn a_new_login_that_fails_is_not_tried_by_each_request_again() {
+fn a_failed_new_login_is_not_retried_by_each_request() {
     let double = start(AvmVersion::V4_15);
     let manager = manager(&double);
     look(&manager, 0);
     double.expire();
-    double.forget();
-    double.fail("/cv_api/sessions", Fault::ServerError);
+    double.clear();
+    double.fail("/cv_api/sessions", AvmFault::ServerError);
     let error = run_look(&manager, 1).unwrap_err();
     assert!(matches!(error, ManagerError::Status { path: "/cv_api/sessions", status: 500, .. }), "{error:?}");
     assert_eq!(double.count("POST /cv_api/sessions"), 1);
@@ -149,36 +149,36 @@ fn a_new_login_that_fails_is_not_tried_by_each_request_again() {
     assert_eq!(look(&manager, 2).volumes.len(), 5);
 
     // The same while details are asked, four at once.
-    double.forget();
+    double.clear();
     double.change(|site| site.storage("vmfs01", "VMFS", true).present = false);
-    double.fail("/cv_api/appstacks/{id}", Fault::Denied);
-    double.fail("/cv_api/sessions", Fault::ServerError);
+    double.fail("/cv_api/appstacks/{id}", AvmFault::Denied);
+    double.fail("/cv_api/sessions", AvmFault::ServerError);
     let report = look(&manager, 3);
     assert_eq!((report.problems.len(), report.complete), (1, true));
     assert_eq!(double.count("POST /cv_api/sessions"), 1);
 }
 
 #[test]
-fn an_answer_that_is_none_is_an_error_with_a_way_out() {
+fn an_invalid_response_is_an_error_with_a_hint() {
     type Check = fn(&ManagerError) -> bool;
-    let bad: [(Fault, Retry, Check); 7] = [
-        (Fault::WebPage, Retry::Permanent, |error| matches!(error, ManagerError::WebPage { .. })),
+    let bad: [(AvmFault, Retry, Check); 7] = [
+        (AvmFault::WebPage, Retry::Permanent, |error| matches!(error, ManagerError::WebPage { .. })),
         (
-            Fault::Truncated,
+            AvmFault::Truncated,
             Retry::Transient,
             |error| matches!(error, ManagerError::BadAnswer { why, .. } if why.contains("ends too early")),
         ),
         (
-            Fault::Gzip,
+            AvmFault::Gzip,
             Retry::Transient,
             |error| matches!(error, ManagerError::BadAnswer { why, .. } if why.contains("compressed (gzip)")),
         ),
-        (Fault::ServerError, Retry::Transient, |error| matches!(error, ManagerError::Status { status: 500, .. })),
-        (Fault::Redirect, Retry::Permanent, |error| matches!(error, ManagerError::Status { status: 302, .. })),
-        (Fault::Cut, Retry::Transient, |error| {
+        (AvmFault::ServerError, Retry::Transient, |error| matches!(error, ManagerError::Status { status: 500, .. })),
+        (AvmFault::Redirect, Retry::Permanent, |error| matches!(error, ManagerError::Status { status: 302, .. })),
+        (AvmFault::Cut, Retry::Transient, |error| {
             matches!(error, ManagerError::Https { source: HttpsError::Broken { .. }, .. })
         }),
-        (Fault::Huge(70 << 20), Retry::Permanent, |error| {
+        (AvmFault::Huge(70 << 20), Retry::Permanent, |error| {
             matches!(error, ManagerError::Https { source: HttpsError::TooLong { .. }, .. })
         }),
     ];
@@ -201,7 +201,7 @@ fn an_answer_that_is_none_is_an_error_with_a_way_out() {
 }
 
 #[test]
-fn what_only_adds_may_be_missing_and_is_told() {
+fn optional_data_may_be_missing_and_is_reported() {
     for path in [
         "/cv_api/storages",
         "/cv_api/datastores",
@@ -211,7 +211,7 @@ fn what_only_adds_may_be_missing_and_is_told() {
         "/app_volumes/app_assignments",
     ] {
         let double = start(AvmVersion::V4_15);
-        double.fail(path, Fault::ServerError);
+        double.fail(path, AvmFault::ServerError);
         let report = look(&manager(&double), 0);
         assert_eq!((report.volumes.len(), report.complete), (5, true), "{path}");
         assert_eq!(report.problems.len(), 1, "{path}: {:?}", report.problems);
@@ -220,16 +220,16 @@ fn what_only_adds_may_be_missing_and_is_told() {
         assert!(!problem.hint.is_empty());
         // What an older manager does not have is no problem.
         double.heal();
-        double.fail(path, Fault::NotFound);
+        double.fail(path, AvmFault::NotFound);
         assert!(look(&manager(&double), 0).problems.is_empty(), "{path}");
     }
 }
 
 #[test]
-fn a_detail_that_fails_leaves_what_is_known_and_is_asked_again() {
+fn a_failed_detail_keeps_known_data_and_is_retried() {
     let double = start(AvmVersion::V2_17);
     let manager = manager(&double);
-    double.fail("/cv_api/appstacks/{id}/files", Fault::ServerError);
+    double.fail("/cv_api/appstacks/{id}/files", AvmFault::ServerError);
     let report = look(&manager, 0);
     assert!(!report.complete, "nobody knows where its AppStacks lie");
     assert_eq!((report.volumes.len(), report.problems.len()), (4, 1));
@@ -239,7 +239,7 @@ fn a_detail_that_fails_leaves_what_is_known_and_is_asked_again() {
     assert!(report.complete && report.problems.is_empty());
 
     // Once known, it stays known when it can't be asked.
-    double.fail("/cv_api/appstacks/{id}", Fault::Truncated);
+    double.fail("/cv_api/appstacks/{id}", AvmFault::Truncated);
     let report = look(&manager, 90);
     assert!(report.complete);
     assert_eq!(report.problems.len(), 1);
@@ -247,14 +247,14 @@ fn a_detail_that_fails_leaves_what_is_known_and_is_asked_again() {
 }
 
 #[test]
-fn a_manager_whose_details_all_fail_is_left_in_peace() {
+fn a_manager_whose_details_all_fail_gets_few_requests() {
     let double = start(AvmVersion::V2_17);
     double.change(|site| {
         for number in 0..50 {
             site.appstack(&format!("App {number}"), "nfs01", &format!("cloudvolumes/apps/{number}.vmdk"), "");
         }
     });
-    double.fail("/cv_api/appstacks/{id}", Fault::ServerError);
+    double.fail("/cv_api/appstacks/{id}", AvmFault::ServerError);
     let report = look(&manager(&double), 0);
     assert_eq!((report.volumes.len(), report.complete), (54, false));
     assert!(double.details() <= 12, "{} details", double.details());
@@ -262,21 +262,21 @@ fn a_manager_whose_details_all_fail_is_left_in_peace() {
 }
 
 #[test]
-fn a_volume_that_goes_during_the_look_is_left_out() {
+fn a_volume_deleted_during_a_scan_is_skipped() {
     let double = start(AvmVersion::V4_15);
-    double.fail("/app_volumes/app_packages/{id}/files", Fault::NotFound);
-    double.fail("/app_volumes/app_packages/{id}", Fault::NotFound);
-    double.fail("/cv_api/appstacks/{id}", Fault::NotFound);
+    double.fail("/app_volumes/app_packages/{id}/files", AvmFault::NotFound);
+    double.fail("/app_volumes/app_packages/{id}", AvmFault::NotFound);
+    double.fail("/cv_api/appstacks/{id}", AvmFault::NotFound);
     let report = look(&manager(&double), 0);
     assert_eq!((report.volumes.len(), report.complete, report.problems.len()), (2, true, 0));
 }
 
 #[test]
-fn a_slow_manager_is_waited_for_only_so_long() {
+fn a_slow_manager_runs_into_a_timeout() {
     let double = start(AvmVersion::V2_17);
     let short = Duration::from_millis(300);
     let began = Instant::now();
-    double.fail("/cv_api/writables", Fault::Slow(Duration::from_secs(60)));
+    double.fail("/cv_api/writables", AvmFault::Slow(Duration::from_secs(60)));
     let manager = manager_with(&double, "right", Limits { request: short, look: Duration::from_secs(60) });
     let error = run_look(&manager, 0).unwrap_err();
     assert!(matches!(error, ManagerError::Https { source: HttpsError::Stalled { .. }, .. }), "{error:?}");
@@ -289,7 +289,7 @@ fn a_slow_manager_is_waited_for_only_so_long() {
 }
 
 #[test]
-fn a_certificate_is_known_by_its_fingerprint_or_its_authority_only() {
+fn a_certificate_needs_its_fingerprint_or_authority() {
     let double = start(AvmVersion::V4_15);
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
@@ -303,7 +303,7 @@ fn a_certificate_is_known_by_its_fingerprint_or_its_authority_only() {
         Manager::new(&entry, SiteName("dc1".to_owned()), password, Limits::default()).unwrap()
     };
     assert_eq!(look(&manager(serde_json::json!({ "ca": ca })), 0).volumes.len(), 5);
-    double.forget();
+    double.clear();
     for trust in [
         serde_json::json!({}),
         serde_json::json!({ "ca": other_ca }),
@@ -317,11 +317,11 @@ fn a_certificate_is_known_by_its_fingerprint_or_its_authority_only() {
         assert_eq!(error.retry(), Retry::Permanent);
         assert!(error.hint().contains("fingerprint"), "{}", error.hint());
     }
-    assert!(double.asked().is_empty(), "nothing is sent to who is not known, a password least of all");
+    assert!(double.requests().is_empty(), "nothing is sent to who is not known, a password least of all");
 }
 
 #[test]
-fn a_manager_that_is_not_there_is_told_as_such() {
+fn an_unreachable_manager_is_reported_as_such() {
     let double = start(AvmVersion::V2_17);
     let manager = manager(&double);
     drop(double);

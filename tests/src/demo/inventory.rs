@@ -1,4 +1,4 @@
-//! What the demonstration reads from answers and from the vault, to judge and to show it.
+//! What the demonstration reads from output and vault, to judge and to show it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,13 +6,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{expect, id_of, lies_at, list, number, say, size, text};
-use crate::error::{At, LabError};
+use super::listed::{expect, id_of, lies_at, list, number, text};
+use super::print::{print, size};
+use crate::error::{IoContext, LabError};
 use crate::expect::Expect;
-use crate::site::Site;
+use crate::site::TestSite;
 
 /// Shows what `discover` lists, and holds it against what the site was built to be.
-pub(super) fn judge_inventory(site: &Site, listed: &[Value]) -> Result<(), LabError> {
+pub(super) fn judge_inventory(site: &TestSite, listed: &[Value]) -> Result<(), LabError> {
     for volume in &site.volumes {
         let name = format!("{}/{}", volume.kind, volume.stem);
         let found: Vec<&Value> =
@@ -46,16 +47,16 @@ pub(super) fn show_inventory(listed: &[Value]) {
             .map(|place| format!("[{}] {}", text(place, "datastore"), text(place, "path")))
             .collect();
         let bytes = size(number(one, "size_bytes"));
-        say(format_args!("  {:wide$}  {bytes:>9}  {}", text(one, "id"), places.join("  =  ")));
+        print(format_args!("  {:wide$}  {bytes:>9}  {}", text(one, "id"), places.join("  =  ")));
     }
     let cannot: Vec<&Value> = listed.iter().filter(|one| !can(one)).collect();
-    say(format_args!("  can't be protected, and why:"));
+    print(format_args!("  can't be protected, and why:"));
     for one in cannot {
         let reason = one.get("reason").unwrap_or(&Value::Null);
-        say(format_args!("  {:wide$}  {}: {}", text(one, "id"), text(reason, "code"), text(reason, "text")));
+        print(format_args!("  {:wide$}  {}: {}", text(one, "id"), text(reason, "code"), text(reason, "text")));
         let remedy = text(one, "remedy");
         if !remedy.is_empty() {
-            say(format_args!("  {:wide$}  -> {remedy}", ""));
+            print(format_args!("  {:wide$}  -> {remedy}", ""));
         }
     }
 }
@@ -108,13 +109,13 @@ pub(super) fn show_copies(manifests: &[Value]) {
         let time = |key: &str| text(manifest, key).parse::<jiff::Timestamp>().unwrap_or_default();
         sum.seconds += time("ended").duration_since(time("started")).as_secs_f64();
     }
-    say(format_args!(
+    print(format_args!(
         "  {:10}{:>8}{:>12}{:>11}{:>11}{:>11}{:>11}{:>11}{:>9}",
         "route", "volumes", "credentials", "size", "read", "zero", "wire", "stored", "seconds"
     ));
     for (route, sum) in routes {
         let bytes = |key: &str| size(sum.bytes.get(key).copied().unwrap_or_default());
-        say(format_args!(
+        print(format_args!(
             "  {route:10}{:>8}{:>12}{:>11}{:>11}{:>11}{:>11}{:>11}{:>9.2}",
             sum.volumes,
             sum.credentials,
@@ -129,6 +130,6 @@ pub(super) fn show_copies(manifests: &[Value]) {
 }
 
 /// How many volumes of a site can be copied now.
-pub(super) fn copyable(site: &Site) -> u64 {
+pub(super) fn copyable(site: &TestSite) -> u64 {
     site.volumes.iter().filter(|volume| volume.expect == Expect::Protectable).count() as u64
 }

@@ -1,8 +1,8 @@
-//! All that App Volumes knows is found and copied, once, and with what it tells of it.
+//! All volumes of App Volumes are found and copied once, with their details.
 
 use std::fs;
 
-use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion, Family};
+use stackferry_tests::avm::{AppVolumesDouble, AvmList, AvmSite, AvmVersion};
 use stackferry_tests::check::same_files;
 use stackferry_tests::lab::Lab;
 
@@ -10,7 +10,7 @@ use super::support::*;
 
 /// Two sites with datastores, writables and even an id of one name: nothing of one is taken for the other's.
 #[test]
-fn two_sites_are_copied_whole_and_never_merge() {
+fn two_sites_are_copied_whole_and_never_merged() {
     let mut lab = Lab::new(LAB).unwrap();
     let (group, user) = ("CN=Staff,OU=Groups,DC=corp,DC=example", "CN=J. Doe,DC=corp,DC=example");
     let office_at = "AppVolumes/apps/Office.vmdk";
@@ -21,7 +21,7 @@ fn two_sites_are_copied_whole_and_never_merge() {
     old.writable(r"CORP\jdoe", "nfs01", JDOE_AT, &guid(2));
     let mut new = AvmSite::new(AvmVersion::V4_15);
     new.package("Notepad", "Notepad++", "nfs01", notepad_at, &guid(3)).assign("User", user, "");
-    "Published".clone_into(&mut new.named(Family::Package, "Notepad++").stage);
+    "Published".clone_into(&mut new.named(AvmList::Package, "Notepad++").stage);
     new.mark_current("Notepad++");
     new.writable(r"CORP\jdoe", "nfs01", JDOE_AT, &guid(2));
 
@@ -39,7 +39,7 @@ fn two_sites_are_copied_whole_and_never_merge() {
 
     let round = Round::of(&lab);
     assert_eq!((round.code, &round.answer["copied"]), (0, &4.into()), "{round:?}");
-    let volumes = lab.ask(&["volumes"]).unwrap();
+    let volumes = lab.run_json(&["volumes"]).unwrap();
     let volumes = volumes.as_array().unwrap();
     assert_eq!(volumes.len(), 4, "{volumes:?}");
     for (number, (site, id, disk)) in disks.iter().enumerate() {
@@ -75,13 +75,13 @@ fn two_sites_are_copied_whole_and_never_merge() {
     let round = Round::of(&lab);
     assert_eq!((round.code, &round.answer["unchanged"]), (0, &4.into()), "{round:?}");
     for double in &doubles {
-        assert!(double.writing().is_empty() && double.writes().is_empty(), "{:?}", double.writing());
+        assert!(double.write_requests().is_empty() && double.writes().is_empty(), "{:?}", double.write_requests());
         assert_eq!(double.sessions(), 0, "a session was left at the manager");
     }
 }
 
 #[test]
-fn an_appstack_is_copied_once_from_where_it_has_files_and_what_has_none_says_what_to_do() {
+fn appstacks_are_copied_once_and_missing_files_get_advice() {
     let mut lab = Lab::new(LAB).unwrap();
     let mut site = AvmSite::new(AvmVersion::V4_15);
     site.storage("vsan01", "vsan", true);
@@ -112,7 +112,7 @@ fn an_appstack_is_copied_once_from_where_it_has_files_and_what_has_none_says_wha
     let known = volume(&lab, zip);
     assert_eq!((&known["state"], &known["protectable"]), (&"unprotectable".into(), &false.into()), "{known}");
     assert!(known["remedy"].as_str().unwrap().contains("storage group"), "{known}");
-    let error = lab.refuse(&["copy", zip], 1).unwrap();
+    let error = lab.run_err(&["copy", zip], 1).unwrap();
     assert_eq!(error["code"], "not_protectable");
     assert!(error["hint"].as_str().unwrap().contains("storage group"), "{error}");
 

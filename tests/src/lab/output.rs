@@ -1,4 +1,4 @@
-//! How a command ended, and what it said.
+//! The exit code and the output of a command.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ const SHOWN: usize = 3000;
 
 /// A command that has ended.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct CommandOutput {
     /// The command.
     pub what: String,
     /// Its exit code; 128 and the signal's number where a signal ended it.
@@ -24,15 +24,15 @@ pub struct Answer {
     pub seconds: f64,
 }
 
-impl Answer {
+impl CommandOutput {
     /// The answer on stdout: one line of JSON.
     ///
     /// # Errors
     /// It is something else.
     pub fn json(&self) -> Result<Value, LabError> {
         let text = self.stdout.strip_suffix('\n').filter(|text| !text.contains('\n'));
-        let text = text.ok_or_else(|| self.odd("its answer is not one line"))?;
-        serde_json::from_str(text).map_err(|error| self.odd(&format!("its answer is no JSON ({error})")))
+        let text = text.ok_or_else(|| self.unexpected("its answer is not one line"))?;
+        serde_json::from_str(text).map_err(|error| self.unexpected(&format!("its answer is not JSON ({error})")))
     }
 
     /// The error: the last line on stderr, as JSON, with a code, a message and a hint.
@@ -41,12 +41,12 @@ impl Answer {
     /// It is something else.
     pub fn error(&self) -> Result<Value, LabError> {
         let last = self.stderr.lines().last().unwrap_or_default();
-        let json: Value =
-            serde_json::from_str(last).map_err(|error| self.odd(&format!("its last line is no JSON ({error})")))?;
-        let error = json.get("error").cloned().ok_or_else(|| self.odd("its last line has no `error`"))?;
+        let json: Value = serde_json::from_str(last)
+            .map_err(|error| self.unexpected(&format!("its last line is not JSON ({error})")))?;
+        let error = json.get("error").cloned().ok_or_else(|| self.unexpected("its last line has no `error`"))?;
         let filled = |key: &str| error.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
         match ["code", "message"].into_iter().find(|key| !filled(key)) {
-            Some(key) => Err(self.odd(&format!("its error has no {key}"))),
+            Some(key) => Err(self.unexpected(&format!("its error has no {key}"))),
             None => Ok(error),
         }
     }
@@ -54,20 +54,20 @@ impl Answer {
     /// The answer of a command that has to succeed.
     ///
     /// # Errors
-    /// It failed, or its answer is no JSON.
-    pub fn done(&self) -> Result<Value, LabError> {
-        self.clone().ends(0)?.json()
+    /// It failed, or its answer is not JSON.
+    pub fn json_ok(&self) -> Result<Value, LabError> {
+        self.clone().expect_code(0)?.json()
     }
 
     /// Itself, if it ended with this exit code.
     ///
     /// # Errors
     /// It ended with another.
-    pub fn ends(self, code: i32) -> Result<Self, LabError> {
-        if self.code == code { Ok(self) } else { Err(self.odd(&format!("it was to end with {code}"))) }
+    pub fn expect_code(self, code: i32) -> Result<Self, LabError> {
+        if self.code == code { Ok(self) } else { Err(self.unexpected(&format!("expected exit code {code}"))) }
     }
 
-    fn odd(&self, why: &str) -> LabError {
+    fn unexpected(&self, why: &str) -> LabError {
         let end = |text: &str| {
             let from = text.len().saturating_sub(SHOWN);
             String::from_utf8_lossy(text.as_bytes().get(from..).unwrap_or_default()).trim().to_owned()

@@ -1,5 +1,5 @@
-//! What rights commands need: those that only read need none to write, and what root does beside the service's user stays
-//! that user's.
+//! The permissions that commands need: those that only read need none to write, and what root creates belongs to the
+//! service's user.
 
 // A failed step has to stop its test with its cause; these lints are for the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stackferry_tests::check::same_files;
-use stackferry_tests::disk::{Content, Disk, DiskSpec, Mix, Sidecar};
-use stackferry_tests::lab::{Answer, Lab, Running, Tmpfs};
+use stackferry_tests::disk::{DiskContent, DiskSpec, Mix, Sidecar, TestDisk};
+use stackferry_tests::lab::{CommandOutput, Lab, RunningProcess, Tmpfs};
 use stackferry_tests::tools::have;
 
 const LAB: &str = env!("CARGO_BIN_EXE_stackferry-lab");
@@ -29,14 +29,14 @@ fn may_mount() -> bool {
     have(Tmpfs::possible(), "the right to mount a tmpfs").unwrap()
 }
 
-fn build(lab: &Lab, stem: &str, seed: u64) -> Disk {
-    let spec = DiskSpec::new(stem, 4 * MIB, seed).content(Content::Plain { bytes: MIB }).sidecar(Sidecar::Metadata);
+fn build(lab: &Lab, stem: &str, seed: u64) -> TestDisk {
+    let spec = DiskSpec::new(stem, 4 * MIB, seed).content(DiskContent::Plain { bytes: MIB }).sidecar(Sidecar::Metadata);
     let spec = DiskSpec { mix: Mix { text: 0, zero: 0 }, ..spec };
-    Disk::build(&lab.folder("nfs01", APPS).unwrap(), spec).unwrap()
+    TestDisk::build(&lab.folder("nfs01", APPS).unwrap(), spec).unwrap()
 }
 
 /// A lab that other users can reach, its program included.
-fn open_lab() -> (Lab, Disk) {
+fn open_lab() -> (Lab, TestDisk) {
     let mut lab = Lab::new(LAB).unwrap();
     fs::set_permissions(lab.root(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = lab.path("program");
@@ -69,14 +69,14 @@ fn walk(root: &Path) -> Vec<PathBuf> {
 }
 
 /// Runs a command as a user, who is of no other group.
-fn run(lab: &Lab, user: u32, args: &[&str]) -> Answer {
+fn run(lab: &Lab, user: u32, args: &[&str]) -> CommandOutput {
     let mut command = lab.command(args).unwrap();
     command.uid(user).gid(user).env("TMPDIR", lab.path("tmp"));
-    Running::start(args.join(" "), command).unwrap().wait(LIMIT).unwrap()
+    RunningProcess::start(args.join(" "), command).unwrap().wait(LIMIT).unwrap()
 }
 
 /// Everything that only reads works, and whoever restores is told once that nothing is recorded.
-fn reads(lab: &Lab, user: u32, disk: &Disk, what: &str) {
+fn reads(lab: &Lab, user: u32, disk: &TestDisk, what: &str) {
     let done = |args: &[&str]| {
         let answer = run(lab, user, args);
         assert_eq!(answer.code, 0, "{what}: {args:?} {answer:?}");
@@ -102,7 +102,7 @@ fn reads(lab: &Lab, user: u32, disk: &Disk, what: &str) {
 }
 
 #[test]
-fn reading_needs_no_rights_to_write() {
+fn commands_that_read_need_no_write_permission() {
     if !may_mount() {
         return;
     }
@@ -143,7 +143,7 @@ fn reading_needs_no_rights_to_write() {
         // The mount point itself is the administrator's.
         chown(lab.vault(), None, Some(USER)).unwrap();
         fs::set_permissions(lab.vault(), PermissionsExt::from_mode(0o750)).unwrap();
-        lab.ask(&["copy", OFFICE]).unwrap();
+        lab.run_json(&["copy", OFFICE]).unwrap();
         change(&mut lab, &vault, &state);
         reads(&lab, user, &disk, what);
     }
@@ -190,7 +190,7 @@ fn is_theirs(lab: &Lab, after: &str) {
 }
 
 #[test]
-fn what_root_does_stays_the_service_users() {
+fn files_made_by_root_belong_to_the_service_user() {
     if !have(rustix::process::geteuid().is_root(), "root's rights").unwrap() {
         return;
     }
@@ -221,7 +221,7 @@ fn what_root_does_stays_the_service_users() {
 }
 
 #[test]
-fn check_makes_nothing() {
+fn check_creates_no_file() {
     let (lab, _disk) = open_lab();
     let before = walk(lab.root());
     let answer = lab.run(&["check"]).unwrap();

@@ -4,9 +4,9 @@ use std::fs;
 
 use jiff::Timestamp;
 
-use crate::disk::content::Stream;
-use crate::disk::{Content, Disk, DiskSpec, Sidecar};
-use crate::error::{At, LabError};
+use crate::disk::content::RandomStream;
+use crate::disk::{DiskContent, DiskSpec, Sidecar, TestDisk};
+use crate::error::{IoContext, LabError};
 use crate::lab::Lab;
 
 /// The datastores, as [`super::faults`] makes them reachable.
@@ -19,40 +19,40 @@ const DATA: u64 = 2 << 20;
 /// How many of a kind there are at most; then one goes before another comes.
 const MOST: usize = 25;
 
-/// A volume that is there.
-pub(super) struct Living {
+/// A volume that exists.
+pub(super) struct LiveVolume {
     kind: &'static str,
-    pub(super) disk: Disk,
+    pub(super) disk: TestDisk,
     /// When its last change was over.
     pub(super) changed: Timestamp,
 }
 
-impl Living {
+impl LiveVolume {
     pub(super) fn id(&self) -> String {
         format!("{}/{}", self.kind, self.disk.spec().stem)
     }
 }
 
 /// All volumes.
-pub(super) struct Life {
-    chance: Stream,
+pub(super) struct VolumeChurn {
+    chance: RandomStream,
     count: u64,
-    pub(super) living: Vec<Living>,
+    pub(super) live: Vec<LiveVolume>,
     /// The ids of those that went.
     pub(super) gone: Vec<String>,
 }
 
-impl Life {
+impl VolumeChurn {
     /// Three AppStacks and three writables on each datastore.
     pub(super) fn begin(lab: &Lab, seed: u64) -> Result<Self, LabError> {
-        let mut life = Self { chance: Stream::new(seed, "life"), count: 0, living: Vec::new(), gone: Vec::new() };
+        let mut churn = Self { chance: RandomStream::new(seed, "churn"), count: 0, live: Vec::new(), gone: Vec::new() };
         for datastore in DATASTORES {
             for _ in 0..3 {
-                life.add(lab, "appstack", datastore)?;
-                life.add(lab, "writable", datastore)?;
+                churn.add(lab, "appstack", datastore)?;
+                churn.add(lab, "writable", datastore)?;
             }
         }
-        Ok(life)
+        Ok(churn)
     }
 
     /// Does one thing: mostly a writable changes; sometimes a volume comes or goes.
@@ -72,14 +72,13 @@ impl Life {
 
     /// The place in the list of one of a kind.
     fn one_of(&mut self, kind: &str) -> Option<usize> {
-        let places: Vec<usize> =
-            (0..).zip(&self.living).filter(|(_, one)| one.kind == kind).map(|(at, _)| at).collect();
+        let places: Vec<usize> = (0..).zip(&self.live).filter(|(_, one)| one.kind == kind).map(|(at, _)| at).collect();
         let at = self.pick(places.len());
         places.get(at).copied()
     }
 
     fn add(&mut self, lab: &Lab, kind: &'static str, datastore: &str) -> Result<(), LabError> {
-        if self.living.iter().filter(|one| one.kind == kind).count() >= MOST {
+        if self.live.iter().filter(|one| one.kind == kind).count() >= MOST {
             self.remove(kind)?;
         }
         self.count += 1;
@@ -87,15 +86,15 @@ impl Life {
             "appstack" => (format!("App{:04}", self.count), FOLDERS[0]),
             _ => (format!("CORP!5C!user{:04}", self.count), FOLDERS[1]),
         };
-        let spec = DiskSpec::new(stem, BYTES, self.count).content(Content::Plain { bytes: DATA });
-        let disk = Disk::build(&lab.folder(datastore, folder)?, spec.sidecar(Sidecar::Metadata))?;
-        self.living.push(Living { kind, disk, changed: Timestamp::now() });
+        let spec = DiskSpec::new(stem, BYTES, self.count).content(DiskContent::Plain { bytes: DATA });
+        let disk = TestDisk::build(&lab.folder(datastore, folder)?, spec.sidecar(Sidecar::Metadata))?;
+        self.live.push(LiveVolume { kind, disk, changed: Timestamp::now() });
         Ok(())
     }
 
     fn remove(&mut self, kind: &str) -> Result<(), LabError> {
         let Some(at) = self.one_of(kind) else { return Ok(()) };
-        let one = self.living.swap_remove(at);
+        let one = self.live.swap_remove(at);
         for file in one.disk.files() {
             fs::remove_file(&file).at("remove", &file)?;
         }
@@ -106,7 +105,7 @@ impl Life {
     fn overwrite(&mut self) -> Result<(), LabError> {
         let Some(at) = self.one_of("writable") else { return Ok(()) };
         let (seed, offset) = (self.chance.number(), self.chance.below(BYTES - (1 << 20)));
-        let Some(one) = self.living.get_mut(at) else { return Ok(()) };
+        let Some(one) = self.live.get_mut(at) else { return Ok(()) };
         one.disk.overwrite(seed, offset, 64 << 10)?;
         one.changed = Timestamp::now();
         Ok(())
