@@ -158,7 +158,7 @@ fn no_crate_is_larger_than_a_quarter() {
 }
 
 #[test]
-fn arrows_run_downward_only() {
+fn crates_depend_on_lower_floors_only() {
     let metadata = workspace();
     let floors: BTreeMap<&str, u32> = CRATES.iter().map(|(name, floor, _)| (*name, *floor)).collect();
     let packages = metadata.workspace_packages();
@@ -212,7 +212,7 @@ fn readers_of_hostile_input_use_no_network_or_database() {
 }
 
 #[test]
-fn every_crate_has_the_workspaces_lints_and_licence() {
+fn every_crate_has_the_workspace_lints_and_license() {
     let metadata = workspace();
     for package in metadata.workspace_packages() {
         assert_eq!(package.license.as_deref(), Some("Apache-2.0"), "{}", package.name);
