@@ -9,7 +9,7 @@ use stackferry_volume::SiteName;
 use stackferry_volume::place::datastore_key;
 
 use crate::app_volumes::Report;
-use crate::seen::VsphereInventory;
+use crate::snapshot::VsphereInventory;
 
 /// The names of the configured datastores.
 #[derive(Debug, Clone, Default)]

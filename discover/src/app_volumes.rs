@@ -4,18 +4,19 @@
 //! size, and never trusted to be whole unless it says so. The only calls that change something are [`Manager::disable`] and
 //! [`Manager::enable`].
 
+mod api;
 mod assignments;
-mod details;
+mod build;
+mod detail;
+mod detail_cache;
 mod error;
 mod guard;
 mod list;
-mod look;
+mod location;
 mod manager;
 mod markup;
-mod one;
-mod paths;
-mod places;
 pub mod report;
+mod requests;
 mod session;
 mod storage;
 mod value;
@@ -23,7 +24,8 @@ mod version;
 mod volumes;
 
 pub use error::ManagerError;
-pub use manager::{Limits, Manager};
+pub use manager::{Manager, RequestTimeouts};
 pub use report::{
-    Assignment, ManagedDatastore, ManagedPlace, ManagedVolume, Report, Status, StorageGroup, VolumeFamily, VolumeRef,
+    ManagedCopy, ManagedDatastore, ManagedLocation, ManagedVolume, Report, Status, StorageGroup, VolumeAssignment,
+    VolumeFamily, VolumeRef,
 };

@@ -10,7 +10,7 @@ use stackferry_volume::reason::shown;
 use stackferry_vsphere::{AttachedDisk, Moid};
 
 use crate::app_volumes::ManagedVolume;
-use crate::seen::{VsphereInventory, VsphereView};
+use crate::snapshot::{VsphereInventory, VsphereView};
 
 /// Whether a machine or a user has a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +43,13 @@ impl Attachment {
 
     /// What the words of all systems of a site come to.
     #[must_use]
-    pub fn of(words: impl IntoIterator<Item = Word>) -> Self {
+    pub fn of(words: impl IntoIterator<Item = AttachmentReport>) -> Self {
         let (mut detached, mut whys, mut remedies) = (false, Vec::new(), Vec::new());
         for word in words {
             match word {
-                Word::Attached(who) => return Self::Attached(who),
-                Word::Detached => detached = true,
-                Word::Unknown { why, remedy } => {
+                AttachmentReport::Attached(who) => return Self::Attached(who),
+                AttachmentReport::Detached => detached = true,
+                AttachmentReport::Unknown { why, remedy } => {
                     whys.push(why);
                     if !remedies.contains(&remedy) {
                         remedies.push(remedy);
@@ -67,7 +67,7 @@ impl Attachment {
 
 /// What one system says of one disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Word {
+pub enum AttachmentReport {
     /// Somebody has it: who, for a person.
     Attached(String),
     /// Nobody has it.
@@ -81,7 +81,7 @@ pub enum Word {
     },
 }
 
-impl Word {
+impl AttachmentReport {
     fn unknown(why: String, remedy: impl Into<String>) -> Self {
         Self::Unknown { why, remedy: remedy.into() }
     }
@@ -128,10 +128,10 @@ impl Word {
 impl VsphereView {
     /// What this system says of a disk. `holder` is the machine that has it, where one has.
     #[must_use]
-    pub fn word(&self, location: &Location, holder: Option<&AttachedDisk>) -> Word {
+    pub fn word(&self, location: &Location, holder: Option<&AttachedDisk>) -> AttachmentReport {
         match &self.inventory {
             Ok(inventory) => inventory.word(&self.name, location, holder),
-            Err(why) => Word::of_absent(&format!("vSphere {}", self.name), why),
+            Err(why) => AttachmentReport::of_absent(&format!("vSphere {}", self.name), why),
         }
     }
 }
@@ -139,15 +139,15 @@ impl VsphereView {
 impl VsphereInventory {
     /// As [`VsphereView::word`], of a system that answered.
     #[must_use]
-    pub fn word(&self, name: &str, location: &Location, holder: Option<&AttachedDisk>) -> Word {
+    pub fn word(&self, name: &str, location: &Location, holder: Option<&AttachedDisk>) -> AttachmentReport {
         if let Some(disk) = holder {
-            return Word::Attached(format!("machine {} has it", shown(&disk.vm_name)));
+            return AttachmentReport::Attached(format!("machine {} has it", shown(&disk.vm_name)));
         }
         let Some(datastore) = self.datastores.iter().find(|datastore| datastore.name == location.datastore) else {
             let names = self.datastores.iter().map(|datastore| datastore.name.as_str());
             let near = nearest_name(&location.datastore, names).map(|near| format!(" (the nearest name is {near})"));
             let why = format!("vSphere {name} knows no datastore {}{}", location.datastore, near.unwrap_or_default());
-            return Word::unknown(why, "Write the `name` of the [[datastore]] as vSphere shows it.");
+            return AttachmentReport::unknown(why, "Write the `name` of the [[datastore]] as vSphere shows it.");
         };
         // What a host mounts is current only while vCenter has a connection to it.
         let is_connected = |host: &Moid| self.hosts.iter().any(|known| known.id == *host && known.connected);
@@ -156,12 +156,12 @@ impl VsphereInventory {
             let elsewhere = |host: &Moid| is_connected(host) && !datastore.mounts.is_empty() && !mounts(host);
             !machine.host.as_ref().is_some_and(elsewhere)
         });
-        let Some(first) = suspects.next() else { return Word::Detached };
+        let Some(first) = suspects.next() else { return AttachmentReport::Detached };
         let more = match suspects.count() {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        Word::unknown(
+        AttachmentReport::unknown(
             format!(
                 "vSphere {name} can't tell the disks of machine {} ({}){more}",
                 shown(&first.name),

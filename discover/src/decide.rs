@@ -1,83 +1,74 @@
 //! May a volume be copied from a place now? One function, one table of reasons.
 //!
-//! Facts come from three sources that don't know of each other: the datastore's folder, App Volumes, and vSphere. Each
+//! CopyFacts come from three sources that don't know of each other: the datastore's folder, App Volumes, and vSphere. Each
 //! rule below looks at one thing; the first that holds is told. Nothing here asks anybody.
 
 use stackferry_volume::{Kind, Location, ReasonCode, VolumeState};
 
-use crate::app_volumes::{ManagedPlace, ManagedVolume};
+use crate::app_volumes::ManagedCopy;
 use crate::attachment::Attachment;
-use crate::volume::Held;
+use crate::volume::SkipReason;
 
 /// What is known of a volume at one place.
 #[derive(Debug, Clone)]
-pub struct Facts<'a> {
+pub struct CopyFacts<'a> {
     /// What kind of volume it is.
     pub kind: Kind,
     /// The place.
     pub location: &'a Location,
     /// What looking at the folder came to: why it can't be copied from there, none if it can.
-    pub folder: Option<&'a Held>,
+    pub folder: Option<&'a SkipReason>,
     /// What App Volumes knows of it, and the manager's name.
-    pub managed: Option<Managed<'a>>,
+    pub managed: Option<ManagedCopy<'a>>,
     /// Whether it is in use.
     pub attachment: Attachment,
     /// The datastore's maintenance mode, where it is in one.
     pub maintenance: Option<&'a str>,
 }
 
-/// A volume as its manager knows it at one place.
-#[derive(Debug, Clone, Copy)]
-pub struct Managed<'a> {
-    /// The manager's name.
-    pub manager: &'a str,
-    /// The volume.
-    pub volume: &'a ManagedVolume,
-    /// The place.
-    pub place: &'a ManagedPlace,
-}
-
 /// Why a volume may not be copied from this place now; none if it may.
 #[must_use]
-pub fn may_copy(facts: &Facts<'_>) -> Option<Held> {
+pub fn may_copy(facts: &CopyFacts<'_>) -> Option<SkipReason> {
     // What only a person can change comes first: waiting for anything else would be in vain.
-    if let Some(held) = facts.folder.filter(|held| held.state == VolumeState::Unprotectable) {
-        return Some(held.clone());
+    if let Some(skip) = facts.folder.filter(|skip| skip.state == VolumeState::Unprotectable) {
+        return Some(skip.clone());
     }
-    if let Some(held) = facts.managed.as_ref().and_then(managed) {
-        return Some(held);
+    if let Some(skip) = facts.managed.as_ref().and_then(managed) {
+        return Some(skip);
     }
     if let Some(mode) = facts.maintenance {
         let text = format!("datastore {} is in maintenance ({mode})", facts.location.datastore);
-        return Some(Held::deferred(ReasonCode::Unreachable, text).remedy("It is copied when maintenance is over."));
+        return Some(
+            SkipReason::deferred(ReasonCode::Unreachable, text).remedy("It is copied when maintenance is over."),
+        );
     }
-    if let Some(held) = attached(facts) {
-        return Some(held);
+    if let Some(skip) = attached(facts) {
+        return Some(skip);
     }
     // Desktops that use an AppStack hold its lock all day. The source is checked before and after the copy anyway.
-    let in_use = |held: &&Held| held.reason.code == ReasonCode::Locked && facts.kind.is_replicated();
-    facts.folder.filter(|held| !in_use(held)).cloned()
+    let in_use = |skip: &&SkipReason| skip.reason.code == ReasonCode::Locked && facts.kind.is_replicated();
+    facts.folder.filter(|skip| !in_use(skip)).cloned()
 }
 
 /// What App Volumes' own word for a volume's state means for a copy.
 ///
 /// Words: the status list of App Volumes' own modules and the REST reference of 2.17 and 4.x; in lower case.
-fn managed(managed: &Managed<'_>) -> Option<Held> {
-    let Managed { manager, volume, .. } = managed;
+fn managed(managed: &ManagedCopy<'_>) -> Option<SkipReason> {
+    let ManagedCopy { manager, volume, .. } = managed;
     let (name, status) = (&volume.name, &volume.status);
-    let held = |code, what: &str, remedy: &str| {
+    let skip = |code, what: &str, remedy: &str| {
         let text = format!("{name}: App Volumes Manager {manager} says that {what}");
-        Some(Held::deferred(code, text).remedy(remedy))
+        Some(SkipReason::deferred(code, text).remedy(remedy))
     };
     if status.deleting {
-        return held(
+        return skip(
             ReasonCode::Deleting,
             "it is being deleted",
             "Nothing is to be done; versions that exist are kept.",
         );
     }
     if status.provisioning || matches!(status.word.as_str(), "provisioning" | "unprovisioned") {
-        return held(
+        return skip(
             ReasonCode::Provisioning,
             "it is being provisioned",
             "Finish or cancel the provisioning in App Volumes.",
@@ -85,7 +76,7 @@ fn managed(managed: &Managed<'_>) -> Option<Held> {
     }
     match status.word.as_str() {
         "creating" | "reserved" => {
-            return held(
+            return skip(
                 ReasonCode::Provisioning,
                 "it is being created",
                 "It is copied when App Volumes has finished it.",
@@ -93,10 +84,10 @@ fn managed(managed: &Managed<'_>) -> Option<Held> {
         }
         word @ ("failed" | "canceled") => {
             let what = format!("making it ended as `{word}`");
-            return held(ReasonCode::Provisioning, &what, "Provision it again, or delete it in App Volumes.");
+            return skip(ReasonCode::Provisioning, &what, "Provision it again, or delete it in App Volumes.");
         }
         "orphaned" => {
-            return held(
+            return skip(
                 ReasonCode::Orphaned,
                 "it is orphaned",
                 "Look at it in App Volumes: assign it again, or delete it.",
@@ -109,10 +100,10 @@ fn managed(managed: &Managed<'_>) -> Option<Held> {
             "moving" => (ReasonCode::Moving, "it is being moved".to_owned()),
             other => (ReasonCode::Busy, format!("it is busy ({other})")),
         };
-        return held(code, &what, "It is copied when App Volumes has finished.");
+        return skip(code, &what, "It is copied when App Volumes has finished.");
     }
     if status.busy {
-        return held(ReasonCode::Busy, "it is busy", "It is copied when App Volumes has finished.");
+        return skip(ReasonCode::Busy, "it is busy", "It is copied when App Volumes has finished.");
     }
     None
 }
@@ -120,7 +111,7 @@ fn managed(managed: &Managed<'_>) -> Option<Held> {
 /// A disk that somebody writes to is never copied: what was read would be of no single moment. So a writable of a site with
 /// systems is copied only if one of them says that it is detached. AppStacks and packages
 /// are attached read-only, and may be read by as many as like to.
-fn attached(facts: &Facts<'_>) -> Option<Held> {
+fn attached(facts: &CopyFacts<'_>) -> Option<SkipReason> {
     if facts.kind.is_replicated() {
         return None;
     }
@@ -133,11 +124,11 @@ fn attached(facts: &Facts<'_>) -> Option<Held> {
                 }
                 _ => "It is copied once it is detached.",
             };
-            Some(Held::deferred(ReasonCode::Attached, text).remedy(remedy))
+            Some(SkipReason::deferred(ReasonCode::Attached, text).remedy(remedy))
         }
         Attachment::Unknown { why, remedy } if facts.kind == Kind::Writable => {
             let text = format!("no system says that it is detached: {why}");
-            Some(Held::deferred(ReasonCode::AttachmentUnknown, text).remedy(remedy.clone()))
+            Some(SkipReason::deferred(ReasonCode::AttachmentUnknown, text).remedy(remedy.clone()))
         }
         _ => None,
     }
@@ -145,10 +136,10 @@ fn attached(facts: &Facts<'_>) -> Option<Held> {
 
 /// Why a volume that App Volumes knows at a place is not seen there. `scanned` says what is known of the datastore.
 #[must_use]
-pub fn not_seen(managed: &Managed<'_>, location: &Location, datastore: &Unseen<'_>) -> Held {
+pub fn not_seen(managed: &ManagedCopy<'_>, location: &Location, datastore: &UnseenReason<'_>) -> SkipReason {
     let manager = managed.manager;
     match datastore {
-        Unseen::Objects(kind) => Held::from(stackferry_volume::Unprotectable::new(
+        UnseenReason::Objects(kind) => SkipReason::from(stackferry_volume::Unprotectable::new(
             ReasonCode::VsanOnly,
             format!("{location}: a {kind} datastore holds disks as objects, so there is no extent file to copy"),
         ))
@@ -158,27 +149,27 @@ pub fn not_seen(managed: &Managed<'_>, location: &Location, datastore: &Unseen<'
         } else {
             "App Volumes replicates no writable volumes: move it to an NFS or VMFS datastore."
         }),
-        Unseen::NotConfigured => Held::deferred(
+        UnseenReason::NotConfigured => SkipReason::deferred(
             ReasonCode::Unreachable,
             format!("{location}: App Volumes Manager {manager} knows it, but the datastore is not configured here"),
         )
         .remedy(format!("Add a [[datastore]] with name = \"{}\" to the configuration.", location.datastore)),
-        Unseen::Unreachable => {
-            Held::deferred(ReasonCode::Unreachable, format!("{location}: the datastore can't be reached"))
+        UnseenReason::Unreachable => {
+            SkipReason::deferred(ReasonCode::Unreachable, format!("{location}: the datastore can't be reached"))
                 .remedy("See that its host is up; `stackferry check` tells what is wrong.")
         }
-        Unseen::NotLookedAt => {
-            Held::deferred(ReasonCode::Unreachable, format!("{location}: the folder could not be looked at"))
+        UnseenReason::NotLookedAt => {
+            SkipReason::deferred(ReasonCode::Unreachable, format!("{location}: the folder could not be looked at"))
                 .remedy("See that the folder can be listed; `stackferry check` tells what is wrong.")
         }
-        Unseen::NotThere if managed.place.missing == Some(true) || managed.volume.status.word == "missing" => {
-            Held::deferred(
+        UnseenReason::NotThere if managed.place.missing == Some(true) || managed.volume.status.word == "missing" => {
+            SkipReason::deferred(
                 ReasonCode::Missing,
                 format!("{location}: the file is not there, as App Volumes Manager {manager} says, too"),
             )
             .remedy("Restore it, or delete the volume in App Volumes.")
         }
-        Unseen::NotThere => Held::deferred(
+        UnseenReason::NotThere => SkipReason::deferred(
             ReasonCode::Missing,
             format!("{location}: App Volumes Manager {manager} knows it, but there is no such file"),
         )
@@ -188,7 +179,7 @@ pub fn not_seen(managed: &Managed<'_>, location: &Location, datastore: &Unseen<'
 
 /// What is known of a datastore on which something was not seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unseen<'a> {
+pub enum UnseenReason<'a> {
     /// It keeps objects, not files: its type.
     Objects(&'a str),
     /// It is in no `[[datastore]]`.

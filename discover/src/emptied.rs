@@ -1,12 +1,13 @@
-//! A datastore that held volumes and holds nothing at all now: that is what a mount point looks like whose file system is
+//! A datastore that skip volumes and holds nothing at all now: that is what a mount point looks like whose file system is
 //! not mounted, and an export whose content was moved away.
 //!
 //! An empty answer proves nothing. Only where App Volumes, too, keeps no volume there any more, they are gone.
 
 use stackferry_volume::reason::shown;
 
-use crate::scan::{ProblemCode, Scan, ScanProblem};
-use crate::seen::ManagerView;
+use crate::problem::{ProblemCode, ScanProblem};
+use crate::scan::Scan;
+use crate::snapshot::ManagerView;
 use crate::volume::KnownVolume;
 
 /// Lets scans that found nothing where volumes were count as ones that looked at nothing.
@@ -59,7 +60,7 @@ mod tests {
 
     use super::*;
     use crate::cache::DescriptorCache;
-    use crate::double::{FakeFolder, now};
+    use crate::fake_folder::{FakeFolder, now};
     use crate::scan::scan;
 
     #[test]

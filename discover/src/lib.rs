@@ -9,25 +9,28 @@ pub mod app_volumes;
 pub mod attachment;
 pub mod cache;
 pub mod decide;
+pub mod descriptor;
 pub mod due;
 pub mod emptied;
 pub mod locks;
 pub mod merge;
+pub mod problem;
 pub mod scan;
-pub mod seen;
+pub mod snapshot;
 pub mod view;
 pub mod volume;
 
 #[cfg(test)]
-mod double;
+mod fake_folder;
 
-pub use attachment::{Attachment, Word};
+pub use attachment::{Attachment, AttachmentReport};
 pub use cache::DescriptorCache;
-pub use decide::{Facts, may_copy};
+pub use decide::{CopyFacts, may_copy};
 pub use due::{Due, due};
 pub use merge::merge;
-pub use scan::{Observation, Other, Others, ProblemCode, Scan, ScanProblem, scan};
-pub use seen::{ManagerView, Seen, VsphereInventory, VsphereView};
+pub use problem::{ProblemCode, ScanProblem};
+pub use scan::{Observation, OtherFile, OtherFiles, Scan, scan};
+pub use snapshot::{ManagerView, Snapshot, VsphereInventory, VsphereView};
 pub use stackferry_volume::reason::{Reason, ReasonCode, Unprotectable, VolumeState};
 pub use view::{DatastoreView, FolderSpec};
-pub use volume::{AppVolumesInfo, ContentKey, Held, Inventory, KnownVolume, Volume, VolumeFile, VolumeLocation};
+pub use volume::{AppVolumesInfo, ContentKey, Inventory, KnownVolume, SkipReason, Volume, VolumeFile, VolumeLocation};

@@ -13,7 +13,7 @@ use stackferry_volume::group::LOCK_PREFIX as PREFIX;
 use stackferry_volume::reason::shown;
 use stackferry_volume::{Entry, EntryKind, FileName, ReasonCode};
 
-use crate::volume::Held;
+use crate::volume::SkipReason;
 
 /// How long a lock that fits no file is obeyed after its last renewal. Longer than any attribute cache lives.
 const STRAY: SignedDuration = SignedDuration::from_mins(5);
@@ -84,13 +84,13 @@ impl Locks {
     }
 
     /// Why a volume of these files has to wait, if it has to.
-    pub fn held<'a>(&self, files: impl IntoIterator<Item = &'a FileName>) -> Option<Held> {
+    pub fn skip_reason<'a>(&self, files: impl IntoIterator<Item = &'a FileName>) -> Option<SkipReason> {
         let names: HashSet<&str> = files.into_iter().map(FileName::as_str).collect();
         let mut own: Vec<(&str, &str)> =
             names.into_iter().filter_map(|name| Some((name, self.locked.get(name)?.as_str()))).collect();
         own.sort_unstable();
         if let Some((file, lock)) = own.first() {
-            return Some(Held::deferred(
+            return Some(SkipReason::deferred(
                 ReasonCode::Locked,
                 format!("{} is locked by an ESXi host ({lock}): the disk is in use", shown(file)),
             ));
@@ -98,7 +98,7 @@ impl Locks {
         let (lock, why) = self.stray.as_ref()?;
         let text = format!("there is a lock in the folder ({}) and it can't be told whose: {why}", shown(lock));
         Some(
-            Held::deferred(ReasonCode::Locked, text)
+            SkipReason::deferred(ReasonCode::Locked, text)
                 .remedy("Hosts remove their locks when a disk is released, and renew them until then: one that is not renewed for five minutes is not obeyed."),
         )
     }
@@ -135,8 +135,8 @@ mod tests {
         }
     }
 
-    fn held(entries: &[Entry], file: &str) -> Option<String> {
-        Locks::of(entries, now()).held([&FileName::new(file).unwrap()]).map(|held| held.reason.text)
+    fn skip(entries: &[Entry], file: &str) -> Option<String> {
+        Locks::of(entries, now()).skip_reason([&FileName::new(file).unwrap()]).map(|skip| skip.reason.text)
     }
 
     #[test]
@@ -156,11 +156,11 @@ mod tests {
             entry(".lck-c8a4010000000000", Some(9)),
         ];
         assert_eq!(
-            held(&folder, "a-flat.vmdk").unwrap(),
+            skip(&folder, "a-flat.vmdk").unwrap(),
             "a-flat.vmdk is locked by an ESXi host (.lck-c8a4010000000000): the disk is in use"
         );
-        assert_eq!(held(&folder, "b-flat.vmdk"), None);
-        assert_eq!(held(&folder[..2], "a-flat.vmdk"), None);
+        assert_eq!(skip(&folder, "b-flat.vmdk"), None);
+        assert_eq!(skip(&folder[..2], "a-flat.vmdk"), None);
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
             vec![a, entry(".lck-0900000000000000", Some(9))],
         ]
         .iter()
-        .map(|entries| held(entries, "a-flat.vmdk").unwrap())
+        .map(|entries| skip(entries, "a-flat.vmdk").unwrap())
         .collect();
         insta::assert_snapshot!("stray", texts.join("\n"));
     }
@@ -197,7 +197,7 @@ mod tests {
         ];
         for (what, lock, written, renewed, obeyed) in cases {
             let entries = [file(written), aged(lock, 9, renewed)];
-            assert_eq!(held(&entries, "a-flat.vmdk").is_some(), obeyed, "{what}");
+            assert_eq!(skip(&entries, "a-flat.vmdk").is_some(), obeyed, "{what}");
             assert_eq!(Locks::of(&entries, now()).stale().count(), usize::from(!obeyed), "{what}");
         }
     }

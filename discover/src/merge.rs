@@ -6,12 +6,10 @@
 //! generation. The result depends on what was seen, not on the order in which it was.
 
 mod ids;
-mod judge;
 mod sight;
+mod status;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -22,13 +20,13 @@ use stackferry_volume::{
 };
 
 use crate::attachment::Attachment;
-use crate::seen::Seen;
-use crate::volume::{AppVolumesInfo, ContentKey, Held, Inventory, KnownVolume, Volume, VolumeLocation};
+use crate::snapshot::Snapshot;
+use crate::volume::{AppVolumesInfo, ContentKey, Inventory, KnownVolume, SkipReason, Volume, VolumeLocation};
 use sight::{Sighting, by_guid, sightings};
 
 /// Makes one inventory. `known` is every volume that ever had an id, so that no id is given twice.
 #[must_use]
-pub fn merge(seen: &Seen<'_>, known: &[KnownVolume]) -> Inventory {
+pub fn merge(seen: &Snapshot<'_>, known: &[KnownVolume]) -> Inventory {
     let mut known: Vec<&KnownVolume> = known.iter().collect();
     known.sort_by(|one, two| one.id.cmp(&two.id));
     known.dedup_by(|later, earlier| later.id == earlier.id);
@@ -38,33 +36,33 @@ pub fn merge(seen: &Seen<'_>, known: &[KnownVolume]) -> Inventory {
     let sighted: HashSet<&Location> = sightings.iter().map(|seen| &seen.at.location).collect();
     let owner_of = owners(&known);
 
-    let Parts { mut parts, fresh } = sort_out(&sightings, &known, &owner_of);
+    let SortedSightings { mut parts, fresh } = sort_out(&sightings, &known, &owner_of);
     join_new(fresh, &known, &mut parts);
     let ids = ids::allocate(&parts, &known);
     let conflicts = conflicts(&parts, &known);
 
     let mut volumes = Vec::new();
     for (at, known) in known.iter().enumerate() {
-        let own = parts.get(&Slot::Known(at)).map(Vec::as_slice).unwrap_or_default();
+        let own = parts.get(&VolumeSlot::Known(at)).map(Vec::as_slice).unwrap_or_default();
         let is_own = |location: &Location| owner_of.get(location) == Some(&at) && !sighted.contains(location);
         let absent = absent(known, known.locations.iter().filter(|location| is_own(location)), own, seen);
         let guid = own.iter().find_map(|seen| seen.guid()).map(str::to_owned);
         let is_renewed = guid.is_some() && known.guid.is_some() && guid != known.guid;
-        let identity = Identity {
+        let identity = VolumeIdentity {
             id: known.id.clone(),
             kind: known.kind,
             stem: known.stem.clone(),
             generation: if is_renewed { known.generation.next() } else { known.generation },
             guid: guid.or_else(|| known.guid.clone()),
         };
-        volumes.push(volume(identity, own, absent, &ranks, conflicts.get(&Slot::Known(at))));
+        volumes.push(volume(identity, own, absent, &ranks, conflicts.get(&VolumeSlot::Known(at))));
     }
     for (slot, id) in ids {
         let Some(own) = parts.get(&slot) else { continue };
         let Some(first) = own.first() else { continue };
         let stem = first.stem.clone().unwrap_or_else(|| id.folder().clone());
         let guid = own.iter().find_map(|seen| seen.guid()).map(str::to_owned);
-        let identity = Identity { id, kind: first.kind, stem, generation: Generation::FIRST, guid };
+        let identity = VolumeIdentity { id, kind: first.kind, stem, generation: Generation::FIRST, guid };
         volumes.push(volume(identity, own, Vec::new(), &ranks, conflicts.get(&slot)));
     }
     volumes.sort_by(|one, two| one.id.cmp(&two.id));
@@ -74,7 +72,7 @@ pub fn merge(seen: &Seen<'_>, known: &[KnownVolume]) -> Inventory {
 /// Where an observation is counted: to a known volume by its number, or to a new one by that of its first observation,
 /// so that new volumes are in the order of what was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Slot {
+enum VolumeSlot {
     Known(usize),
     New(usize),
 }
@@ -83,7 +81,7 @@ enum Slot {
 type Keyed<T> = Vec<(T, ContentKey)>;
 
 /// What of a volume does not come from where it lies.
-struct Identity {
+struct VolumeIdentity {
     id: VolumeId,
     kind: Kind,
     stem: FileName,
@@ -92,8 +90,8 @@ struct Identity {
 }
 
 /// The sightings that have their volume, and those that don't yet.
-struct Parts<'a> {
-    parts: BTreeMap<Slot, Vec<&'a Sighting<'a>>>,
+struct SortedSightings<'a> {
+    parts: BTreeMap<VolumeSlot, Vec<&'a Sighting<'a>>>,
     fresh: Vec<(usize, &'a Sighting<'a>)>,
 }
 
@@ -102,8 +100,8 @@ fn sort_out<'a>(
     sightings: &'a [Sighting<'a>],
     known: &[&KnownVolume],
     owner_of: &HashMap<&Location, usize>,
-) -> Parts<'a> {
-    let mut parts: BTreeMap<Slot, Vec<&'a Sighting<'a>>> = BTreeMap::new();
+) -> SortedSightings<'a> {
+    let mut parts: BTreeMap<VolumeSlot, Vec<&'a Sighting<'a>>> = BTreeMap::new();
     let groups = by_guid(sightings);
     let guid_of = |at: usize| known.get(at).and_then(|known| known.guid.as_deref());
     let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -112,7 +110,7 @@ fn sort_out<'a>(
             by_id.entry(guid).or_default().push(at);
         }
     }
-    let mut slots: HashMap<usize, Slot> = HashMap::new();
+    let mut slots: HashMap<usize, VolumeSlot> = HashMap::new();
     let mut taken: BTreeSet<usize> = BTreeSet::new();
     for ((site, guid), members) in &groups {
         let at_site = |at: usize| {
@@ -137,9 +135,9 @@ fn sort_out<'a>(
         let slot = match (home, members.first()) {
             (Some(at), _) => {
                 taken.insert(at);
-                Slot::Known(at)
+                VolumeSlot::Known(at)
             }
-            (None, Some(first)) => Slot::New(*first),
+            (None, Some(first)) => VolumeSlot::New(*first),
             (None, None) => continue,
         };
         slots.extend(members.iter().map(|number| (*number, slot)));
@@ -151,7 +149,7 @@ fn sort_out<'a>(
     }
     let mut fresh = Vec::new();
     for (number, sighting) in sightings.iter().enumerate().filter(|(number, _)| !slots.contains_key(number)) {
-        let home = owner_of.get(&sighting.at.location).map(|at| Slot::Known(*at));
+        let home = owner_of.get(&sighting.at.location).map(|at| VolumeSlot::Known(*at));
         match home {
             // Its volume has an id and is seen elsewhere: what was left behind here may be an older state of it.
             Some(slot) if parts.get(&slot).is_some_and(|own| own.iter().any(|seen| seen.guid().is_some())) => {
@@ -161,7 +159,7 @@ fn sort_out<'a>(
             None => fresh.push((number, sighting)),
         }
     }
-    Parts { parts, fresh }
+    SortedSightings { parts, fresh }
 }
 
 /// Which known volume each location is of. One that several claim is the first one's.
@@ -177,14 +175,14 @@ fn owners<'a>(known: &[&'a KnownVolume]) -> HashMap<&'a Location, usize> {
 
 /// What copies of one AppStack or package have in common wherever they lie.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Name<'a> {
+struct ReplicaName<'a> {
     site: &'a SiteName,
     kind: Kind,
     folder: &'a str,
     file: &'a str,
 }
 
-impl<'a> Name<'a> {
+impl<'a> ReplicaName<'a> {
     fn of(kind: Kind, location: &'a Location) -> Option<Self> {
         kind.is_replicated().then(|| Self {
             site: &location.site,
@@ -199,51 +197,55 @@ impl<'a> Name<'a> {
 fn join_new<'a>(
     fresh: Vec<(usize, &'a Sighting<'a>)>,
     known: &[&KnownVolume],
-    parts: &mut BTreeMap<Slot, Vec<&'a Sighting<'a>>>,
+    parts: &mut BTreeMap<VolumeSlot, Vec<&'a Sighting<'a>>>,
 ) {
-    let mut homes: BTreeMap<Name<'_>, BTreeSet<Slot>> = BTreeMap::new();
+    let mut homes: BTreeMap<ReplicaName<'_>, BTreeSet<VolumeSlot>> = BTreeMap::new();
     for (at, known) in known.iter().enumerate() {
-        for name in known.locations.iter().filter_map(|location| Name::of(known.kind, location)) {
-            homes.entry(name).or_default().insert(Slot::Known(at));
+        for name in known.locations.iter().filter_map(|location| ReplicaName::of(known.kind, location)) {
+            homes.entry(name).or_default().insert(VolumeSlot::Known(at));
         }
     }
     for (slot, own) in &*parts {
-        for name in own.iter().filter_map(|seen| Name::of(seen.kind, &seen.at.location)) {
+        for name in own.iter().filter_map(|seen| ReplicaName::of(seen.kind, &seen.at.location)) {
             homes.entry(name).or_default().insert(*slot);
         }
     }
-    let mut by_name: BTreeMap<Name<'_>, Keyed<(usize, &'a Sighting<'a>)>> = BTreeMap::new();
+    let mut by_name: BTreeMap<ReplicaName<'_>, Keyed<(usize, &'a Sighting<'a>)>> = BTreeMap::new();
     for (number, seen) in fresh {
-        let name = Name::of(seen.kind, &seen.at.location).filter(|_| seen.stem.is_some() && !seen.is_backup);
+        let name = ReplicaName::of(seen.kind, &seen.at.location).filter(|_| seen.stem.is_some() && !seen.is_backup);
         match (name, seen.at.content()) {
             (Some(name), Some(content)) => by_name.entry(name).or_default().push(((number, seen), content)),
-            _ => drop(parts.insert(Slot::New(number), vec![seen])),
+            _ => drop(parts.insert(VolumeSlot::New(number), vec![seen])),
         }
     }
     for (name, seen) in by_name {
         for same in components(seen) {
-            let agrees = |slot: &&Slot| {
+            let agrees = |slot: &&VolumeSlot| {
                 let contents = contents_of(**slot, known, parts);
                 same.iter().any(|(_, content)| contents.iter().any(|known| known.agrees(content)))
             };
             let home = homes.get(&name).and_then(|slots| slots.iter().find(agrees)).copied();
             let first = same.first().map_or(0, |((number, _), _)| *number);
-            let slot = home.unwrap_or(Slot::New(first));
+            let slot = home.unwrap_or(VolumeSlot::New(first));
             parts.entry(slot).or_default().extend(same.into_iter().map(|((_, seen), _)| seen));
         }
     }
 }
 
 /// What a known volume holds where it is seen now, or, if it is seen nowhere, what it held.
-fn contents_of(slot: Slot, known: &[&KnownVolume], parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>) -> Vec<ContentKey> {
+fn contents_of(
+    slot: VolumeSlot,
+    known: &[&KnownVolume],
+    parts: &BTreeMap<VolumeSlot, Vec<&Sighting<'_>>>,
+) -> Vec<ContentKey> {
     let seen: Vec<ContentKey> =
         parts.get(&slot).map(|own| own.iter().filter_map(|seen| seen.at.content()).collect()).unwrap_or_default();
     if !seen.is_empty() {
         return seen;
     }
     match slot {
-        Slot::Known(at) => known.get(at).and_then(|known| known.content.clone()).into_iter().collect(),
-        Slot::New(_) => Vec::new(),
+        VolumeSlot::Known(at) => known.get(at).and_then(|known| known.content.clone()).into_iter().collect(),
+        VolumeSlot::New(_) => Vec::new(),
     }
 }
 
@@ -267,25 +269,26 @@ fn components<T>(mut rest: Keyed<T>) -> Vec<Keyed<T>> {
 }
 
 /// Volumes of which copies that should be one disk differ, each with the sentence that says where.
-fn conflicts(parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>, known: &[&KnownVolume]) -> BTreeMap<Slot, String> {
-    let mut by_name: BTreeMap<Name<'_>, Keyed<(Slot, &Location)>> = BTreeMap::new();
+fn conflicts(parts: &BTreeMap<VolumeSlot, Vec<&Sighting<'_>>>, known: &[&KnownVolume]) -> BTreeMap<VolumeSlot, String> {
+    let mut by_name: BTreeMap<ReplicaName<'_>, Keyed<(VolumeSlot, &Location)>> = BTreeMap::new();
     for (slot, own) in parts {
         for seen in own.iter().filter(|seen| seen.stem.is_some() && !seen.is_backup) {
             let kind = match slot {
-                Slot::Known(at) => known.get(*at).map_or(seen.kind, |known| known.kind),
-                Slot::New(_) => seen.kind,
+                VolumeSlot::Known(at) => known.get(*at).map_or(seen.kind, |known| known.kind),
+                VolumeSlot::New(_) => seen.kind,
             };
-            if let (Some(name), Some(content)) = (Name::of(kind, &seen.at.location), seen.at.content()) {
+            if let (Some(name), Some(content)) = (ReplicaName::of(kind, &seen.at.location), seen.at.content()) {
                 by_name.entry(name).or_default().push(((*slot, &seen.at.location), content));
             }
         }
     }
-    let mut found: BTreeMap<Slot, String> = BTreeMap::new();
+    let mut found: BTreeMap<VolumeSlot, String> = BTreeMap::new();
     for seen in by_name.into_values() {
         let disks = components(seen);
         let mut slots = disks.iter().flatten().map(|((slot, _), _)| *slot);
         let first = slots.next();
-        let has_id = |slot: Slot| parts.get(&slot).is_some_and(|own| own.iter().any(|seen| seen.guid().is_some()));
+        let has_id =
+            |slot: VolumeSlot| parts.get(&slot).is_some_and(|own| own.iter().any(|seen| seen.guid().is_some()));
         // What has one id is judged below.
         if disks.len() < 2 || first.is_some_and(|first| has_id(first) && slots.all(|slot| slot == first)) {
             continue;
@@ -299,7 +302,7 @@ fn conflicts(parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>, known: &[&KnownVolume])
     }
     for (slot, own) in parts {
         let contents = own.iter().filter(|seen| seen.guid().is_some());
-        let mut contents: Keyed<(Slot, &Location)> =
+        let mut contents: Keyed<(VolumeSlot, &Location)> =
             contents.filter_map(|seen| Some(((*slot, &seen.at.location), seen.at.content()?))).collect();
         if own.first().is_some_and(|seen| seen.kind.is_replicated()) {
             // A replica may have a content id of its own: there only the digests tell, and sizes.
@@ -322,7 +325,7 @@ fn conflicts(parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>, known: &[&KnownVolume])
 }
 
 /// The places of one disk, with what tells it from the others.
-fn side(same: &[((Slot, &Location), ContentKey)]) -> String {
+fn side(same: &[((VolumeSlot, &Location), ContentKey)]) -> String {
     let mut places: Vec<String> = same.iter().map(|((_, location), _)| location.to_string()).collect();
     places.sort_unstable();
     let content = same.iter().map(|(_, content)| content).min_by_key(|content| (content.extent_bytes, &content.cid));
@@ -338,30 +341,30 @@ fn absent<'a>(
     known: &KnownVolume,
     places: impl Iterator<Item = &'a Location>,
     own: &[&Sighting<'_>],
-    seen: &Seen<'_>,
+    seen: &Snapshot<'_>,
 ) -> Vec<VolumeLocation> {
     let unseen = places.filter(|place| !own.iter().any(|seen| seen.at.location == **place));
     unseen.map(|place| absent_at(known, place, seen)).collect()
 }
 
-fn absent_at(known: &KnownVolume, place: &Location, seen: &Seen<'_>) -> VolumeLocation {
+fn absent_at(known: &KnownVolume, place: &Location, seen: &Snapshot<'_>) -> VolumeLocation {
     let is_managed = known.kind.is_replicated() || known.kind == Kind::Writable;
     let scan = seen.scans.iter().find(|scan| scan.site == place.site && scan.datastore == place.datastore);
-    let held = match scan {
-        _ if known.is_gone => Held::gone(format!("{place} is no longer there; its versions are kept")),
+    let skip = match scan {
+        _ if known.is_gone => SkipReason::gone(format!("{place} is no longer there; its versions are kept")),
         None if is_managed && seen.is_told_only(place) => {
-            Held::gone(format!("{place}: App Volumes knows it no longer; its versions are kept"))
+            SkipReason::gone(format!("{place}: App Volumes knows it no longer; its versions are kept"))
         }
-        None => Held::deferred(ReasonCode::Unreachable, format!("{place}: the datastore is not configured"))
+        None => SkipReason::deferred(ReasonCode::Unreachable, format!("{place}: the datastore is not configured"))
             .remedy("Put the datastore into the configuration again."),
         Some(scan) if !scan.reachable => {
-            Held::deferred(ReasonCode::Unreachable, format!("{place}: the datastore can't be reached"))
+            SkipReason::deferred(ReasonCode::Unreachable, format!("{place}: the datastore can't be reached"))
         }
         Some(scan) if !scan.covers(place.folder()) => {
-            Held::deferred(ReasonCode::Unreachable, format!("{place}: the folder was not looked at"))
+            SkipReason::deferred(ReasonCode::Unreachable, format!("{place}: the folder was not looked at"))
                 .remedy("See that the folder can be listed and is below one of the datastore's `folders`.")
         }
-        Some(_) => Held::gone(format!("{place} is no longer there; its versions are kept")),
+        Some(_) => SkipReason::gone(format!("{place} is no longer there; its versions are kept")),
     };
     VolumeLocation {
         location: place.clone(),
@@ -374,22 +377,22 @@ fn absent_at(known: &KnownVolume, place: &Location, seen: &Seen<'_>) -> VolumeLo
         quiet: false,
         observed: scan.map_or(jiff::Timestamp::UNIX_EPOCH, |scan| scan.observed),
         descriptor: None,
-        held: Some(held),
+        skip: Some(skip),
     }
 }
 
 fn volume(
-    identity: Identity,
+    identity: VolumeIdentity,
     own: &[&Sighting<'_>],
     absent: Vec<VolumeLocation>,
     ranks: &HashMap<(&SiteName, &str), usize>,
     conflict: Option<&String>,
 ) -> Volume {
-    let Identity { id, kind, stem, generation, guid } = identity;
+    let VolumeIdentity { id, kind, stem, generation, guid } = identity;
     let mut locations: Vec<VolumeLocation> = own.iter().map(|seen| seen.at.clone()).chain(absent).collect();
     // A place that it left is forgotten once it is seen, or may be seen, at another one.
     let is_gone =
-        |location: &VolumeLocation| location.held.as_ref().is_some_and(|held| held.state == VolumeState::Gone);
+        |location: &VolumeLocation| location.skip.as_ref().is_some_and(|skip| skip.state == VolumeState::Gone);
     if !locations.iter().all(is_gone) {
         locations.retain(|location| !is_gone(location));
     }
@@ -405,7 +408,7 @@ fn volume(
     let by_name =
         || (kind == Kind::Writable && name.contains('\\')).then(|| Owner { name: name.clone(), sid: None, upn: None });
     let owner = managed.and_then(|managed| managed.volume.owner.clone()).or_else(by_name);
-    let verdict = judge::judge(&locations, conflict);
+    let verdict = status::of(&locations, conflict);
     let attached: Vec<bool> = own.iter().filter_map(|seen| Attachment::is_attached(&seen.attachment)).collect();
     Volume {
         size_bytes: locations.iter().find_map(|location| location.descriptor.as_ref()).map(|disk| disk.logical_bytes),

@@ -86,7 +86,7 @@ impl fmt::Debug for DatastoreView {
 
 /// What lies in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub enum FolderContent {
     /// Volumes of this kind.
     Volumes(Kind),
     /// Backups that App Volumes itself makes of writables.
@@ -96,18 +96,18 @@ pub enum Content {
 /// What lies in a folder by its name: that of App Volumes' folders, in any depth below them and in any case, since both
 /// occur. A sub-folder of a package may be called anything, so App Volumes' own names win over `…templates`.
 #[must_use]
-pub fn content_of(folder: &str) -> Content {
+pub fn folder_content(folder: &str) -> FolderContent {
     let lower = folder.to_lowercase();
     let parts: Vec<&str> = lower.split('/').collect();
     let known = parts.windows(2).rev().find_map(|pair| match *pair {
-        ["cloudvolumes", "apps"] => Some(Content::Volumes(Kind::Appstack)),
-        ["appvolumes", "packages"] => Some(Content::Volumes(Kind::Package)),
-        ["cloudvolumes", "writable"] | ["appvolumes", "writables"] => Some(Content::Volumes(Kind::Writable)),
-        ["appvolumes", "writables_backup"] => Some(Content::AppVolumesBackups),
+        ["cloudvolumes", "apps"] => Some(FolderContent::Volumes(Kind::Appstack)),
+        ["appvolumes", "packages"] => Some(FolderContent::Volumes(Kind::Package)),
+        ["cloudvolumes", "writable"] | ["appvolumes", "writables"] => Some(FolderContent::Volumes(Kind::Writable)),
+        ["appvolumes", "writables_backup"] => Some(FolderContent::AppVolumesBackups),
         _ => None,
     });
     let template = || parts.iter().any(|part| part.ends_with("templates"));
-    known.unwrap_or_else(|| Content::Volumes(if template() { Kind::Template } else { Kind::Image }))
+    known.unwrap_or_else(|| FolderContent::Volumes(if template() { Kind::Template } else { Kind::Image }))
 }
 
 /// Whether a path is a folder or lies below it; the empty folder is the root.
@@ -135,9 +135,9 @@ mod tests {
             ("xcloudvolumes/apps", Kind::Image),
             ("", Kind::Image),
         ] {
-            assert_eq!(content_of(folder), Content::Volumes(kind), "{folder}");
+            assert_eq!(folder_content(folder), FolderContent::Volumes(kind), "{folder}");
         }
-        assert_eq!(content_of("appvolumes/writables_backup/2026"), Content::AppVolumesBackups);
+        assert_eq!(folder_content("appvolumes/writables_backup/2026"), FolderContent::AppVolumesBackups);
     }
 
     #[test]

@@ -8,8 +8,7 @@ use stackferry_volume::{
     FileName, Fingerprint, Generation, Kind, Location, Reason, ReasonCode, Unprotectable, VolumeId, VolumeState,
 };
 
-use crate::app_volumes::{Assignment, VolumeRef};
-use crate::decide::Managed;
+use crate::app_volumes::{ManagedCopy, VolumeAssignment, VolumeRef};
 
 /// One file of a volume at one location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +27,7 @@ pub struct VolumeFile {
 
 /// Why a location, or a volume, is not copied now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct SkipReason {
     /// `Deferred`, `Unprotectable` or `Gone`.
     pub state: VolumeState,
     /// The word and the sentence.
@@ -37,7 +36,7 @@ pub struct Held {
     pub remedy: Option<String>,
 }
 
-impl Held {
+impl SkipReason {
     /// Something that passes by itself.
     pub fn deferred(code: ReasonCode, text: impl Into<String>) -> Self {
         Self { state: VolumeState::Deferred, reason: Reason::new(code, text), remedy: None }
@@ -56,7 +55,7 @@ impl Held {
     }
 }
 
-impl From<Unprotectable> for Held {
+impl From<Unprotectable> for SkipReason {
     fn from(why: Unprotectable) -> Self {
         Self { state: VolumeState::Unprotectable, reason: why.reason(), remedy: why.remedy }
     }
@@ -107,18 +106,18 @@ pub struct VolumeLocation {
     /// What its descriptor says, where it could be read.
     pub descriptor: Option<DescriptorSummary>,
     /// Why it can't be copied from here now; none if it can.
-    pub held: Option<Held>,
+    pub skip: Option<SkipReason>,
 }
 
 impl VolumeLocation {
     /// What tells the disk here from another; none where its descriptor can't be believed.
     #[must_use]
     pub fn content(&self) -> Option<ContentKey> {
-        let is_object = match &self.held {
-            Some(held) if held.state == VolumeState::Unprotectable && held.reason.code != ReasonCode::VsanOnly => {
+        let is_object = match &self.skip {
+            Some(skip) if skip.state == VolumeState::Unprotectable && skip.reason.code != ReasonCode::VsanOnly => {
                 return None;
             }
-            held => held.as_ref().is_some_and(|held| held.reason.code == ReasonCode::VsanOnly),
+            skip => skip.as_ref().is_some_and(|skip| skip.reason.code == ReasonCode::VsanOnly),
         };
         let descriptor = self.descriptor.as_ref()?;
         // An object has no extent file; its length is what the descriptor says, as a copy's file is long.
@@ -200,13 +199,13 @@ pub struct AppVolumesInfo {
     /// Whether it carries the `CURRENT` marker.
     pub current: Option<bool>,
     /// To whom it is assigned.
-    pub assignments: Vec<Assignment>,
+    pub assignments: Vec<VolumeAssignment>,
     /// Changes when App Volumes makes a new version of the disk.
     pub revision: String,
 }
 
 impl AppVolumesInfo {
-    pub(crate) fn of(managed: &Managed<'_>) -> Self {
+    pub(crate) fn of(managed: &ManagedCopy<'_>) -> Self {
         let volume = managed.volume;
         Self {
             manager: managed.manager.to_owned(),
@@ -224,7 +223,7 @@ impl AppVolumesInfo {
 impl Volume {
     /// The locations that it can be copied from now.
     pub fn usable(&self) -> impl Iterator<Item = &VolumeLocation> {
-        self.locations.iter().filter(|location| location.seen && location.held.is_none())
+        self.locations.iter().filter(|location| location.seen && location.skip.is_none())
     }
 
     /// What is to be remembered of it until next time.

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use stackferry_catalog::{Debt, DebtId, DebtKind, StatusReason};
-use stackferry_discover::app_volumes::VolumeFamily;
-use stackferry_discover::decide::{Facts, Managed};
-use stackferry_discover::{Attachment, Volume, VolumeLocation, VsphereInventory, VsphereView, Word, may_copy};
+use stackferry_discover::app_volumes::{ManagedCopy, VolumeFamily};
+use stackferry_discover::decide::CopyFacts;
+use stackferry_discover::{
+    Attachment, AttachmentReport, Volume, VolumeLocation, VsphereInventory, VsphereView, may_copy,
+};
 use stackferry_vsphere::MachineDisks;
 
 use crate::app::App;
@@ -60,13 +62,13 @@ async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) ->
             let text = format!("App Volumes Manager {} does not know it any more", info.manager);
             return Ok(Some(StatusReason { code: "missing".to_owned(), text }));
         };
-        words.push(Word::of_manager(&info.manager, Some(&now), true));
+        words.push(AttachmentReport::of_manager(&info.manager, Some(&now), true));
         listed = Some((info.manager.as_str(), now));
     } else {
         for view in told.managers.iter().filter(|view| view.site == location.site) {
             words.push(match &view.report {
-                Ok(report) => Word::of_manager(&view.name, None, report.complete),
-                Err(why) => Word::of_absent(&format!("App Volumes Manager {}", view.name), why),
+                Ok(report) => AttachmentReport::of_manager(&view.name, None, report.complete),
+                Err(why) => AttachmentReport::of_absent(&format!("App Volumes Manager {}", view.name), why),
             });
         }
     }
@@ -80,9 +82,9 @@ async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) ->
     // Its places were judged by discovery; only its state is asked about here.
     let managed = listed
         .as_ref()
-        .and_then(|(manager, volume)| volume.places.first().map(|place| Managed { manager, volume, place }));
+        .and_then(|(manager, volume)| volume.places.first().map(|place| ManagedCopy { manager, volume, place }));
     let attachment = Attachment::of(words);
-    let facts = Facts { kind: volume.kind, location, folder: None, managed, attachment, maintenance: None };
+    let facts = CopyFacts { kind: volume.kind, location, folder: None, managed, attachment, maintenance: None };
     let held = may_copy(&facts).map(|held| held.reason);
     Ok(held.map(|reason| StatusReason { code: reason.code.to_string(), text: reason.text }))
 }

@@ -71,7 +71,7 @@ impl Health {
 
     /// What the last round found beside volumes.
     pub fn found(&self, problems: &[ScanProblem]) {
-        self.state().not_seen = problems.iter().filter(|problem| problem.code.is_blind()).cloned().collect();
+        self.state().not_seen = problems.iter().filter(|problem| problem.code.hides_volumes()).cloned().collect();
     }
 
     /// What the last round could not look at.

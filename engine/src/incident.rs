@@ -21,7 +21,7 @@ const REMEDY: &str = "Find out who or what changed it. Nothing of it is pruned m
 /// What App Volumes tells of a volume, as the manifest keeps it.
 #[must_use]
 pub(super) fn record(info: &AppVolumesInfo) -> AppVolumesRecord {
-    let assignment = |one: &stackferry_discover::app_volumes::Assignment| match &one.mount_prefix {
+    let assignment = |one: &stackferry_discover::app_volumes::VolumeAssignment| match &one.mount_prefix {
         Some(prefix) if !prefix.is_empty() => format!("{} {} (machines {prefix}…)", one.entity_type, one.entity),
         _ => format!("{} {}", one.entity_type, one.entity),
     };

@@ -11,8 +11,8 @@ use stackferry_catalog::{
 use stackferry_config::Datastore;
 use stackferry_discover::emptied;
 use stackferry_discover::{
-    ContentKey, DescriptorCache, Inventory, KnownVolume, Other, Scan, ScanProblem, Seen, Volume, VolumeLocation, merge,
-    scan,
+    ContentKey, DescriptorCache, Inventory, KnownVolume, OtherFile, Scan, ScanProblem, Snapshot, Volume,
+    VolumeLocation, merge, scan,
 };
 use stackferry_volume::name::{decode, without_vmdk};
 use stackferry_volume::{FileName, Location, SiteName};
@@ -66,7 +66,7 @@ pub struct OtherEntry {
     /// The datastore's type, as far as it is known.
     pub datastore_type: Option<String>,
     /// What it is.
-    pub entry: Other,
+    pub entry: OtherFile,
 }
 
 impl Others {
@@ -118,7 +118,7 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
         app.metrics().sources().looked_at(&key, scan.observed, scan.reachable, scan.complete);
     }
     keep_descriptors(app, &scans).await?;
-    let seen = Seen { scans: &scans, managers: &told.managers, vspheres: &told.vspheres };
+    let seen = Snapshot { scans: &scans, managers: &told.managers, vspheres: &told.vspheres };
     let mut inventory = merge(&seen, &known);
     replicas::flag(app, &mut inventory).await?;
     incident::flag(app, &mut inventory).await?;
@@ -231,7 +231,7 @@ fn content(stem: &str, fingerprint: &stackferry_volume::Fingerprint) -> Option<C
     Some(ContentKey { extent_bytes, cid: fingerprint.cid.clone()?, uuid: None })
 }
 
-fn to_catalog(inventory: &Inventory, seen: &Seen<'_>, known: &[KnownVolume]) -> InventoryRound {
+fn to_catalog(inventory: &Inventory, seen: &Snapshot<'_>, known: &[KnownVolume]) -> InventoryRound {
     let scans = seen.scans;
     let key = |scan: &Scan| DatastoreKey { site: scan.site.clone(), datastore: scan.datastore.clone() };
     let whys: BTreeMap<&str, &str> = scans
@@ -261,7 +261,7 @@ fn to_catalog(inventory: &Inventory, seen: &Seen<'_>, known: &[KnownVolume]) -> 
 
 fn observed(volume: &Volume) -> ObservedVolume {
     // Where App Volumes says that it lies belongs to it, too: what is found there later is this volume.
-    let is_gone = |place: &VolumeLocation| place.held.as_ref().is_some_and(|held| held.state == VolumeState::Gone);
+    let is_gone = |place: &VolumeLocation| place.skip.as_ref().is_some_and(|skip| skip.state == VolumeState::Gone);
     let locations = volume.locations.iter().filter(|place| !is_gone(place)).map(|place| ObservedLocation {
         location: place.location.clone(),
         datastore_type: place.datastore_type.clone(),

@@ -58,24 +58,24 @@ impl From<ManagerError> for Problem {
     fn from(error: ManagerError) -> Self {
         let code = match &error {
             ManagerError::Https { source, .. } => https_code(source),
-            ManagerError::PasswordRefused { .. } => Code::LoginRefused,
+            ManagerError::LoginRefused { .. } => Code::LoginRefused,
             ManagerError::Denied { .. } => Code::PermissionDenied,
-            ManagerError::WebPage { .. } | ManagerError::BadAnswer { .. } | ManagerError::UnknownVersion { .. } => {
-                Code::Protocol
-            }
-            ManagerError::TooSlow { .. } => Code::Silent,
+            ManagerError::WebPage { .. }
+            | ManagerError::InvalidResponse { .. }
+            | ManagerError::UnknownVersion { .. } => Code::Protocol,
+            ManagerError::Timeout { .. } => Code::Silent,
             _ => Code::Refused,
         };
         let subject = match &error {
             ManagerError::Https { source, .. } => source.system().to_owned(),
-            ManagerError::PasswordRefused { system, .. }
+            ManagerError::LoginRefused { system, .. }
             | ManagerError::Denied { system, .. }
             | ManagerError::WebPage { system, .. }
-            | ManagerError::BadAnswer { system, .. }
+            | ManagerError::InvalidResponse { system, .. }
             | ManagerError::Status { system, .. }
-            | ManagerError::NotDone { system, .. }
+            | ManagerError::NotApplied { system, .. }
             | ManagerError::UnknownVersion { system, .. }
-            | ManagerError::TooSlow { system, .. } => system.clone(),
+            | ManagerError::Timeout { system, .. } => system.clone(),
             _ => "App Volumes".to_owned(),
         };
         Self::of(code, &error).subject(subject).hint(error.hint()).retry(error.retry())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::Assignment;
+use super::report::VolumeAssignment;
 use super::value::Fields;
 
 /// The most assignments that are kept for one volume: thousands of users get one through a group.
@@ -10,13 +10,13 @@ const MOST_OF_ONE: usize = 10_000;
 
 /// Assignments by a volume's number.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ByVolume {
-    of: BTreeMap<u64, BTreeSet<Assignment>>,
+pub(super) struct AssignmentsByVolume {
+    of: BTreeMap<u64, BTreeSet<VolumeAssignment>>,
     /// A volume has more than are kept.
     pub(super) cut: bool,
 }
 
-impl ByVolume {
+impl AssignmentsByVolume {
     /// An entry of `cv_api/assignments`.
     pub(super) fn old(&mut self, entry: Fields<'_>) {
         if let (Some(volume), Some(assignment)) = (entry.number("snapvol_id"), assignment(entry, None)) {
@@ -47,11 +47,11 @@ impl ByVolume {
     }
 
     /// Those of one volume, in order.
-    pub(super) fn take(&mut self, volume: u64) -> Vec<Assignment> {
+    pub(super) fn take(&mut self, volume: u64) -> Vec<VolumeAssignment> {
         self.of.remove(&volume).unwrap_or_default().into_iter().collect()
     }
 
-    fn put(&mut self, volume: u64, assignment: Assignment) {
+    fn put(&mut self, volume: u64, assignment: VolumeAssignment) {
         let of = self.of.entry(volume).or_default();
         if of.len() < MOST_OF_ONE {
             of.insert(assignment);
@@ -62,11 +62,11 @@ impl ByVolume {
 }
 
 /// An entity that something is assigned to: an entry of `…/{id}/assignments`, or a part of one.
-pub(super) fn assignment(entity: Fields<'_>, prefix: Option<String>) -> Option<Assignment> {
+pub(super) fn assignment(entity: Fields<'_>, prefix: Option<String>) -> Option<VolumeAssignment> {
     // A directory's own name is kept whole: a person gives it back to a manager later.
     let name = ["distinguished_name", "entity_dn", "path"].iter().find_map(|key| entity.verbatim(key));
     let name = name.filter(|name| !name.contains(char::is_control));
-    Some(Assignment {
+    Some(VolumeAssignment {
         entity_type: entity.first_text(&["entity_type", "entityt", "type"]).unwrap_or_default(),
         entity: name.or_else(|| entity.first_text(&["entity_upn", "upn", "account_name", "name", "display_name"]))?,
         mount_prefix: prefix.or_else(|| entity.text("mount_prefix")),
@@ -79,8 +79,8 @@ mod tests {
 
     use super::*;
 
-    fn lines(assignments: &[Assignment]) -> Vec<String> {
-        let line = |one: &Assignment| {
+    fn lines(assignments: &[VolumeAssignment]) -> Vec<String> {
+        let line = |one: &VolumeAssignment| {
             format!("{} {} {}", one.entity_type, one.entity, one.mount_prefix.as_deref().unwrap_or("-"))
         };
         assignments.iter().map(line).collect()
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn old_ones_are_told_by_volume() {
-        let mut all = ByVolume::default();
+        let mut all = AssignmentsByVolume::default();
         for entry in [
             json!({ "snapvol_id": 3, "entity_dn": "CN=Staff,DC=corp", "entityt": "Group", "mount_prefix": "VDI-", "event_time": null }),
             json!({ "snapvol_id": "3", "entity_dn": "", "entity_upn": "<a href=\"#\">j@corp</a>", "entityt": "User", "mount_prefix": "" }),
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn new_ones_belong_to_a_package_or_to_what_carries_the_marker() {
-        let mut all = ByVolume::default();
+        let mut all = AssignmentsByVolume::default();
         for entry in [
             json!({ "app_package_id": 7, "app_package": { "id": 7 }, "app_marker": null, "filters": [],
                 "entities": [{ "distinguished_name": "CN=A,DC=c", "entity_type": "User", "upn": "a@c" }, { "upn": "b@c", "entity_type": "User" }] }),

@@ -18,7 +18,7 @@ pub enum ManagerError {
     },
     /// It does not take the user name or the password. Neither is tried again.
     #[error("{system} refuses the login of {username}: {said}")]
-    PasswordRefused {
+    LoginRefused {
         /// Who.
         system: String,
         /// Whose login.
@@ -46,7 +46,7 @@ pub enum ManagerError {
     },
     /// Its answer can't be read, or is not what was asked for.
     #[error("the answer of {system} to {path} can't be used: {why}")]
-    BadAnswer {
+    InvalidResponse {
         /// Who.
         system: String,
         /// What was asked.
@@ -68,7 +68,7 @@ pub enum ManagerError {
     },
     /// It took a request that changes something, and did not do it.
     #[error("{system} did not do {path} for volume {id}: {said}")]
-    NotDone {
+    NotApplied {
         /// Who.
         system: String,
         /// What was asked.
@@ -88,7 +88,7 @@ pub enum ManagerError {
     },
     /// Asking it took too long in all.
     #[error("asking {system} was not done after {seconds} seconds")]
-    TooSlow {
+    Timeout {
         /// Who.
         system: String,
         /// How long it may take.
@@ -102,7 +102,7 @@ impl ManagerError {
     pub fn hint(&self) -> String {
         match self {
             Self::Https { source, .. } => source.hint(),
-            Self::PasswordRefused { .. } => {
+            Self::LoginRefused { .. } => {
                 "check `username` (as DOMAIN\\user) and the password, and that the user belongs to an administrators' group of \
                  App Volumes; it is not tried again until the service is started anew, so that no account gets locked"
                     .to_owned()
@@ -117,16 +117,16 @@ impl ManagerError {
                  before it"
                     .to_owned()
             }
-            Self::BadAnswer { .. } => {
+            Self::InvalidResponse { .. } => {
                 "check that `url` leads to an App Volumes Manager, and its log; the next round tries again".to_owned()
             }
             Self::Status { status: 300..400, .. } => {
                 "it sends us elsewhere: set `url` to the address where the manager itself answers".to_owned()
             }
             Self::Status { .. } => "look into the manager's log (production.log) and its state; the next round tries again".to_owned(),
-            Self::NotDone { .. } => "look at the volume in App Volumes: it may have been deleted or attached meanwhile".to_owned(),
+            Self::NotApplied { .. } => "look at the volume in App Volumes: it may have been deleted or attached meanwhile".to_owned(),
             Self::UnknownVersion { .. } => "App Volumes 2.x and 4.x are known; check that `url` leads to one".to_owned(),
-            Self::TooSlow { .. } => "check whether the manager or its database is overloaded; the next round tries again".to_owned(),
+            Self::Timeout { .. } => "check whether the manager or its database is overloaded; the next round tries again".to_owned(),
         }
     }
 
@@ -135,13 +135,13 @@ impl ManagerError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Https { source, .. } => source.retry(),
-            Self::BadAnswer { .. } | Self::TooSlow { .. } => Retry::Transient,
+            Self::InvalidResponse { .. } | Self::Timeout { .. } => Retry::Transient,
             Self::Status { status, .. } if *status >= 500 || matches!(status, 408 | 429) => Retry::Transient,
-            Self::PasswordRefused { .. }
+            Self::LoginRefused { .. }
             | Self::Denied { .. }
             | Self::WebPage { .. }
             | Self::Status { .. }
-            | Self::NotDone { .. }
+            | Self::NotApplied { .. }
             | Self::UnknownVersion { .. } => Retry::Permanent,
         }
     }

@@ -3,12 +3,12 @@
 
 use super::error::ManagerError;
 use super::list::said_in;
-use super::session::{Run, Session};
+use super::session::{ManagerSession, Operation};
 
 /// Posts one request for each volume, so that each has its own result and none can bring in another.
 pub(super) async fn act(
-    session: &Session,
-    run: &Run,
+    session: &ManagerSession,
+    run: &Operation,
     path: &'static str,
     ids: &[u64],
 ) -> Vec<(u64, Result<(), ManagerError>)> {
@@ -20,7 +20,7 @@ pub(super) async fn act(
             Some(error) => Err(error.clone()),
             None => one(session, run, path, *id).await,
         };
-        if let Err(error @ (ManagerError::Denied { .. } | ManagerError::PasswordRefused { .. })) = &result {
+        if let Err(error @ (ManagerError::Denied { .. } | ManagerError::LoginRefused { .. })) = &result {
             lost = Some(error.clone());
         }
         results.push((*id, result));
@@ -28,11 +28,11 @@ pub(super) async fn act(
     results
 }
 
-async fn one(session: &Session, run: &Run, path: &'static str, id: u64) -> Result<(), ManagerError> {
+async fn one(session: &ManagerSession, run: &Operation, path: &'static str, id: u64) -> Result<(), ManagerError> {
     let answer = session.post(run, path, &format!("?volumes%5B%5D={id}")).await?;
     // An answer of success may tell that nothing was done: `{"successes":[],"warnings":[],"errors":["…"]}`.
     match said_in(answer.body()) {
-        Some(said) => Err(ManagerError::NotDone { system: session.system().to_owned(), path, id, said }),
+        Some(said) => Err(ManagerError::NotApplied { system: session.system().to_owned(), path, id, said }),
         None => Ok(()),
     }
 }

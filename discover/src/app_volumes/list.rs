@@ -14,7 +14,7 @@ const DEEPEST: u8 = 3;
 
 /// Why an answer could not be read.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum ResponseFault {
     /// It is a web page.
     WebPage,
     /// It is compressed, though nobody asked for that: how.
@@ -29,7 +29,7 @@ pub(super) enum Fault {
 
 /// How a list was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(super) struct ListResult {
     /// Whether it has more entries than are read.
     pub(super) cut: bool,
     /// How many entries were no objects.
@@ -39,28 +39,37 @@ pub(super) struct Listed {
 }
 
 /// Gives each object of the list that lies at the top, or below one or more of these keys.
-pub(super) fn each(body: &[u8], keys: &[&str], give: &mut dyn FnMut(Map<String, Value>)) -> Result<Listed, Fault> {
+pub(super) fn each(
+    body: &[u8],
+    keys: &[&str],
+    give: &mut dyn FnMut(Map<String, Value>),
+) -> Result<ListResult, ResponseFault> {
     each_of(body, keys, MOST_ENTRIES, give)
 }
 
-fn each_of(body: &[u8], keys: &[&str], most: usize, give: &mut dyn FnMut(Map<String, Value>)) -> Result<Listed, Fault> {
+fn each_of(
+    body: &[u8],
+    keys: &[&str],
+    most: usize,
+    give: &mut dyn FnMut(Map<String, Value>),
+) -> Result<ListResult, ResponseFault> {
     let body = json(body)?;
-    let mut state = State { keys, most, give, found: false, seen: 0, odd: 0, said: None, failed: false };
+    let mut state = ListState { keys, most, give, found: false, seen: 0, odd: 0, said: None, failed: false };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    Level { state: &mut state, depth: 0 }.deserialize(&mut deserializer).map_err(Fault::Json)?;
-    deserializer.end().map_err(Fault::Json)?;
+    ListVisitor { state: &mut state, depth: 0 }.deserialize(&mut deserializer).map_err(ResponseFault::Json)?;
+    deserializer.end().map_err(ResponseFault::Json)?;
     // An error beside an empty list says that the list could not be made, not that there is nothing.
     if !state.found || (state.failed && state.seen == 0) {
-        return Err(Fault::Without(state.said));
+        return Err(ResponseFault::Without(state.said));
     }
-    Ok(Listed { cut: state.seen > most, odd: state.odd, failed: state.failed })
+    Ok(ListResult { cut: state.seen > most, odd: state.odd, failed: state.failed })
 }
 
 /// The object below one of these keys, else the one at the top if it has the field `sign`.
-pub(super) fn one(body: &[u8], keys: &[&str], sign: &str) -> Result<Map<String, Value>, Fault> {
-    let mut value: Value = serde_json::from_slice(json(body)?).map_err(Fault::Json)?;
+pub(super) fn one(body: &[u8], keys: &[&str], sign: &str) -> Result<Map<String, Value>, ResponseFault> {
+    let mut value: Value = serde_json::from_slice(json(body)?).map_err(ResponseFault::Json)?;
     if has_error(&value) {
-        return Err(Fault::Without(said(&value)));
+        return Err(ResponseFault::Without(said(&value)));
     }
     for key in keys {
         if let Some(Value::Object(inner)) = value.get_mut(key) {
@@ -69,7 +78,7 @@ pub(super) fn one(body: &[u8], keys: &[&str], sign: &str) -> Result<Map<String, 
     }
     match value {
         Value::Object(object) if object.contains_key(sign) => Ok(object),
-        value => Err(Fault::Without(said(&value))),
+        value => Err(ResponseFault::Without(said(&value))),
     }
 }
 
@@ -116,20 +125,20 @@ fn said(value: &Value) -> Option<String> {
 }
 
 /// What an answer is instead of JSON, by what its head and first bytes say.
-pub(super) fn disguised(answer: &Response) -> Option<Fault> {
+pub(super) fn disguised(answer: &Response) -> Option<ResponseFault> {
     match answer.unexpected_content()? {
-        UnexpectedContent::WebPage => Some(Fault::WebPage),
-        UnexpectedContent::Compressed(how) => Some(Fault::Compressed(how)),
+        UnexpectedContent::WebPage => Some(ResponseFault::WebPage),
+        UnexpectedContent::Compressed(how) => Some(ResponseFault::Compressed(how)),
     }
 }
 
 /// The JSON of an answer. A manager that is not there answers with a page of whoever is; so does one whose address leads to its
 /// console. Some servers put a byte order mark before JSON, which is no part of it.
-fn json(body: &[u8]) -> Result<&[u8], Fault> {
+fn json(body: &[u8]) -> Result<&[u8], ResponseFault> {
     let body = without_mark(body);
     match body.trim_ascii_start().first() {
-        Some(b'<') => Err(Fault::WebPage),
-        None => Err(Fault::Empty),
+        Some(b'<') => Err(ResponseFault::WebPage),
+        None => Err(ResponseFault::Empty),
         _ => Ok(body),
     }
 }
@@ -138,7 +147,7 @@ fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-struct State<'a> {
+struct ListState<'a> {
     keys: &'a [&'a str],
     most: usize,
     give: &'a mut dyn FnMut(Map<String, Value>),
@@ -150,12 +159,12 @@ struct State<'a> {
 }
 
 /// A place in the answer where the list may be.
-struct Level<'s, 'a> {
-    state: &'s mut State<'a>,
+struct ListVisitor<'s, 'a> {
+    state: &'s mut ListState<'a>,
     depth: u8,
 }
 
-impl<'de> DeserializeSeed<'de> for Level<'_, '_> {
+impl<'de> DeserializeSeed<'de> for ListVisitor<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -163,7 +172,7 @@ impl<'de> DeserializeSeed<'de> for Level<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Level<'_, '_> {
+impl<'de> Visitor<'de> for ListVisitor<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -191,7 +200,7 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
         let state = self.state;
         while let Some(key) = map.next_key::<String>()? {
             if self.depth < DEEPEST && state.keys.contains(&key.as_str()) {
-                map.next_value_seed(Level { state, depth: self.depth + 1 })?;
+                map.next_value_seed(ListVisitor { state, depth: self.depth + 1 })?;
             } else if matches!(key.as_str(), "error" | "errors" | "warning") {
                 let value: Value = map.next_value()?;
                 let told = Value::Object(Map::from_iter([(key, value)]));
@@ -239,7 +248,7 @@ mod tests {
 
     const KEYS: [&str; 3] = ["currentappstacks", "appstacks", "data"];
 
-    fn ids(body: &str) -> Result<(Vec<u64>, Listed), Fault> {
+    fn ids(body: &str) -> Result<(Vec<u64>, ListResult), ResponseFault> {
         let mut ids = Vec::new();
         let listed = each(body.as_bytes(), &KEYS, &mut |entry| ids.push(entry["id"].as_u64().unwrap()))?;
         Ok((ids, listed))
@@ -252,20 +261,23 @@ mod tests {
             r#"{"currentappstacks":{"other":[{"x":1}],"appstacks":[{"id":1},{"id":2}]},"more":3}"#,
             r#"{"data":[{"id":1},{"id":2}],"meta":{"appstacks":null}}"#,
         ] {
-            assert_eq!(ids(body).unwrap(), (vec![1, 2], Listed { cut: false, odd: 0, failed: false }), "{body}");
+            assert_eq!(ids(body).unwrap(), (vec![1, 2], ListResult { cut: false, odd: 0, failed: false }), "{body}");
         }
         for empty in ["[]", r#"{"data":[]}"#, r#"{"data":null}"#] {
             assert_eq!(ids(empty).unwrap().0, [0; 0], "{empty}");
         }
-        assert_eq!(ids(r#"[{"id":1},null,7,[]]"#).unwrap(), (vec![1], Listed { cut: false, odd: 3, failed: false }));
+        assert_eq!(
+            ids(r#"[{"id":1},null,7,[]]"#).unwrap(),
+            (vec![1], ListResult { cut: false, odd: 3, failed: false })
+        );
     }
 
     #[test]
     fn what_is_no_list_is_told_apart() {
-        assert!(matches!(ids("\u{feff} <!DOCTYPE html><html>"), Err(Fault::WebPage)));
-        assert!(matches!(ids(""), Err(Fault::Empty)));
+        assert!(matches!(ids("\u{feff} <!DOCTYPE html><html>"), Err(ResponseFault::WebPage)));
+        assert!(matches!(ids(""), Err(ResponseFault::Empty)));
         for broken in ["[{\"id\":1},", "{\"data\":[{\"id\":1}", "[] x", "nope"] {
-            assert!(matches!(ids(broken), Err(Fault::Json(_))), "{broken}");
+            assert!(matches!(ids(broken), Err(ResponseFault::Json(_))), "{broken}");
         }
         for (other, text) in [
             (r#"{"error":"Server Error","detail":"Unexpected"}"#, Some("Server Error")),
@@ -274,7 +286,7 @@ mod tests {
             ("7", None),
             ("null", None),
         ] {
-            let Err(Fault::Without(said)) = ids(other) else { panic!("{other}") };
+            let Err(ResponseFault::Without(said)) = ids(other) else { panic!("{other}") };
             assert_eq!(said.as_deref(), text);
         }
     }
@@ -287,16 +299,16 @@ mod tests {
             r#"{"data":null,"errors":[{"title":"vCenter is away"}]}"#,
             r#"{"currentappstacks":{"appstacks":[],"error":"vCenter is away"}}"#,
         ] {
-            let Err(Fault::Without(said)) = ids(body) else { panic!("{body}") };
+            let Err(ResponseFault::Without(said)) = ids(body) else { panic!("{body}") };
             assert_eq!(said.as_deref(), Some("vCenter is away"), "{body}");
         }
         let partly = ids(r#"{"data":[{"id":1}],"error":"vCenter is away"}"#).unwrap();
-        assert_eq!(partly, (vec![1], Listed { cut: false, odd: 0, failed: true }));
+        assert_eq!(partly, (vec![1], ListResult { cut: false, odd: 0, failed: true }));
         for whole in [r#"{"data":[],"error":null,"errors":[]}"#, r#"{"data":[],"error":"","warning":"old"}"#] {
-            assert_eq!(ids(whole).unwrap(), (vec![], Listed { cut: false, odd: 0, failed: false }), "{whole}");
+            assert_eq!(ids(whole).unwrap(), (vec![], ListResult { cut: false, odd: 0, failed: false }), "{whole}");
         }
         let one = one(br#"{"error":"away","data":{"id":1}}"#, &["data"], "id");
-        assert!(matches!(one, Err(Fault::Without(Some(said))) if said == "away"));
+        assert!(matches!(one, Err(ResponseFault::Without(Some(said))) if said == "away"));
         assert_eq!(error_in(br#"{"success":"Ok","warning":"old"}"#), None);
         assert_eq!(
             error_in(br#"{"error":"Invalid user name or password"}"#).as_deref(),
@@ -320,7 +332,7 @@ mod tests {
         let listed = each_of(body.as_bytes(), &KEYS, 20, &mut |_| ()).unwrap();
         assert!(!listed.cut);
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(matches!(ids(&deep), Err(Fault::Json(_))));
+        assert!(matches!(ids(&deep), Err(ResponseFault::Json(_))));
     }
 
     #[test]
@@ -328,8 +340,8 @@ mod tests {
         for body in [r#"{"appstack":{"id":3}}"#, r#"{"data":{"id":3}}"#, r#"{"id":3,"x":{}}"#] {
             assert_eq!(one(body.as_bytes(), &["appstack", "data"], "id").unwrap()["id"], 3, "{body}");
         }
-        assert!(matches!(one(b"{\"x\":1}", &["appstack"], "id"), Err(Fault::Without(None))));
-        assert!(matches!(one(b"{\"id\":", &["appstack"], "id"), Err(Fault::Json(_))));
+        assert!(matches!(one(b"{\"x\":1}", &["appstack"], "id"), Err(ResponseFault::Without(None))));
+        assert!(matches!(one(b"{\"id\":", &["appstack"], "id"), Err(ResponseFault::Json(_))));
     }
 
     #[test]

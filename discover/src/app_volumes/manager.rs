@@ -1,36 +1,36 @@
 //! One App Volumes Manager, asked for all that it knows of its volumes.
 //!
-//! A look only reads: every request but the login is a `GET` of [`Ask`]. At most four go out at once, each has a deadline, and
-//! so has the whole. What is read one by one is described at [`details`](super::details).
+//! A look only reads: every request but the login is a `GET` of [`ManagerRequest`]. At most four go out at once, each has a deadline, and
+//! so has the whole. What is read one by one is described at [`details`](super::detail_cache).
 
 use std::time::Duration;
 
 use futures_util::lock::Mutex;
 use jiff::Timestamp;
 use stackferry_config::{AppVolumes, Secret};
-use stackferry_https::{HttpsClient, Response, Trust};
+use stackferry_https::{HttpsClient, Trust};
 use stackferry_volume::SiteName;
 
-use super::details::Details;
+use super::api::ManagerApi;
+use super::build::ReportBuilder;
+use super::detail_cache::DetailCache;
 use super::error::ManagerError;
-use super::list::{self, Fault};
-use super::look::Look;
-use super::paths::{Ask, DISABLE, ENABLE};
 use super::report::{ManagedVolume, Report, VolumeFamily};
-use super::session::{Run, Session};
+use super::requests::{DISABLE, ENABLE, ManagerRequest};
+use super::session::{ManagerSession, Operation};
 use super::value::Fields;
-use super::volumes::indexed;
+use super::volumes::listed_volume;
 
 /// How long a manager may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RequestTimeouts {
     /// For one answer. Default: 60 s, since a list of thousands takes its database a while.
     pub request: Duration,
     /// For a whole look. Default: 10 minutes.
     pub look: Duration,
 }
 
-impl Default for Limits {
+impl Default for RequestTimeouts {
     fn default() -> Self {
         Self { request: Duration::from_secs(60), look: Duration::from_secs(600) }
     }
@@ -40,9 +40,9 @@ impl Default for Limits {
 pub struct Manager {
     name: String,
     site: SiteName,
-    limits: Limits,
-    session: Session,
-    details: Mutex<Details>,
+    limits: RequestTimeouts,
+    session: ManagerSession,
+    details: Mutex<DetailCache>,
 }
 
 impl std::fmt::Debug for Manager {
@@ -56,7 +56,12 @@ impl Manager {
     ///
     /// # Errors
     /// Its address or its certificate authorities can't be used.
-    pub fn new(config: &AppVolumes, site: SiteName, password: Secret, limits: Limits) -> Result<Self, ManagerError> {
+    pub fn new(
+        config: &AppVolumes,
+        site: SiteName,
+        password: Secret,
+        limits: RequestTimeouts,
+    ) -> Result<Self, ManagerError> {
         let system = format!("App Volumes {}", config.name);
         let https = HttpsClient::new(
             &system,
@@ -64,7 +69,7 @@ impl Manager {
             Trust::new(config.ca.as_deref(), config.fingerprint.map(Into::into)),
         )
         .map_err(|source| ManagerError::Https { path: "/", source })?;
-        let session = Session::new(https, config.username.to_string(), password);
+        let session = ManagerSession::new(https, config.username.to_string(), password);
         Ok(Self { name: config.name.to_string(), site, limits, session, details: Mutex::default() })
     }
 
@@ -94,8 +99,8 @@ impl Manager {
     /// missing, and single details too: the report's problems tell so.
     pub async fn look(&self, now: Timestamp) -> Result<Report, ManagerError> {
         let mut details = self.details.lock().await;
-        let asker = Asker { session: &self.session, run: Run::new(self.limits.request, self.limits.look) };
-        Look::new(&asker, &mut details, now).make(&self.name, &self.site).await
+        let asker = ManagerApi { session: &self.session, run: Operation::new(self.limits.request, self.limits.look) };
+        ReportBuilder::new(&asker, &mut details, now).make(&self.name, &self.site).await
     }
 
     /// One writable as it is now, by a single question: what a list told may be minutes old. None: there is none any more.
@@ -104,14 +109,15 @@ impl Manager {
     /// # Errors
     /// As [`look`](Self::look).
     pub async fn writable(&self, id: u64) -> Result<Option<ManagedVolume>, ManagerError> {
-        let asker = Asker { session: &self.session, run: Run::new(self.limits.request, self.limits.request) };
+        let asker =
+            ManagerApi { session: &self.session, run: Operation::new(self.limits.request, self.limits.request) };
         let keys = ["writable", "data"];
-        let read = |told: Fields<'_>| indexed(VolumeFamily::Writable, told).map(|one| one.volume);
+        let read = |told: Fields<'_>| listed_volume(VolumeFamily::Writable, told).map(|one| one.volume);
         // A manager of 2.x does not know the newer address, whatever it says to it.
-        let first = asker.one(Ask::NewWritable(id), &keys, "id", read).await;
+        let first = asker.one(ManagerRequest::NewWritable(id), &keys, "id", read).await;
         let told = match first {
-            Err(ManagerError::Status { .. } | ManagerError::WebPage { .. } | ManagerError::BadAnswer { .. }) => {
-                asker.one(Ask::Writable(id), &keys, "id", read).await
+            Err(ManagerError::Status { .. } | ManagerError::WebPage { .. } | ManagerError::InvalidResponse { .. }) => {
+                asker.one(ManagerRequest::Writable(id), &keys, "id", read).await
             }
             told => told,
         };
@@ -133,7 +139,7 @@ impl Manager {
     }
 
     async fn act(&self, path: &'static str, ids: &[u64]) -> Vec<(u64, Result<(), ManagerError>)> {
-        super::guard::act(&self.session, &Run::new(self.limits.request, self.limits.look), path, ids).await
+        super::guard::act(&self.session, &Operation::new(self.limits.request, self.limits.look), path, ids).await
     }
 
     /// Takes another password, and forgets that one was refused: the next look tries it.
@@ -151,72 +157,6 @@ impl Manager {
     /// # Errors
     /// The manager did not take it; it will end by itself.
     pub async fn logout(&self) -> Result<(), ManagerError> {
-        self.session.logout(&Run::new(self.limits.request, self.limits.request)).await
-    }
-}
-
-/// Asks, and reads what comes.
-pub(super) struct Asker<'a> {
-    pub(super) session: &'a Session,
-    pub(super) run: Run,
-}
-
-impl Asker<'_> {
-    /// Gives each entry of a list to `give`. True if the list was read whole.
-    pub(super) async fn each(
-        &self,
-        ask: Ask,
-        keys: &[&str],
-        mut give: impl FnMut(Fields<'_>),
-    ) -> Result<bool, ManagerError> {
-        let answer = self.session.ask(&self.run, ask).await?;
-        if let Some(fault) = list::disguised(&answer) {
-            return Err(self.fault(ask, fault));
-        }
-        let listed = list::each(answer.body(), keys, &mut |entry| give(Fields(&entry)));
-        listed.map(|listed| !listed.cut && listed.odd == 0 && !listed.failed).map_err(|fault| self.fault(ask, fault))
-    }
-
-    /// One object: the one below one of the keys, else the whole answer if it has the field `sign`.
-    pub(super) async fn one<T>(
-        &self,
-        ask: Ask,
-        keys: &[&str],
-        sign: &str,
-        read: impl FnOnce(Fields<'_>) -> T,
-    ) -> Result<T, ManagerError> {
-        let answer = self.session.ask(&self.run, ask).await?;
-        self.read_one(ask, &answer, keys, sign, read)
-    }
-
-    /// As [`one`](Self::one), without a login.
-    pub(super) async fn one_openly<T>(
-        &self,
-        ask: Ask,
-        keys: &[&str],
-        sign: &str,
-        read: impl FnOnce(Fields<'_>) -> T,
-    ) -> Result<T, ManagerError> {
-        let answer = self.session.ask_openly(&self.run, ask).await?;
-        self.read_one(ask, &answer, keys, sign, read)
-    }
-
-    fn read_one<T>(
-        &self,
-        ask: Ask,
-        answer: &Response,
-        keys: &[&str],
-        sign: &str,
-        read: impl FnOnce(Fields<'_>) -> T,
-    ) -> Result<T, ManagerError> {
-        if let Some(fault) = list::disguised(answer) {
-            return Err(self.fault(ask, fault));
-        }
-        let object = list::one(answer.body(), keys, sign).map_err(|fault| self.fault(ask, fault))?;
-        Ok(read(Fields(&object)))
-    }
-
-    fn fault(&self, ask: Ask, fault: Fault) -> ManagerError {
-        self.session.fault(ask.template(), fault)
+        self.session.logout(&Operation::new(self.limits.request, self.limits.request)).await
     }
 }

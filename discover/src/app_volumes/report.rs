@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use stackferry_volume::manifest::Owner;
 use stackferry_volume::{Kind, SiteName};
 
-use crate::scan::ScanProblem;
+use crate::problem::ScanProblem;
 
 /// All that one App Volumes Manager told at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub struct ManagedVolume {
     /// The application that the package belongs to.
     pub product: Option<String>,
     /// Every place where its file lies.
-    pub places: Vec<ManagedPlace>,
+    pub places: Vec<ManagedLocation>,
     /// The size that the manager tells, in MiB: of the file, and stale until the next mount.
     pub size_mib: Option<u64>,
     /// The package's version text.
@@ -89,7 +89,7 @@ pub struct ManagedVolume {
     /// Whether the package carries its application's `CURRENT` marker.
     pub current: Option<bool>,
     /// To whom it is assigned.
-    pub assignments: Vec<Assignment>,
+    pub assignments: Vec<VolumeAssignment>,
     /// Text that changes when App Volumes itself makes a new version of the disk (capture, update): from
     /// `capture_version`, `provision_completed_at`, `snapvol_version_id` and their like. Mount counts and times are no part of it.
     pub revision: String,
@@ -113,7 +113,7 @@ pub struct Status {
 
 /// Where one copy of a volume lies, as the manager knows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ManagedPlace {
+pub struct ManagedLocation {
     /// The datastore's name, without brackets.
     pub datastore: String,
     /// The folder on it, verbatim.
@@ -126,6 +126,17 @@ pub struct ManagedPlace {
     pub missing: Option<bool>,
     /// The vCenter or host that the manager reaches it by.
     pub machine_manager: Option<String>,
+}
+
+/// A volume as its manager knows it at one place.
+#[derive(Debug, Clone, Copy)]
+pub struct ManagedCopy<'a> {
+    /// The manager's name.
+    pub manager: &'a str,
+    /// The volume.
+    pub volume: &'a ManagedVolume,
+    /// The place.
+    pub place: &'a ManagedLocation,
 }
 
 /// A datastore as the manager knows it.
@@ -156,7 +167,7 @@ pub struct StorageGroup {
 
 /// To whom a volume is assigned, since an import does not bring that back.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Assignment {
+pub struct VolumeAssignment {
     /// `User`, `Group`, `Computer`, `OrgUnit`.
     pub entity_type: String,
     /// The distinguished name, else the name as it is shown.

@@ -14,8 +14,8 @@ use stackferry_config::Secret;
 use stackferry_https::{HttpsClient, HttpsError, Method, Request, Response};
 
 use super::error::ManagerError;
-use super::list::{self, Fault, error_in, said_in};
-use super::paths::{Ask, SESSIONS};
+use super::list::{self, ResponseFault, error_in, said_in};
+use super::requests::{ManagerRequest, SESSIONS};
 
 /// The cookie that is the session.
 const SESSION_COOKIE: &str = "_session_id";
@@ -23,13 +23,13 @@ const SESSION_COOKIE: &str = "_session_id";
 const MOST_COOKIES: usize = 16 << 10;
 
 /// A user's way into one manager.
-pub(super) struct Session {
+pub(super) struct ManagerSession {
     https: HttpsClient,
     username: String,
-    state: Mutex<State>,
+    state: Mutex<ManagerSessionState>,
 }
 
-struct State {
+struct ManagerSessionState {
     password: Secret,
     /// The value of the `Cookie` header of the session that is open.
     cookie: Option<Secret>,
@@ -40,7 +40,7 @@ struct State {
 }
 
 /// Something that is done at one go: a look, or a call of the guard.
-pub(super) struct Run {
+pub(super) struct Operation {
     /// The longest that one answer may take.
     request: Duration,
     /// The longest that all of it may take.
@@ -51,7 +51,7 @@ pub(super) struct Run {
     login_failed: OnceLock<ManagerError>,
 }
 
-impl Run {
+impl Operation {
     pub(super) fn new(request: Duration, whole: Duration) -> Self {
         Self {
             request,
@@ -65,14 +65,18 @@ impl Run {
 
 /// The body of a login. Never printed.
 #[derive(Serialize)]
-struct Login<'a> {
+struct LoginBody<'a> {
     username: &'a str,
     password: &'a str,
 }
 
-impl Session {
+impl ManagerSession {
     pub(super) fn new(https: HttpsClient, username: String, password: Secret) -> Self {
-        Self { https, username, state: Mutex::new(State { password, cookie: None, login: 0, refused: None }) }
+        Self {
+            https,
+            username,
+            state: Mutex::new(ManagerSessionState { password, cookie: None, login: 0, refused: None }),
+        }
     }
 
     /// What errors call the manager.
@@ -98,29 +102,34 @@ impl Session {
     }
 
     /// Logs in, unless there is a session.
-    pub(super) async fn open(&self, run: &Run) -> Result<(), ManagerError> {
+    pub(super) async fn open(&self, run: &Operation) -> Result<(), ManagerError> {
         self.cookie(run, None).await.map(|_| ())
     }
 
     /// Asks without a login, which `…/version` does not need.
-    pub(super) async fn ask_openly(&self, run: &Run, ask: Ask) -> Result<Response, ManagerError> {
+    pub(super) async fn ask_openly(&self, run: &Operation, ask: ManagerRequest) -> Result<Response, ManagerError> {
         let request = Request::get(ask.path()).limit(ask.limit());
         let answer = self.send(run, request, ask.template()).await?;
         self.good(answer, ask.template())
     }
 
     /// Asks for something.
-    pub(super) async fn ask(&self, run: &Run, ask: Ask) -> Result<Response, ManagerError> {
+    pub(super) async fn ask(&self, run: &Operation, ask: ManagerRequest) -> Result<Response, ManagerError> {
         self.call(run, ask.template(), &|| Request::get(ask.path()).limit(ask.limit())).await
     }
 
     /// Posts something that has no body; `query` begins with `?`.
-    pub(super) async fn post(&self, run: &Run, path: &'static str, query: &str) -> Result<Response, ManagerError> {
+    pub(super) async fn post(
+        &self,
+        run: &Operation,
+        path: &'static str,
+        query: &str,
+    ) -> Result<Response, ManagerError> {
         self.call(run, path, &|| Request::new(Method::POST, format!("{path}{query}"))).await
     }
 
     /// Ends the session at the manager, if there is one. Without a session there is nothing to do.
-    pub(super) async fn logout(&self, run: &Run) -> Result<(), ManagerError> {
+    pub(super) async fn logout(&self, run: &Operation) -> Result<(), ManagerError> {
         let Some(cookie) = self.state.lock().await.cookie.take() else { return Ok(()) };
         let request = Request::new(Method::DELETE, SESSIONS).header("cookie", cookie.expose());
         let answer = self.send(run, request, SESSIONS).await?;
@@ -130,7 +139,7 @@ impl Session {
 
     async fn call(
         &self,
-        run: &Run,
+        run: &Operation,
         path: &'static str,
         request: &(dyn Fn() -> Request + Sync),
     ) -> Result<Response, ManagerError> {
@@ -161,8 +170,8 @@ impl Session {
 
     /// The session's cookie, and which login it is of. With `ended`, the login whose session the manager does not know any
     /// more: then there is a new one, unless this run had its new login already, which gives back the old.
-    async fn cookie(&self, run: &Run, ended: Option<u64>) -> Result<(Secret, u64), ManagerError> {
-        // Held during the login: whoever comes meanwhile takes its cookie.
+    async fn cookie(&self, run: &Operation, ended: Option<u64>) -> Result<(Secret, u64), ManagerError> {
+        // SkipReason during the login: whoever comes meanwhile takes its cookie.
         let mut state = self.state.lock().await;
         if let Some(cookie) = &state.cookie {
             let current = (cookie.clone(), state.login);
@@ -183,8 +192,8 @@ impl Session {
         Ok((cookie, state.login))
     }
 
-    async fn login(&self, run: &Run, state: &mut State) -> Result<Secret, ManagerError> {
-        let refused = |said: &str| ManagerError::PasswordRefused {
+    async fn login(&self, run: &Operation, state: &mut ManagerSessionState) -> Result<Secret, ManagerError> {
+        let refused = |said: &str| ManagerError::LoginRefused {
             system: self.system().to_owned(),
             username: self.username.clone(),
             said: said.to_owned(),
@@ -193,7 +202,7 @@ impl Session {
             return Err(refused(said));
         }
         state.cookie = None;
-        let login = Login { username: &self.username, password: state.password.expose() };
+        let login = LoginBody { username: &self.username, password: state.password.expose() };
         // Room for the worst case, in which each byte is escaped: a buffer that grows leaves its old bytes behind.
         let mut body = Vec::with_capacity(6 * (login.username.len() + login.password.len()) + 64);
         serde_json::to_writer(&mut body, &login).map_err(|error| self.bad_answer(SESSIONS, error.to_string()))?;
@@ -224,8 +233,8 @@ impl Session {
         })
     }
 
-    async fn send(&self, run: &Run, request: Request, path: &'static str) -> Result<Response, ManagerError> {
-        let too_slow = || ManagerError::TooSlow { system: self.system().to_owned(), seconds: run.whole.as_secs() };
+    async fn send(&self, run: &Operation, request: Request, path: &'static str) -> Result<Response, ManagerError> {
+        let too_slow = || ManagerError::Timeout { system: self.system().to_owned(), seconds: run.whole.as_secs() };
         let left = run.whole.checked_sub(run.began.elapsed()).filter(|left| !left.is_zero()).ok_or_else(too_slow)?;
         match self.https.send(request.timeout(run.request.min(left))).await {
             Ok(answer) => Ok(answer),
@@ -256,25 +265,25 @@ impl Session {
     }
 
     /// As an error: an answer that can't be read.
-    pub(super) fn fault(&self, path: &'static str, fault: Fault) -> ManagerError {
+    pub(super) fn fault(&self, path: &'static str, fault: ResponseFault) -> ManagerError {
         match fault {
-            Fault::WebPage => ManagerError::WebPage { system: self.system().to_owned(), path },
-            Fault::Compressed(how) => self.bad_answer(
+            ResponseFault::WebPage => ManagerError::WebPage { system: self.system().to_owned(), path },
+            ResponseFault::Compressed(how) => self.bad_answer(
                 path,
                 format!("it is compressed ({how}), which nobody asked for; a proxy before it may do that"),
             ),
-            Fault::Empty => self.bad_answer(path, "it is empty".to_owned()),
-            Fault::Json(error) if error.is_eof() => {
+            ResponseFault::Empty => self.bad_answer(path, "it is empty".to_owned()),
+            ResponseFault::Json(error) if error.is_eof() => {
                 self.bad_answer(path, format!("it ends too early: the rest of its JSON is missing ({error})"))
             }
-            Fault::Json(error) => self.bad_answer(path, format!("it is no JSON ({error})")),
-            Fault::Without(Some(said)) => self.bad_answer(path, said),
-            Fault::Without(None) => self.bad_answer(path, "what was asked for is not in it".to_owned()),
+            ResponseFault::Json(error) => self.bad_answer(path, format!("it is no JSON ({error})")),
+            ResponseFault::Without(Some(said)) => self.bad_answer(path, said),
+            ResponseFault::Without(None) => self.bad_answer(path, "what was asked for is not in it".to_owned()),
         }
     }
 
     pub(super) fn bad_answer(&self, path: &'static str, why: String) -> ManagerError {
-        ManagerError::BadAnswer { system: self.system().to_owned(), path, why }
+        ManagerError::InvalidResponse { system: self.system().to_owned(), path, why }
     }
 }
 

@@ -3,13 +3,13 @@
 use stackferry_volume::Kind;
 use stackferry_volume::manifest::Owner;
 
-use super::places::own_place;
-use super::report::{ManagedPlace, ManagedVolume, Status, VolumeFamily, VolumeRef};
+use super::location::own_place;
+use super::report::{ManagedLocation, ManagedVolume, Status, VolumeFamily, VolumeRef};
 use super::value::Fields;
 
 /// A volume as its list tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Indexed {
+pub(super) struct ListedVolume {
     /// What is known of it so far.
     pub(super) volume: ManagedVolume,
     /// Changes when anything but use of it changed.
@@ -24,9 +24,9 @@ pub(super) struct Indexed {
 
 /// What a detail adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Added {
+pub(super) struct DetailFields {
     pub(super) guid: Option<String>,
-    pub(super) place: Option<ManagedPlace>,
+    pub(super) place: Option<ManagedLocation>,
     pub(super) revision: String,
     pub(super) attached_to: Option<String>,
 }
@@ -43,7 +43,7 @@ fn revision_keys(family: VolumeFamily) -> &'static [&'static str] {
 }
 
 /// An entry of a list. None if it has no number.
-pub(super) fn indexed(family: VolumeFamily, entry: Fields<'_>) -> Option<Indexed> {
+pub(super) fn listed_volume(family: VolumeFamily, entry: Fields<'_>) -> Option<ListedVolume> {
     let id = entry.number("id")?;
     let kind = match family {
         VolumeFamily::AppStack => Kind::Appstack,
@@ -85,7 +85,7 @@ pub(super) fn indexed(family: VolumeFamily, entry: Fields<'_>) -> Option<Indexed
         places: place.into_iter().collect(),
         guid,
     };
-    Some(Indexed {
+    Some(ListedVolume {
         needs_detail: volume.guid.is_none() || volume.places.is_empty(),
         digest: entry.digest(),
         stage_id: entry.number("lifecycle_stage_id"),
@@ -95,8 +95,8 @@ pub(super) fn indexed(family: VolumeFamily, entry: Fields<'_>) -> Option<Indexed
 }
 
 /// What a detail tells.
-pub(super) fn added(family: VolumeFamily, detail: Fields<'_>) -> Added {
-    Added {
+pub(super) fn detail_fields(family: VolumeFamily, detail: Fields<'_>) -> DetailFields {
+    DetailFields {
         guid: detail.guid("volume_guid"),
         place: own_place(detail),
         revision: revision(family, detail),

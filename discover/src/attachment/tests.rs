@@ -60,9 +60,9 @@ fn inventory(unreadable: &[(&str, Option<&str>)]) -> VsphereInventory {
     }
 }
 
-fn unknown(word: &Word) -> Option<&str> {
+fn unknown(word: &AttachmentReport) -> Option<&str> {
     match word {
-        Word::Unknown { why, remedy } => {
+        AttachmentReport::Unknown { why, remedy } => {
             assert!(!remedy.is_empty());
             Some(why)
         }
@@ -73,8 +73,8 @@ fn unknown(word: &Word) -> Option<&str> {
 #[test]
 fn a_vsphere_says_detached_only_if_it_knows_every_machine() {
     let word = |unreadable: &[(&str, Option<&str>)]| inventory(unreadable).word("vc1", &location(), None);
-    assert_eq!(word(&[]), Word::Detached);
-    assert_eq!(word(&[("VDI-1", Some("esx2"))]), Word::Detached, "its host does not mount the datastore");
+    assert_eq!(word(&[]), AttachmentReport::Detached);
+    assert_eq!(word(&[("VDI-1", Some("esx2"))]), AttachmentReport::Detached, "its host does not mount the datastore");
     for machines in [
         &[("VDI-1", Some("esx1"))][..],
         &[("VDI-1", None)],
@@ -101,9 +101,9 @@ fn a_vsphere_says_nothing_of_a_datastore_that_it_does_not_know() {
 #[test]
 fn where_words_contradict_each_other_attached_wins() {
     let word = |text: &str| match text {
-        "attached" => Word::Attached("machine VDI-1 has it".to_owned()),
-        "detached" => Word::Detached,
-        why => Word::unknown(why.to_owned(), "Repair it."),
+        "attached" => AttachmentReport::Attached("machine VDI-1 has it".to_owned()),
+        "detached" => AttachmentReport::Detached,
+        why => AttachmentReport::unknown(why.to_owned(), "Repair it."),
     };
     for (words, expected) in [
         (&[][..], None),
@@ -128,9 +128,9 @@ fn where_words_contradict_each_other_attached_wins() {
 #[test]
 fn who_is_away_or_lists_no_such_volume_says_nothing() {
     for (word, expected) in [
-        (Word::of_absent("vSphere vc1", "it can't be reached"), "vSphere vc1: it can't be reached"),
-        (Word::of_manager("avm1", None, true), "App Volumes Manager avm1 lists no volume at this place"),
-        (Word::of_manager("avm1", None, false), "App Volumes Manager avm1 gave no complete list"),
+        (AttachmentReport::of_absent("vSphere vc1", "it can't be reached"), "vSphere vc1: it can't be reached"),
+        (AttachmentReport::of_manager("avm1", None, true), "App Volumes Manager avm1 lists no volume at this place"),
+        (AttachmentReport::of_manager("avm1", None, false), "App Volumes Manager avm1 gave no complete list"),
     ] {
         assert_eq!(unknown(&word), Some(expected));
     }

@@ -1,10 +1,10 @@
 use stackferry_volume::{SiteName, Unprotectable};
 
 use super::*;
-use crate::app_volumes::{Status, VolumeFamily, VolumeRef};
+use crate::app_volumes::{ManagedLocation, ManagedVolume, Status, VolumeFamily, VolumeRef};
 
-fn place() -> ManagedPlace {
-    ManagedPlace {
+fn place() -> ManagedLocation {
+    ManagedLocation {
         datastore: "nfs01".to_owned(),
         folder: "cloudvolumes/writable".to_owned(),
         file: "CORP!5C!jdoe.vmdk".to_owned(),
@@ -53,10 +53,10 @@ fn word(word: &str) -> Status {
     Status { word: word.to_owned(), ..Status::default() }
 }
 
-fn verdict(kind: Kind, status: Status, attachment: Attachment, folder: Option<&Held>) -> Option<Held> {
+fn verdict(kind: Kind, status: Status, attachment: Attachment, folder: Option<&SkipReason>) -> Option<SkipReason> {
     let (location, place, volume) = (location(), place(), volume(kind, status));
-    let managed = Some(Managed { manager: "avm1", volume: &volume, place: &place });
-    may_copy(&Facts { kind, location: &location, folder, managed, attachment, maintenance: None })
+    let managed = Some(ManagedCopy { manager: "avm1", volume: &volume, place: &place });
+    may_copy(&CopyFacts { kind, location: &location, folder, managed, attachment, maintenance: None })
 }
 
 #[test]
@@ -85,12 +85,12 @@ fn every_word_of_app_volumes_has_its_reason() {
     ];
     for (status, expected) in table {
         for kind in [Kind::Appstack, Kind::Package, Kind::Writable] {
-            let held = verdict(kind, status.clone(), Attachment::Detached, None);
-            assert_eq!(held.as_ref().map(|held| held.reason.code), expected, "{status:?}");
-            if let Some(held) = held {
-                assert_eq!(held.state, VolumeState::Deferred);
-                assert!(held.remedy.is_some(), "{status:?} says what to do");
-                assert!(held.reason.text.contains("avm1"), "{status:?} says who told");
+            let skip = verdict(kind, status.clone(), Attachment::Detached, None);
+            assert_eq!(skip.as_ref().map(|skip| skip.reason.code), expected, "{status:?}");
+            if let Some(skip) = skip {
+                assert_eq!(skip.state, VolumeState::Deferred);
+                assert!(skip.remedy.is_some(), "{status:?} says what to do");
+                assert!(skip.reason.text.contains("avm1"), "{status:?} says who told");
             }
         }
     }
@@ -103,7 +103,7 @@ fn only_disks_that_are_written_to_wait_for_their_detach() {
         why: "vSphere vc1: it can't be reached".to_owned(),
         remedy: "Make it answer.".to_owned(),
     };
-    let code = |kind, attachment| verdict(kind, word("enabled"), attachment, None).map(|held| held.reason.code);
+    let code = |kind, attachment| verdict(kind, word("enabled"), attachment, None).map(|skip| skip.reason.code);
     for kind in [Kind::Appstack, Kind::Package] {
         assert_eq!(code(kind, attached()), None, "{kind} is read-only");
         assert_eq!(code(kind, away()), None);
@@ -113,18 +113,18 @@ fn only_disks_that_are_written_to_wait_for_their_detach() {
         assert_eq!(code(kind, Attachment::NotTold), None, "a folder does not tell");
     }
     assert_eq!(code(Kind::Writable, away()), Some(ReasonCode::AttachmentUnknown));
-    let held = verdict(Kind::Writable, word("enabled"), attached(), None).unwrap();
-    assert!(held.reason.text.contains("VDI-042"), "{}", held.reason.text);
+    let skip = verdict(Kind::Writable, word("enabled"), attached(), None).unwrap();
+    assert!(skip.reason.text.contains("VDI-042"), "{}", skip.reason.text);
 }
 
 #[test]
 fn what_only_a_person_can_change_is_told_first() {
-    let broken = Held::from(Unprotectable::new(ReasonCode::UnsupportedDisk, "a delta disk"));
-    let held = verdict(Kind::Writable, word("creating"), Attachment::Attached(String::new()), Some(&broken)).unwrap();
-    assert_eq!(held, broken);
-    let locked = Held::deferred(ReasonCode::Locked, "a lock");
+    let broken = SkipReason::from(Unprotectable::new(ReasonCode::UnsupportedDisk, "a delta disk"));
+    let skip = verdict(Kind::Writable, word("creating"), Attachment::Attached(String::new()), Some(&broken)).unwrap();
+    assert_eq!(skip, broken);
+    let locked = SkipReason::deferred(ReasonCode::Locked, "a lock");
     let code =
-        |attachment| verdict(Kind::Writable, word("enabled"), attachment, Some(&locked)).map(|held| held.reason.code);
+        |attachment| verdict(Kind::Writable, word("enabled"), attachment, Some(&locked)).map(|skip| skip.reason.code);
     assert_eq!(
         code(Attachment::Attached(String::new())),
         Some(ReasonCode::Attached),
@@ -136,7 +136,7 @@ fn what_only_a_person_can_change_is_told_first() {
 #[test]
 fn a_datastore_in_maintenance_is_left_alone() {
     let location = location();
-    let facts = Facts {
+    let facts = CopyFacts {
         kind: Kind::Package,
         location: &location,
         folder: None,
@@ -144,7 +144,7 @@ fn a_datastore_in_maintenance_is_left_alone() {
         attachment: Attachment::NotTold,
         maintenance: Some("enteringMaintenance"),
     };
-    assert_eq!(may_copy(&facts).map(|held| held.reason.code), Some(ReasonCode::Unreachable));
+    assert_eq!(may_copy(&facts).map(|skip| skip.reason.code), Some(ReasonCode::Unreachable));
 }
 
 #[test]
@@ -152,26 +152,26 @@ fn what_is_not_seen_says_why_and_what_to_do() {
     let (location, mut place) = (location(), place());
     let volume = volume(Kind::Writable, word("enabled"));
     place.missing = Some(true);
-    let gone = Managed { manager: "avm1", volume: &volume, place: &place };
-    let held = not_seen(&gone, &location, &Unseen::NotThere);
-    assert_eq!((held.state, held.reason.code), (VolumeState::Deferred, ReasonCode::Missing));
-    let held = not_seen(&gone, &location, &Unseen::Objects("vsan"));
-    assert_eq!((held.state, held.reason.code), (VolumeState::Unprotectable, ReasonCode::VsanOnly));
-    assert!(held.remedy.unwrap().contains("move it"), "a writable has no replicas");
+    let gone = ManagedCopy { manager: "avm1", volume: &volume, place: &place };
+    let skip = not_seen(&gone, &location, &UnseenReason::NotThere);
+    assert_eq!((skip.state, skip.reason.code), (VolumeState::Deferred, ReasonCode::Missing));
+    let skip = not_seen(&gone, &location, &UnseenReason::Objects("vsan"));
+    assert_eq!((skip.state, skip.reason.code), (VolumeState::Unprotectable, ReasonCode::VsanOnly));
+    assert!(skip.remedy.unwrap().contains("move it"), "a writable has no replicas");
     let package = volume_of(Kind::Package);
-    let replicated = Managed { manager: "avm1", volume: &package, place: &place };
-    let held = not_seen(&replicated, &location, &Unseen::Objects("vsan"));
-    assert!(held.remedy.unwrap().contains("not attachable"));
-    for unseen in [Unseen::NotConfigured, Unseen::Unreachable, Unseen::NotLookedAt] {
-        let held = not_seen(&gone, &location, &unseen);
-        assert_eq!((held.state, held.reason.code), (VolumeState::Deferred, ReasonCode::Unreachable), "{unseen:?}");
-        assert!(held.remedy.is_some(), "{unseen:?}");
+    let replicated = ManagedCopy { manager: "avm1", volume: &package, place: &place };
+    let skip = not_seen(&replicated, &location, &UnseenReason::Objects("vsan"));
+    assert!(skip.remedy.unwrap().contains("not attachable"));
+    for unseen in [UnseenReason::NotConfigured, UnseenReason::Unreachable, UnseenReason::NotLookedAt] {
+        let skip = not_seen(&gone, &location, &unseen);
+        assert_eq!((skip.state, skip.reason.code), (VolumeState::Deferred, ReasonCode::Unreachable), "{unseen:?}");
+        assert!(skip.remedy.is_some(), "{unseen:?}");
     }
 }
 
 #[test]
 fn a_lock_holds_what_is_written_to_and_nothing_else() {
-    let locked = Held::deferred(ReasonCode::Locked, "x-flat.vmdk is locked by an ESXi host");
+    let locked = SkipReason::deferred(ReasonCode::Locked, "x-flat.vmdk is locked by an ESXi host");
     for (kind, is_held) in [
         (Kind::Appstack, false),
         (Kind::Package, false),
@@ -179,7 +179,7 @@ fn a_lock_holds_what_is_written_to_and_nothing_else() {
         (Kind::Template, true),
         (Kind::Image, true),
     ] {
-        let held = verdict(kind, word("enabled"), Attachment::Detached, Some(&locked));
-        assert_eq!(held.is_some(), is_held, "{kind}");
+        let skip = verdict(kind, word("enabled"), Attachment::Detached, Some(&locked));
+        assert_eq!(skip.is_some(), is_held, "{kind}");
     }
 }

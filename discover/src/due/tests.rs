@@ -1,7 +1,7 @@
 use stackferry_volume::{Location, SiteName, VersionId};
 
 use super::*;
-use crate::double::{at, now};
+use crate::fake_folder::{at, now};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -22,7 +22,7 @@ fn place(datastore: &str) -> VolumeLocation {
         quiet: true,
         observed: now(),
         descriptor: None,
-        held: None,
+        skip: None,
     }
 }
 

@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, HashSet};
 use stackferry_volume::name::MAX_STEM_BYTES;
 use stackferry_volume::{FileName, VolumeId};
 
-use super::{Sighting, Slot};
+use super::{Sighting, VolumeSlot};
 use crate::volume::KnownVolume;
 
 /// The ids of all new volumes. The first of a kind and stem gets the plain id; App Volumes' own backups and names that
 /// can't be used never do, so that the real volume can have it when it appears.
-pub(super) fn allocate(parts: &BTreeMap<Slot, Vec<&Sighting<'_>>>, known: &[&KnownVolume]) -> Vec<(Slot, VolumeId)> {
+pub(super) fn allocate(
+    parts: &BTreeMap<VolumeSlot, Vec<&Sighting<'_>>>,
+    known: &[&KnownVolume],
+) -> Vec<(VolumeSlot, VolumeId)> {
     let mut taken: HashSet<VolumeId> = known.iter().map(|known| known.id.clone()).collect();
     let new = parts
         .iter()
-        .filter(|(slot, _)| matches!(slot, Slot::New(_)))
+        .filter(|(slot, _)| matches!(slot, VolumeSlot::New(_)))
         .filter_map(|(slot, own)| Some((*slot, *own.first()?)));
     let mut ids = Vec::new();
     for (slot, first) in new {

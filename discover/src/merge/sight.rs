@@ -8,17 +8,17 @@ use stackferry_volume::reason::shown;
 use stackferry_volume::{FileName, Fingerprint, Kind, Location, SiteName, VolumeState};
 use stackferry_vsphere::AttachedDisk;
 
-use crate::app_volumes::{ManagedPlace, Report};
-use crate::attachment::{Attachment, Word};
-use crate::decide::{Facts, Managed, Unseen, may_copy, not_seen};
+use crate::app_volumes::{ManagedCopy, ManagedLocation, Report};
+use crate::attachment::{Attachment, AttachmentReport};
+use crate::decide::{CopyFacts, UnseenReason, may_copy, not_seen};
 use crate::scan::{Observation, Scan};
-use crate::seen::Seen;
+use crate::snapshot::Snapshot;
 use crate::volume::VolumeLocation;
 
 /// A volume at one place: as a scan saw it, or as only App Volumes knows it.
 pub(super) struct Sighting<'a> {
     pub(super) observation: Observation,
-    pub(super) managed: Option<Managed<'a>>,
+    pub(super) managed: Option<ManagedCopy<'a>>,
     pub(super) attachment: Attachment,
     /// What sources tell of it that can't both be true.
     pub(super) contradiction: Option<String>,
@@ -41,9 +41,9 @@ impl Sighting<'_> {
 }
 
 /// What managers and vSphere told, by place. Both may write a path in another case than the datastore does.
-struct Told<'a> {
-    seen: &'a Seen<'a>,
-    managed: HashMap<PlaceKey, Vec<(Location, Managed<'a>)>>,
+struct ReportedLocations<'a> {
+    seen: &'a Snapshot<'a>,
+    managed: HashMap<PlaceKey, Vec<(Location, ManagedCopy<'a>)>>,
     holders: HashMap<PlaceKey, &'a AttachedDisk>,
     /// Every place where a scan saw a volume.
     observed: HashSet<&'a Location>,
@@ -54,8 +54,8 @@ struct Told<'a> {
 
 /// Every place of every volume once. What can be copied comes first, since the first of equal names gets the plain id for
 /// ever, and then the order of the configured datastores decides.
-pub(super) fn sightings<'a>(seen: &'a Seen<'a>) -> Vec<Sighting<'a>> {
-    let told = Told::new(seen);
+pub(super) fn sightings<'a>(seen: &'a Snapshot<'a>) -> Vec<Sighting<'a>> {
+    let told = ReportedLocations::new(seen);
     let mut all: Vec<(usize, Sighting<'a>)> = Vec::new();
     let mut locations = BTreeSet::new();
     let mut matched: HashSet<&Location> = HashSet::new();
@@ -67,7 +67,7 @@ pub(super) fn sightings<'a>(seen: &'a Seen<'a>) -> Vec<Sighting<'a>> {
             }
         }
     }
-    let mut only_told: BTreeMap<&Location, Managed<'a>> = BTreeMap::new();
+    let mut only_told: BTreeMap<&Location, ManagedCopy<'a>> = BTreeMap::new();
     for (location, managed) in told.managed.values().flatten() {
         if !matched.contains(location) {
             only_told.entry(location).or_insert(*managed);
@@ -79,16 +79,16 @@ pub(super) fn sightings<'a>(seen: &'a Seen<'a>) -> Vec<Sighting<'a>> {
     }
     all.sort_by_cached_key(|(rank, seen)| {
         let unsafe_name = seen.stem.is_none() || seen.is_backup;
-        let unprotectable = seen.at.held.as_ref().is_some_and(|held| held.state == VolumeState::Unprotectable);
+        let unprotectable = seen.at.skip.as_ref().is_some_and(|skip| skip.state == VolumeState::Unprotectable);
         let Location { site, datastore, path } = &seen.at.location;
         (unsafe_name, unprotectable, !seen.at.seen, site.clone(), *rank, datastore.clone(), path.clone())
     });
     all.into_iter().map(|(_, sighting)| sighting).collect()
 }
 
-impl<'a> Told<'a> {
-    fn new(seen: &'a Seen<'a>) -> Self {
-        let mut managed: HashMap<PlaceKey, Vec<(Location, Managed<'_>)>> = HashMap::new();
+impl<'a> ReportedLocations<'a> {
+    fn new(seen: &'a Snapshot<'a>) -> Self {
+        let mut managed: HashMap<PlaceKey, Vec<(Location, ManagedCopy<'_>)>> = HashMap::new();
         // Several managers of one site share one database: the first by name speaks for all, but each says what is attached.
         let mut reports: Vec<&Report> = seen.managers.iter().filter_map(|view| view.report.as_ref().ok()).collect();
         reports.sort_by(|one, two| one.manager.cmp(&two.manager));
@@ -96,7 +96,7 @@ impl<'a> Told<'a> {
             for volume in &report.volumes {
                 for place in &volume.places {
                     let location = location(&report.site, place);
-                    let told = Managed { manager: &report.manager, volume, place };
+                    let told = ManagedCopy { manager: &report.manager, volume, place };
                     managed.entry(PlaceKey::from(&location)).or_default().push((location, told));
                 }
             }
@@ -120,7 +120,7 @@ impl<'a> Told<'a> {
 
     /// What managers list at a place: what is spelt the same, else what differs in case only and is seen under no name of its
     /// own.
-    fn managed_at(&self, location: &Location) -> impl Iterator<Item = &(Location, Managed<'a>)> {
+    fn managed_at(&self, location: &Location) -> impl Iterator<Item = &(Location, ManagedCopy<'a>)> {
         let told = self.managed.get(&PlaceKey::from(location)).map(Vec::as_slice).unwrap_or_default();
         let is_exact = told.iter().any(|(at, _)| at == location);
         let fits = move |at: &Location| if is_exact { at == location } else { !self.observed.contains(at) };
@@ -128,7 +128,7 @@ impl<'a> Told<'a> {
     }
 
     /// Whether the id of a volume is another one's, too, and the sentence for that.
-    fn sharing(&self, site: &SiteName, managed: &Managed<'_>) -> Option<String> {
+    fn sharing(&self, site: &SiteName, managed: &ManagedCopy<'_>) -> Option<String> {
         let guid = managed.volume.guid.as_deref().filter(|_| managed.volume.kind == Kind::Writable)?;
         self.shared
             .contains(&(site, guid))
@@ -149,15 +149,15 @@ impl<'a> Told<'a> {
         let attachment = self.attachment(&location);
         let from_vsphere =
             self.seen.vspheres.iter().find_map(|view| view.datastore(&location.site, &location.datastore));
-        let held = may_copy(&Facts {
+        let skip = may_copy(&CopyFacts {
             kind: observation.kind,
             location: &location,
-            folder: observation.at.held.as_ref(),
+            folder: observation.at.skip.as_ref(),
             managed,
             attachment: attachment.clone(),
             maintenance: from_vsphere.and_then(|datastore| datastore.maintenance.as_deref()),
         });
-        observation.at.held = held;
+        observation.at.skip = skip;
         let sharing = managed.as_ref().and_then(|managed| self.sharing(&location.site, managed));
         let shares_guid = sharing.is_some();
         let contradiction = match &managed {
@@ -200,7 +200,7 @@ impl<'a> Told<'a> {
     }
 
     /// What App Volumes knows of and no scan saw.
-    fn only_told(&self, location: &Location, managed: Managed<'a>) -> Sighting<'a> {
+    fn only_told(&self, location: &Location, managed: ManagedCopy<'a>) -> Sighting<'a> {
         let scan = self.scan(location);
         let from_vsphere =
             self.seen.vspheres.iter().find_map(|view| view.datastore(&location.site, &location.datastore));
@@ -211,21 +211,21 @@ impl<'a> Told<'a> {
         let kind = from_vsphere.map(|datastore| datastore.kind.as_str()).or(from_manager);
         let objects = kind.filter(|kind| ["vsan", "vvol"].contains(&kind.to_lowercase().as_str()));
         let state = match (scan, objects) {
-            (_, Some(kind)) => Unseen::Objects(kind),
-            (None, None) => Unseen::NotConfigured,
-            (Some(scan), None) if !scan.reachable => Unseen::Unreachable,
-            (Some(scan), None) if !scan.covers(location.folder()) => Unseen::NotLookedAt,
-            (Some(_), None) => Unseen::NotThere,
+            (_, Some(kind)) => UnseenReason::Objects(kind),
+            (None, None) => UnseenReason::NotConfigured,
+            (Some(scan), None) if !scan.reachable => UnseenReason::Unreachable,
+            (Some(scan), None) if !scan.covers(location.folder()) => UnseenReason::NotLookedAt,
+            (Some(_), None) => UnseenReason::NotThere,
         };
         let shares_guid = self.sharing(&location.site, &managed).is_some();
         let missing = managed.place.missing == Some(true) || managed.volume.status.word == "missing";
-        let contradiction = (state == Unseen::NotThere && !missing)
+        let contradiction = (state == UnseenReason::NotThere && !missing)
             .then(|| format!("App Volumes Manager {} knows it at {location}, but nothing is there", managed.manager));
-        let held = not_seen(&managed, location, &state);
-        let facts = Facts {
+        let skip = not_seen(&managed, location, &state);
+        let facts = CopyFacts {
             kind: managed.volume.kind,
             location,
-            folder: Some(&held),
+            folder: Some(&skip),
             managed: Some(managed),
             attachment: Attachment::NotTold,
             maintenance: None,
@@ -251,7 +251,7 @@ impl<'a> Told<'a> {
                     quiet: false,
                     observed,
                     descriptor: None,
-                    held: may_copy(&facts).or(Some(held)),
+                    skip: may_copy(&facts).or(Some(skip)),
                 },
             },
             managed: Some(managed),
@@ -265,10 +265,10 @@ impl<'a> Told<'a> {
         let managers = self.seen.managers.iter().filter(|view| view.site == location.site).map(|view| {
             let report = match &view.report {
                 Ok(report) => report,
-                Err(why) => return Word::of_absent(&format!("App Volumes Manager {}", view.name), why),
+                Err(why) => return AttachmentReport::of_absent(&format!("App Volumes Manager {}", view.name), why),
             };
             let mut listed = self.managed_at(location).filter(|(_, managed)| managed.manager == report.manager);
-            Word::of_manager(&view.name, listed.next().map(|(_, managed)| managed.volume), report.complete)
+            AttachmentReport::of_manager(&view.name, listed.next().map(|(_, managed)| managed.volume), report.complete)
         });
         let holder = self.holders.get(&PlaceKey::from(location)).copied();
         let vspheres = self.seen.vspheres.iter().filter(|view| view.site == location.site);
@@ -277,7 +277,7 @@ impl<'a> Told<'a> {
 }
 
 /// The ids that several writables of one manager have.
-fn shared<'a>(seen: &Seen<'a>) -> HashSet<(&'a SiteName, &'a str)> {
+fn shared<'a>(seen: &Snapshot<'a>) -> HashSet<(&'a SiteName, &'a str)> {
     let mut shared = HashSet::new();
     for report in seen.managers.iter().filter_map(|view| view.report.as_ref().ok()) {
         let mut first = HashMap::new();
@@ -292,7 +292,7 @@ fn shared<'a>(seen: &Seen<'a>) -> HashSet<(&'a SiteName, &'a str)> {
 }
 
 /// Where a manager says that a volume lies. Its words are taken as they are.
-fn location(site: &SiteName, place: &ManagedPlace) -> Location {
+fn location(site: &SiteName, place: &ManagedLocation) -> Location {
     let folder = place.folder.trim_matches('/');
     let path = if folder.is_empty() { place.file.clone() } else { format!("{folder}/{}", place.file) };
     Location { site: site.clone(), datastore: place.datastore.clone(), path }

@@ -1,3 +1,5 @@
+mod systems;
+
 use std::collections::HashSet;
 
 use proptest::prelude::*;
@@ -6,12 +8,12 @@ use stackferry_volume::manifest::FileRole;
 use stackferry_volume::{FileStamp, Unprotectable};
 
 use super::*;
-use crate::double::{before, now};
+use crate::fake_folder::{before, now};
 use crate::scan::{Observation, Scan};
 use crate::volume::VolumeFile;
 
 fn merge(scans: &[Scan], known: &[KnownVolume]) -> Inventory {
-    super::merge(&Seen::folders(scans), known)
+    super::merge(&Snapshot::folders(scans), known)
 }
 
 const APPS: &str = "cloudvolumes/apps";
@@ -50,7 +52,7 @@ fn seen(datastore: &Scan, kind: Kind, path: &str, bytes: u64, cid: &str) -> Obse
                 create_type: "vmfs".to_owned(),
                 logical_bytes: bytes,
             }),
-            held: None,
+            skip: None,
         },
     }
 }
@@ -66,7 +68,7 @@ pub(super) fn datastore(site: &str, name: &str, rank: usize) -> Scan {
         complete: true,
         observations: Vec::new(),
         problems: Vec::new(),
-        others: crate::scan::Others::default(),
+        others: crate::scan::OtherFiles::default(),
         looked_at: vec!["cloudvolumes".to_owned()],
         not_listed: Vec::new(),
         fresh_descriptors: BTreeMap::new(),
@@ -208,10 +210,10 @@ fn one_usable_place_is_enough_and_else_the_best_reason_is_told() {
     let vsan = Unprotectable::new(ReasonCode::VsanOnly, "Office.vmdk is only a pointer").remedy("Add a datastore.");
     let at = &mut scans[0].observations[0].at;
     at.files.clear();
-    at.held = Some(vsan.into());
+    at.skip = Some(vsan.into());
     assert_eq!(lines(&merge(&scans, &[])), ["appstack/Office ready [vsan01 nfs01]"]);
-    let changed = Held::deferred(ReasonCode::Busy, "Office-flat.vmdk was changed");
-    scans[1].observations[0].at.held = Some(changed);
+    let changed = SkipReason::deferred(ReasonCode::Busy, "Office-flat.vmdk was changed");
+    scans[1].observations[0].at.skip = Some(changed);
     assert_eq!(
         lines(&merge(&scans, &[])),
         ["appstack/Office deferred [vsan01 nfs01]: busy Office-flat.vmdk was changed"]
@@ -228,15 +230,15 @@ fn one_usable_place_is_enough_and_else_the_best_reason_is_told() {
 fn the_plain_id_is_for_what_can_be_protected() {
     let mut lost = office("dc1", "nfs01", 0, "1");
     lost.observations[0].at.descriptor = None;
-    lost.observations[0].at.held = Some(Unprotectable::new(ReasonCode::Missing, "no descriptor").into());
+    lost.observations[0].at.skip = Some(Unprotectable::new(ReasonCode::Missing, "no descriptor").into());
     let jdoe = [(Kind::Writable, "appvolumes/writables_backup/CORP!5C!jdoe", 8, "1")];
     let mut backup = with(datastore("dc1", "nfs02", 1), &jdoe);
     backup.observations[0].is_backup = true;
-    backup.observations[0].at.held = Some(Unprotectable::new(ReasonCode::AppVolumesBackup, "a backup").into());
+    backup.observations[0].at.skip = Some(Unprotectable::new(ReasonCode::AppVolumesBackup, "a backup").into());
     let mut bad = office("dc1", "nfs03", 2, "1");
     bad.observations[0].stem = None;
     bad.observations[0].shown_name = "O/ff\tice.vmdk".to_owned();
-    bad.observations[0].at.held = Some(Unprotectable::new(ReasonCode::BadName, "a bad name").into());
+    bad.observations[0].at.skip = Some(Unprotectable::new(ReasonCode::BadName, "a bad name").into());
     let scans = [lost, backup, bad, office("dc1", "nfs04", 3, "1")];
     let inventory = merge(&scans, &[]);
     insta::assert_snapshot!("plain_id", lines(&inventory).join("\n"));
@@ -277,7 +279,7 @@ fn world(places: &[Place], away: &[usize]) -> Vec<Scan> {
         }
         if *cid == 4 {
             observation.at.descriptor = None;
-            observation.at.held = Some(Unprotectable::new(ReasonCode::BadDescriptor, "bad").into());
+            observation.at.skip = Some(Unprotectable::new(ReasonCode::BadDescriptor, "bad").into());
         }
         if !scan.observations.iter().any(|other| other.at.location == observation.at.location) {
             scan.observations.push(observation);

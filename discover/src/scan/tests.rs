@@ -3,9 +3,11 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use stackferry_volume::{EntryKind, Kind, SiteName, VolumeState};
 
+use stackferry_volume::FileName;
+
 use super::*;
-use crate::double::{FakeFolder, Fault, at, now};
-use crate::volume::Held;
+use crate::fake_folder::{FakeFault, FakeFolder, at, now};
+use crate::volume::SkipReason;
 
 const APPS: &str = "cloudvolumes/apps";
 
@@ -21,13 +23,13 @@ fn lines(scan: &Scan) -> String {
         .map(|seen| {
             let files: Vec<String> =
                 seen.at.files.iter().map(|file| format!("{:?} {}", file.role, file.name)).collect();
-            let held = match &seen.at.held {
+            let skip = match &seen.at.skip {
                 None => "ready".to_owned(),
-                Some(Held { state, reason, remedy }) => {
+                Some(SkipReason { state, reason, remedy }) => {
                     format!("{state} {}: {}\n    -> {}", reason.code, reason.text, remedy.as_deref().unwrap_or("-"))
                 }
             };
-            format!("{} {} [{}] = {held}", seen.kind, seen.at.location, files.join(", "))
+            format!("{} {} [{}] = {skip}", seen.kind, seen.at.location, files.join(", "))
         })
         .collect();
     for problem in &scan.problems {
@@ -38,8 +40,8 @@ fn lines(scan: &Scan) -> String {
 }
 
 fn only(scan: &Scan) -> Option<(VolumeState, String)> {
-    let held = scan.observations.first()?.at.held.as_ref()?;
-    Some((held.state, held.reason.code.to_string()))
+    let skip = scan.observations.first()?.at.skip.as_ref()?;
+    Some((skip.state, skip.reason.code.to_string()))
 }
 
 #[test]
@@ -86,13 +88,13 @@ fn what_cant_be_looked_at_is_never_taken_for_gone() {
     assert!(!scan.covers("elsewhere"));
 
     let cases = [
-        ("cloudvolumes/apps/sub", Fault::Denied),
-        ("cloudvolumes/apps/sub", Fault::Io),
-        ("cloudvolumes/apps", Fault::TooMany),
-        ("cloudvolumes/apps", Fault::Unreachable),
-        ("cloudvolumes/apps/sub", Fault::Unreachable),
-        ("cloudvolumes/apps/Office.vmdk", Fault::Unreachable),
-        ("cloudvolumes/apps", Fault::Vanished),
+        ("cloudvolumes/apps/sub", FakeFault::Denied),
+        ("cloudvolumes/apps/sub", FakeFault::Io),
+        ("cloudvolumes/apps", FakeFault::TooMany),
+        ("cloudvolumes/apps", FakeFault::Unreachable),
+        ("cloudvolumes/apps/sub", FakeFault::Unreachable),
+        ("cloudvolumes/apps/Office.vmdk", FakeFault::Unreachable),
+        ("cloudvolumes/apps", FakeFault::Vanished),
     ];
     let mut texts = Vec::new();
     for (path, fault) in cases {
@@ -107,14 +109,16 @@ fn what_cant_be_looked_at_is_never_taken_for_gone() {
 
 #[test]
 fn a_descriptor_that_cant_be_read_defers_its_volume_only() {
-    for (fault, code) in [(Fault::Denied, "unreachable"), (Fault::Io, "unreachable"), (Fault::Vanished, "missing")] {
+    for (fault, code) in
+        [(FakeFault::Denied, "unreachable"), (FakeFault::Io, "unreachable"), (FakeFault::Vanished, "missing")]
+    {
         let folder = Arc::new(FakeFolder::default());
         folder.volume("cloudvolumes/apps/Office", 1);
         folder.volume("cloudvolumes/apps/Zip", 2);
         folder.fail("cloudvolumes/apps/Office.vmdk", fault);
         let scan = look(&folder, &[APPS]);
         assert_eq!(only(&scan), Some((VolumeState::Deferred, code.to_owned())));
-        assert_eq!(scan.observations[1].at.held, None);
+        assert_eq!(scan.observations[1].at.skip, None);
         assert_eq!(scan.observations[0].at.files.len(), 3, "its files are known by their names");
     }
 }
@@ -153,10 +157,10 @@ fn a_flood_of_files_or_of_text_drowns_only_what_it_is_in() {
         folder.file(&format!("a/{number:04}.vmdk"), 64 << 10, text.as_bytes());
     }
     let scan = look(&folder, &["a"]);
-    assert_eq!(scan.observations.iter().filter(|seen| seen.at.held.is_none()).count(), most);
-    assert_eq!(scan.fresh_descriptors.len(), most, "the rest is not held in memory");
-    let held = scan.observations.last().unwrap().at.held.clone().unwrap();
-    assert_eq!(held.reason.text, "the descriptors of this datastore are longer than 67108864 bytes in all");
+    assert_eq!(scan.observations.iter().filter(|seen| seen.at.skip.is_none()).count(), most);
+    assert_eq!(scan.fresh_descriptors.len(), most, "the rest is not skip in memory");
+    let skip = scan.observations.last().unwrap().at.skip.clone().unwrap();
+    assert_eq!(skip.reason.text, "the descriptors of this datastore are longer than 67108864 bytes in all");
 }
 
 #[test]
@@ -214,10 +218,10 @@ fn a_lock_defers_its_volume() {
     lock(".lck-6500000000000000");
     let scan = look(&folder, &[APPS]);
     assert_eq!(only(&scan), Some((VolumeState::Deferred, "locked".to_owned())));
-    assert_eq!(scan.observations[1].at.held, None);
+    assert_eq!(scan.observations[1].at.skip, None);
     lock(".lck-ffff000000000000");
     let scan = look(&folder, &[APPS]);
-    assert!(scan.observations.iter().all(|seen| seen.at.held.as_ref().unwrap().reason.code.as_str() == "locked"));
+    assert!(scan.observations.iter().all(|seen| seen.at.skip.as_ref().unwrap().reason.code.as_str() == "locked"));
 }
 
 #[test]
@@ -236,11 +240,11 @@ fn folders_in_other_capitals_are_looked_through() {
     ];
     assert_eq!(kinds, expected);
     assert!(scan.complete && scan.covers("CloudVolumes/Apps") && scan.covers("cloudvolumes/apps"));
-    folder.fail("AppVolumes", Fault::Denied);
+    folder.fail("AppVolumes", FakeFault::Denied);
     assert!(look(&folder, &[]).complete, "who may not list the folder above may list the one that is named");
-    folder.fail("CloudVolumes/Apps", Fault::Denied);
+    folder.fail("CloudVolumes/Apps", FakeFault::Denied);
     let scan = look(&folder, &[]);
-    assert!(!scan.complete && scan.problems.iter().any(|problem| problem.code.is_blind()));
+    assert!(!scan.complete && scan.problems.iter().any(|problem| problem.code.hides_volumes()));
 }
 
 #[test]
@@ -250,7 +254,7 @@ fn a_file_that_cant_be_looked_at_defers_its_volume_and_is_named() {
     folder.volume("cloudvolumes/apps/Good", 2);
     let broken = |path: &str| {
         folder.change(path, |entry| entry.kind = EntryKind::Unreadable);
-        folder.fail(path, Fault::Io);
+        folder.fail(path, FakeFault::Io);
         let scan = look(&folder, &[APPS]);
         folder.change(path, |entry| entry.kind = EntryKind::File);
         folder.heal(path);
@@ -258,14 +262,14 @@ fn a_file_that_cant_be_looked_at_defers_its_volume_and_is_named() {
     };
     for file in ["Office-flat.vmdk", "Office.vmdk"] {
         let scan = broken(&format!("{APPS}/{file}"));
-        let held: Vec<_> = scan.observations.iter().map(|seen| seen.at.held.clone()).collect();
-        assert!(scan.reachable && held[0].is_none(), "the other one is not affected");
-        let held = held[1].clone().unwrap();
-        assert_eq!((held.state, held.reason.code.as_str()), (VolumeState::Deferred, "unreachable"));
-        assert!(held.reason.text.contains("on fire"), "{}", held.reason.text);
+        let skip: Vec<_> = scan.observations.iter().map(|seen| seen.at.skip.clone()).collect();
+        assert!(scan.reachable && skip[0].is_none(), "the other one is not affected");
+        let skip = skip[1].clone().unwrap();
+        assert_eq!((skip.state, skip.reason.code.as_str()), (VolumeState::Deferred, "unreachable"));
+        assert!(skip.reason.text.contains("on fire"), "{}", skip.reason.text);
     }
     let scan = broken("cloudvolumes/apps/Office.vmdk.metadata");
-    assert!(scan.observations.iter().all(|seen| seen.at.held.is_none()));
+    assert!(scan.observations.iter().all(|seen| seen.at.skip.is_none()));
     folder.file("cloudvolumes/apps/more", 1, b"");
     let scan = broken("cloudvolumes/apps/more");
     assert!(!scan.complete && !scan.covers("cloudvolumes/apps/more"), "it may be a folder with volumes");
@@ -277,16 +281,16 @@ fn a_young_file_is_left_alone() {
     folder.volume("cloudvolumes/apps/Office", 1);
     let mut view = folder.view("nfs01", &[APPS]);
     view.settle = SignedDuration::from_mins(1);
-    let held = |mtime: &str| {
+    let skip = |mtime: &str| {
         folder.change("cloudvolumes/apps/Office-flat.vmdk", |flat| flat.mtime = at(mtime));
         let scan = scan(&view, &DescriptorCache::default(), now());
-        scan.observations[0].at.held.clone().map(|held| held.reason.text)
+        scan.observations[0].at.skip.clone().map(|skip| skip.reason.text)
     };
-    assert_eq!(held("2026-11-22T04:14:00Z"), None);
+    assert_eq!(skip("2026-11-22T04:14:00Z"), None);
     assert_eq!(
-        held("2026-11-22T04:14:01Z").unwrap(),
+        skip("2026-11-22T04:14:01Z").unwrap(),
         "Office-flat.vmdk was changed at 2026-11-22T04:14:01Z; it is left alone until nothing has changed for 1m"
     );
-    assert!(held("2026-11-22T04:16:00Z").is_some(), "the file server's clock may be ahead");
-    assert_eq!(held("2036-11-22T04:16:00Z"), None, "a wrong stamp must not keep it from being copied for ever");
+    assert!(skip("2026-11-22T04:16:00Z").is_some(), "the file server's clock may be ahead");
+    assert_eq!(skip("2036-11-22T04:16:00Z"), None, "a wrong stamp must not keep it from being copied for ever");
 }

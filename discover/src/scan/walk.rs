@@ -12,24 +12,26 @@ use stackferry_volume::{
     Entry, EntryKind, FileClock, FileName, FileStamp, Fingerprint, FolderError, Kind, ReasonCode, Unprotectable,
 };
 
-use super::judge::{Place, snapshots};
-use super::{
-    MAX_DEPTH, MAX_DESCRIPTOR_BYTES, MAX_ENTRIES, MAX_OTHERS, Observation, Other, Others, ProblemCode, Scan,
-    ScanProblem, hint, subject, why,
-};
-use crate::cache::{CachedDescriptor, DescriptorCache};
+use super::explain::{hint, stat_error, subject, why};
+use super::folder::{DescriptorRead, FolderContext, join, snapshots};
+use super::judge::judge;
+use super::limits::{MAX_DEPTH, MAX_DESCRIPTOR_BYTES, MAX_ENTRIES, MAX_OTHER_FILES};
+use super::result::{Observation, OtherFile, OtherFiles, Scan};
+use crate::cache::DescriptorCache;
+use crate::descriptor::DescriptorFile;
 use crate::locks::Locks;
-use crate::view::{Content, DatastoreView, FolderSpec, content_of};
-use crate::volume::{Held, VolumeFile, VolumeLocation};
+use crate::problem::{ProblemCode, ScanProblem};
+use crate::view::{DatastoreView, FolderContent, FolderSpec, folder_content};
+use crate::volume::{SkipReason, VolumeFile, VolumeLocation};
 
 /// A time of change further ahead than this is a wrong stamp and not another machine's clock.
 const FUTURE: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Walk<'a> {
-    pub(super) view: &'a DatastoreView,
+    view: &'a DatastoreView,
     specs: &'a [FolderSpec],
     cache: &'a DescriptorCache,
-    pub(super) scan: Scan,
+    scan: Scan,
     entries: usize,
     text_bytes: usize,
     /// What is known of the clock that gives the files their times.
@@ -40,45 +42,6 @@ pub(super) struct Walk<'a> {
     sub_folders: BTreeMap<String, Option<Vec<String>>>,
     /// The folders that were looked through, or are going to be.
     walked: BTreeSet<String>,
-}
-
-/// What is known of a candidate's descriptor.
-pub(super) enum Read {
-    Known(Arc<CachedDescriptor>),
-    Failed(FolderError),
-    /// No more descriptors are held.
-    TooMuch,
-    /// It is not looked at: the volume is not protected whatever it says, or it is a piece of another disk.
-    Ignored,
-}
-
-impl Read {
-    fn descriptor(&self) -> Option<&Descriptor> {
-        match self {
-            Read::Known(cached) => cached.content.as_ref().ok(),
-            _ => None,
-        }
-    }
-
-    fn reading(&self) -> DescriptorReading<'_> {
-        match self {
-            Read::Known(cached) => match &cached.content {
-                Ok(descriptor) => DescriptorReading::Descriptor(descriptor),
-                Err(error) => DescriptorReading::Flawed(error),
-            },
-            _ => DescriptorReading::Unread,
-        }
-    }
-
-    /// How long the descriptor's file is: a listing may give the disk's length.
-    fn bytes(&self) -> Option<u64> {
-        match self {
-            Read::Known(cached) if cached.content.is_ok() && cached.head.len() < MAX_TEXT_BYTES => {
-                u64::try_from(cached.head.len()).ok()
-            }
-            _ => None,
-        }
-    }
 }
 
 impl<'a> Walk<'a> {
@@ -98,7 +61,7 @@ impl<'a> Walk<'a> {
             complete: true,
             observations: Vec::new(),
             problems: Vec::new(),
-            others: Others::default(),
+            others: OtherFiles::default(),
             looked_at: specs.iter().map(|spec| spec.path.clone()).collect(),
             not_listed: Vec::new(),
             fresh_descriptors: Default::default(),
@@ -114,7 +77,7 @@ impl<'a> Walk<'a> {
         self.scan.reachable = false;
         self.scan.observations.clear();
         self.scan.problems.clear();
-        self.scan.others = Others::default();
+        self.scan.others = OtherFiles::default();
         self.problem(ProblemCode::Unreachable, "", why(error), hint(error));
         self.finish_incomplete()
     }
@@ -137,9 +100,9 @@ impl<'a> Walk<'a> {
             at.settled = stamps.iter().all(|(mtime, changed)| self.clock.settles(*mtime, *changed));
             at.quiet = stamps.iter().all(|(mtime, changed)| self.clock.is_quiet(*mtime, *changed));
             // A lock says least: a disk that is attached read-only is copied all the same.
-            at.held = match at.held.take() {
-                Some(held) if held.reason.code == ReasonCode::Locked => self.unsettled(&at.files).or(Some(held)),
-                held => held.or_else(|| self.unsettled(&at.files)),
+            at.skip = match at.skip.take() {
+                Some(skip) if skip.reason.code == ReasonCode::Locked => self.unsettled(&at.files).or(Some(skip)),
+                skip => skip.or_else(|| self.unsettled(&at.files)),
             };
         }
         self.scan.observations = observations;
@@ -161,8 +124,8 @@ impl<'a> Walk<'a> {
 
     fn other(&mut self, path: String, bytes: Option<u64>, what: &str) {
         self.scan.others.count = self.scan.others.count.saturating_add(1);
-        if self.scan.others.listed.len() < MAX_OTHERS {
-            self.scan.others.listed.push(Other { path, bytes, what: what.to_owned() });
+        if self.scan.others.listed.len() < MAX_OTHER_FILES {
+            self.scan.others.listed.push(OtherFile { path, bytes, what: what.to_owned() });
         }
     }
 
@@ -279,22 +242,22 @@ impl<'a> Walk<'a> {
     }
 
     fn entries(&mut self, spec: &FolderSpec, folder: &str, entries: &[Entry]) -> Result<(), FolderError> {
-        let content = spec.kind.map_or_else(|| content_of(folder), Content::Volumes);
-        let is_backup = content == Content::AppVolumesBackups;
+        let content = spec.kind.map_or_else(|| folder_content(folder), FolderContent::Volumes);
+        let is_backup = content == FolderContent::AppVolumesBackups;
         let kind = match content {
-            Content::Volumes(kind) => kind,
-            Content::AppVolumesBackups => Kind::Writable,
+            FolderContent::Volumes(kind) => kind,
+            FolderContent::AppVolumesBackups => Kind::Writable,
         };
         let Candidates { descriptors, rejected } = group::candidates(entries);
         let mut read = Vec::with_capacity(descriptors.len());
         for candidate in &descriptors {
             read.push(match candidate.is_small() && !is_backup {
                 true => self.read(folder, candidate)?,
-                false => Read::Ignored,
+                false => DescriptorRead::Ignored,
             });
         }
         if !is_backup {
-            let known: Vec<DescriptorReading<'_>> = read.iter().map(Read::reading).collect();
+            let known: Vec<DescriptorReading<'_>> = read.iter().map(DescriptorRead::reading).collect();
             for at in group::to_read_too(entries, &descriptors, &known) {
                 let Some(candidate) = descriptors.get(at) else { continue };
                 let one = self.read(folder, candidate)?;
@@ -303,11 +266,12 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let known: Vec<DescriptorReading<'_>> = read.iter().map(Read::reading).collect();
+        let known: Vec<DescriptorReading<'_>> = read.iter().map(DescriptorRead::reading).collect();
         let mut assigned = group::assign(entries, &descriptors, &known);
         let names = Names::of(entries);
         let snapshots = snapshots(&known, &names);
-        let place = Place { folder, names, kind, is_backup, locks: Locks::of(entries, self.scan.observed), snapshots };
+        let place =
+            FolderContext { folder, names, kind, is_backup, locks: Locks::of(entries, self.scan.observed), snapshots };
 
         for group in &mut assigned.groups {
             let Some(read) = read.get(group.candidate) else { continue };
@@ -322,12 +286,12 @@ impl<'a> Walk<'a> {
         self.unreadable(folder, entries, &own);
         for group in assigned.groups {
             let Some(read) = read.get(group.candidate) else { continue };
-            let held = if is_backup { None } else { self.judge(&place, &group, read) };
+            let skip = if is_backup { None } else { judge(&*self.view.folder, &place, &group, read) };
             let Some(descriptor) = group.files.first() else { continue };
             let name = descriptor.name.as_str().to_owned();
             self.scan.descriptors_seen.insert(join(folder, &name));
             let summary = read.descriptor().map(Descriptor::summary);
-            self.observe(&place, Some(group.stem), &name, group.files, summary, held);
+            self.observe(&place, Some(group.stem), &name, group.files, summary, skip);
         }
         for orphan in assigned.orphans {
             let name = format!("{}.vmdk", orphan.stem);
@@ -366,28 +330,19 @@ impl<'a> Walk<'a> {
         let unreadable = |entry: &&Entry| entry.kind == EntryKind::Unreadable && !own.contains(&shown(&entry.name));
         for entry in entries.iter().filter(unreadable) {
             let path = join(folder, &entry.name);
-            let error = self.look_error(&path);
+            let error = stat_error(&*self.view.folder, &path);
             self.skip(&path, format!("it can't be looked at: {}", why(&error)), hint(&error));
         }
     }
 
-    /// Why an entry can't be looked at.
-    pub(super) fn look_error(&self, path: &str) -> FolderError {
-        let vague = || {
-            let source = std::io::Error::other("it could not be looked at when its folder was listed");
-            FolderError::Io { path: path.to_owned(), source }
-        };
-        self.view.folder.stat(path).err().unwrap_or_else(vague)
-    }
-
     fn observe(
         &mut self,
-        place: &Place<'_>,
+        place: &FolderContext<'_>,
         stem: Option<FileName>,
         name: &str,
         files: Vec<GroupFile>,
         descriptor: Option<DescriptorSummary>,
-        held: Option<Held>,
+        skip: Option<SkipReason>,
     ) {
         let stamp = |file: &GroupFile| FileStamp {
             name: file.name.as_str().to_owned(),
@@ -396,7 +351,7 @@ impl<'a> Walk<'a> {
         };
         let cid = descriptor.as_ref().and_then(|descriptor| descriptor.cid.clone());
         let fingerprint = Fingerprint::new(files.iter().map(stamp).collect(), cid);
-        let held = if place.is_backup { Some(app_volumes_backup(name).into()) } else { held };
+        let skip = if place.is_backup { Some(app_volumes_backup(name).into()) } else { skip };
         self.stamps.push(files.iter().map(|file| (file.entry.mtime, file.entry.changed)).collect());
         self.scan.observations.push(Observation {
             kind: place.kind,
@@ -414,18 +369,18 @@ impl<'a> Walk<'a> {
                 observed: self.scan.observed,
                 files: files.into_iter().map(volume_file).collect(),
                 descriptor,
-                held,
+                skip,
             },
         });
     }
 
     /// A candidate's descriptor, read only if it is not the one that was read before.
-    fn read(&mut self, folder: &str, candidate: &Candidate) -> Result<Read, FolderError> {
+    fn read(&mut self, folder: &str, candidate: &Candidate) -> Result<DescriptorRead, FolderError> {
         let path = join(folder, candidate.name.as_str());
         let entry = &candidate.descriptor;
         self.scan.descriptors_seen.insert(path.clone());
         if entry.kind == EntryKind::Unreadable {
-            return Ok(Read::Failed(self.look_error(&path)));
+            return Ok(DescriptorRead::Failed(stat_error(&*self.view.folder, &path)));
         }
         let cached = match self.cache.get(&self.view.location(path.clone()), entry) {
             Some(cached) => cached,
@@ -433,35 +388,35 @@ impl<'a> Walk<'a> {
                 let head = match self.view.folder.read(&path, MAX_TEXT_BYTES) {
                     Ok(head) => head,
                     Err(error @ FolderError::Unreachable { .. }) => return Err(error),
-                    Err(error) => return Ok(Read::Failed(error)),
+                    Err(error) => return Ok(DescriptorRead::Failed(error)),
                 };
                 let read_at = self.scan.observed;
-                Arc::new(CachedDescriptor::new(head, entry.bytes, entry.mtime, read_at, &candidate.name))
+                Arc::new(DescriptorFile::new(head, entry.bytes, entry.mtime, read_at, &candidate.name))
             }
         };
         if cached.content.is_ok() {
             let bytes = usize::try_from(cached.bytes).unwrap_or(usize::MAX).min(MAX_TEXT_BYTES);
             self.text_bytes = self.text_bytes.saturating_add(bytes);
             if self.text_bytes > MAX_DESCRIPTOR_BYTES {
-                return Ok(Read::TooMuch);
+                return Ok(DescriptorRead::TooMuch);
             }
         }
         if cached.read_at == self.scan.observed {
             self.scan.fresh_descriptors.insert(path, Arc::clone(&cached));
         }
-        Ok(Read::Known(cached))
+        Ok(DescriptorRead::Known(cached))
     }
 
-    fn unsettled(&self, files: &[VolumeFile]) -> Option<Held> {
+    fn unsettled(&self, files: &[VolumeFile]) -> Option<SkipReason> {
         let young = |file: &&VolumeFile| {
             let age = self.clock.age_of(file.mtime);
             // Without a time to wait nothing waits, also not where the clock there is ahead of ours.
             age < self.view.settle && age > -FUTURE && !self.view.settle.is_zero()
         };
-        // Other files may change at any time: a log beside a disk is no reason to leave the disk alone.
+        // OtherFile files may change at any time: a log beside a disk is no reason to leave the disk alone.
         let own = files.iter().filter(|file| file.role != FileRole::Sidecar);
         let file = own.filter(young).max_by_key(|file| file.mtime)?;
-        Some(Held::deferred(
+        Some(SkipReason::deferred(
             ReasonCode::Busy,
             format!(
                 "{} was changed at {}; it is left alone until nothing has changed for {:#}",
@@ -491,8 +446,4 @@ fn app_volumes_backup(name: &str) -> Unprotectable {
             shown(name)
         ),
     )
-}
-
-pub(super) fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use stackferry_catalog::Debt;
 use stackferry_config::{AppVolumes, Config, Datastore};
 use stackferry_discover::align::ConfiguredNames;
-use stackferry_discover::app_volumes::{Limits, Manager, Report};
+use stackferry_discover::app_volumes::{Manager, Report, RequestTimeouts};
 use stackferry_discover::{ManagerView, ProblemCode, ScanProblem, VsphereInventory, VsphereView};
 use stackferry_volume::SiteName;
 use stackferry_volume::place::nearest_name;
@@ -116,7 +116,7 @@ impl App {
         let made = blocking(move || {
             let password = settings.password.resolve().map_err(Problem::from)?;
             let site = SiteName(settings.site.as_str().to_owned());
-            Manager::new(&settings, site, password, Limits::default()).map_err(Problem::from)
+            Manager::new(&settings, site, password, RequestTimeouts::default()).map_err(Problem::from)
         })
         .await??;
         let made = if refused_before { made.with_refused_login() } else { made };

@@ -76,7 +76,7 @@ fn view(result: &RoundResult) -> RunView {
     }
     // What could not be looked at comes first.
     let mut problems: Vec<_> = result.problems.iter().collect();
-    problems.sort_by_key(|problem| !problem.code.is_blind());
+    problems.sort_by_key(|problem| !problem.code.hides_volumes());
     view.problems = problems.into_iter().map(RunProblem::from).collect();
     view
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use stackferry_config::Secret;
-use stackferry_discover::app_volumes::{Limits, Manager, ManagerError, VolumeFamily};
+use stackferry_discover::app_volumes::{RequestTimeouts, Manager, ManagerError, VolumeFamily};
 use stackferry_https::{HttpsError, Retry};
 use stackferry_tests::avm::{AvmFault, AvmVersion};
 use stackferry_volume::SiteName;
@@ -91,10 +91,10 @@ fn a_byte_order_mark_is_accepted() {
 fn a_login_refused_with_http_200_is_not_retried() {
     let double = start(AvmVersion::V4_15);
     double.change(|site| site.refuses_with_200 = true);
-    let manager = manager_with(&double, "wrong", Limits::default());
+    let manager = manager_with(&double, "wrong", RequestTimeouts::default());
     for minutes in 0..3 {
         let error = run_look(&manager, minutes).unwrap_err();
-        assert!(matches!(error, ManagerError::PasswordRefused { .. }), "{error:?}");
+        assert!(matches!(error, ManagerError::LoginRefused { .. }), "{error:?}");
     }
     assert_eq!(double.logins(), (0, 1));
 }
@@ -102,7 +102,7 @@ fn a_login_refused_with_http_200_is_not_retried() {
 #[test]
 fn a_wrong_password_is_not_retried_until_it_changes() {
     let double = start(AvmVersion::V4_15);
-    let manager = manager_with(&double, "wrong", Limits::default());
+    let manager = manager_with(&double, "wrong", RequestTimeouts::default());
     for minutes in 0..3 {
         let error = run_look(&manager, minutes).unwrap_err();
         assert_eq!(
@@ -166,12 +166,12 @@ fn an_invalid_response_is_an_error_with_a_hint() {
         (
             AvmFault::Truncated,
             Retry::Transient,
-            |error| matches!(error, ManagerError::BadAnswer { why, .. } if why.contains("ends too early")),
+            |error| matches!(error, ManagerError::InvalidResponse { why, .. } if why.contains("ends too early")),
         ),
         (
             AvmFault::Gzip,
             Retry::Transient,
-            |error| matches!(error, ManagerError::BadAnswer { why, .. } if why.contains("compressed (gzip)")),
+            |error| matches!(error, ManagerError::InvalidResponse { why, .. } if why.contains("compressed (gzip)")),
         ),
         (AvmFault::ServerError, Retry::Transient, |error| matches!(error, ManagerError::Status { status: 500, .. })),
         (AvmFault::Redirect, Retry::Permanent, |error| matches!(error, ManagerError::Status { status: 302, .. })),
@@ -277,14 +277,14 @@ fn a_slow_manager_runs_into_a_timeout() {
     let short = Duration::from_millis(300);
     let began = Instant::now();
     double.fail("/cv_api/writables", AvmFault::Slow(Duration::from_secs(60)));
-    let manager = manager_with(&double, "right", Limits { request: short, look: Duration::from_secs(60) });
+    let manager = manager_with(&double, "right", RequestTimeouts { request: short, look: Duration::from_secs(60) });
     let error = run_look(&manager, 0).unwrap_err();
     assert!(matches!(error, ManagerError::Https { source: HttpsError::Stalled { .. }, .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Transient);
 
-    let manager = manager_with(&double, "right", Limits { request: Duration::from_secs(60), look: short });
+    let manager = manager_with(&double, "right", RequestTimeouts { request: Duration::from_secs(60), look: short });
     let error = run_look(&manager, 0).unwrap_err();
-    assert!(matches!(error, ManagerError::TooSlow { .. }), "{error:?}");
+    assert!(matches!(error, ManagerError::Timeout { .. }), "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 
@@ -300,7 +300,7 @@ fn a_certificate_needs_its_fingerprint_or_authority() {
     let manager = |trust: serde_json::Value| {
         let entry = entry(&double, trust);
         let password = Secret::new("right".to_owned());
-        Manager::new(&entry, SiteName("dc1".to_owned()), password, Limits::default()).unwrap()
+        Manager::new(&entry, SiteName("dc1".to_owned()), password, RequestTimeouts::default()).unwrap()
     };
     assert_eq!(look(&manager(serde_json::json!({ "ca": ca })), 0).volumes.len(), 5);
     double.clear();

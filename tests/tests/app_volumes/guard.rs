@@ -14,7 +14,7 @@ fn each_disabled_or_enabled_writable_has_its_own_result() {
         assert_eq!(results.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 99, 1]);
         assert!(results[0].1.is_ok() && results[2].1.is_ok());
         let error = results[1].1.as_ref().unwrap_err();
-        assert!(matches!(error, ManagerError::NotDone { id: 99, .. }), "{error:?}");
+        assert!(matches!(error, ManagerError::NotApplied { id: 99, .. }), "{error:?}");
         assert_eq!(
             error.to_string(),
             "App Volumes avm1 did not do /cv_api/writables/disable for volume 99: Volume 99 was not found"

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use stackferry_config::{AppVolumes, Secret};
-use stackferry_discover::app_volumes::{Limits, ManagedVolume, Manager, Report, VolumeFamily};
+use stackferry_discover::app_volumes::{ManagedVolume, Manager, Report, RequestTimeouts, VolumeFamily};
 use stackferry_tests::avm::{AppVolumesDouble, AvmSite, AvmVersion};
 use stackferry_volume::SiteName;
 
@@ -54,13 +54,13 @@ pub(crate) fn entry(double: &AppVolumesDouble, trust: serde_json::Value) -> AppV
     serde_json::from_value(entry).unwrap()
 }
 
-pub(crate) fn manager_with(double: &AppVolumesDouble, password: &str, limits: Limits) -> Manager {
+pub(crate) fn manager_with(double: &AppVolumesDouble, password: &str, limits: RequestTimeouts) -> Manager {
     let entry = entry(double, serde_json::json!({ "fingerprint": double.fingerprint() }));
     Manager::new(&entry, SiteName("dc1".to_owned()), Secret::new(password.to_owned()), limits).unwrap()
 }
 
 pub(crate) fn manager(double: &AppVolumesDouble) -> Manager {
-    let limits = Limits { request: Duration::from_secs(30), look: Duration::from_secs(60) };
+    let limits = RequestTimeouts { request: Duration::from_secs(30), look: Duration::from_secs(60) };
     manager_with(double, "right", limits)
 }
 

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-fn read(family: VolumeFamily, value: &Value) -> Indexed {
-    indexed(family, Fields::of(value).unwrap()).unwrap()
+fn read(family: VolumeFamily, value: &Value) -> ListedVolume {
+    listed_volume(family, Fields::of(value).unwrap()).unwrap()
 }
 
 fn writable(change: Value) -> ManagedVolume {
@@ -45,7 +45,7 @@ fn an_appstacks_list_leaves_out_its_file_and_the_detail_tells_it() {
         "datastore_name": "data.1", "volume_guid": "{9B1B40B0-E2F8-4FE6-B743-C55BE9C2E000}", "agent_version": "2.10.0",
         "capture_version": "2.10.0.709", "provision_duration": 61, "mount_count": 8,
     });
-    let added = added(VolumeFamily::AppStack, Fields::of(&detail).unwrap());
+    let added = detail_fields(VolumeFamily::AppStack, Fields::of(&detail).unwrap());
     assert_eq!(added.guid.as_deref(), Some("9b1b40b0-e2f8-4fe6-b743-c55be9c2e000"));
     assert_eq!(added.place.unwrap().file, "zippertool.vmdk");
     assert_eq!(added.revision, "capture_version=2.10.0.709;agent_version=2.10.0;provision_duration=61");
@@ -145,7 +145,7 @@ fn each_state_is_told() {
 #[test]
 fn an_entry_without_number_is_none() {
     for entry in [json!({}), json!({ "id": null, "name": "x" }), json!({ "id": "x" }), json!({ "id": -1 })] {
-        assert_eq!(indexed(VolumeFamily::Writable, Fields::of(&entry).unwrap()), None, "{entry}");
+        assert_eq!(listed_volume(VolumeFamily::Writable, Fields::of(&entry).unwrap()), None, "{entry}");
     }
 }
 
@@ -181,11 +181,11 @@ proptest! {
         let mut entry: Map<String, Value> = values.into_iter().collect();
         entry.insert("id".to_owned(), id.into());
         for family in [VolumeFamily::AppStack, VolumeFamily::Package, VolumeFamily::Writable] {
-            let one = indexed(family, Fields(&entry)).unwrap();
+            let one = listed_volume(family, Fields(&entry)).unwrap();
             prop_assert_eq!(one.volume.at.id, u64::from(id));
             prop_assert!(!one.volume.name.is_empty());
             prop_assert!(one.volume.places.iter().all(|place| !place.file.is_empty() && !place.file.contains('/')));
-            let _ = added(family, Fields(&entry));
+            let _ = detail_fields(family, Fields(&entry));
         }
     }
 }

@@ -1,42 +1,52 @@
 //! What is asked of a single volume, and what that adds to what its list told.
 
+use super::api::ManagerApi;
 use super::assignments::assignment;
-use super::details::{Detail, Ground};
+use super::detail_cache::{Detail, DetailKey};
 use super::error::ManagerError;
-use super::manager::Asker;
-use super::paths::Ask;
-use super::places::row_place;
-use super::report::{ManagedPlace, ManagedVolume, VolumeFamily, VolumeRef};
-use super::version::Generation;
-use super::volumes::added;
+use super::location::row_place;
+use super::report::{ManagedLocation, ManagedVolume, VolumeFamily, VolumeRef};
+use super::requests::ManagerRequest;
+use super::version::ManagerGeneration;
+use super::volumes::detail_fields;
 
 /// The most places of one volume that are kept.
 const MOST_PLACES: usize = 1000;
 
 /// What is to be asked of one volume.
-pub(super) struct Want {
+pub(super) struct DetailRequest {
     pub(super) at: VolumeRef,
-    pub(super) ground: Ground,
+    pub(super) key: DetailKey,
     pub(super) detail: bool,
     pub(super) assignments: bool,
-    pub(super) own: Option<ManagedPlace>,
+    pub(super) own: Option<ManagedLocation>,
 }
 
 /// What came of it. None: there is no such volume any more.
-pub(super) type Told = Result<Option<Detail>, ManagerError>;
+pub(super) type DetailResult = Result<Option<Detail>, ManagerError>;
 
 /// Asks one volume.
-pub(super) async fn ask_one(asker: &Asker<'_>, generation: Generation, want: &Want) -> Told {
+pub(super) async fn request_detail(
+    asker: &ManagerApi<'_>,
+    generation: ManagerGeneration,
+    want: &DetailRequest,
+) -> DetailResult {
     let VolumeRef { family, id } = want.at;
     let mut detail = Detail::default();
     let (one, keys, files) = match (family, generation) {
-        (VolumeFamily::AppStack, _) => (Ask::AppStack(id), ["appstack", "data"], Some(Ask::AppStackFiles(id))),
-        (VolumeFamily::Package, _) => (Ask::Package(id), ["data", "app_package"], Some(Ask::PackageFiles(id))),
-        (VolumeFamily::Writable, Generation::Two) => (Ask::Writable(id), ["writable", "data"], None),
-        (VolumeFamily::Writable, Generation::Four) => (Ask::NewWritable(id), ["writable", "data"], None),
+        (VolumeFamily::AppStack, _) => {
+            (ManagerRequest::AppStack(id), ["appstack", "data"], Some(ManagerRequest::AppStackFiles(id)))
+        }
+        (VolumeFamily::Package, _) => {
+            (ManagerRequest::Package(id), ["data", "app_package"], Some(ManagerRequest::PackageFiles(id)))
+        }
+        (VolumeFamily::Writable, ManagerGeneration::Two) => (ManagerRequest::Writable(id), ["writable", "data"], None),
+        (VolumeFamily::Writable, ManagerGeneration::Four) => {
+            (ManagerRequest::NewWritable(id), ["writable", "data"], None)
+        }
     };
     if want.detail {
-        match asker.one(one, &keys, "id", |told| added(family, told)).await {
+        match asker.one(one, &keys, "id", |told| detail_fields(family, told)).await {
             Ok(told) => detail.added = told,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
@@ -55,17 +65,19 @@ pub(super) async fn ask_one(asker: &Asker<'_>, generation: Generation, want: &Wa
             Ok(_) => {}
             // A package that is gone, or a manager that does not have the address: its own detail tells.
             Err(error) if error.is_not_found() && want.detail => {}
-            Err(error) if error.is_not_found() => match asker.one(one, &keys, "id", |told| added(family, told)).await {
-                Ok(told) => detail.added = told,
-                Err(error) if error.is_not_found() => return Ok(None),
-                Err(error) => return Err(error),
-            },
+            Err(error) if error.is_not_found() => {
+                match asker.one(one, &keys, "id", |told| detail_fields(family, told)).await {
+                    Ok(told) => detail.added = told,
+                    Err(error) if error.is_not_found() => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+            }
             Err(error) => return Err(error),
         }
     }
     if want.assignments {
         let mut assigned = Vec::new();
-        let read = asker.each(Ask::AppStackAssignments(id), &["assignments", "data"], |entry| {
+        let read = asker.each(ManagerRequest::AppStackAssignments(id), &["assignments", "data"], |entry| {
             assigned.extend(assignment(entry, None));
         });
         if read.await.is_ok() {
@@ -89,7 +101,7 @@ pub(super) fn apply(volume: &mut ManagedVolume, detail: &Detail) {
     let own = volume.places.pop().or_else(|| detail.added.place.clone());
     volume.places.clone_from(&detail.places);
     if let Some(own) = own {
-        let is_own = |place: &&mut ManagedPlace| {
+        let is_own = |place: &&mut ManagedLocation| {
             (&place.datastore, &place.folder, &place.file) == (&own.datastore, &own.folder, &own.file)
         };
         if volume.places.is_empty() {

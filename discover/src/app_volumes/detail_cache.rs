@@ -15,34 +15,34 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::report::{Assignment, ManagedDatastore, ManagedPlace, StorageGroup, VolumeRef};
-use super::volumes::Added;
+use super::report::{ManagedDatastore, ManagedLocation, StorageGroup, VolumeAssignment, VolumeRef};
+use super::volumes::DetailFields;
 
 /// How long what was told of a volume is taken for true.
-pub(super) const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const DETAIL_TTL: SignedDuration = SignedDuration::from_hours(1);
 /// How long it is taken for true that a file is missing or out of reach.
-pub(super) const ILL_FOR: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const FAILED_DETAIL_TTL: SignedDuration = SignedDuration::from_mins(10);
 
 /// What single questions told of a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Detail {
-    pub(super) added: Added,
+    pub(super) added: DetailFields,
     /// From `…/files`.
-    pub(super) places: Vec<ManagedPlace>,
+    pub(super) places: Vec<ManagedLocation>,
     /// From `…/assignments`, where they were asked there.
-    pub(super) assignments: Option<Vec<Assignment>>,
+    pub(super) assignments: Option<Vec<VolumeAssignment>>,
 }
 
 impl Detail {
-    fn is_ill(&self) -> bool {
-        let ill = |place: &ManagedPlace| place.missing == Some(true) || place.reachable == Some(false);
+    fn has_missing_files(&self) -> bool {
+        let ill = |place: &ManagedLocation| place.missing == Some(true) || place.reachable == Some(false);
         self.places.is_empty() || self.places.iter().any(ill)
     }
 }
 
 /// What an answer depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ground {
+pub(super) struct DetailKey {
     /// Of the entry in the list; see [`Fields::digest`](super::value::Fields::digest).
     pub(super) entry: u64,
     /// Whether it is attached.
@@ -52,32 +52,32 @@ pub(super) struct Ground {
 }
 
 #[derive(Debug)]
-struct Kept<T> {
-    ground: Ground,
+struct CachedDetail<T> {
+    key: DetailKey,
     asked: Timestamp,
     answer: T,
 }
 
-impl<T> Kept<T> {
-    fn is_good(&self, ground: Ground, is_ill: bool, now: Timestamp) -> bool {
+impl<T> CachedDetail<T> {
+    fn is_good(&self, key: DetailKey, has_missing_files: bool, now: Timestamp) -> bool {
         let age = now.duration_since(self.asked);
         // A clock that was set back says nothing of the age.
-        let fresh = !age.is_negative() && age < if is_ill { ILL_FOR } else { KEPT_FOR };
-        self.ground == ground && fresh
+        let fresh = !age.is_negative() && age < if has_missing_files { FAILED_DETAIL_TTL } else { DETAIL_TTL };
+        self.key == key && fresh
     }
 }
 
 /// All that is kept of one manager between looks.
 #[derive(Debug, Default)]
-pub(super) struct Details {
-    volumes: BTreeMap<VolumeRef, Kept<Detail>>,
-    groups: BTreeMap<u64, Kept<StorageGroup>>,
+pub(super) struct DetailCache {
+    volumes: BTreeMap<VolumeRef, CachedDetail<Detail>>,
+    groups: BTreeMap<u64, CachedDetail<StorageGroup>>,
 }
 
-impl Details {
+impl DetailCache {
     /// Whether a volume has to be asked again.
-    pub(super) fn is_due(&self, at: VolumeRef, ground: Ground, now: Timestamp) -> bool {
-        self.volumes.get(&at).is_none_or(|kept| !kept.is_good(ground, kept.answer.is_ill(), now))
+    pub(super) fn is_due(&self, at: VolumeRef, key: DetailKey, now: Timestamp) -> bool {
+        self.volumes.get(&at).is_none_or(|kept| !kept.is_good(key, kept.answer.has_missing_files(), now))
     }
 
     /// The last that was told of a volume, however old it is.
@@ -85,17 +85,17 @@ impl Details {
         self.volumes.get(&at).map(|kept| &kept.answer)
     }
 
-    pub(super) fn keep(&mut self, at: VolumeRef, ground: Ground, asked: Timestamp, answer: Detail) {
-        self.volumes.insert(at, Kept { ground, asked, answer });
+    pub(super) fn keep(&mut self, at: VolumeRef, key: DetailKey, asked: Timestamp, answer: Detail) {
+        self.volumes.insert(at, CachedDetail { key, asked, answer });
     }
 
     /// The members of a group, unless it has to be asked again.
-    pub(super) fn group(&self, id: u64, ground: Ground, now: Timestamp) -> Option<&StorageGroup> {
-        self.groups.get(&id).filter(|kept| kept.is_good(ground, false, now)).map(|kept| &kept.answer)
+    pub(super) fn group(&self, id: u64, key: DetailKey, now: Timestamp) -> Option<&StorageGroup> {
+        self.groups.get(&id).filter(|kept| kept.is_good(key, false, now)).map(|kept| &kept.answer)
     }
 
-    pub(super) fn keep_group(&mut self, id: u64, ground: Ground, asked: Timestamp, answer: StorageGroup) {
-        self.groups.insert(id, Kept { ground, asked, answer });
+    pub(super) fn keep_group(&mut self, id: u64, key: DetailKey, asked: Timestamp, answer: StorageGroup) {
+        self.groups.insert(id, CachedDetail { key, asked, answer });
     }
 
     /// Forgets what the lists do not have any more.
@@ -120,10 +120,10 @@ mod tests {
     use super::*;
 
     const AT: VolumeRef = VolumeRef { family: VolumeFamily::AppStack, id: 1 };
-    const GROUND: Ground = Ground { entry: 1, in_use: false, datastores: 1 };
+    const GROUND: DetailKey = DetailKey { entry: 1, in_use: false, datastores: 1 };
 
-    fn place(reachable: bool) -> ManagedPlace {
-        ManagedPlace {
+    fn place(reachable: bool) -> ManagedLocation {
+        ManagedLocation {
             datastore: "nfs01".to_owned(),
             folder: "a".to_owned(),
             file: "b.vmdk".to_owned(),
@@ -133,8 +133,8 @@ mod tests {
         }
     }
 
-    fn details(reachable: bool, now: Timestamp) -> Details {
-        let mut details = Details::default();
+    fn details(reachable: bool, now: Timestamp) -> DetailCache {
+        let mut details = DetailCache::default();
         details.keep(AT, GROUND, now, Detail { places: vec![place(reachable)], ..Detail::default() });
         details
     }
@@ -145,16 +145,16 @@ mod tests {
         let details = details(true, now);
         assert!(!details.is_due(AT, GROUND, now));
         assert!(details.is_due(VolumeRef { id: 2, ..AT }, GROUND, now));
-        assert!(details.is_due(AT, Ground { entry: 2, ..GROUND }, now));
-        assert!(details.is_due(AT, Ground { in_use: true, ..GROUND }, now));
-        assert!(details.is_due(AT, Ground { datastores: 2, ..GROUND }, now));
+        assert!(details.is_due(AT, DetailKey { entry: 2, ..GROUND }, now));
+        assert!(details.is_due(AT, DetailKey { in_use: true, ..GROUND }, now));
+        assert!(details.is_due(AT, DetailKey { datastores: 2, ..GROUND }, now));
     }
 
     #[test]
     fn every_answer_gets_old_and_a_bad_one_sooner() {
         let now = Timestamp::UNIX_EPOCH;
         let after = |minutes| now + SignedDuration::from_mins(minutes);
-        let is_due = |details: &Details, minutes| details.is_due(AT, GROUND, after(minutes));
+        let is_due = |details: &DetailCache, minutes| details.is_due(AT, GROUND, after(minutes));
         assert_eq!([59, 60, -1].map(|minutes| is_due(&details(true, now), minutes)), [false, true, true]);
         assert_eq!([9, 10].map(|minutes| is_due(&details(false, now), minutes)), [false, true]);
     }

@@ -2,10 +2,10 @@
 
 use stackferry_volume::{Reason, ReasonCode, VolumeState};
 
-use crate::volume::{Held, VolumeLocation};
+use crate::volume::{SkipReason, VolumeLocation};
 
 /// What may be done with a volume.
-pub(super) struct Verdict {
+pub(super) struct VolumeStatus {
     pub(super) state: VolumeState,
     pub(super) protectable: bool,
     pub(super) reason: Option<Reason>,
@@ -14,12 +14,12 @@ pub(super) struct Verdict {
 
 /// One place that can be copied from is enough. Where there is none, the reason told is that of the place that will
 /// be the first to be usable again.
-pub(super) fn judge(locations: &[VolumeLocation], conflict: Option<&String>) -> Verdict {
-    let usable = locations.iter().any(|location| location.seen && location.held.is_none());
+pub(super) fn of(locations: &[VolumeLocation], conflict: Option<&String>) -> VolumeStatus {
+    let usable = locations.iter().any(|location| location.seen && location.skip.is_none());
     if usable {
         return match conflict {
-            None => Verdict { state: VolumeState::Ready, protectable: true, reason: None, remedy: None },
-            Some(text) => Verdict {
+            None => VolumeStatus { state: VolumeState::Ready, protectable: true, reason: None, remedy: None },
+            Some(text) => VolumeStatus {
                 state: VolumeState::Conflict,
                 protectable: true,
                 reason: Some(Reason::new(ReasonCode::Conflict, text.clone())),
@@ -31,20 +31,20 @@ pub(super) fn judge(locations: &[VolumeLocation], conflict: Option<&String>) -> 
             },
         };
     }
-    let order = |held: &&Held| match (held.state, held.reason.code) {
+    let order = |skip: &&SkipReason| match (skip.state, skip.reason.code) {
         (VolumeState::Deferred, ReasonCode::Unreachable) => 1,
         (VolumeState::Deferred, _) => 0,
         (VolumeState::Unprotectable, _) => 2,
         _ => 3,
     };
-    match locations.iter().filter_map(|location| location.held.as_ref()).min_by_key(order) {
-        Some(held) => Verdict {
-            state: held.state,
-            protectable: held.state == VolumeState::Deferred,
-            reason: Some(held.reason.clone()),
-            remedy: held.remedy.clone(),
+    match locations.iter().filter_map(|location| location.skip.as_ref()).min_by_key(order) {
+        Some(skip) => VolumeStatus {
+            state: skip.state,
+            protectable: skip.state == VolumeState::Deferred,
+            reason: Some(skip.reason.clone()),
+            remedy: skip.remedy.clone(),
         },
-        None => Verdict {
+        None => VolumeStatus {
             state: VolumeState::Gone,
             protectable: false,
             reason: Some(Reason::new(ReasonCode::Missing, "it is not known to lie anywhere")),

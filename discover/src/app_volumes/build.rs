@@ -7,17 +7,17 @@ use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use stackferry_volume::{Kind, SiteName};
 
-use super::assignments::ByVolume;
-use super::details::{Details, Ground, datastores_digest};
+use super::api::ManagerApi;
+use super::assignments::AssignmentsByVolume;
+use super::detail::{DetailRequest, DetailResult, apply, request_detail};
+use super::detail_cache::{DetailCache, DetailKey, datastores_digest};
 use super::error::ManagerError;
-use super::manager::Asker;
-use super::one::{Told, Want, apply, ask_one};
-use super::paths::Ask;
 use super::report::{ManagedDatastore, ManagedVolume, Report, StorageGroup, VolumeFamily, VolumeRef};
+use super::requests::ManagerRequest;
 use super::storage::{Datastores, folders, group, shows_appstacks};
-use super::version::{Generation, Version, version};
-use super::volumes::{Indexed, indexed};
-use crate::scan::{ProblemCode, ScanProblem};
+use super::version::{ManagerGeneration, ManagerVersion, version};
+use super::volumes::{ListedVolume, listed_volume};
+use crate::problem::{ProblemCode, ScanProblem};
 
 /// How many requests are under way at once: a manager has few processes, and its users come first.
 const AT_ONCE: usize = 4;
@@ -31,17 +31,17 @@ const WRITABLES: [&str; 3] = ["datastores", "writable_volumes", "data"];
 const PACKAGES: [&str; 2] = ["data", "app_packages"];
 
 /// A look under way.
-pub(super) struct Look<'a> {
-    asker: &'a Asker<'a>,
-    details: &'a mut Details,
+pub(super) struct ReportBuilder<'a> {
+    asker: &'a ManagerApi<'a>,
+    details: &'a mut DetailCache,
     now: Timestamp,
     complete: bool,
     problems: Vec<ScanProblem>,
-    volumes: BTreeMap<VolumeRef, Indexed>,
+    volumes: BTreeMap<VolumeRef, ListedVolume>,
 }
 
-impl<'a> Look<'a> {
-    pub(super) fn new(asker: &'a Asker<'a>, details: &'a mut Details, now: Timestamp) -> Self {
+impl<'a> ReportBuilder<'a> {
+    pub(super) fn new(asker: &'a ManagerApi<'a>, details: &'a mut DetailCache, now: Timestamp) -> Self {
         Self { asker, details, now, complete: true, problems: Vec::new(), volumes: BTreeMap::new() }
     }
 
@@ -53,14 +53,14 @@ impl<'a> Look<'a> {
         let stores = datastores_digest(&datastores);
         let groups = self.groups(stores).await?;
         let writables = match version.generation {
-            Generation::Two => {
-                self.list(Ask::AppStacks, &APPSTACKS, VolumeFamily::AppStack).await?;
-                Ask::Writables
+            ManagerGeneration::Two => {
+                self.list(ManagerRequest::AppStacks, &APPSTACKS, VolumeFamily::AppStack).await?;
+                ManagerRequest::Writables
             }
-            Generation::Four => {
+            ManagerGeneration::Four => {
                 self.appstacks_of_four().await?;
-                self.list(Ask::Packages, &PACKAGES, VolumeFamily::Package).await?;
-                Ask::NewWritables
+                self.list(ManagerRequest::Packages, &PACKAGES, VolumeFamily::Package).await?;
+                ManagerRequest::NewWritables
             }
         };
         self.list(writables, &WRITABLES, VolumeFamily::Writable).await?;
@@ -81,14 +81,14 @@ impl<'a> Look<'a> {
         })
     }
 
-    async fn version(&self) -> Result<Version, ManagerError> {
+    async fn version(&self) -> Result<ManagerVersion, ManagerError> {
         let keys = ["version", "data"];
-        let mut read = self.asker.one_openly(Ask::Version, &keys, "version", version).await;
+        let mut read = self.asker.one_openly(ManagerRequest::Version, &keys, "version", version).await;
         if read.as_ref().is_err_and(ManagerError::is_not_found) {
-            read = self.asker.one_openly(Ask::NewVersion, &keys, "version", version).await;
+            read = self.asker.one_openly(ManagerRequest::NewVersion, &keys, "version", version).await;
         }
         if let Err(ManagerError::Status { status: 401 | 403, .. }) = read {
-            read = self.asker.one(Ask::Version, &keys, "version", version).await;
+            read = self.asker.one(ManagerRequest::Version, &keys, "version", version).await;
         }
         read?
             .map_err(|version| ManagerError::UnknownVersion { system: self.asker.session.system().to_owned(), version })
@@ -96,9 +96,10 @@ impl<'a> Look<'a> {
 
     async fn datastores(&mut self) -> Result<(Vec<ManagedDatastore>, Vec<(String, Kind)>), ManagerError> {
         let mut stores = Datastores::default();
-        let read = self.asker.each(Ask::Storages, &["storages", "data"], |entry| stores.storage(entry)).await;
+        let read =
+            self.asker.each(ManagerRequest::Storages, &["storages", "data"], |entry| stores.storage(entry)).await;
         self.optional(read, "its storages")?;
-        let read = self.asker.one(Ask::Datastores, &["data"], "datastores", |top| {
+        let read = self.asker.one(ManagerRequest::Datastores, &["data"], "datastores", |top| {
             top.objects("datastores").for_each(|entry| stores.datastore(entry));
             folders(top)
         });
@@ -108,24 +109,24 @@ impl<'a> Look<'a> {
     }
 
     async fn groups(&mut self, datastores: u64) -> Result<Vec<StorageGroup>, ManagerError> {
-        let mut listed: BTreeMap<u64, (Ground, StorageGroup)> = BTreeMap::new();
-        let read = self.asker.each(Ask::Groups, &["storage_groups", "data"], |entry| {
+        let mut listed: BTreeMap<u64, (DetailKey, StorageGroup)> = BTreeMap::new();
+        let read = self.asker.each(ManagerRequest::Groups, &["storage_groups", "data"], |entry| {
             if let (Some(id), Some(group)) = (entry.number("id"), group(entry)) {
-                listed.insert(id, (Ground { entry: entry.digest(), in_use: false, datastores }, group));
+                listed.insert(id, (DetailKey { entry: entry.digest(), in_use: false, datastores }, group));
             }
         });
         let read = read.await;
         self.optional(read, "its storage groups")?;
         let mut groups = Vec::with_capacity(listed.len());
-        for (id, (ground, known)) in listed.iter().take(MOST_GROUPS) {
-            if let Some(kept) = self.details.group(*id, *ground, self.now) {
+        for (id, (key, known)) in listed.iter().take(MOST_GROUPS) {
+            if let Some(kept) = self.details.group(*id, *key, self.now) {
                 groups.push(kept.clone());
                 continue;
             }
-            let read = self.asker.one(Ask::Group(*id), &["storage_group", "data"], "id", group).await;
+            let read = self.asker.one(ManagerRequest::Group(*id), &["storage_group", "data"], "id", group).await;
             match self.optional(read, &format!("the members of storage group {}", known.name))?.flatten() {
                 Some(told) => {
-                    self.details.keep_group(*id, *ground, self.now, told.clone());
+                    self.details.keep_group(*id, *key, self.now, told.clone());
                     groups.push(told);
                 }
                 None => groups.push(known.clone()),
@@ -137,17 +138,20 @@ impl<'a> Look<'a> {
 
     /// A manager of 4.x shows AppStacks only where it was told to; one that does not has no such list, or an empty one.
     async fn appstacks_of_four(&mut self) -> Result<(), ManagerError> {
-        let read = self.asker.one(Ask::Settings, &["data"], "setting", |settings| shows_appstacks(settings.0)).await;
+        let read = self
+            .asker
+            .one(ManagerRequest::Settings, &["data"], "setting", |settings| shows_appstacks(settings.0))
+            .await;
         // Not everybody who may read volumes may read settings, so that is no problem to tell.
         let shown = match read {
             Ok(shown) => shown,
-            Err(error @ (ManagerError::PasswordRefused { .. } | ManagerError::TooSlow { .. })) => return Err(error),
+            Err(error @ (ManagerError::LoginRefused { .. } | ManagerError::Timeout { .. })) => return Err(error),
             Err(_) => None,
         };
         if shown == Some(false) {
             return Ok(());
         }
-        match self.list(Ask::AppStacks, &APPSTACKS, VolumeFamily::AppStack).await {
+        match self.list(ManagerRequest::AppStacks, &APPSTACKS, VolumeFamily::AppStack).await {
             Err(error) if error.is_not_found() => Ok(()),
             Err(error @ (ManagerError::Status { .. } | ManagerError::Denied { .. })) if shown.is_none() => {
                 self.complete = false;
@@ -159,10 +163,10 @@ impl<'a> Look<'a> {
     }
 
     /// Reads a list of volumes.
-    async fn list(&mut self, ask: Ask, keys: &[&str], family: VolumeFamily) -> Result<(), ManagerError> {
+    async fn list(&mut self, ask: ManagerRequest, keys: &[&str], family: VolumeFamily) -> Result<(), ManagerError> {
         let mut nameless = 0usize;
         let volumes = &mut self.volumes;
-        let whole = self.asker.each(ask, keys, |entry| match indexed(family, entry) {
+        let whole = self.asker.each(ask, keys, |entry| match listed_volume(family, entry) {
             Some(volume) => drop(volumes.insert(volume.volume.at, volume)),
             None => nameless += 1,
         });
@@ -180,14 +184,20 @@ impl<'a> Look<'a> {
     /// Names stages and applications where the lists only give numbers, and says to whom volumes are assigned. False if that
     /// has to be asked of each AppStack.
     async fn name_and_assign(&mut self) -> Result<bool, ManagerError> {
-        let has = |family, volumes: &BTreeMap<VolumeRef, Indexed>| volumes.keys().any(|at| at.family == family);
+        let has = |family, volumes: &BTreeMap<VolumeRef, ListedVolume>| volumes.keys().any(|at| at.family == family);
         if has(VolumeFamily::Package, &self.volumes) {
             let unnamed = self.volumes.values().any(|one| one.stage_id.is_some() && one.volume.stage.is_none());
-            let stages = if unnamed { self.names(Ask::Stages, "its lifecycle stages").await? } else { BTreeMap::new() };
+            let stages = if unnamed {
+                self.names(ManagerRequest::Stages, "its lifecycle stages").await?
+            } else {
+                BTreeMap::new()
+            };
             let unnamed = self.volumes.values().any(|one| one.product_id.is_some() && one.volume.product.is_none());
-            let products = if unnamed { self.names(Ask::Products, "its applications").await? } else { BTreeMap::new() };
-            let mut assigned = ByVolume::default();
-            let read = self.asker.each(Ask::PackageAssignments, &["data"], |entry| assigned.new_style(entry)).await;
+            let products =
+                if unnamed { self.names(ManagerRequest::Products, "its applications").await? } else { BTreeMap::new() };
+            let mut assigned = AssignmentsByVolume::default();
+            let read =
+                self.asker.each(ManagerRequest::PackageAssignments, &["data"], |entry| assigned.new_style(entry)).await;
             self.optional(read, "to whom packages are assigned")?;
             for (at, one) in self.volumes.iter_mut().filter(|(at, _)| at.family == VolumeFamily::Package) {
                 let name = |names: &BTreeMap<u64, String>, id: Option<u64>| names.get(&id?).cloned();
@@ -200,8 +210,9 @@ impl<'a> Look<'a> {
         if !has(VolumeFamily::AppStack, &self.volumes) {
             return Ok(true);
         }
-        let mut assigned = ByVolume::default();
-        let read = self.asker.each(Ask::Assignments, &["assignments", "data"], |entry| assigned.old(entry)).await;
+        let mut assigned = AssignmentsByVolume::default();
+        let read =
+            self.asker.each(ManagerRequest::Assignments, &["assignments", "data"], |entry| assigned.old(entry)).await;
         if read.as_ref().is_err_and(ManagerError::is_not_found) {
             return Ok(false);
         }
@@ -213,7 +224,7 @@ impl<'a> Look<'a> {
         Ok(true)
     }
 
-    fn told_all(&mut self, assigned: &ByVolume) {
+    fn told_all(&mut self, assigned: &AssignmentsByVolume) {
         if assigned.cut {
             self.tell(
                 "a volume is assigned to more than are kept".to_owned(),
@@ -222,7 +233,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn names(&mut self, ask: Ask, what: &str) -> Result<BTreeMap<u64, String>, ManagerError> {
+    async fn names(&mut self, ask: ManagerRequest, what: &str) -> Result<BTreeMap<u64, String>, ManagerError> {
         let mut names = BTreeMap::new();
         let read = self.asker.each(ask, &["data"], |entry| {
             if let (Some(id), Some(name)) = (entry.number("id"), entry.text("name")) {
@@ -237,19 +248,19 @@ impl<'a> Look<'a> {
     /// Asks what is due of single volumes, and keeps it.
     async fn ask_details(
         &mut self,
-        generation: Generation,
+        generation: ManagerGeneration,
         datastores: u64,
         assignments: bool,
     ) -> Result<(), ManagerError> {
-        let wants: Vec<Want> =
+        let wants: Vec<DetailRequest> =
             self.volumes.values().filter_map(|one| self.want(one, datastores, assignments)).collect();
         let (asker, failures) = (self.asker, &AtomicUsize::new(0));
-        let told: Vec<(Want, Option<Told>)> = stream::iter(wants)
+        let told: Vec<(DetailRequest, Option<DetailResult>)> = stream::iter(wants)
             .map(|want| async move {
                 if failures.load(Ordering::Relaxed) >= MOST_FAILURES {
                     return (want, None);
                 }
-                let told = ask_one(asker, generation, &want).await;
+                let told = request_detail(asker, generation, &want).await;
                 if told.is_err() {
                     failures.fetch_add(1, Ordering::Relaxed);
                 }
@@ -261,9 +272,9 @@ impl<'a> Look<'a> {
         let (mut untold, mut first) = (0usize, None);
         for (want, told) in told {
             match told {
-                Some(Ok(Some(detail))) => self.details.keep(want.at, want.ground, self.now, detail),
+                Some(Ok(Some(detail))) => self.details.keep(want.at, want.key, self.now, detail),
                 Some(Ok(None)) => drop(self.volumes.remove(&want.at)),
-                Some(Err(error @ ManagerError::PasswordRefused { .. })) => return Err(error),
+                Some(Err(error @ ManagerError::LoginRefused { .. })) => return Err(error),
                 other => {
                     untold += 1;
                     first = first.or(other.and_then(Result::err));
@@ -277,14 +288,14 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
-    fn want(&self, one: &Indexed, datastores: u64, assignments: bool) -> Option<Want> {
+    fn want(&self, one: &ListedVolume, datastores: u64, assignments: bool) -> Option<DetailRequest> {
         let at = one.volume.at;
-        let ground = Ground { entry: one.digest, in_use: one.volume.attached == Some(true), datastores };
+        let key = DetailKey { entry: one.digest, in_use: one.volume.attached == Some(true), datastores };
         let detail = at.family == VolumeFamily::AppStack || one.needs_detail;
         let asks = detail || at.family == VolumeFamily::Package;
-        (asks && self.details.is_due(at, ground, self.now)).then(|| Want {
+        (asks && self.details.is_due(at, key, self.now)).then(|| DetailRequest {
             at,
-            ground,
+            key,
             detail,
             assignments: assignments && at.family == VolumeFamily::AppStack,
             own: one.volume.places.first().cloned(),
@@ -308,7 +319,7 @@ impl<'a> Look<'a> {
     fn optional<T>(&mut self, read: Result<T, ManagerError>, what: &str) -> Result<Option<T>, ManagerError> {
         match read {
             Ok(read) => Ok(Some(read)),
-            Err(error @ (ManagerError::PasswordRefused { .. } | ManagerError::TooSlow { .. })) => Err(error),
+            Err(error @ (ManagerError::LoginRefused { .. } | ManagerError::Timeout { .. })) => Err(error),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => {
                 self.problem(&format!("{what} can't be read"), &error);

@@ -3,18 +3,18 @@
 
 use stackferry_volume::place::{clean_path, datastore_key, split_datastore_path};
 
-use super::report::ManagedPlace;
+use super::report::ManagedLocation;
 use super::value::Fields;
 
 /// The place that a volume's own fields tell: `datastore_name`, `path`, `filename`, else `file_location`.
-pub(super) fn own_place(fields: Fields<'_>) -> Option<ManagedPlace> {
+pub(super) fn own_place(fields: Fields<'_>) -> Option<ManagedLocation> {
     let told = match (fields.verbatim("datastore_name"), fields.verbatim("filename")) {
         (Some(datastore), Some(file)) => Some((datastore, fields.verbatim("path").unwrap_or_default(), file)),
         _ => None,
     };
     let (datastore, folder, file) = told.or_else(|| from_location(&fields.verbatim("file_location")?))?;
     let word = fields.text("status").unwrap_or_default().to_ascii_lowercase();
-    place(datastore, &folder, &file, fields).map(|place| ManagedPlace {
+    place(datastore, &folder, &file, fields).map(|place| ManagedLocation {
         reachable: fields.flag("reachable").or((word == "unreachable").then_some(false)),
         missing: fields.flag("missing").or((word == "missing").then_some(true)),
         ..place
@@ -22,17 +22,17 @@ pub(super) fn own_place(fields: Fields<'_>) -> Option<ManagedPlace> {
 }
 
 /// The place that a row of `…/files` tells. A row without a file's name is the volume's own file in another place.
-pub(super) fn row_place(row: Fields<'_>, own_file: Option<&str>) -> Option<ManagedPlace> {
+pub(super) fn row_place(row: Fields<'_>, own_file: Option<&str>) -> Option<ManagedLocation> {
     let datastore = row.verbatim("storage_location").or_else(|| row.verbatim("datastore_name"))?;
     let file = row.verbatim("name").or_else(|| row.verbatim("filename")).or_else(|| own_file.map(str::to_owned))?;
-    place(datastore, &row.verbatim("path").unwrap_or_default(), &file, row).map(|place| ManagedPlace {
+    place(datastore, &row.verbatim("path").unwrap_or_default(), &file, row).map(|place| ManagedLocation {
         reachable: row.flag("reachable"),
         missing: row.flag("missing"),
         ..place
     })
 }
 
-fn place(datastore: String, folder: &str, file: &str, fields: Fields<'_>) -> Option<ManagedPlace> {
+fn place(datastore: String, folder: &str, file: &str, fields: Fields<'_>) -> Option<ManagedLocation> {
     let bare = datastore.trim();
     let bare = bare.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(bare);
     // Some entries give the whole place as the file's name, or its folder a second time.
@@ -49,7 +49,7 @@ fn place(datastore: String, folder: &str, file: &str, fields: Fields<'_>) -> Opt
     if file.is_empty() || bare.is_empty() {
         return None;
     }
-    Some(ManagedPlace {
+    Some(ManagedLocation {
         datastore: bare.to_owned(),
         folder: folder.to_owned(),
         file: file.to_owned(),
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    fn shown(place: Option<ManagedPlace>) -> String {
+    fn shown(place: Option<ManagedLocation>) -> String {
         place.map_or_else(String::new, |at| {
             format!(
                 "[{}] {}|{} {:?} {:?} {:?}",

@@ -15,7 +15,7 @@ const ONE_BYTES: u64 = 4 << 20;
 
 /// Something that is asked with `GET`, which changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Ask {
+pub(super) enum ManagerRequest {
     Version,
     NewVersion,
     Settings,
@@ -40,7 +40,7 @@ pub(super) enum Ask {
     NewWritable(u64),
 }
 
-impl Ask {
+impl ManagerRequest {
     /// The path, and the query where there is one.
     pub(super) fn path(self) -> String {
         match self.parts() {
@@ -99,29 +99,29 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Ask; 22] = [
-        Ask::Version,
-        Ask::NewVersion,
-        Ask::Settings,
-        Ask::AppStacks,
-        Ask::AppStack(7),
-        Ask::AppStackFiles(7),
-        Ask::AppStackAssignments(7),
-        Ask::Assignments,
-        Ask::Writables,
-        Ask::Writable(7),
-        Ask::Storages,
-        Ask::Datastores,
-        Ask::Groups,
-        Ask::Group(7),
-        Ask::Packages,
-        Ask::Package(7),
-        Ask::PackageFiles(7),
-        Ask::Products,
-        Ask::Stages,
-        Ask::PackageAssignments,
-        Ask::NewWritables,
-        Ask::NewWritable(7),
+    const ALL: [ManagerRequest; 22] = [
+        ManagerRequest::Version,
+        ManagerRequest::NewVersion,
+        ManagerRequest::Settings,
+        ManagerRequest::AppStacks,
+        ManagerRequest::AppStack(7),
+        ManagerRequest::AppStackFiles(7),
+        ManagerRequest::AppStackAssignments(7),
+        ManagerRequest::Assignments,
+        ManagerRequest::Writables,
+        ManagerRequest::Writable(7),
+        ManagerRequest::Storages,
+        ManagerRequest::Datastores,
+        ManagerRequest::Groups,
+        ManagerRequest::Group(7),
+        ManagerRequest::Packages,
+        ManagerRequest::Package(7),
+        ManagerRequest::PackageFiles(7),
+        ManagerRequest::Products,
+        ManagerRequest::Stages,
+        ManagerRequest::PackageAssignments,
+        ManagerRequest::NewWritables,
+        ManagerRequest::NewWritable(7),
     ];
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
                 assert!(!path.contains(word), "{path}");
             }
         }
-        assert_eq!(Ask::AppStackFiles(7).path(), "/cv_api/appstacks/7/files");
-        assert_eq!(Ask::AppStackFiles(7).template(), "/cv_api/appstacks/{id}/files");
+        assert_eq!(ManagerRequest::AppStackFiles(7).path(), "/cv_api/appstacks/7/files");
+        assert_eq!(ManagerRequest::AppStackFiles(7).template(), "/cv_api/appstacks/{id}/files");
     }
 }

@@ -3,12 +3,11 @@
 use stackferry_volume::Kind;
 use stackferry_vsphere::{AttachedDisk, Datastore, Moid};
 
-use super::tests::{datastore, lines, office, with};
 use super::*;
-use crate::app_volumes::{ManagedDatastore, ManagedPlace, ManagedVolume, Report, Status, VolumeFamily, VolumeRef};
-use crate::double::now;
+use crate::app_volumes::{ManagedDatastore, ManagedLocation, ManagedVolume, Report, Status, VolumeFamily, VolumeRef};
+use crate::fake_folder::now;
 use crate::scan::Scan;
-use crate::seen::{ManagerView, VsphereInventory, VsphereView};
+use crate::snapshot::{ManagerView, VsphereInventory, VsphereView};
 
 const JDOE: &str = "cloudvolumes/writable/CORP!5C!jdoe";
 
@@ -17,7 +16,7 @@ fn told(kind: Kind, id: u64, guid: &str, places: &[&str]) -> ManagedVolume {
     let place = |text: &&str| {
         let (datastore, path) = text.split_once(':').unwrap();
         let (folder, file) = path.rsplit_once('/').unwrap();
-        ManagedPlace {
+        ManagedLocation {
             datastore: datastore.to_owned(),
             folder: folder.to_owned(),
             file: format!("{file}.vmdk"),
@@ -111,7 +110,7 @@ fn vsphere(site: &str, datastores: &[(&str, &str)], attached: &[(&str, &str, &st
 }
 
 fn look(scans: &[Scan], managers: &[ManagerView], vspheres: &[VsphereView], known: &[KnownVolume]) -> Inventory {
-    merge(&Seen { scans, managers, vspheres }, known)
+    crate::merge(&Snapshot { scans, managers, vspheres }, known)
 }
 
 fn again(inventory: &Inventory) -> Vec<KnownVolume> {
@@ -367,7 +366,7 @@ fn what_one_source_knows_and_the_other_does_not_is_shown() {
     let reason = gone.volumes[0].reason.as_ref().unwrap();
     assert_eq!((gone.volumes[0].state, reason.code), (VolumeState::Deferred, ReasonCode::Missing));
 
-    let other = told(Kind::Appstack, 2, "g2", &["nfs01:cloudvolumes/apps/Other"]);
+    let other = told(Kind::Appstack, 2, "g2", &["nfs01:cloudvolumes/apps/OtherFile"]);
     let unknown = look(&[office("dc1", "nfs01", 0, "1")], &[manager("dc1", "avm1", vec![other])], &[], &[]);
     let office_volume = unknown.volumes.iter().find(|volume| volume.id.to_string() == "appstack/Office").unwrap();
     assert_eq!((office_volume.state, office_volume.protectable), (VolumeState::Conflict, true));

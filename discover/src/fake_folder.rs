@@ -11,7 +11,7 @@ use crate::view::{DatastoreView, FolderSpec};
 
 /// How a folder or file fails.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Fault {
+pub(crate) enum FakeFault {
     Denied,
     TooMany,
     Unreachable,
@@ -20,16 +20,16 @@ pub(crate) enum Fault {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FakeState {
     folders: BTreeSet<String>,
     files: BTreeMap<String, (Entry, Vec<u8>)>,
-    faults: BTreeMap<String, Fault>,
+    faults: BTreeMap<String, FakeFault>,
     reads: Vec<String>,
 }
 
 /// A datastore whose files have a length of their own and only their first bytes in memory.
 #[derive(Debug, Default)]
-pub(crate) struct FakeFolder(Mutex<State>);
+pub(crate) struct FakeFolder(Mutex<FakeState>);
 
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -103,7 +103,7 @@ impl FakeFolder {
         self.0.lock().unwrap().files.remove(path).unwrap();
     }
 
-    pub(crate) fn fail(&self, path: &str, fault: Fault) {
+    pub(crate) fn fail(&self, path: &str, fault: FakeFault) {
         self.0.lock().unwrap().faults.insert(path.to_owned(), fault);
     }
 
@@ -117,18 +117,18 @@ impl FakeFolder {
     }
 }
 
-impl State {
+impl FakeState {
     fn check(&self, path: &str) -> Result<(), FolderError> {
         let path = path.to_owned();
         match self.faults.get(&path) {
             None => Ok(()),
-            Some(Fault::Denied) => Err(FolderError::Denied { path }),
-            Some(Fault::TooMany) => Err(FolderError::TooMany { path, most: 3 }),
-            Some(Fault::Vanished) => Err(FolderError::NotFound { path }),
-            Some(Fault::Unreachable) => {
+            Some(FakeFault::Denied) => Err(FolderError::Denied { path }),
+            Some(FakeFault::TooMany) => Err(FolderError::TooMany { path, most: 3 }),
+            Some(FakeFault::Vanished) => Err(FolderError::NotFound { path }),
+            Some(FakeFault::Unreachable) => {
                 Err(FolderError::Unreachable { datastore: "nfs01".to_owned(), why: "it is not mounted".to_owned() })
             }
-            Some(Fault::Io) => Err(FolderError::Io { path, source: io::Error::other("the disk is on fire") }),
+            Some(FakeFault::Io) => Err(FolderError::Io { path, source: io::Error::other("the disk is on fire") }),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::scan::Scan;
 
 /// All that is known in one round.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Seen<'a> {
+pub struct Snapshot<'a> {
     /// The datastores that were looked at.
     pub scans: &'a [Scan],
     /// The App Volumes Managers.
@@ -18,7 +18,7 @@ pub struct Seen<'a> {
     pub vspheres: &'a [VsphereView],
 }
 
-impl<'a> Seen<'a> {
+impl<'a> Snapshot<'a> {
     /// What is known where nothing but folders is configured.
     #[must_use]
     pub fn folders(scans: &'a [Scan]) -> Self {
