@@ -18,14 +18,15 @@ mod value;
 pub use error::{ConfigError, Invalid, Origin};
 pub use load::{MAX_FILE, Overrides};
 pub use model::{
-    AppVolumes, BandwidthAt, Config, Datastore, DatastoreKeys, DigestWhen, Endpoint, Esxi, EsxiAccess, Folder, History,
-    HostTrust, Http, Keep, KeepKeys, Kind, Limits, Local, Mail, MailTls, Metrics, Misfit, Notify, PerVolume, Plan,
-    PlanKeys, Restore, Retention, Route, RouteKind, Schedule, Serve, Ssh, Tls, Vault, VaultKind, Verify, Vsphere,
-    Webhook,
+    AppVolumes, BandwidthAt, Config, DatastoreConfig, DatastoreFolder, DatastoreKeys, DigestWhen, EndpointRoute,
+    EsxiAccess, EsxiRoute, History, HostTrust, Http, Keep, KeepKeys, KindKey, Limits, LocalRoute, Mail, MailTls,
+    MetricsConfig, Misfit, Notify, PerVolume, Plan, PlanKeys, Restore, Retention, Route, RouteKind, Schedule, Serve,
+    SshRoute, Tls, VaultConfig, VaultKind, Verify, VsphereConfig, Webhook,
 };
 pub use schema::schema;
 pub use secret::{MAX_SECRET, Secret, SecretError, SecretRef};
 pub use value::{
     AbsPath, CatalogUrl, CertificateFingerprint, DayTime, FolderPath, HostKey, HostPort, Listen, MailAddress,
-    MailServer, Name, Percent, Period, Rate, Reserve, Site, Size, SourceAddress, UnixName, ValueError, WebUrl, Window,
+    MailServer, Name, Percent, Period, Rate, ReserveSetting, Site, Size, SourceAddress, UnixName, ValueError, WebUrl,
+    Window,
 };

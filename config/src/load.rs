@@ -25,10 +25,10 @@ pub(crate) mod place;
 pub use overrides::Overrides;
 
 use crate::error::ConfigError;
-use crate::model::{Config, Datastore, DatastoreKeys};
+use crate::model::{Config, DatastoreConfig, DatastoreKeys};
 use crate::value::HINT;
 use crate::{schema, text, validate};
-use place::{Issue, Sources, Step};
+use place::{Issue, PathStep, SourceMap};
 
 /// The largest configuration file, in bytes: room for thousands of datastores, and small enough to be held several times.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -59,7 +59,7 @@ impl Config {
     /// # Errors
     /// When something in it or in the overrides is wrong.
     pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let mut sources = Sources::new(path, text);
+        let mut sources = SourceMap::new(path, text);
         match build(text, overrides, &mut sources) {
             Ok(config) => Ok(config),
             Err((issue, root)) => Err(ConfigError::Invalid(Box::new(sources.locate(issue, root.as_ref())))),
@@ -76,9 +76,9 @@ impl FromStr for Config {
     }
 }
 
-type Failure<'i> = (Issue, Option<DeTable<'i>>);
+type LoadFailure<'i> = (Issue, Option<DeTable<'i>>);
 
-fn build<'i>(text: &'i str, overrides: &'i Overrides, sources: &mut Sources) -> Result<Config, Failure<'i>> {
+fn build<'i>(text: &'i str, overrides: &'i Overrides, sources: &mut SourceMap) -> Result<Config, LoadFailure<'i>> {
     let mut root = DeTable::parse(text)
         .map_err(|error| (Issue::at_span(error.span(), error.message()).with_hint("see https://toml.io"), None))?;
     let schema = schema::inlined();
@@ -107,8 +107,8 @@ fn check_datastores(root: &DeTable<'_>) -> Result<(), Issue> {
         let value: Spanned<DeValue<'_>> = entry.clone();
         let keys =
             DatastoreKeys::deserialize(toml::de::ValueDeserializer::from(value)).map_err(|error| from_toml(&error))?;
-        Datastore::try_from(keys).map_err(|misfit| {
-            Issue::at(vec![Step::key("datastore"), Step::Item(at), Step::key(misfit.key)], misfit.text)
+        DatastoreConfig::try_from(keys).map_err(|misfit| {
+            Issue::at(vec![PathStep::key("datastore"), PathStep::Item(at), PathStep::key(misfit.key)], misfit.text)
                 .with_hint(misfit.hint)
         })?;
     }

@@ -16,16 +16,17 @@ mod system;
 
 pub(crate) use datastore::list;
 pub use datastore::{
-    Datastore, DatastoreKeys, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Local, Misfit, Route, RouteKind, Ssh,
+    DatastoreConfig, DatastoreFolder, DatastoreKeys, EndpointRoute, EsxiAccess, EsxiRoute, HostTrust, LocalRoute,
+    Misfit, Route, RouteKind, SshRoute,
 };
-pub use kind::Kind;
+pub use kind::KindKey;
 pub use notify::{DigestWhen, Mail, MailTls, Notify, Webhook};
 pub use operation::{
-    BandwidthAt, History, Http, Limits, Metrics, PerVolume, Restore, Serve, Tls, Vault, VaultKind, Verify,
+    BandwidthAt, History, Http, Limits, MetricsConfig, PerVolume, Restore, Serve, Tls, VaultConfig, VaultKind, Verify,
 };
 pub use retention::{Keep, KeepKeys, Retention};
 pub use schedule::{Plan, PlanKeys, Schedule};
-pub use system::{AppVolumes, Vsphere};
+pub use system::{AppVolumes, VsphereConfig};
 
 use crate::ConfigError;
 use crate::secret::SecretRef;
@@ -47,16 +48,16 @@ pub struct Config {
     pub catalog_password: Option<SecretRef>,
     /// Where versions live. Not needed on an endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) vault: Option<Vault>,
+    pub(crate) vault: Option<VaultConfig>,
     /// How each datastore's bytes are reached.
     #[serde(rename = "datastore", default, skip_serializing_if = "Vec::is_empty")]
-    pub datastores: Vec<Datastore>,
+    pub datastores: Vec<DatastoreConfig>,
     /// App Volumes Managers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub app_volumes: Vec<AppVolumes>,
     /// vCenter Servers or ESXi hosts.
     #[serde(rename = "vsphere", default, skip_serializing_if = "Vec::is_empty")]
-    pub vspheres: Vec<Vsphere>,
+    pub vspheres: Vec<VsphereConfig>,
     /// When volumes are looked for and copied.
     #[serde(default)]
     pub schedule: Schedule,
@@ -74,7 +75,7 @@ pub struct Config {
     pub restore: Restore,
     /// What Prometheus is told.
     #[serde(default)]
-    pub metrics: Metrics,
+    pub metrics: MetricsConfig,
     /// Who is told when something is wrong. Default: nobody.
     #[serde(default, skip_serializing_if = "Notify::is_default")]
     pub notify: Notify,
@@ -98,7 +99,7 @@ impl Config {
     ///
     /// # Errors
     /// When there is no `[vault]`: an endpoint needs none, every other command does.
-    pub fn vault(&self) -> Result<&Vault, ConfigError> {
+    pub fn vault(&self) -> Result<&VaultConfig, ConfigError> {
         self.vault.as_ref().ok_or(ConfigError::NoSection {
             section: "vault",
             hint: "add [vault] with path = \"/srv/stackferry\", the folder where versions are to live",
@@ -142,12 +143,12 @@ impl Config {
     }
 
     /// The datastore with this key.
-    pub fn datastore(&self, site: &Site, name: &str) -> Option<&Datastore> {
+    pub fn datastore(&self, site: &Site, name: &str) -> Option<&DatastoreConfig> {
         self.datastores.iter().find(|datastore| datastore.site == *site && datastore.name.as_str() == name)
     }
 
     /// The vSphere system of this name.
-    pub fn vsphere(&self, name: &Name) -> Option<&Vsphere> {
+    pub fn vsphere(&self, name: &Name) -> Option<&VsphereConfig> {
         self.vspheres.iter().find(|vsphere| vsphere.name == *name)
     }
 }

@@ -46,10 +46,10 @@ impl<'a> Shape<'a> {
     }
 
     /// The one kind of table that may stand here. None when there is no or more than one; then serde decides.
-    pub(crate) fn table(&self) -> Option<Table<'a>> {
+    pub(crate) fn table(&self) -> Option<TableShape<'a>> {
         let mut tables = self.typed("object");
         let schema = tables.next()?;
-        tables.next().is_none().then_some(Table { schema })
+        tables.next().is_none().then_some(TableShape { schema })
     }
 
     /// Whether several kinds of tables may stand here, as for a password.
@@ -118,11 +118,11 @@ fn collect<'a>(schema: &'a Value, into: &mut Vec<&'a Map<String, Value>>) {
 
 /// One kind of table.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Table<'a> {
+pub(crate) struct TableShape<'a> {
     schema: &'a Map<String, Value>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> TableShape<'a> {
     /// The keys it knows, in their order.
     pub(crate) fn keys(self) -> Vec<&'a str> {
         self.properties().map(|(key, _)| key.as_str()).collect()

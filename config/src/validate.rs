@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::load::near::nearest;
-use crate::load::place::{Issue, Step};
-use crate::model::{Config, Kind, Limits, Mail, MailTls, Route, Schedule};
+use crate::load::place::{Issue, PathStep};
+use crate::model::{Config, KindKey, Limits, Mail, MailTls, Route, Schedule};
 use crate::value::{AbsPath, Name, Site, check_key_line};
 
 /// Completes and checks a configuration that has the right shape.
@@ -27,16 +27,16 @@ pub(crate) fn complete(mut config: Config) -> Result<Config, Issue> {
 
 /// The path of a key, from keys and places in lists.
 macro_rules! path {
-    ($($step:expr),+ $(,)?) => { vec![$(Step::from($step)),+] };
+    ($($step:expr),+ $(,)?) => { vec![$(PathStep::from($step)),+] };
 }
 
-impl From<&str> for Step {
+impl From<&str> for PathStep {
     fn from(key: &str) -> Self {
         Self::key(key)
     }
 }
 
-impl From<usize> for Step {
+impl From<usize> for PathStep {
     fn from(at: usize) -> Self {
         Self::Item(at)
     }
@@ -187,13 +187,13 @@ fn restore(config: &Config) -> Result<(), Issue> {
 }
 
 fn schedule(config: &Config) -> Result<(), Issue> {
-    let too_often = |path: Vec<Step>| {
+    let too_often = |path: Vec<PathStep>| {
         Issue::at(path, "discovery cannot run without a pause").with_hint("take at least \"1s\", usually \"5m\"")
     };
     if config.schedule.every.is_zero() {
         return Err(too_often(path!["schedule", "every"]));
     }
-    for kind in Kind::ALL {
+    for kind in KindKey::ALL {
         if config.schedule.keys(kind).every.is_some_and(|every| every.is_zero()) {
             return Err(too_often(path!["schedule", kind.as_str(), "every"]));
         }
@@ -202,7 +202,7 @@ fn schedule(config: &Config) -> Result<(), Issue> {
 }
 
 fn retention(config: &Config) -> Result<(), Issue> {
-    for kind in Kind::ALL {
+    for kind in KindKey::ALL {
         if config.retention.of(kind).is_some_and(|keep| keep.keeps_nothing()) {
             return Err(Issue::at(
                 path!["retention", kind.as_str()],

@@ -27,7 +27,7 @@ pub use mail::{MailAddress, MailServer};
 pub use name::{Name, Site, UnixName};
 pub use path::{AbsPath, FolderPath};
 pub use period::Period;
-pub use reserve::{Percent, Reserve};
+pub use reserve::{Percent, ReserveSetting};
 pub use size::{Rate, Size};
 pub use source_address::SourceAddress;
 pub use url::{CatalogUrl, WebUrl};

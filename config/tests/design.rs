@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use stackferry_config::{
-    Config, DayTime, DigestWhen, EsxiAccess, HostTrust, Kind, Mail, MailTls, Notify, Overrides, PerVolume, Reserve,
-    Route, SecretRef, Site, SourceAddress, VaultKind, Webhook,
+    Config, DayTime, DigestWhen, EsxiAccess, HostTrust, KindKey, Mail, MailTls, Notify, Overrides, PerVolume,
+    ReserveSetting, Route, SecretRef, Site, SourceAddress, VaultKind, Webhook,
 };
 
 fn load(name: &str) -> Config {
@@ -23,7 +23,7 @@ fn every_key_of_the_design_arrives() {
     assert_eq!(vault.kind, VaultKind::Plain);
     assert_eq!(vault.path.as_ref(), Path::new("/srv/stackferry"));
     assert_eq!(vault.group.as_ref().unwrap().as_str(), "backup");
-    assert_eq!(vault.reserve, Reserve::percent(5).unwrap());
+    assert_eq!(vault.reserve, ReserveSetting::percent(5).unwrap());
     assert_eq!(vault.lock.unwrap().duration(), Duration::from_secs(14 * 86_400));
     assert!(!vault.read_back && !vault.immutable);
 
@@ -64,7 +64,7 @@ fn every_key_of_the_design_arrives() {
     let manager = &config.app_volumes[0];
     assert_eq!((manager.name.as_str(), manager.username.as_str()), ("avm1", "CORP\\svc-stackferry"));
     assert!(!manager.guard);
-    assert_eq!((manager.url.host(), manager.url.port()), ("avm.example.com", 443));
+    assert_eq!(manager.url.as_str(), "https://avm.example.com");
     assert!(matches!(&manager.password, SecretRef::File(path) if path.ends_with("avm.pass")));
     assert_eq!(manager.ca.as_deref(), Some(Path::new("/etc/stackferry/avm-ca.pem")));
 
@@ -72,12 +72,12 @@ fn every_key_of_the_design_arrives() {
     assert_eq!(vsphere.password, SecretRef::Credential("vc1".to_owned()));
     assert_eq!(<[u8; 32]>::from(vsphere.fingerprint.unwrap())[..2], [0x9f, 0x86]);
 
-    for kind in Kind::ALL {
+    for kind in KindKey::ALL {
         let plan = config.schedule.of(kind);
         assert_eq!(plan.every.as_seconds(), 300);
         assert!(plan.settle.is_zero());
         assert_eq!(plan.windows[0].to_string(), "22:00-06:00");
-        let max_age = (kind == Kind::Writable).then_some(86_400);
+        let max_age = (kind == KindKey::Writable).then_some(86_400);
         assert_eq!(plan.max_age.map(|age| age.as_seconds()), max_age, "{kind}");
         let keep = config.retention.of(kind).unwrap();
         assert_eq!((keep.last, keep.daily, keep.weekly, keep.monthly, keep.yearly), (7, 14, 8, 12, 0));

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use stackferry_config::{Config, ConfigError, Kind, Origin, Overrides, SecretRef};
+use stackferry_config::{Config, ConfigError, KindKey, Origin, Overrides, SecretRef};
 
 const FILE: &str = "state_dir = \"/file\"\n[vault]\npath = \"/vault\"\n[limits]\ntransfers = 3\nper_host = 4\n";
 
@@ -35,7 +35,7 @@ fn a_table_that_is_not_in_the_file_is_made() {
     ];
     let config = parse("", &environment(&variables)).unwrap();
     assert_eq!(config.vault().unwrap().path.as_ref(), Path::new("/srv/v"));
-    assert_eq!(config.schedule.of(Kind::Writable).max_age.unwrap().as_seconds(), 2 * 86_400);
+    assert_eq!(config.schedule.of(KindKey::Writable).max_age.unwrap().as_seconds(), 2 * 86_400);
     assert_eq!(config.state_dir.as_ref(), Path::new("/env"));
 }
 

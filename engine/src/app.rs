@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use stackferry_catalog::{Catalog, CatalogError, Clock};
-use stackferry_config::{Config, Datastore, Esxi, EsxiAccess};
+use stackferry_config::{Config, DatastoreConfig, EsxiAccess, EsxiRoute};
 use stackferry_discover::DescriptorCache;
 use stackferry_transfer::Throttle;
 use stackferry_transfer::esxi::{EsxiClient, EsxiDatastore, HostAccess};
@@ -332,7 +332,7 @@ impl App {
     ///
     /// # Errors
     /// There is no such `[[vsphere]]`, or its authorities can't be read; the catalog's.
-    pub fn esxi(&self, datastore: &Datastore, settings: &Esxi) -> Result<Arc<EsxiClient>, Problem> {
+    pub fn esxi(&self, datastore: &DatastoreConfig, settings: &EsxiRoute) -> Result<Arc<EsxiClient>, Problem> {
         let name = format!("{}/{}", datastore.site.as_str(), datastore.name);
         let mut clients = self.setup.esxi.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&name) {
@@ -455,7 +455,7 @@ impl App {
     ///
     /// # Errors
     /// The CA's key can't be used.
-    pub fn stock(&self, settings: &stackferry_config::Ssh) -> Result<Arc<StockClient>, Problem> {
+    pub fn stock(&self, settings: &stackferry_config::SshRoute) -> Result<Arc<StockClient>, Problem> {
         let name =
             format!("{}@{} {} {}", settings.user, settings.host, settings.path.display(), settings.source_address);
         let mut stock = self.setup.stock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -478,7 +478,7 @@ impl App {
     ///
     /// # Errors
     /// The service's key can't be used.
-    pub fn endpoint(&self, settings: &stackferry_config::Endpoint) -> Result<Arc<EndpointClient>, Problem> {
+    pub fn endpoint(&self, settings: &stackferry_config::EndpointRoute) -> Result<Arc<EndpointClient>, Problem> {
         let name = format!("{} {}", settings.host, settings.key.display());
         let mut endpoints = self.setup.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = endpoints.get(&name) {
@@ -533,9 +533,9 @@ pub fn make_state_dir(config: &Config) -> Result<(), Problem> {
 
 /// How much of the vault's disk stays free, by the configuration.
 #[must_use]
-pub fn reserve(reserve: stackferry_config::Reserve) -> Reserve {
+pub fn reserve(reserve: stackferry_config::ReserveSetting) -> Reserve {
     match reserve {
-        stackferry_config::Reserve::Percent(percent) => Reserve::Percent(percent.get()),
-        stackferry_config::Reserve::Size(size) => Reserve::Bytes(size.as_bytes()),
+        stackferry_config::ReserveSetting::Percent(percent) => Reserve::Percent(percent.get()),
+        stackferry_config::ReserveSetting::Size(size) => Reserve::Bytes(size.as_bytes()),
     }
 }

@@ -1,7 +1,7 @@
 //! Which volume a person means: an id, or a name, owner or GUID that fits exactly one.
 
 use stackferry_catalog::VolumeRow;
-use stackferry_config::Datastore;
+use stackferry_config::DatastoreConfig;
 use stackferry_volume::ids::split_version;
 use stackferry_volume::{ReasonCode, VersionId, VolumeId};
 
@@ -76,7 +76,7 @@ pub async fn looked_for(app: &App, round: &Round, text: &str) -> Result<VolumeRo
 /// The first problem of these datastores that `counts`.
 async fn trouble(
     app: &App,
-    datastores: Vec<Datastore>,
+    datastores: Vec<DatastoreConfig>,
     counts: impl Fn(&Problem) -> bool,
 ) -> Result<Option<Problem>, Problem> {
     for datastore in datastores {

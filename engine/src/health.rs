@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use stackferry_config::{Config, Kind};
+use stackferry_config::{Config, KindKey};
 use stackferry_discover::ScanProblem;
 
 /// What the parts of the service last said of themselves.
@@ -112,7 +112,7 @@ impl Health {
 #[must_use]
 pub fn shortest_interval(config: &Config) -> Duration {
     let schedule = &config.schedule;
-    let kinds = Kind::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
+    let kinds = KindKey::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
     kinds.fold(schedule.every.duration(), Duration::min)
 }
 

@@ -8,7 +8,7 @@ use stackferry_catalog::{
     DatastoreKey, DescriptorRow, InventoryRound, ObservedLocation, ObservedVolume, StatusReason, UnreachableDatastore,
     VolumeRow, VolumeState,
 };
-use stackferry_config::Datastore;
+use stackferry_config::DatastoreConfig;
 use stackferry_discover::emptied;
 use stackferry_discover::{
     ContentKey, DescriptorCache, Inventory, KnownVolume, OtherFile, Scan, ScanProblem, Snapshot, Volume,
@@ -182,7 +182,7 @@ fn scan_all(app: &App, told: &Arc<Told>) -> Vec<Scan> {
 }
 
 /// A datastore that does not answer, or whose scan panicked, is one that can't be reached: its volumes stay as they were.
-fn scan_one(app: &App, rank: usize, datastore: &Datastore, told: &Arc<Told>) -> Scan {
+fn scan_one(app: &App, rank: usize, datastore: &DatastoreConfig, told: &Arc<Told>) -> Scan {
     let (scanning, scanned, telling) = (app.clone(), datastore.clone(), Arc::clone(told));
     let result = app.within(mounts::mount(datastore), move || {
         let view = scanning.view(rank, &scanned, &telling);

@@ -4,24 +4,24 @@ use stackferry_volume::Kind;
 
 /// The configuration's word for a kind, as the other rooms know it.
 #[must_use]
-pub fn from_config(kind: stackferry_config::Kind) -> Kind {
+pub fn from_config(kind: stackferry_config::KindKey) -> Kind {
     match kind {
-        stackferry_config::Kind::Appstack => Kind::Appstack,
-        stackferry_config::Kind::Package => Kind::Package,
-        stackferry_config::Kind::Writable => Kind::Writable,
-        stackferry_config::Kind::Template => Kind::Template,
-        stackferry_config::Kind::Image => Kind::Image,
+        stackferry_config::KindKey::Appstack => Kind::Appstack,
+        stackferry_config::KindKey::Package => Kind::Package,
+        stackferry_config::KindKey::Writable => Kind::Writable,
+        stackferry_config::KindKey::Template => Kind::Template,
+        stackferry_config::KindKey::Image => Kind::Image,
     }
 }
 
 /// A kind as the configuration knows it.
 #[must_use]
-pub fn config_kind(kind: Kind) -> stackferry_config::Kind {
+pub fn config_kind(kind: Kind) -> stackferry_config::KindKey {
     match kind {
-        Kind::Appstack => stackferry_config::Kind::Appstack,
-        Kind::Package => stackferry_config::Kind::Package,
-        Kind::Writable => stackferry_config::Kind::Writable,
-        Kind::Template => stackferry_config::Kind::Template,
-        Kind::Image => stackferry_config::Kind::Image,
+        Kind::Appstack => stackferry_config::KindKey::Appstack,
+        Kind::Package => stackferry_config::KindKey::Package,
+        Kind::Writable => stackferry_config::KindKey::Writable,
+        Kind::Template => stackferry_config::KindKey::Template,
+        Kind::Image => stackferry_config::KindKey::Image,
     }
 }

@@ -1,17 +1,17 @@
 //! Whether a datastore can be reached, and what is there.
 
-use stackferry_config::Datastore;
+use stackferry_config::DatastoreConfig;
 use stackferry_problem::{Code, Problem};
 
 use crate::app::{App, Source, mounts};
 
 /// Tries all that reading a datastore needs, and says what was found, or that it does not answer. Blocks.
-pub(crate) fn datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
+pub(crate) fn datastore(app: &App, datastore: &DatastoreConfig) -> Result<String, Problem> {
     let (asking, trying) = (app.clone(), datastore.clone());
     app.within(mounts::mount(datastore), move || try_datastore(&asking, &trying))?
 }
 
-fn try_datastore(app: &App, datastore: &Datastore) -> Result<String, Problem> {
+fn try_datastore(app: &App, datastore: &DatastoreConfig) -> Result<String, Problem> {
     let source = app.source(datastore)?;
     let mut restore = match &source {
         Source::Local(folder) => match folder.is_writable() {

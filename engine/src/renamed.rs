@@ -78,7 +78,7 @@ pub(super) async fn follow(app: &App, told: &Told) -> Result<Vec<ScanProblem>, P
     Ok(problems)
 }
 
-fn is(datastore: &stackferry_config::Datastore, site: &SiteName, name: &str) -> bool {
+fn is(datastore: &stackferry_config::DatastoreConfig, site: &SiteName, name: &str) -> bool {
     datastore.site.as_str() == site.0 && datastore.name.as_str() == name
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stackferry_catalog::AuditAction;
-use stackferry_config::{Config, Datastore, Route};
+use stackferry_config::{Config, DatastoreConfig, Route};
 use stackferry_transfer::Progress;
 use stackferry_transfer::restore::Checked;
 use stackferry_vault::{RestoreReport, Version};
@@ -65,7 +65,7 @@ pub enum Destination {
     /// A folder of a datastore, relative to it.
     Datastore {
         /// The datastore, as it is configured.
-        datastore: Box<Datastore>,
+        datastore: Box<DatastoreConfig>,
         /// The folder: plain, not empty.
         folder: String,
     },
@@ -135,9 +135,9 @@ pub fn is_open_to_api(config: &Config, to: &Destination) -> bool {
 
 /// The datastores that may be named as a destination: nothing is said against them by their route or name.
 #[must_use]
-pub fn datastores(config: &Config) -> Vec<&Datastore> {
+pub fn datastores(config: &Config) -> Vec<&DatastoreConfig> {
     let all = &config.datastores;
-    let is_one = |datastore: &&Datastore| {
+    let is_one = |datastore: &&DatastoreConfig| {
         !matches!(datastore.route, Route::Esxi(_))
             && all.iter().filter(|other| other.name.as_str() == datastore.name.as_str()).count() == 1
     };
@@ -154,7 +154,7 @@ pub async fn storage_groups(app: &App, to: &Destination) -> Vec<String> {
 }
 
 /// A datastore that nothing is written to.
-fn only_reads(datastore: &Datastore, folder: &str) -> Problem {
+fn only_reads(datastore: &DatastoreConfig, folder: &str) -> Problem {
     let name = &datastore.name;
     Problem::new(Code::Refused, format!("{name} is reached by route `{}`, which only reads", datastore.route.kind()))
         .subject(name)

@@ -46,7 +46,7 @@ impl Vsphere {
     ///
     /// # Errors
     /// The address is invalid, or the certificate authorities can't be loaded.
-    pub fn new(config: &stackferry_config::Vsphere) -> Result<Self, VsphereError> {
+    pub fn new(config: &stackferry_config::VsphereConfig) -> Result<Self, VsphereError> {
         let system = format!("vSphere {}", config.name);
         // Users often include the SDK's path in the address.
         let url = config.url.as_str().trim_end_matches('/');

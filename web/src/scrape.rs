@@ -71,7 +71,7 @@ pub async fn render(app: &App, space: Option<Space>) -> Result<String, Problem> 
 
 fn sources(text: &mut Text, sources: &Sources, config: &Config) {
     let schedule = &config.schedule;
-    let kinds = stackferry_config::Kind::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
+    let kinds = stackferry_config::KindKey::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
     let every = kinds.fold(schedule.every.duration(), std::time::Duration::min);
     text.put(&registry::DISCOVERY_INTERVAL, &[], every.as_secs_f64());
     for (label, counts) in sources.datastores(config) {

@@ -5,9 +5,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::near::nearest;
-use super::place::{Issue, Step};
+use super::place::{Issue, PathStep};
 use crate::model::list;
-use crate::schema::{Shape, Table};
+use crate::schema::{Shape, TableShape};
 use crate::value::shown;
 
 /// Checks the whole tree.
@@ -19,22 +19,22 @@ pub(super) fn root(root: &DeTable<'_>, shape: &Shape<'_>) -> Result<(), Issue> {
 }
 
 /// How a table is called in an error: `[limits]`, `[[datastore]]`, `[serve] datastores`.
-fn title(path: &[Step]) -> String {
+fn title(path: &[PathStep]) -> String {
     let keys: Vec<&str> = path
         .iter()
         .filter_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
-            Step::Item(_) => None,
+            PathStep::Key(key) => Some(key.as_str()),
+            PathStep::Item(_) => None,
         })
         .collect();
     match path.last() {
         None => "the configuration".to_owned(),
-        Some(Step::Item(_)) => format!("[[{}]]", keys.join(".")),
-        Some(Step::Key(_)) => format!("[{}]", keys.join(".")),
+        Some(PathStep::Item(_)) => format!("[[{}]]", keys.join(".")),
+        Some(PathStep::Key(_)) => format!("[{}]", keys.join(".")),
     }
 }
 
-fn table(entries: &DeTable<'_>, known: Table<'_>, path: &[Step]) -> Result<(), Issue> {
+fn table(entries: &DeTable<'_>, known: TableShape<'_>, path: &[PathStep]) -> Result<(), Issue> {
     // In the order of the file, so that the first error is the topmost.
     let mut sorted: Vec<_> = entries.iter().collect();
     sorted.sort_by_key(|(key, _)| key.span().start);
@@ -42,7 +42,7 @@ fn table(entries: &DeTable<'_>, known: Table<'_>, path: &[Step]) -> Result<(), I
         let name = key.get_ref().as_ref();
         let shape = known.key(name).or_else(|| known.free_keys());
         let mut here = path.to_vec();
-        here.push(Step::key(name));
+        here.push(PathStep::key(name));
         match shape {
             Some(shape) => value(entry, &shape, &mut here)?,
             None => return Err(unknown(name, entry.get_ref(), known, here)),
@@ -61,7 +61,7 @@ fn table(entries: &DeTable<'_>, known: Table<'_>, path: &[Step]) -> Result<(), I
     Ok(())
 }
 
-fn unknown(name: &str, entry: &DeValue<'_>, known: Table<'_>, here: Vec<Step>) -> Issue {
+fn unknown(name: &str, entry: &DeValue<'_>, known: TableShape<'_>, here: Vec<PathStep>) -> Issue {
     let keys = known.keys();
     let outer = here.split_last().map_or(&[][..], |(_, outer)| outer);
     let what = match entry {
@@ -86,7 +86,7 @@ fn quoted(name: &str) -> String {
     if plain { format!("`{name}`") } else { shown(name) }
 }
 
-fn value(entry: &Spanned<DeValue<'_>>, shape: &Shape<'_>, path: &mut Vec<Step>) -> Result<(), Issue> {
+fn value(entry: &Spanned<DeValue<'_>>, shape: &Shape<'_>, path: &mut Vec<PathStep>) -> Result<(), Issue> {
     if shape.is_choice_of_tables() {
         // A reference to a secret: its own type says what is wrong, without repeating what stands there.
         return Ok(());
@@ -94,11 +94,11 @@ fn value(entry: &Spanned<DeValue<'_>>, shape: &Shape<'_>, path: &mut Vec<Step>) 
     let entry = entry.get_ref();
     if !shape.takes(json_type(entry)) {
         let name = path.iter().rev().find_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
-            Step::Item(_) => None,
+            PathStep::Key(key) => Some(key.as_str()),
+            PathStep::Item(_) => None,
         });
         let what = match path.last() {
-            Some(Step::Item(_)) => format!("an item of `{}`", name.unwrap_or_default()),
+            Some(PathStep::Item(_)) => format!("an item of `{}`", name.unwrap_or_default()),
             _ => format!("`{}`", name.unwrap_or_default()),
         };
         let text = format!("{what} must be {}, not {}", shape.describe(), said(entry));
@@ -116,7 +116,7 @@ fn value(entry: &Spanned<DeValue<'_>>, shape: &Shape<'_>, path: &mut Vec<Step>) 
         DeValue::Array(entries) => {
             let Some(shape) = shape.items() else { return Ok(()) };
             for (at, entry) in entries.iter().enumerate() {
-                path.push(Step::Item(at));
+                path.push(PathStep::Item(at));
                 value(entry, &shape, path)?;
                 path.pop();
             }
@@ -144,7 +144,7 @@ fn value(entry: &Spanned<DeValue<'_>>, shape: &Shape<'_>, path: &mut Vec<Step>) 
     }
 }
 
-fn words(word: &str, shape: &Shape<'_>, path: &[Step]) -> Result<(), Issue> {
+fn words(word: &str, shape: &Shape<'_>, path: &[PathStep]) -> Result<(), Issue> {
     let words = shape.words();
     if words.is_empty() || words.contains(&word) {
         return Ok(());
@@ -157,12 +157,12 @@ fn words(word: &str, shape: &Shape<'_>, path: &[Step]) -> Result<(), Issue> {
     })
 }
 
-fn last(path: &[Step]) -> &str {
+fn last(path: &[PathStep]) -> &str {
     path.iter()
         .rev()
         .find_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
-            Step::Item(_) => None,
+            PathStep::Key(key) => Some(key.as_str()),
+            PathStep::Item(_) => None,
         })
         .unwrap_or_default()
 }

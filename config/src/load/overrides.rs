@@ -20,9 +20,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::check::json_type;
 use super::near::nearest;
-use super::place::{Issue, Sources, Step};
+use super::place::{Issue, PathStep, SourceMap};
 use crate::error::Origin;
-use crate::schema::{Shape, Table};
+use crate::schema::{Shape, TableShape};
 
 const PREFIX: &str = "STACKFERRY_";
 const NOT_SETTINGS: [&str; 3] = ["STACKFERRY_CONFIG", "STACKFERRY_OUTPUT", "STACKFERRY_LOG"];
@@ -80,7 +80,7 @@ impl Overrides {
         &'i self,
         root: &mut DeTable<'i>,
         shape: &Shape<'_>,
-        sources: &mut Sources<'_>,
+        sources: &mut SourceMap<'_>,
     ) -> Result<(), Issue> {
         let Some(known) = shape.table() else { return Ok(()) };
         let mut passwords = BTreeSet::new();
@@ -137,13 +137,13 @@ fn password_variables(table: &DeTable<'_>, found: &mut BTreeSet<String>) {
     }
 }
 
-fn lookup<'a>(known: Table<'a>, path: &[&str]) -> Option<Shape<'a>> {
+fn lookup<'a>(known: TableShape<'a>, path: &[&str]) -> Option<Shape<'a>> {
     let (first, rest) = path.split_first()?;
     let shape = known.key(first)?;
     if rest.is_empty() { Some(shape) } else { lookup(shape.table()?, rest) }
 }
 
-fn variable_hint(name: &str, known: Table<'_>, path: &[&str]) -> String {
+fn variable_hint(name: &str, known: TableShape<'_>, path: &[&str]) -> String {
     // The longest beginning that is a key: a list or a table with free names ends there.
     let outer = (1..path.len()).rev().find_map(|length| {
         let outer = path.get(..length)?;
@@ -163,7 +163,7 @@ fn variable_hint(name: &str, known: Table<'_>, path: &[&str]) -> String {
 }
 
 /// The names of all variables that set a key.
-fn variables(table: Table<'_>, prefix: &str, into: &mut Vec<String>) {
+fn variables(table: TableShape<'_>, prefix: &str, into: &mut Vec<String>) {
     for (key, schema) in table.properties() {
         let name = format!("{prefix}{}", key.to_ascii_uppercase());
         if let Some(table) = Shape::new(schema).table() {
@@ -197,7 +197,7 @@ fn put<'i>(
             _ => {
                 let outer = path.get(..=at).unwrap_or_default();
                 let text = format!("`{}` is not a table, so nothing in it can be set by {origin}", outer.join("."));
-                return Err(Issue::at(outer.iter().map(|name| Step::key(name)).collect(), text));
+                return Err(Issue::at(outer.iter().map(|name| PathStep::key(name)).collect(), text));
             }
         };
     }

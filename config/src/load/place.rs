@@ -10,14 +10,14 @@ use crate::error::{Invalid, Origin};
 
 /// One step from a table or list to what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum PathStep {
     /// The key of a table.
     Key(String),
     /// The place in a list, from 0.
     Item(usize),
 }
 
-impl Step {
+impl PathStep {
     pub(crate) fn key(name: &str) -> Self {
         Self::Key(name.to_owned())
     }
@@ -26,17 +26,17 @@ impl Step {
 /// Something wrong whose place is not worked out yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Issue {
-    at: At,
+    at: IssuePosition,
     text: String,
     hint: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum At {
+enum IssuePosition {
     /// A key; when it does not exist, the table it would stand in.
-    Path(Vec<Step>),
+    Path(Vec<PathStep>),
     /// The key's own name rather than its value.
-    KeyOf(Vec<Step>),
+    KeyOf(Vec<PathStep>),
     /// Some part of the text.
     Span(Option<Range<usize>>),
     /// A variable or flag that never came into the tree.
@@ -44,20 +44,20 @@ enum At {
 }
 
 impl Issue {
-    pub(crate) fn at(path: Vec<Step>, text: impl Into<String>) -> Self {
-        Self { at: At::Path(path), text: text.into(), hint: None }
+    pub(crate) fn at(path: Vec<PathStep>, text: impl Into<String>) -> Self {
+        Self { at: IssuePosition::Path(path), text: text.into(), hint: None }
     }
 
-    pub(crate) fn at_key(path: Vec<Step>, text: impl Into<String>) -> Self {
-        Self { at: At::KeyOf(path), text: text.into(), hint: None }
+    pub(crate) fn at_key(path: Vec<PathStep>, text: impl Into<String>) -> Self {
+        Self { at: IssuePosition::KeyOf(path), text: text.into(), hint: None }
     }
 
     pub(crate) fn at_span(span: Option<Range<usize>>, text: impl Into<String>) -> Self {
-        Self { at: At::Span(span), text: text.into(), hint: None }
+        Self { at: IssuePosition::Span(span), text: text.into(), hint: None }
     }
 
     pub(crate) fn outside(origin: Origin, text: impl Into<String>) -> Self {
-        Self { at: At::Outside(origin), text: text.into(), hint: None }
+        Self { at: IssuePosition::Outside(origin), text: text.into(), hint: None }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -68,13 +68,13 @@ impl Issue {
 
 /// All the places that values can come from. A value that is not from the file has a span behind the file's end, one byte
 /// for each variable or flag.
-pub(crate) struct Sources<'a> {
+pub(crate) struct SourceMap<'a> {
     path: PathBuf,
     text: &'a str,
     others: Vec<Origin>,
 }
 
-impl<'a> Sources<'a> {
+impl<'a> SourceMap<'a> {
     pub(crate) fn new(path: &Path, text: &'a str) -> Self {
         Self { path: path.to_owned(), text, others: Vec::new() }
     }
@@ -104,33 +104,37 @@ impl<'a> Sources<'a> {
     /// Works out the place of an issue in the tree it was found in.
     pub(crate) fn locate(&self, issue: Issue, root: Option<&DeTable<'_>>) -> Invalid {
         let (origin, subject) = match issue.at {
-            At::Path(path) => (self.origin(root.and_then(|root| find(root, &path, false))), say(root, &path)),
-            At::KeyOf(path) => (self.origin(root.and_then(|root| find(root, &path, true))), say(root, &path)),
-            At::Span(span) => {
+            IssuePosition::Path(path) => {
+                (self.origin(root.and_then(|root| find(root, &path, false))), say(root, &path))
+            }
+            IssuePosition::KeyOf(path) => {
+                (self.origin(root.and_then(|root| find(root, &path, true))), say(root, &path))
+            }
+            IssuePosition::Span(span) => {
                 let path = root.zip(span.clone()).and_then(|(root, span)| path_to(root, &span));
                 (self.origin(span), path.and_then(|path| say(root, &path)))
             }
-            At::Outside(origin) => (origin, None),
+            IssuePosition::Outside(origin) => (origin, None),
         };
         Invalid { origin, subject, text: issue.text, hint: issue.hint }
     }
 }
 
 /// The span of the value (or key) at the end of the path; where the path breaks off, that of the last table on it.
-fn find(root: &DeTable<'_>, path: &[Step], key: bool) -> Option<Range<usize>> {
+fn find(root: &DeTable<'_>, path: &[PathStep], key: bool) -> Option<Range<usize>> {
     let mut found = None;
     let mut table = Some(root);
     let mut list = None;
     for (at, step) in path.iter().enumerate() {
         let value: Option<&Spanned<DeValue<'_>>> = match step {
-            Step::Key(name) => {
+            PathStep::Key(name) => {
                 let entry = table.and_then(|table| table.get_key_value(name.as_str()));
                 if let (Some((name, _)), true) = (entry, key && at + 1 == path.len()) {
                     return Some(name.span());
                 }
                 entry.map(|(_, value)| value)
             }
-            Step::Item(at) => list.and_then(|list: &toml::de::DeArray<'_>| list.get(*at)),
+            PathStep::Item(at) => list.and_then(|list: &toml::de::DeArray<'_>| list.get(*at)),
         };
         let Some(value) = value else { return found };
         // A table that is only implied by `[a.b]` has the span of its header; a root has none.
@@ -142,23 +146,23 @@ fn find(root: &DeTable<'_>, path: &[Step], key: bool) -> Option<Range<usize>> {
 }
 
 /// The path to the value or key with exactly this span.
-fn path_to(root: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<Step>> {
-    fn within(value: &Spanned<DeValue<'_>>, span: &Range<usize>, path: &mut Vec<Step>) -> bool {
+fn path_to(root: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<PathStep>> {
+    fn within(value: &Spanned<DeValue<'_>>, span: &Range<usize>, path: &mut Vec<PathStep>) -> bool {
         if value.span() == *span {
             return true;
         }
         match value.get_ref() {
             DeValue::Table(table) => in_table(table, span, path),
             DeValue::Array(items) => items.iter().enumerate().any(|(at, item)| {
-                path.push(Step::Item(at));
+                path.push(PathStep::Item(at));
                 within(item, span, path) || path.pop().is_none()
             }),
             _ => false,
         }
     }
-    fn in_table(table: &DeTable<'_>, span: &Range<usize>, path: &mut Vec<Step>) -> bool {
+    fn in_table(table: &DeTable<'_>, span: &Range<usize>, path: &mut Vec<PathStep>) -> bool {
         table.iter().any(|(key, value)| {
-            path.push(Step::key(key.get_ref()));
+            path.push(PathStep::key(key.get_ref()));
             key.span() == *span || within(value, span, path) || path.pop().is_none()
         })
     }
@@ -170,13 +174,13 @@ fn path_to(root: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<Step>> {
 const LONGEST_KEY: usize = 80;
 
 /// A path as a person says it: `limits.transfers`, `datastore[nfs01].path`, `schedule.windows[#2]`.
-fn say(root: Option<&DeTable<'_>>, path: &[Step]) -> Option<String> {
+fn say(root: Option<&DeTable<'_>>, path: &[PathStep]) -> Option<String> {
     let mut said = String::new();
     let mut table = root;
     let mut list = None;
     for step in path {
         let value = match step {
-            Step::Key(name) => {
+            PathStep::Key(name) => {
                 if !said.is_empty() {
                     said.push('.');
                 }
@@ -184,7 +188,7 @@ fn say(root: Option<&DeTable<'_>>, path: &[Step]) -> Option<String> {
                 said.extend(name.chars().take(LONGEST_KEY).flat_map(char::escape_debug));
                 table.and_then(|table| table.get(name.as_str()))
             }
-            Step::Item(at) => {
+            PathStep::Item(at) => {
                 let item = list.and_then(|list: &toml::de::DeArray<'_>| list.get(*at));
                 let name = item.and_then(|item| item.get_ref().get("name")).and_then(|name| name.get_ref().as_str());
                 match name {

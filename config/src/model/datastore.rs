@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 mod folder;
 mod keys;
 
-pub use folder::Folder;
+pub use folder::DatastoreFolder;
 pub(crate) use keys::list;
 pub use keys::{DatastoreKeys, Misfit};
 
@@ -18,7 +18,7 @@ use crate::value::{AbsPath, HostKey, HostPort, Name, Site, SourceAddress, UnixNa
 /// One datastore. Its key is (site, name).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "DatastoreKeys", into = "DatastoreKeys")]
-pub struct Datastore {
+pub struct DatastoreConfig {
     /// The name that vSphere gives it.
     pub name: Name,
     /// Its site.
@@ -27,20 +27,20 @@ pub struct Datastore {
     pub route: Route,
     /// The folders that are looked through, with four levels of subfolders. Those that an App Volumes Manager of the site
     /// names are looked through besides.
-    pub folders: Vec<Folder>,
+    pub folders: Vec<DatastoreFolder>,
 }
 
 /// How a datastore's bytes are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// It is mounted on this machine.
-    Local(Local),
+    Local(LocalRoute),
     /// An endpoint (`stackferry serve`) on a machine that mounts it.
-    Endpoint(Endpoint),
+    Endpoint(EndpointRoute),
     /// A stock SSH server on a machine that mounts it.
-    Ssh(Ssh),
+    Ssh(SshRoute),
     /// The ESXi hosts that mount it.
-    Esxi(Esxi),
+    Esxi(EsxiRoute),
 }
 
 impl Route {
@@ -108,14 +108,14 @@ impl fmt::Display for RouteKind {
 
 /// Route `local`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Local {
+pub struct LocalRoute {
     /// Where the datastore is mounted on this machine.
     pub path: AbsPath,
 }
 
 /// Route `endpoint`. The endpoint itself knows where the datastore lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct EndpointRoute {
     /// The endpoint; port 2222 by default.
     pub host: HostPort,
     /// How the endpoint is known.
@@ -126,7 +126,7 @@ pub struct Endpoint {
 
 /// Route `ssh`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ssh {
+pub struct SshRoute {
     /// The SSH server; port 22 by default.
     pub host: HostPort,
     /// How the server is known.
@@ -143,7 +143,7 @@ pub struct Ssh {
 
 /// Route `esxi`. Which hosts mount the datastore comes from vSphere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Esxi {
+pub struct EsxiRoute {
     /// The name of the `[[vsphere]]` entry that knows the hosts.
     pub vsphere: Name,
     /// How a file is opened.

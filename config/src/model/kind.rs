@@ -12,7 +12,7 @@ use crate::value::{ValueError, shown};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-pub enum Kind {
+pub enum KindKey {
     /// A read-only application disk of App Volumes 2.x.
     Appstack,
     /// A read-only application disk of App Volumes 4.x.
@@ -25,7 +25,7 @@ pub enum Kind {
     Image,
 }
 
-impl Kind {
+impl KindKey {
     /// All kinds, in the order of their tables.
     pub const ALL: [Self; 5] = [Self::Appstack, Self::Package, Self::Writable, Self::Template, Self::Image];
 
@@ -41,13 +41,13 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for KindKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for KindKey {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {

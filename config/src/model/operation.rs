@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{AbsPath, Listen, Name, Period, Rate, Reserve, Size, UnixName, Window};
+use crate::value::{AbsPath, Listen, Name, Period, Rate, ReserveSetting, Size, UnixName, Window};
 
 /// `[vault]`: where versions live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Vault {
+pub struct VaultConfig {
     /// How versions are stored. Default `plain`.
     #[serde(default)]
     pub kind: VaultKind,
@@ -22,7 +22,7 @@ pub struct Vault {
     pub group: Option<UnixName>,
     /// What is kept free on the vault's file system. Default 5 %.
     #[serde(default)]
-    pub reserve: Reserve,
+    pub reserve: ReserveSetting,
     /// No version younger than this is deleted. Default none: versions may be deleted when retention says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock: Option<Period>,
@@ -92,7 +92,7 @@ pub struct Restore {
 /// `[metrics]`: what Prometheus is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Metrics {
+pub struct MetricsConfig {
     /// Which volumes have series of their own. Default `all`.
     pub per_volume: PerVolume,
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
+use super::kind::KindKey;
 
 /// How many versions are kept of all kinds, and what differs for one. Without any key all are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -106,19 +106,19 @@ impl Retention {
     }
 
     /// The keys of one kind's own table.
-    pub fn keys(&self, kind: Kind) -> &KeepKeys {
+    pub fn keys(&self, kind: KindKey) -> &KeepKeys {
         match kind {
-            Kind::Appstack => &self.appstack,
-            Kind::Package => &self.package,
-            Kind::Writable => &self.writable,
-            Kind::Template => &self.template,
-            Kind::Image => &self.image,
+            KindKey::Appstack => &self.appstack,
+            KindKey::Package => &self.package,
+            KindKey::Writable => &self.writable,
+            KindKey::Template => &self.template,
+            KindKey::Image => &self.image,
         }
     }
 
     /// What is kept of one kind: its own keys, else those of `[retention]`, else 0. None when neither has a key: then all
     /// are kept.
-    pub fn of(&self, kind: Kind) -> Option<Keep> {
+    pub fn of(&self, kind: KindKey) -> Option<Keep> {
         let own = self.keys(kind);
         let last = own.last.or(self.last);
         let daily = own.daily.or(self.daily);

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
+use super::kind::KindKey;
 use crate::value::{Period, Window};
 
 /// The schedule of all kinds, and what differs for one.
@@ -90,18 +90,18 @@ impl Schedule {
     pub(crate) const WRITABLE_MAX_AGE: Period = Period::seconds_unchecked(24 * 3600);
 
     /// The keys of one kind's own table.
-    pub fn keys(&self, kind: Kind) -> &PlanKeys {
+    pub fn keys(&self, kind: KindKey) -> &PlanKeys {
         match kind {
-            Kind::Appstack => &self.appstack,
-            Kind::Package => &self.package,
-            Kind::Writable => &self.writable,
-            Kind::Template => &self.template,
-            Kind::Image => &self.image,
+            KindKey::Appstack => &self.appstack,
+            KindKey::Package => &self.package,
+            KindKey::Writable => &self.writable,
+            KindKey::Template => &self.template,
+            KindKey::Image => &self.image,
         }
     }
 
     /// The schedule of one kind: its own keys, else those of `[schedule]`.
-    pub fn of(&self, kind: Kind) -> Plan<'_> {
+    pub fn of(&self, kind: KindKey) -> Plan<'_> {
         let own = self.keys(kind);
         Plan {
             every: own.every.unwrap_or(self.every),

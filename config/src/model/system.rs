@@ -35,7 +35,7 @@ pub struct AppVolumes {
 /// One vCenter Server or ESXi host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Vsphere {
+pub struct VsphereConfig {
     /// Its name here, unique among the vSphere systems; `[[datastore]]` refers to it.
     pub name: Name,
     /// Its site. Default: the only one.

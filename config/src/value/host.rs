@@ -1,4 +1,7 @@
-//! Where a machine is reached, and where this one listens.
+//! Hosts with ports, and addresses to listen on.
+//!
+//! The `url` crate does not parse these: it knows no zone of an IPv6 address (`fe80::1%eth0`), and it rewrites names, which
+//! SSH looks up in `known_hosts` exactly as they are written.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -7,7 +7,7 @@ use super::{Size, ValueError, shown, text_value};
 
 /// What is kept free on the vault's file system: a share of it (`"5%"`, 0 to 90) or a size (`"10GiB"`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reserve {
+pub enum ReserveSetting {
     /// Percent of the file system's size, 0 to 90.
     Percent(Percent),
     /// A fixed number of bytes.
@@ -25,9 +25,9 @@ impl Percent {
     }
 }
 
-text_value!(Reserve, "a share of the file system or a size", "5%");
+text_value!(ReserveSetting, "a share of the file system or a size", "5%");
 
-impl Reserve {
+impl ReserveSetting {
     /// So many percent, 0 to 90; none beyond.
     pub const fn percent(percent: u8) -> Option<Self> {
         if percent <= 90 { Some(Self::Percent(Percent(percent))) } else { None }
@@ -46,13 +46,13 @@ impl Reserve {
     }
 }
 
-impl Default for Reserve {
+impl Default for ReserveSetting {
     fn default() -> Self {
         Self::Percent(Percent(5))
     }
 }
 
-impl FromStr for Reserve {
+impl FromStr for ReserveSetting {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -72,7 +72,7 @@ impl FromStr for Reserve {
     }
 }
 
-impl fmt::Display for Reserve {
+impl fmt::Display for ReserveSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Percent(Percent(percent)) => write!(f, "{percent}%"),

@@ -16,14 +16,14 @@ pub(super) struct ManagerApi<'a> {
 
 impl ManagerApi<'_> {
     /// Gives each entry of a list to `give`. True if the list was read whole.
-    pub(super) async fn each(
+    pub(super) async fn list(
         &self,
         ask: ManagerRequest,
         keys: &[&str],
         mut give: impl FnMut(Fields<'_>),
     ) -> Result<bool, ManagerError> {
-        let answer = self.session.ask(&self.run, ask).await?;
-        if let Some(fault) = list::disguised(&answer) {
+        let answer = self.session.get(&self.run, ask).await?;
+        if let Some(fault) = list::unexpected_content(&answer) {
             return Err(self.fault(ask, fault));
         }
         let listed = list::each(answer.body(), keys, &mut |entry| give(Fields(&entry)));
@@ -31,26 +31,26 @@ impl ManagerApi<'_> {
     }
 
     /// One object: the one below one of the keys, else the whole answer if it has the field `sign`.
-    pub(super) async fn one<T>(
+    pub(super) async fn object<T>(
         &self,
         ask: ManagerRequest,
         keys: &[&str],
         sign: &str,
         read: impl FnOnce(Fields<'_>) -> T,
     ) -> Result<T, ManagerError> {
-        let answer = self.session.ask(&self.run, ask).await?;
+        let answer = self.session.get(&self.run, ask).await?;
         self.read_one(ask, &answer, keys, sign, read)
     }
 
     /// As [`one`](Self::one), without a login.
-    pub(super) async fn one_openly<T>(
+    pub(super) async fn object_without_login<T>(
         &self,
         ask: ManagerRequest,
         keys: &[&str],
         sign: &str,
         read: impl FnOnce(Fields<'_>) -> T,
     ) -> Result<T, ManagerError> {
-        let answer = self.session.ask_openly(&self.run, ask).await?;
+        let answer = self.session.get_without_login(&self.run, ask).await?;
         self.read_one(ask, &answer, keys, sign, read)
     }
 
@@ -62,7 +62,7 @@ impl ManagerApi<'_> {
         sign: &str,
         read: impl FnOnce(Fields<'_>) -> T,
     ) -> Result<T, ManagerError> {
-        if let Some(fault) = list::disguised(answer) {
+        if let Some(fault) = list::unexpected_content(answer) {
             return Err(self.fault(ask, fault));
         }
         let object = list::one(answer.body(), keys, sign).map_err(|fault| self.fault(ask, fault))?;

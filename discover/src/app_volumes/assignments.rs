@@ -6,7 +6,7 @@ use super::report::VolumeAssignment;
 use super::value::Fields;
 
 /// The most assignments that are kept for one volume: thousands of users get one through a group.
-const MOST_OF_ONE: usize = 10_000;
+const MAX_OF_ONE: usize = 10_000;
 
 /// Assignments by a volume's number.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,7 @@ impl AssignmentsByVolume {
 
     fn put(&mut self, volume: u64, assignment: VolumeAssignment) {
         let of = self.of.entry(volume).or_default();
-        if of.len() < MOST_OF_ONE {
+        if of.len() < MAX_OF_ONE {
             of.insert(assignment);
         } else {
             self.cut = true;

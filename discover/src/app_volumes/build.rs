@@ -22,9 +22,9 @@ use crate::problem::{ProblemCode, ScanProblem};
 /// How many requests are under way at once: a manager has few processes, and its users come first.
 const AT_ONCE: usize = 4;
 /// After so many details that failed in one look the rest is left for the next: the manager has other troubles.
-const MOST_FAILURES: usize = 8;
+const MAX_FAILURES: usize = 8;
 /// The most storage groups that are looked into.
-const MOST_GROUPS: usize = 1000;
+const MAX_GROUPS: usize = 1000;
 
 const APPSTACKS: [&str; 3] = ["currentappstacks", "appstacks", "data"];
 const WRITABLES: [&str; 3] = ["datastores", "writable_volumes", "data"];
@@ -32,7 +32,7 @@ const PACKAGES: [&str; 2] = ["data", "app_packages"];
 
 /// A look under way.
 pub(super) struct ReportBuilder<'a> {
-    asker: &'a ManagerApi<'a>,
+    api: &'a ManagerApi<'a>,
     details: &'a mut DetailCache,
     now: Timestamp,
     complete: bool,
@@ -41,14 +41,14 @@ pub(super) struct ReportBuilder<'a> {
 }
 
 impl<'a> ReportBuilder<'a> {
-    pub(super) fn new(asker: &'a ManagerApi<'a>, details: &'a mut DetailCache, now: Timestamp) -> Self {
-        Self { asker, details, now, complete: true, problems: Vec::new(), volumes: BTreeMap::new() }
+    pub(super) fn new(api: &'a ManagerApi<'a>, details: &'a mut DetailCache, now: Timestamp) -> Self {
+        Self { api, details, now, complete: true, problems: Vec::new(), volumes: BTreeMap::new() }
     }
 
     pub(super) async fn make(mut self, name: &str, site: &SiteName) -> Result<Report, ManagerError> {
         let version = self.version().await?;
         // A login that fails is the end of the look, also where the first list is one that may be missing.
-        self.asker.session.open(&self.asker.run).await?;
+        self.api.session.open(&self.api.run).await?;
         let (datastores, folders) = self.datastores().await?;
         let stores = datastores_digest(&datastores);
         let groups = self.groups(stores).await?;
@@ -65,7 +65,7 @@ impl<'a> ReportBuilder<'a> {
         };
         self.list(writables, &WRITABLES, VolumeFamily::Writable).await?;
         let assigned = self.name_and_assign().await?;
-        self.ask_details(version.generation, stores, !assigned).await?;
+        self.request_details(version.generation, stores, !assigned).await?;
         let volumes = self.finish_volumes();
         Ok(Report {
             manager: name.to_owned(),
@@ -83,23 +83,21 @@ impl<'a> ReportBuilder<'a> {
 
     async fn version(&self) -> Result<ManagerVersion, ManagerError> {
         let keys = ["version", "data"];
-        let mut read = self.asker.one_openly(ManagerRequest::Version, &keys, "version", version).await;
+        let mut read = self.api.object_without_login(ManagerRequest::Version, &keys, "version", version).await;
         if read.as_ref().is_err_and(ManagerError::is_not_found) {
-            read = self.asker.one_openly(ManagerRequest::NewVersion, &keys, "version", version).await;
+            read = self.api.object_without_login(ManagerRequest::NewVersion, &keys, "version", version).await;
         }
         if let Err(ManagerError::Status { status: 401 | 403, .. }) = read {
-            read = self.asker.one(ManagerRequest::Version, &keys, "version", version).await;
+            read = self.api.object(ManagerRequest::Version, &keys, "version", version).await;
         }
-        read?
-            .map_err(|version| ManagerError::UnknownVersion { system: self.asker.session.system().to_owned(), version })
+        read?.map_err(|version| ManagerError::UnknownVersion { system: self.api.session.system().to_owned(), version })
     }
 
     async fn datastores(&mut self) -> Result<(Vec<ManagedDatastore>, Vec<(String, Kind)>), ManagerError> {
         let mut stores = Datastores::default();
-        let read =
-            self.asker.each(ManagerRequest::Storages, &["storages", "data"], |entry| stores.storage(entry)).await;
+        let read = self.api.list(ManagerRequest::Storages, &["storages", "data"], |entry| stores.storage(entry)).await;
         self.optional(read, "its storages")?;
-        let read = self.asker.one(ManagerRequest::Datastores, &["data"], "datastores", |top| {
+        let read = self.api.object(ManagerRequest::Datastores, &["data"], "datastores", |top| {
             top.objects("datastores").for_each(|entry| stores.datastore(entry));
             folders(top)
         });
@@ -110,7 +108,7 @@ impl<'a> ReportBuilder<'a> {
 
     async fn groups(&mut self, datastores: u64) -> Result<Vec<StorageGroup>, ManagerError> {
         let mut listed: BTreeMap<u64, (DetailKey, StorageGroup)> = BTreeMap::new();
-        let read = self.asker.each(ManagerRequest::Groups, &["storage_groups", "data"], |entry| {
+        let read = self.api.list(ManagerRequest::Groups, &["storage_groups", "data"], |entry| {
             if let (Some(id), Some(group)) = (entry.number("id"), group(entry)) {
                 listed.insert(id, (DetailKey { entry: entry.digest(), in_use: false, datastores }, group));
             }
@@ -118,12 +116,12 @@ impl<'a> ReportBuilder<'a> {
         let read = read.await;
         self.optional(read, "its storage groups")?;
         let mut groups = Vec::with_capacity(listed.len());
-        for (id, (key, known)) in listed.iter().take(MOST_GROUPS) {
+        for (id, (key, known)) in listed.iter().take(MAX_GROUPS) {
             if let Some(kept) = self.details.group(*id, *key, self.now) {
                 groups.push(kept.clone());
                 continue;
             }
-            let read = self.asker.one(ManagerRequest::Group(*id), &["storage_group", "data"], "id", group).await;
+            let read = self.api.object(ManagerRequest::Group(*id), &["storage_group", "data"], "id", group).await;
             match self.optional(read, &format!("the members of storage group {}", known.name))?.flatten() {
                 Some(told) => {
                     self.details.keep_group(*id, *key, self.now, told.clone());
@@ -139,8 +137,8 @@ impl<'a> ReportBuilder<'a> {
     /// A manager of 4.x shows AppStacks only where it was told to; one that does not has no such list, or an empty one.
     async fn appstacks_of_four(&mut self) -> Result<(), ManagerError> {
         let read = self
-            .asker
-            .one(ManagerRequest::Settings, &["data"], "setting", |settings| shows_appstacks(settings.0))
+            .api
+            .object(ManagerRequest::Settings, &["data"], "setting", |settings| shows_appstacks(settings.0))
             .await;
         // Not everybody who may read volumes may read settings, so that is no problem to tell.
         let shown = match read {
@@ -155,7 +153,7 @@ impl<'a> ReportBuilder<'a> {
             Err(error) if error.is_not_found() => Ok(()),
             Err(error @ (ManagerError::Status { .. } | ManagerError::Denied { .. })) if shown.is_none() => {
                 self.complete = false;
-                self.problem("the AppStacks of 2.x, if it has any, can't be read", &error);
+                self.add_error("the AppStacks of 2.x, if it has any, can't be read", &error);
                 Ok(())
             }
             other => other,
@@ -166,13 +164,13 @@ impl<'a> ReportBuilder<'a> {
     async fn list(&mut self, ask: ManagerRequest, keys: &[&str], family: VolumeFamily) -> Result<(), ManagerError> {
         let mut nameless = 0usize;
         let volumes = &mut self.volumes;
-        let whole = self.asker.each(ask, keys, |entry| match listed_volume(family, entry) {
+        let whole = self.api.list(ask, keys, |entry| match listed_volume(family, entry) {
             Some(volume) => drop(volumes.insert(volume.volume.at, volume)),
             None => nameless += 1,
         });
         if !whole.await? || nameless > 0 {
             self.complete = false;
-            self.tell(
+            self.add_problem(
                 format!("{} was not read whole: it is too long, {nameless} entries can't be read, or an error stands beside it", ask.template()),
                 "What is not in it may be known to App Volumes all the same; look at the list in App Volumes."
                     .to_owned(),
@@ -197,7 +195,7 @@ impl<'a> ReportBuilder<'a> {
                 if unnamed { self.names(ManagerRequest::Products, "its applications").await? } else { BTreeMap::new() };
             let mut assigned = AssignmentsByVolume::default();
             let read =
-                self.asker.each(ManagerRequest::PackageAssignments, &["data"], |entry| assigned.new_style(entry)).await;
+                self.api.list(ManagerRequest::PackageAssignments, &["data"], |entry| assigned.new_style(entry)).await;
             self.optional(read, "to whom packages are assigned")?;
             for (at, one) in self.volumes.iter_mut().filter(|(at, _)| at.family == VolumeFamily::Package) {
                 let name = |names: &BTreeMap<u64, String>, id: Option<u64>| names.get(&id?).cloned();
@@ -205,14 +203,14 @@ impl<'a> ReportBuilder<'a> {
                 one.volume.product = one.volume.product.take().or_else(|| name(&products, one.product_id));
                 one.volume.assignments = assigned.take(at.id);
             }
-            self.told_all(&assigned);
+            self.report_cut_assignments(&assigned);
         }
         if !has(VolumeFamily::AppStack, &self.volumes) {
             return Ok(true);
         }
         let mut assigned = AssignmentsByVolume::default();
         let read =
-            self.asker.each(ManagerRequest::Assignments, &["assignments", "data"], |entry| assigned.old(entry)).await;
+            self.api.list(ManagerRequest::Assignments, &["assignments", "data"], |entry| assigned.old(entry)).await;
         if read.as_ref().is_err_and(ManagerError::is_not_found) {
             return Ok(false);
         }
@@ -220,13 +218,13 @@ impl<'a> ReportBuilder<'a> {
         for (at, one) in self.volumes.iter_mut().filter(|(at, _)| at.family == VolumeFamily::AppStack) {
             one.volume.assignments = assigned.take(at.id);
         }
-        self.told_all(&assigned);
+        self.report_cut_assignments(&assigned);
         Ok(true)
     }
 
-    fn told_all(&mut self, assigned: &AssignmentsByVolume) {
+    fn report_cut_assignments(&mut self, assigned: &AssignmentsByVolume) {
         if assigned.cut {
-            self.tell(
+            self.add_problem(
                 "a volume is assigned to more than are kept".to_owned(),
                 "Assign it to groups; what is kept with its versions is not all.".to_owned(),
             );
@@ -235,7 +233,7 @@ impl<'a> ReportBuilder<'a> {
 
     async fn names(&mut self, ask: ManagerRequest, what: &str) -> Result<BTreeMap<u64, String>, ManagerError> {
         let mut names = BTreeMap::new();
-        let read = self.asker.each(ask, &["data"], |entry| {
+        let read = self.api.list(ask, &["data"], |entry| {
             if let (Some(id), Some(name)) = (entry.number("id"), entry.text("name")) {
                 names.insert(id, name);
             }
@@ -246,21 +244,21 @@ impl<'a> ReportBuilder<'a> {
     }
 
     /// Asks what is due of single volumes, and keeps it.
-    async fn ask_details(
+    async fn request_details(
         &mut self,
         generation: ManagerGeneration,
         datastores: u64,
         assignments: bool,
     ) -> Result<(), ManagerError> {
-        let wants: Vec<DetailRequest> =
+        let requests: Vec<DetailRequest> =
             self.volumes.values().filter_map(|one| self.want(one, datastores, assignments)).collect();
-        let (asker, failures) = (self.asker, &AtomicUsize::new(0));
-        let told: Vec<(DetailRequest, Option<DetailResult>)> = stream::iter(wants)
+        let (api, failures) = (self.api, &AtomicUsize::new(0));
+        let told: Vec<(DetailRequest, Option<DetailResult>)> = stream::iter(requests)
             .map(|want| async move {
-                if failures.load(Ordering::Relaxed) >= MOST_FAILURES {
+                if failures.load(Ordering::Relaxed) >= MAX_FAILURES {
                     return (want, None);
                 }
-                let told = request_detail(asker, generation, &want).await;
+                let told = request_detail(api, generation, &want).await;
                 if told.is_err() {
                     failures.fetch_add(1, Ordering::Relaxed);
                 }
@@ -283,7 +281,7 @@ impl<'a> ReportBuilder<'a> {
             }
         }
         if let Some(error) = first {
-            self.problem(&format!("where {untold} volumes lie could not be asked"), &error);
+            self.add_error(&format!("where {untold} volumes lie could not be asked"), &error);
         }
         Ok(())
     }
@@ -322,19 +320,19 @@ impl<'a> ReportBuilder<'a> {
             Err(error @ (ManagerError::LoginRefused { .. } | ManagerError::Timeout { .. })) => Err(error),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => {
-                self.problem(&format!("{what} can't be read"), &error);
+                self.add_error(&format!("{what} can't be read"), &error);
                 Ok(None)
             }
         }
     }
 
-    fn problem(&mut self, what: &str, error: &ManagerError) {
+    fn add_error(&mut self, what: &str, error: &ManagerError) {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        self.tell(format!("{what}: {error}{cause}"), error.hint());
+        self.add_problem(format!("{what}: {error}{cause}"), error.hint());
     }
 
-    fn tell(&mut self, text: String, hint: String) {
+    fn add_problem(&mut self, text: String, hint: String) {
         let code = ProblemCode::Notice;
-        self.problems.push(ScanProblem { code, subject: self.asker.session.system().to_owned(), text, hint });
+        self.problems.push(ScanProblem { code, subject: self.api.session.system().to_owned(), text, hint });
     }
 }

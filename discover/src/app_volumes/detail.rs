@@ -11,7 +11,7 @@ use super::version::ManagerGeneration;
 use super::volumes::detail_fields;
 
 /// The most places of one volume that are kept.
-const MOST_PLACES: usize = 1000;
+const MAX_PLACES: usize = 1000;
 
 /// What is to be asked of one volume.
 pub(super) struct DetailRequest {
@@ -27,7 +27,7 @@ pub(super) type DetailResult = Result<Option<Detail>, ManagerError>;
 
 /// Asks one volume.
 pub(super) async fn request_detail(
-    asker: &ManagerApi<'_>,
+    api: &ManagerApi<'_>,
     generation: ManagerGeneration,
     want: &DetailRequest,
 ) -> DetailResult {
@@ -46,7 +46,7 @@ pub(super) async fn request_detail(
         }
     };
     if want.detail {
-        match asker.one(one, &keys, "id", |told| detail_fields(family, told)).await {
+        match api.object(one, &keys, "id", |told| detail_fields(family, told)).await {
             Ok(told) => detail.added = told,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
@@ -55,9 +55,9 @@ pub(super) async fn request_detail(
     if let Some(files) = files {
         let own = detail.added.place.as_ref().or(want.own.as_ref());
         let places = &mut detail.places;
-        let read = asker.each(files, &["data", "files"], |row| {
+        let read = api.list(files, &["data", "files"], |row| {
             let place = row_place(row, own.map(|own| own.file.as_str()));
-            if places.len() < MOST_PLACES {
+            if places.len() < MAX_PLACES {
                 places.extend(place);
             }
         });
@@ -66,7 +66,7 @@ pub(super) async fn request_detail(
             // A package that is gone, or a manager that does not have the address: its own detail tells.
             Err(error) if error.is_not_found() && want.detail => {}
             Err(error) if error.is_not_found() => {
-                match asker.one(one, &keys, "id", |told| detail_fields(family, told)).await {
+                match api.object(one, &keys, "id", |told| detail_fields(family, told)).await {
                     Ok(told) => detail.added = told,
                     Err(error) if error.is_not_found() => return Ok(None),
                     Err(error) => return Err(error),
@@ -77,7 +77,7 @@ pub(super) async fn request_detail(
     }
     if want.assignments {
         let mut assigned = Vec::new();
-        let read = asker.each(ManagerRequest::AppStackAssignments(id), &["assignments", "data"], |entry| {
+        let read = api.list(ManagerRequest::AppStackAssignments(id), &["assignments", "data"], |entry| {
             assigned.extend(assignment(entry, None));
         });
         if read.await.is_ok() {

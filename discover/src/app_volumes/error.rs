@@ -1,97 +1,97 @@
-//! What can go wrong between us and an App Volumes Manager, and what to do about it.
+//! What can go wrong between Stackferry and an App Volumes Manager, and what to do about it.
 
 use stackferry_https::{HttpsError, Retry};
 
-/// Why a manager could not be asked. `system` is what it is called, as `App Volumes avm1`; `path` what was asked. Never holds
-/// a password, a cookie, or more of an answer than the error text in it.
+/// Why a request to a manager failed. `system` is the manager's name, such as `App Volumes avm1`; `path` is the requested
+/// path. Never holds a password, a cookie, or more of a response than its error text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
-    /// There is no connection, or no whole answer.
+    /// There is no connection, or no complete response.
     #[error("asking for {path} failed")]
     Https {
-        /// What was asked.
+        /// The requested path.
         path: &'static str,
-        /// Why; names the manager.
+        /// The cause, which names the manager.
         #[source]
         source: HttpsError,
     },
-    /// It does not take the user name or the password. Neither is tried again.
+    /// The manager refuses the user name or the password. Stackferry does not try them again.
     #[error("{system} refuses the login of {username}: {said}")]
     LoginRefused {
-        /// Who.
+        /// The manager.
         system: String,
-        /// Whose login.
+        /// The user.
         username: String,
-        /// Its own words.
+        /// Its error text.
         said: String,
     },
-    /// It does not let the user do this, also right after a new login.
+    /// The user lacks the permission, also right after a new login.
     #[error("{system} does not allow {path}: {said}")]
     Denied {
-        /// Who.
+        /// The manager.
         system: String,
-        /// What was asked.
+        /// The requested path.
         path: &'static str,
-        /// Its own words.
+        /// Its error text.
         said: String,
     },
-    /// It answered with a web page.
+    /// The response is a web page.
     #[error("{system} answered {path} with a web page")]
     WebPage {
-        /// Who.
+        /// The manager.
         system: String,
-        /// What was asked.
+        /// The requested path.
         path: &'static str,
     },
-    /// Its answer can't be read, or is not what was asked for.
+    /// The response can't be parsed, or is not the requested data.
     #[error("the answer of {system} to {path} can't be used: {why}")]
     InvalidResponse {
-        /// Who.
+        /// The manager.
         system: String,
-        /// What was asked.
+        /// The requested path.
         path: &'static str,
         /// What is wrong with it.
         why: String,
     },
-    /// It answered with an error.
+    /// The response has an error status.
     #[error("{system} answered {path} with HTTP {status}{}{said}", if said.is_empty() { "" } else { ": " })]
     Status {
-        /// Who.
+        /// The manager.
         system: String,
-        /// What was asked.
+        /// The requested path.
         path: &'static str,
         /// The HTTP status.
         status: u16,
-        /// Its own words, or nothing.
+        /// Its error text, or nothing.
         said: String,
     },
-    /// It took a request that changes something, and did not do it.
+    /// The manager accepted a change, and did not apply it.
     #[error("{system} did not do {path} for volume {id}: {said}")]
     NotApplied {
-        /// Who.
+        /// The manager.
         system: String,
-        /// What was asked.
+        /// The requested path.
         path: &'static str,
-        /// Of which volume.
+        /// The volume.
         id: u64,
-        /// Its own words.
+        /// Its error text.
         said: String,
     },
-    /// It is no App Volumes 2.x or 4.x.
+    /// It is not App Volumes 2.x or 4.x.
     #[error("{system} is of a version that is not known: {version}")]
     UnknownVersion {
-        /// Who.
+        /// The manager.
         system: String,
-        /// What it calls its version.
+        /// The version that it reports.
         version: String,
     },
-    /// Asking it took too long in all.
+    /// All requests together took too long.
     #[error("asking {system} was not done after {seconds} seconds")]
     Timeout {
-        /// Who.
+        /// The manager.
         system: String,
-        /// How long it may take.
+        /// The timeout.
         seconds: u64,
     },
 }
@@ -130,7 +130,7 @@ impl ManagerError {
         }
     }
 
-    /// Whether it may work a moment later.
+    /// Whether another attempt may succeed.
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
@@ -146,7 +146,7 @@ impl ManagerError {
         }
     }
 
-    /// Whether there is nothing at the address that was asked.
+    /// Whether the path does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status: 404 | 410, .. })
     }

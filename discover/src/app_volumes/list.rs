@@ -8,9 +8,9 @@ use stackferry_https::{Response, UnexpectedContent};
 use super::markup::plain;
 
 /// The most entries of one list: twenty times the largest sites that are known of.
-pub(super) const MOST_ENTRIES: usize = 100_000;
+pub(super) const MAX_ENTRIES: usize = 100_000;
 /// How deep below the top a list is looked for (`currentappstacks.appstacks`).
-const DEEPEST: u8 = 3;
+const MAX_DEPTH: u8 = 3;
 
 /// Why an answer could not be read.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) fn each(
     keys: &[&str],
     give: &mut dyn FnMut(Map<String, Value>),
 ) -> Result<ListResult, ResponseFault> {
-    each_of(body, keys, MOST_ENTRIES, give)
+    each_of(body, keys, MAX_ENTRIES, give)
 }
 
 fn each_of(
@@ -85,8 +85,8 @@ pub(super) fn one(body: &[u8], keys: &[&str], sign: &str) -> Result<Map<String, 
 /// What an answer says of an error, as a person reads it: `error`, `warning`, or the first of `errors`.
 pub(super) fn said_in(body: &[u8]) -> Option<String> {
     /// Errors are short; longer ones are something else.
-    const LONGEST: usize = 64 << 10;
-    let body = body.get(..LONGEST.min(body.len()))?;
+    const MAX_LENGTH: usize = 64 << 10;
+    let body = body.get(..MAX_LENGTH.min(body.len()))?;
     said(&serde_json::from_slice(without_mark(body)).ok()?)
 }
 
@@ -125,7 +125,7 @@ fn said(value: &Value) -> Option<String> {
 }
 
 /// What an answer is instead of JSON, by what its head and first bytes say.
-pub(super) fn disguised(answer: &Response) -> Option<ResponseFault> {
+pub(super) fn unexpected_content(answer: &Response) -> Option<ResponseFault> {
     match answer.unexpected_content()? {
         UnexpectedContent::WebPage => Some(ResponseFault::WebPage),
         UnexpectedContent::Compressed(how) => Some(ResponseFault::Compressed(how)),
@@ -199,7 +199,7 @@ impl<'de> Visitor<'de> for ListVisitor<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let state = self.state;
         while let Some(key) = map.next_key::<String>()? {
-            if self.depth < DEEPEST && state.keys.contains(&key.as_str()) {
+            if self.depth < MAX_DEPTH && state.keys.contains(&key.as_str()) {
                 map.next_value_seed(ListVisitor { state, depth: self.depth + 1 })?;
             } else if matches!(key.as_str(), "error" | "errors" | "warning") {
                 let value: Value = map.next_value()?;

@@ -27,12 +27,12 @@ pub struct RequestTimeouts {
     /// For one answer. Default: 60 s, since a list of thousands takes its database a while.
     pub request: Duration,
     /// For a whole look. Default: 10 minutes.
-    pub look: Duration,
+    pub scan: Duration,
 }
 
 impl Default for RequestTimeouts {
     fn default() -> Self {
-        Self { request: Duration::from_secs(60), look: Duration::from_secs(600) }
+        Self { request: Duration::from_secs(60), scan: Duration::from_secs(600) }
     }
 }
 
@@ -40,7 +40,7 @@ impl Default for RequestTimeouts {
 pub struct Manager {
     name: String,
     site: SiteName,
-    limits: RequestTimeouts,
+    timeouts: RequestTimeouts,
     session: ManagerSession,
     details: Mutex<DetailCache>,
 }
@@ -60,7 +60,7 @@ impl Manager {
         config: &AppVolumes,
         site: SiteName,
         password: Secret,
-        limits: RequestTimeouts,
+        timeouts: RequestTimeouts,
     ) -> Result<Self, ManagerError> {
         let system = format!("App Volumes {}", config.name);
         let https = HttpsClient::new(
@@ -70,7 +70,7 @@ impl Manager {
         )
         .map_err(|source| ManagerError::Https { path: "/", source })?;
         let session = ManagerSession::new(https, config.username.to_string(), password);
-        Ok(Self { name: config.name.to_string(), site, limits, session, details: Mutex::default() })
+        Ok(Self { name: config.name.to_string(), site, timeouts, session, details: Mutex::default() })
     }
 
     /// The same, of a manager whose last login was refused: it tries none until [`set_password`](Self::set_password).
@@ -99,8 +99,8 @@ impl Manager {
     /// missing, and single details too: the report's problems tell so.
     pub async fn look(&self, now: Timestamp) -> Result<Report, ManagerError> {
         let mut details = self.details.lock().await;
-        let asker = ManagerApi { session: &self.session, run: Operation::new(self.limits.request, self.limits.look) };
-        ReportBuilder::new(&asker, &mut details, now).make(&self.name, &self.site).await
+        let api = ManagerApi { session: &self.session, run: Operation::new(self.timeouts.request, self.timeouts.scan) };
+        ReportBuilder::new(&api, &mut details, now).make(&self.name, &self.site).await
     }
 
     /// One writable as it is now, by a single question: what a list told may be minutes old. None: there is none any more.
@@ -109,15 +109,15 @@ impl Manager {
     /// # Errors
     /// As [`look`](Self::look).
     pub async fn writable(&self, id: u64) -> Result<Option<ManagedVolume>, ManagerError> {
-        let asker =
-            ManagerApi { session: &self.session, run: Operation::new(self.limits.request, self.limits.request) };
+        let api =
+            ManagerApi { session: &self.session, run: Operation::new(self.timeouts.request, self.timeouts.request) };
         let keys = ["writable", "data"];
         let read = |told: Fields<'_>| listed_volume(VolumeFamily::Writable, told).map(|one| one.volume);
         // A manager of 2.x does not know the newer address, whatever it says to it.
-        let first = asker.one(ManagerRequest::NewWritable(id), &keys, "id", read).await;
+        let first = api.object(ManagerRequest::NewWritable(id), &keys, "id", read).await;
         let told = match first {
             Err(ManagerError::Status { .. } | ManagerError::WebPage { .. } | ManagerError::InvalidResponse { .. }) => {
-                asker.one(ManagerRequest::Writable(id), &keys, "id", read).await
+                api.object(ManagerRequest::Writable(id), &keys, "id", read).await
             }
             told => told,
         };
@@ -139,7 +139,7 @@ impl Manager {
     }
 
     async fn act(&self, path: &'static str, ids: &[u64]) -> Vec<(u64, Result<(), ManagerError>)> {
-        super::guard::act(&self.session, &Operation::new(self.limits.request, self.limits.look), path, ids).await
+        super::guard::act(&self.session, &Operation::new(self.timeouts.request, self.timeouts.scan), path, ids).await
     }
 
     /// Takes another password, and forgets that one was refused: the next look tries it.
@@ -157,6 +157,6 @@ impl Manager {
     /// # Errors
     /// The manager did not take it; it will end by itself.
     pub async fn logout(&self) -> Result<(), ManagerError> {
-        self.session.logout(&Operation::new(self.limits.request, self.limits.request)).await
+        self.session.logout(&Operation::new(self.timeouts.request, self.timeouts.request)).await
     }
 }

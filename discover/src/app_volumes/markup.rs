@@ -8,10 +8,10 @@ const ELEMENTS: [&str; 24] = [
     "strong", "table", "td", "tr", "u", "ul", "wbr",
 ];
 /// The longest text that is kept, in characters: App Volumes' own columns hold 255.
-const LONGEST: usize = 255;
+const MAX_LENGTH: usize = 255;
 /// The longest tag or entity that is looked for, in bytes.
-const LONGEST_TAG: usize = 4096;
-const LONGEST_ENTITY: usize = 10;
+const MAX_TAG: usize = 4096;
+const MAX_ENTITY: usize = 10;
 
 /// The text as a person reads it: without markup, with entities decoded, in one line, made harmless.
 pub(super) fn plain(text: &str) -> String {
@@ -33,7 +33,7 @@ pub(super) fn plain(text: &str) -> String {
         rest = rest.get(bytes..).unwrap_or_default();
     }
     let words: Vec<&str> = out.split_whitespace().collect();
-    shown_up_to(&words.join(" "), LONGEST)
+    shown_up_to(&words.join(" "), MAX_LENGTH)
 }
 
 /// The bytes of the tag or comment that a text begins with.
@@ -41,7 +41,7 @@ fn tag(text: &str) -> Option<usize> {
     if text.starts_with("<!--") {
         return text.find("-->").map(|at| at + 3);
     }
-    let end = text.bytes().take(LONGEST_TAG).position(|byte| byte == b'>')?;
+    let end = text.bytes().take(MAX_TAG).position(|byte| byte == b'>')?;
     let inner = text.get(1..end)?;
     let name = inner.strip_prefix('/').unwrap_or(inner);
     let name = name.split(|c: char| c.is_whitespace() || c == '/').next()?;
@@ -50,7 +50,7 @@ fn tag(text: &str) -> Option<usize> {
 
 /// The character of the entity that a text begins with, and the entity's bytes.
 fn entity(text: &str) -> Option<(char, usize)> {
-    let end = text.bytes().take(LONGEST_ENTITY).position(|byte| byte == b';')?;
+    let end = text.bytes().take(MAX_ENTITY).position(|byte| byte == b';')?;
     let name = text.get(1..end)?;
     let decoded = match name {
         "amp" => '&',

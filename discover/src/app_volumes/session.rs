@@ -20,7 +20,7 @@ use super::requests::{ManagerRequest, SESSIONS};
 /// The cookie that is the session.
 const SESSION_COOKIE: &str = "_session_id";
 /// The longest cookies that are kept, in bytes in all. A balancer before the manager may add its own.
-const MOST_COOKIES: usize = 16 << 10;
+const MAX_COOKIES: usize = 16 << 10;
 
 /// A user's way into one manager.
 pub(super) struct ManagerSession {
@@ -107,14 +107,18 @@ impl ManagerSession {
     }
 
     /// Asks without a login, which `…/version` does not need.
-    pub(super) async fn ask_openly(&self, run: &Operation, ask: ManagerRequest) -> Result<Response, ManagerError> {
+    pub(super) async fn get_without_login(
+        &self,
+        run: &Operation,
+        ask: ManagerRequest,
+    ) -> Result<Response, ManagerError> {
         let request = Request::get(ask.path()).limit(ask.limit());
         let answer = self.send(run, request, ask.template()).await?;
-        self.good(answer, ask.template())
+        self.check_status(answer, ask.template())
     }
 
     /// Asks for something.
-    pub(super) async fn ask(&self, run: &Operation, ask: ManagerRequest) -> Result<Response, ManagerError> {
+    pub(super) async fn get(&self, run: &Operation, ask: ManagerRequest) -> Result<Response, ManagerError> {
         self.call(run, ask.template(), &|| Request::get(ask.path()).limit(ask.limit())).await
     }
 
@@ -134,7 +138,7 @@ impl ManagerSession {
         let request = Request::new(Method::DELETE, SESSIONS).header("cookie", cookie.expose());
         let answer = self.send(run, request, SESSIONS).await?;
         // Who is not logged in any more is logged out.
-        if is_over(&answer) { Ok(()) } else { self.good(answer, SESSIONS).map(|_| ()) }
+        if is_session_expired(&answer) { Ok(()) } else { self.check_status(answer, SESSIONS).map(|_| ()) }
     }
 
     async fn call(
@@ -145,18 +149,18 @@ impl ManagerSession {
     ) -> Result<Response, ManagerError> {
         let (mut cookie, mut login) = self.cookie(run, None).await?;
         let mut answer = self.send(run, request().header("cookie", cookie.expose()), path).await?;
-        if is_over(&answer) {
+        if is_session_expired(&answer) {
             let again = self.cookie(run, Some(login)).await?;
             if again.1 == login {
                 return Err(self.denied(&answer, path));
             }
             (cookie, login) = again;
             answer = self.send(run, request().header("cookie", cookie.expose()), path).await?;
-            if is_over(&answer) {
+            if is_session_expired(&answer) {
                 return Err(self.denied(&answer, path));
             }
         }
-        let answer = self.good(answer, path)?;
+        let answer = self.check_status(answer, path)?;
         if answer.cookies().next().is_some() {
             let mut state = self.state.lock().await;
             if state.login == login
@@ -205,7 +209,7 @@ impl ManagerSession {
         let login = LoginBody { username: &self.username, password: state.password.expose() };
         // Room for the worst case, in which each byte is escaped: a buffer that grows leaves its old bytes behind.
         let mut body = Vec::with_capacity(6 * (login.username.len() + login.password.len()) + 64);
-        serde_json::to_writer(&mut body, &login).map_err(|error| self.bad_answer(SESSIONS, error.to_string()))?;
+        serde_json::to_writer(&mut body, &login).map_err(|error| self.invalid_response(SESSIONS, error.to_string()))?;
         let request = Request::post(SESSIONS, "application/json", body).header("accept", "application/json");
         let answer = self.send(run, request, SESSIONS).await?;
         let said = said_in(answer.body());
@@ -223,13 +227,13 @@ impl ManagerSession {
             state.refused = Some(said);
             return Err(error);
         }
-        let answer = self.good(answer, SESSIONS)?;
-        if let Some(fault) = list::disguised(&answer) {
+        let answer = self.check_status(answer, SESSIONS)?;
+        if let Some(fault) = list::unexpected_content(&answer) {
             return Err(self.fault(SESSIONS, fault));
         }
         cookies(None, &answer).ok_or_else(|| {
             let why = said.unwrap_or_else(|| format!("a login without the cookie {SESSION_COOKIE}"));
-            self.bad_answer(SESSIONS, why)
+            self.invalid_response(SESSIONS, why)
         })
     }
 
@@ -256,7 +260,7 @@ impl ManagerSession {
     }
 
     /// An answer that is no error.
-    fn good(&self, answer: Response, path: &'static str) -> Result<Response, ManagerError> {
+    fn check_status(&self, answer: Response, path: &'static str) -> Result<Response, ManagerError> {
         if answer.is_success() {
             return Ok(answer);
         }
@@ -268,28 +272,28 @@ impl ManagerSession {
     pub(super) fn fault(&self, path: &'static str, fault: ResponseFault) -> ManagerError {
         match fault {
             ResponseFault::WebPage => ManagerError::WebPage { system: self.system().to_owned(), path },
-            ResponseFault::Compressed(how) => self.bad_answer(
+            ResponseFault::Compressed(how) => self.invalid_response(
                 path,
                 format!("it is compressed ({how}), which nobody asked for; a proxy before it may do that"),
             ),
-            ResponseFault::Empty => self.bad_answer(path, "it is empty".to_owned()),
+            ResponseFault::Empty => self.invalid_response(path, "it is empty".to_owned()),
             ResponseFault::Json(error) if error.is_eof() => {
-                self.bad_answer(path, format!("it ends too early: the rest of its JSON is missing ({error})"))
+                self.invalid_response(path, format!("it ends too early: the rest of its JSON is missing ({error})"))
             }
-            ResponseFault::Json(error) => self.bad_answer(path, format!("it is no JSON ({error})")),
-            ResponseFault::Without(Some(said)) => self.bad_answer(path, said),
-            ResponseFault::Without(None) => self.bad_answer(path, "what was asked for is not in it".to_owned()),
+            ResponseFault::Json(error) => self.invalid_response(path, format!("it is no JSON ({error})")),
+            ResponseFault::Without(Some(said)) => self.invalid_response(path, said),
+            ResponseFault::Without(None) => self.invalid_response(path, "what was asked for is not in it".to_owned()),
         }
     }
 
-    pub(super) fn bad_answer(&self, path: &'static str, why: String) -> ManagerError {
+    pub(super) fn invalid_response(&self, path: &'static str, why: String) -> ManagerError {
         ManagerError::InvalidResponse { system: self.system().to_owned(), path, why }
     }
 }
 
 /// Whether a manager does not know the session any more. A manager before which a portal stands sends us to its login page
 /// instead of saying so.
-fn is_over(answer: &Response) -> bool {
+fn is_session_expired(answer: &Response) -> bool {
     matches!(answer.status(), 401 | 403 | 301 | 302 | 303 | 307 | 308)
 }
 
@@ -306,5 +310,5 @@ fn cookies(before: Option<&Secret>, answer: &Response) -> Option<Secret> {
     let has_session = jar.iter().any(|(name, value)| *name == SESSION_COOKIE && !value.is_empty());
     let text: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let text = text.join("; ");
-    (has_session && text.len() <= MOST_COOKIES).then(|| Secret::new(text))
+    (has_session && text.len() <= MAX_COOKIES).then(|| Secret::new(text))
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::markup::plain;
 
 /// The longest text that is kept as it is, in bytes: a path on a datastore may have 1,024 or so.
-const LONGEST: usize = 4096;
+const MAX_LENGTH: usize = 4096;
 
 /// The fields that mere use of a volume changes. A detail is not asked again for them.
 const CHANGED_BY_USE: [&str; 17] = [
@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
             Value::Number(number) => number.to_string(),
             _ => return None,
         };
-        (!text.trim().is_empty() && text.len() <= LONGEST).then_some(text)
+        (!text.trim().is_empty() && text.len() <= MAX_LENGTH).then_some(text)
     }
 
     /// A text as a person reads it: no markup, one line, harmless. None if nothing is left.

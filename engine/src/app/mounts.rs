@@ -6,7 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use stackferry_config::{Datastore, Route};
+use stackferry_config::{DatastoreConfig, Route};
 use stackferry_https::Retry;
 use stackferry_volume::local::Pulse;
 
@@ -24,7 +24,7 @@ pub(crate) const NO_ANSWER_ENDING: Duration = Duration::from_secs(1);
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Where a datastore is mounted here; none where it is reached otherwise.
-pub(crate) fn mount(datastore: &Datastore) -> Option<&Path> {
+pub(crate) fn mount(datastore: &DatastoreConfig) -> Option<&Path> {
     match &datastore.route {
         Route::Local(local) => Some(&local.path),
         _ => None,

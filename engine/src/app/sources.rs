@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use stackferry_config::{Datastore, HostPort, HostTrust, Route, RouteKind};
+use stackferry_config::{DatastoreConfig, HostPort, HostTrust, Route, RouteKind};
 use stackferry_discover::view::is_within;
 use stackferry_discover::{DatastoreView, FolderSpec};
 use stackferry_transfer::esxi::EsxiClient;
@@ -122,7 +122,7 @@ impl App {
     ///
     /// # Errors
     /// It is not mounted, or its host can't be asked at all.
-    pub fn source(&self, datastore: &Datastore) -> Result<Source, Problem> {
+    pub fn source(&self, datastore: &DatastoreConfig) -> Result<Source, Problem> {
         match &datastore.route {
             Route::Local(local) => {
                 self.answers(&local.path, mounts::NO_ANSWER)?;
@@ -139,7 +139,7 @@ impl App {
     /// A configured datastore as discovery wants it; one that can't be reached is looked at all the same, and says so.
     /// Blocks.
     #[must_use]
-    pub fn view(&self, rank: usize, datastore: &Datastore, told: &Told) -> DatastoreView {
+    pub fn view(&self, rank: usize, datastore: &DatastoreConfig, told: &Told) -> DatastoreView {
         self.view_of(rank, datastore, told, self.source(datastore))
     }
 
@@ -148,7 +148,7 @@ impl App {
     pub(crate) fn view_of(
         &self,
         rank: usize,
-        datastore: &Datastore,
+        datastore: &DatastoreConfig,
         told: &Told,
         source: Result<Source, Problem>,
     ) -> DatastoreView {
@@ -175,7 +175,7 @@ impl App {
 
     /// The configured datastore of this site and name.
     #[must_use]
-    pub fn datastore(&self, site: &SiteName, name: &str) -> Option<&Datastore> {
+    pub fn datastore(&self, site: &SiteName, name: &str) -> Option<&DatastoreConfig> {
         self.config()
             .datastores
             .iter()
@@ -185,7 +185,7 @@ impl App {
 
 /// The folders of a datastore that are looked through: those of the configuration, those that App Volumes keeps volumes in
 /// by default, and those where it says that volumes lie. App Volumes' word for what lies in one wins over its name.
-fn folders(datastore: &Datastore, site: &SiteName, told: &Told) -> Vec<FolderSpec> {
+fn folders(datastore: &DatastoreConfig, site: &SiteName, told: &Told) -> Vec<FolderSpec> {
     let configured = datastore.folders.iter();
     let mut specs: Vec<FolderSpec> = configured
         .map(|folder| FolderSpec {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use stackferry_catalog::Debt;
-use stackferry_config::{AppVolumes, Config, Datastore};
+use stackferry_config::{AppVolumes, Config, DatastoreConfig};
 use stackferry_discover::align::ConfiguredNames;
 use stackferry_discover::app_volumes::{Manager, Report, RequestTimeouts};
 use stackferry_discover::{ManagerView, ProblemCode, ScanProblem, VsphereInventory, VsphereView};
@@ -54,7 +54,7 @@ impl Told {
     /// The configured datastores that no system of their site knows, each with the nearest name that one of them has. Sites of
     /// which no system told its datastores are left out.
     #[must_use]
-    pub fn unknown_datastores<'a>(&'a self, config: &'a Config) -> Vec<(&'a Datastore, Option<&'a str>)> {
+    pub fn unknown_datastores<'a>(&'a self, config: &'a Config) -> Vec<(&'a DatastoreConfig, Option<&'a str>)> {
         let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for report in self.managers.iter().filter_map(|view| view.report.as_ref().ok()) {
             let places = report.volumes.iter().flat_map(|volume| &volume.places).map(|place| place.datastore.as_str());
@@ -65,7 +65,7 @@ impl Told {
             let listed = view.inventory.iter().flat_map(|inventory| &inventory.datastores);
             names.entry(view.site.0.as_str()).or_default().extend(listed.map(|datastore| datastore.name.as_str()));
         }
-        let of = |datastore: &'a Datastore| {
+        let of = |datastore: &'a DatastoreConfig| {
             let known = names.get(datastore.site.as_str()).filter(|known| !known.is_empty())?;
             let name = datastore.name.as_str();
             (!known.contains(name)).then(|| (datastore, nearest_name(name, known.iter().copied())))

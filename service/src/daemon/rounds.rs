@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use stackferry_catalog::{JobFilter, JobKind, JobState, NewJob, Priority, Trigger, VolumeRow};
-use stackferry_config::Kind;
+use stackferry_config::KindKey;
 use stackferry_discover::{ScanProblem, Volume};
 use stackferry_volume::{ReasonCode, VolumeId};
 use tokio::sync::Notify;
@@ -130,7 +130,7 @@ struct Looker {
     /// What was compared with the vault.
     compared: reconcile::Watch,
     /// When volumes of each kind were last decided about.
-    decided: HashMap<Kind, Instant>,
+    decided: HashMap<KindKey, Instant>,
     /// What was told in the last round: the same is not told again.
     told: BTreeSet<(String, String)>,
 }
@@ -268,14 +268,14 @@ impl Looker {
 
     /// The kinds whose volumes are decided about in this round. Rounds come at the shortest interval of all kinds, never
     /// quite on time: half of it early is on time.
-    fn kinds_due(&mut self) -> BTreeSet<Kind> {
+    fn kinds_due(&mut self) -> BTreeSet<KindKey> {
         let (config, now) = (self.app.config(), Instant::now());
         let early = shortest_interval(config) / 2;
-        let is_due = |kind: &Kind| {
+        let is_due = |kind: &KindKey| {
             let last = self.decided.get(kind);
             last.is_none_or(|last| now.duration_since(*last) + early >= config.schedule.of(*kind).every.duration())
         };
-        let due: BTreeSet<Kind> = Kind::ALL.into_iter().filter(is_due).collect();
+        let due: BTreeSet<KindKey> = KindKey::ALL.into_iter().filter(is_due).collect();
         self.decided.extend(due.iter().map(|kind| (*kind, now)));
         due
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use stackferry_config::Secret;
-use stackferry_discover::app_volumes::{RequestTimeouts, Manager, ManagerError, VolumeFamily};
+use stackferry_discover::app_volumes::{Manager, ManagerError, RequestTimeouts, VolumeFamily};
 use stackferry_https::{HttpsError, Retry};
 use stackferry_tests::avm::{AvmFault, AvmVersion};
 use stackferry_volume::SiteName;
@@ -277,12 +277,12 @@ fn a_slow_manager_runs_into_a_timeout() {
     let short = Duration::from_millis(300);
     let began = Instant::now();
     double.fail("/cv_api/writables", AvmFault::Slow(Duration::from_secs(60)));
-    let manager = manager_with(&double, "right", RequestTimeouts { request: short, look: Duration::from_secs(60) });
+    let manager = manager_with(&double, "right", RequestTimeouts { request: short, scan: Duration::from_secs(60) });
     let error = run_look(&manager, 0).unwrap_err();
     assert!(matches!(error, ManagerError::Https { source: HttpsError::Stalled { .. }, .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Transient);
 
-    let manager = manager_with(&double, "right", RequestTimeouts { request: Duration::from_secs(60), look: short });
+    let manager = manager_with(&double, "right", RequestTimeouts { request: Duration::from_secs(60), scan: short });
     let error = run_look(&manager, 0).unwrap_err();
     assert!(matches!(error, ManagerError::Timeout { .. }), "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(30));

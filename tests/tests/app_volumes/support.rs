@@ -60,7 +60,7 @@ pub(crate) fn manager_with(double: &AppVolumesDouble, password: &str, limits: Re
 }
 
 pub(crate) fn manager(double: &AppVolumesDouble) -> Manager {
-    let limits = RequestTimeouts { request: Duration::from_secs(30), look: Duration::from_secs(60) };
+    let limits = RequestTimeouts { request: Duration::from_secs(30), scan: Duration::from_secs(60) };
     manager_with(double, "right", limits)
 }
 

@@ -8,19 +8,19 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::Kind;
+use crate::model::kind::KindKey;
 use crate::value::FolderPath;
 
 /// A folder of a datastore, and the kind of volumes in it where the folder's name does not tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folder {
+pub struct DatastoreFolder {
     /// Relative to the datastore's root.
     pub path: FolderPath,
     /// The kind of all volumes in it. None: the folder's name decides.
-    pub kind: Option<Kind>,
+    pub kind: Option<KindKey>,
 }
 
-impl Folder {
+impl DatastoreFolder {
     /// The folders of App Volumes 2.x and 4.x.
     pub const DEFAULTS: [&str; 4] =
         ["cloudvolumes/apps", "appvolumes/packages", "cloudvolumes/writable", "appvolumes/writables"];
@@ -32,10 +32,10 @@ struct FolderTable {
     /// The folder, relative to the datastore's root.
     path: FolderPath,
     /// The kind of all volumes in it.
-    kind: Kind,
+    kind: KindKey,
 }
 
-impl Serialize for Folder {
+impl Serialize for DatastoreFolder {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.kind {
             None => self.path.serialize(serializer),
@@ -44,30 +44,30 @@ impl Serialize for Folder {
     }
 }
 
-impl<'de> Deserialize<'de> for Folder {
+impl<'de> Deserialize<'de> for DatastoreFolder {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct PathOrTable;
         impl<'de> Visitor<'de> for PathOrTable {
-            type Value = Folder;
+            type Value = DatastoreFolder;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a folder such as \"cloudvolumes/apps\"")
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Folder, E> {
-                text.parse().map(|path| Folder { path, kind: None }).map_err(E::custom)
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<DatastoreFolder, E> {
+                text.parse().map(|path| DatastoreFolder { path, kind: None }).map_err(E::custom)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Folder, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DatastoreFolder, A::Error> {
                 FolderTable::deserialize(MapAccessDeserializer::new(map))
-                    .map(|table| Folder { path: table.path, kind: Some(table.kind) })
+                    .map(|table| DatastoreFolder { path: table.path, kind: Some(table.kind) })
             }
         }
         deserializer.deserialize_any(PathOrTable)
     }
 }
 
-impl JsonSchema for Folder {
+impl JsonSchema for DatastoreFolder {
     fn schema_name() -> Cow<'static, str> {
         "Folder".into()
     }

@@ -6,7 +6,10 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Datastore, Endpoint, Esxi, EsxiAccess, Folder, HostTrust, Local, Route, RouteKind, Ssh};
+use super::{
+    DatastoreConfig, DatastoreFolder, EndpointRoute, EsxiAccess, EsxiRoute, HostTrust, LocalRoute, Route, RouteKind,
+    SshRoute,
+};
 use crate::value::{AbsPath, FolderPath, HINT, HostKey, HostPort, HostText, Name, Site, SourceAddress, UnixName};
 
 /// The keys of a `[[datastore]]` as they stand in the file, of all routes together.
@@ -60,7 +63,7 @@ pub struct DatastoreKeys {
     /// The folders that are looked through, with four levels of subfolders. Default: the four of App Volumes 2.x and 4.x.
     /// Those that an App Volumes Manager of the site names are looked through besides.
     #[serde(skip_serializing_if = "Option::is_none")]
-    folders: Option<Vec<Folder>>,
+    folders: Option<Vec<DatastoreFolder>>,
 }
 
 /// Keys of a `[[datastore]]` that do not fit together.
@@ -142,7 +145,7 @@ fn needed<T>(route: RouteKind, key: &'static str, value: Option<T>) -> Result<T,
     })
 }
 
-impl TryFrom<DatastoreKeys> for Datastore {
+impl TryFrom<DatastoreKeys> for DatastoreConfig {
     type Error = Misfit;
 
     fn try_from(mut keys: DatastoreKeys) -> Result<Self, Misfit> {
@@ -155,13 +158,13 @@ impl TryFrom<DatastoreKeys> for Datastore {
             });
         }
         let route = match kind {
-            RouteKind::Local => Route::Local(Local { path: needed(kind, "path", keys.path.take())? }),
-            RouteKind::Endpoint => Route::Endpoint(Endpoint {
+            RouteKind::Local => Route::Local(LocalRoute { path: needed(kind, "path", keys.path.take())? }),
+            RouteKind::Endpoint => Route::Endpoint(EndpointRoute {
                 host: keys.host()?,
                 trust: keys.trust()?,
                 key: needed(kind, "key", keys.key.take())?,
             }),
-            RouteKind::Ssh => Route::Ssh(Ssh {
+            RouteKind::Ssh => Route::Ssh(SshRoute {
                 host: keys.host()?,
                 trust: keys.trust()?,
                 user: needed(kind, "user", keys.user.take())?,
@@ -179,7 +182,7 @@ impl TryFrom<DatastoreKeys> for Datastore {
                             .to_owned(),
                     });
                 }
-                Route::Esxi(Esxi {
+                Route::Esxi(EsxiRoute {
                     vsphere: needed(kind, "vsphere", keys.vsphere.take())?,
                     access,
                     known_hosts: keys.known_hosts.take(),
@@ -196,7 +199,9 @@ impl TryFrom<DatastoreKeys> for Datastore {
                 });
             }
             Some(folders) => folders,
-            None => Folder::DEFAULTS.map(|path| Folder { path: FolderPath::trusted(path), kind: None }).into(),
+            None => DatastoreFolder::DEFAULTS
+                .map(|path| DatastoreFolder { path: FolderPath::trusted(path), kind: None })
+                .into(),
         };
         let twice = folders
             .iter()
@@ -218,8 +223,8 @@ pub(crate) fn list(keys: &[&str]) -> String {
     keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }
 
-impl From<Datastore> for DatastoreKeys {
-    fn from(datastore: Datastore) -> Self {
+impl From<DatastoreConfig> for DatastoreKeys {
+    fn from(datastore: DatastoreConfig) -> Self {
         let mut keys = Self {
             name: datastore.name,
             site: datastore.site,
@@ -272,7 +277,7 @@ impl From<Datastore> for DatastoreKeys {
     }
 }
 
-impl JsonSchema for Datastore {
+impl JsonSchema for DatastoreConfig {
     fn schema_name() -> Cow<'static, str> {
         DatastoreKeys::schema_name()
     }
