@@ -357,7 +357,10 @@ fn a_shells_message_instead_of_a_listing_is_reported() {
         let host = Host::with_config(Has::NoSftp, &format!("ForceCommand {command}\n"));
         match host.client().probe().unwrap_err() {
             TransferError::Unfit { what, hint, .. } => {
-                assert!(what.contains("`find` gives no list") && what.contains(seen) && what.contains(shell), "{what}");
+                assert!(
+                    what.contains("`find` prints no list") && what.contains(seen) && what.contains(shell),
+                    "{what}"
+                );
                 assert!(hint.contains("POSIX shell"), "{hint}");
             }
             other => panic!("{command}: {other:?}"),

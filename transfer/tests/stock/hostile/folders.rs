@@ -160,7 +160,7 @@ fn find_results_outside_the_folder_are_refused() {
     {
         let said = Bytes::from(format!("{folder}{bad}end 0\0"));
         let find = runs(move |_, _| Some(vec![Act::Send(said.clone()), Act::Exit(Some(0))]));
-        unreachable(ask(find, |folder| folder.list("apps")), "`find` gives no list");
+        unreachable(ask(find, |folder| folder.list("apps")), "`find` prints no list");
     }
     // What ends with success, and proves nothing: no list, one without an end, an end that does not fit.
     for (said, status) in [
@@ -172,12 +172,12 @@ fn find_results_outside_the_folder_are_refused() {
         (format!("{folder}end 0\0"), 1),
     ] {
         let acts = move || vec![Act::Send(Bytes::from(said.clone())), Act::Exit(Some(status))];
-        unreachable(ask(runs(move |_, _| Some(acts())), |folder| folder.list("apps")), "`find` gives no list");
+        unreachable(ask(runs(move |_, _| Some(acts())), |folder| folder.list("apps")), "`find` prints no list");
     }
     let empty = || runs(|_, _| Some(vec![Act::Exit(Some(0))]));
-    unreachable(ask(empty(), |folder| folder.stat("apps/a")), "`find` gives no list");
-    unreachable(ask(empty(), |folder| folder.read("apps/a", 700)), "`head` gives no file");
+    unreachable(ask(empty(), |folder| folder.stat("apps/a")), "`find` prints no list");
+    unreachable(ask(empty(), |folder| folder.read("apps/a", 700)), "`head` prints no file");
     let reply = wire::attributes_reply(0, FOLDER);
     let binary = runs(move |_, _| Some(vec![Act::Send(reply.clone()), Act::Exit(Some(0))]));
-    unreachable(ask(binary, |folder| folder.list("apps")), "`find` gives no list");
+    unreachable(ask(binary, |folder| folder.list("apps")), "`find` prints no list");
 }
