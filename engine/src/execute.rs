@@ -8,19 +8,19 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use stackferry_catalog::{Job, JobEnd, JobId, JobKind, JobState, StatusReason, Trigger};
 use stackferry_discover::Volume;
-use stackferry_transfer::Progress;
 use stackferry_vault::Damage;
 use stackferry_volume::{VersionId, VolumeId};
 
 use crate::app::App;
-use crate::copy::{CopyOptions, choose_bytes, copy, record_failure};
+use crate::copy::record_failure;
 use crate::finding::{Known as KnownVersions, VersionFinding, of_damaged};
 use crate::inventory::Round;
 use crate::jobs::{self, CopyDetail, Live, RestoreDetail, backoff};
 use crate::missing::MISSING;
+use crate::operations::{CopyRequest, Watchers, copy_volume, not_at_source, restore_version, verify_versions};
 use crate::prune::{What, prune};
-use crate::versions::{Verified, newest, verify};
-use crate::views::{CopyView, PruneView, RestoreView, VerifyView};
+use crate::versions::{Verified, newest};
+use crate::views::{CopyView, PruneView, VerifyView};
 use crate::{checkup, find, restore};
 use stackferry_problem::progress::Reporter;
 use stackferry_problem::{Code, Problem};
@@ -108,16 +108,6 @@ pub async fn run(app: &App, job: &Job, live: &Arc<Live>, known: Option<&Known>, 
     }
 }
 
-/// Tells two.
-struct Both(Arc<dyn Progress>, Arc<dyn Progress>);
-
-impl Progress for Both {
-    fn done(&self, bytes: u64) {
-        self.0.done(bytes);
-        self.1.done(bytes);
-    }
-}
-
 fn needs_volume(job: &Job) -> Result<&VolumeId, Problem> {
     job.volume.as_ref().ok_or_else(|| Problem::internal(format!("job {} names no volume", job.id)))
 }
@@ -149,19 +139,13 @@ async fn run_copy(
     }
     let Some(volume) = known.and_then(|known| known.volume(id)) else {
         let row = app.catalog().volume(id).await?;
-        let missing = || StatusReason { code: "missing".to_owned(), text: "it is not at its source".to_owned() };
-        let reason = row.and_then(|row| row.reason).unwrap_or_else(missing);
+        let reason = row.and_then(|row| row.reason).unwrap_or_else(not_at_source);
         return Ok(deferred(&CopyView::deferred(id, reason)));
     };
-    let bytes = choose_bytes(volume);
-    live.expect(bytes);
-    let task = reporter.start("copying", &id.to_string(), bytes);
-    let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
     let if_changed = is_planned || wanted.if_changed;
     let actor = if is_planned { job.trigger.to_string() } else { job.actor.clone() };
-    let wanted = CopyOptions { if_changed, trigger: job.trigger, actor, wait: Duration::ZERO, progress };
-    let done = copy(app, volume, wanted).await;
-    task.finish(done.as_ref().map_or("failed", |done| done.outcome.as_str()));
+    let request = CopyRequest { if_changed, trigger: job.trigger, actor, wait: Duration::ZERO };
+    let done = copy_volume(app, volume, request, Watchers { reporter, live: Some(live) }).await;
     let view = CopyView::of(id, &done?);
     Ok(match view.reason {
         Some(_) => deferred(&view),
@@ -183,21 +167,21 @@ async fn length(app: &App, job: &Job) -> Result<u64, Problem> {
 
 async fn run_verify(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter) -> Result<Ended, Problem> {
     let bytes = length(app, job).await?;
-    live.expect(bytes);
     let what = job.volume.as_ref().map(|volume| target(volume, job.version.as_ref()));
-    let task = reporter.start("verifying", what.as_deref().unwrap_or("all versions"), bytes);
-    let progress: Arc<dyn Progress> = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
+    let watchers = Watchers { reporter, live: Some(live) };
     let verified = match (job.trigger, &job.volume, &job.version) {
         (Trigger::Schedule, Some(volume), Some(version)) => {
+            let task = reporter.start("verifying", what.as_deref().unwrap_or_default(), bytes);
+            let progress = watchers.progress(task.progress(), bytes);
             let damage = checkup::read_back(app, volume, version, &progress).await;
+            task.finish(if damage.is_ok() { "verified" } else { "failed" });
             damage.map(|damage| Verified {
                 versions: vec![(volume.clone(), version.clone(), damage)],
                 ..Verified::default()
             })
         }
-        _ => verify(app, what.as_deref(), &job.actor, progress).await,
+        _ => verify_versions(app, what.as_deref(), &job.actor, bytes, watchers).await,
     };
-    task.finish(if verified.is_ok() { "verified" } else { "failed" });
     let mut verified = verified?;
     if verified.findings.is_empty() {
         verified.findings = of_damaged(app, &verified.versions).await?;
@@ -227,7 +211,6 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
     };
     let text = target(volume, Some(&version));
     let bytes = length(app, &Job { version: Some(version), ..job.clone() }).await?;
-    live.expect(bytes);
     let wanted: RestoreDetail = serde_json::from_value(job.detail.clone())
         .map_err(|error| Problem::internal(format!("job {} can't be understood: {error}", job.id)))?;
     let to = restore::destination(app, &wanted.to, wanted.overwrite)?;
@@ -236,19 +219,9 @@ async fn run_restore(app: &App, job: &Job, live: &Arc<Live>, reporter: &Reporter
             .subject(&to)
             .hint("look at [restore] of the configuration, or restore with the command line"));
     }
-    let groups = restore::storage_groups(app, &to).await;
-    for warning in &groups {
-        tracing::warn!("{warning}");
-    }
-    let task = reporter.start("restoring", &text, bytes);
-    let progress = Arc::new(Both(task.progress(), Arc::clone(live) as Arc<dyn Progress>));
-    let restored = restore::restore(app, &text, &to, wanted.overwrite, &job.actor, progress).await;
-    task.finish(if restored.is_ok() { "restored" } else { "failed" });
-    let mut done = restored?;
-    done.next_steps.extend(groups);
-    let view = RestoreView::new(&done.volume, &done.version, to.to_string(), done.files, &done.report, done.took);
-    let view = view.written_by(done.credentials, done.verify_method);
-    Ok(Ended::done("restored", &view.warned(done.warnings).followed_by(done.next_steps)))
+    let watchers = Watchers { reporter, live: Some(live) };
+    let view = restore_version(app, &text, &to, wanted.overwrite, &job.actor, bytes, watchers).await?;
+    Ok(Ended::done("restored", &view))
 }
 
 async fn run_restore_test(app: &App, job: &Job) -> Result<Ended, Problem> {

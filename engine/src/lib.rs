@@ -26,6 +26,7 @@ pub mod jobs;
 pub mod kinds;
 pub mod metrics;
 pub mod missing;
+pub mod operations;
 pub mod paths;
 pub mod pins;
 pub mod places;

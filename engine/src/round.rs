@@ -10,11 +10,12 @@ use stackferry_discover::{ScanProblem, Volume, VolumeLocation};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::copy::{self, CopyOptions};
+use super::copy;
 use super::decide::{Decision, RoundOutcome, VolumeResult, decide};
 use super::{debts, inventory};
 use crate::app::App;
 use crate::blocking::blocking;
+use crate::operations::{CopyRequest, Watchers, copy_volume};
 use stackferry_problem::progress::Reporter;
 use stackferry_problem::{Code, Problem};
 
@@ -151,18 +152,14 @@ pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, report
     if app.cancel().is_cancelled() {
         return None;
     }
-    let bytes = copy::choose_bytes(&volume);
-    let task = reporter.start("copying", &volume.id.to_string(), bytes);
-    let actor = trigger.to_string();
-    let wanted = CopyOptions { if_changed: true, trigger, actor, wait: Duration::ZERO, progress: task.progress() };
-    let done = copy::copy(app, &volume, wanted).await;
+    let request = CopyRequest { if_changed: true, trigger, actor: trigger.to_string(), wait: Duration::ZERO };
+    let done = copy_volume(app, &volume, request, Watchers { reporter, live: None }).await;
     let id = volume.id.clone();
     let result = |outcome, version, reason, problem, left_out| {
         Some(VolumeResult { volume: id.clone(), outcome, version, reason, problem, left_out })
     };
     match done {
         Ok(done) => {
-            task.finish(done.outcome.as_str());
             let outcome = match done.outcome {
                 Outcome::Copied => RoundOutcome::Copied,
                 Outcome::Unchanged => RoundOutcome::Unchanged,
@@ -172,7 +169,6 @@ pub(crate) async fn copy_one(app: &App, volume: Volume, trigger: Trigger, report
             result(outcome, done.version, done.reason, None, done.left_out)
         }
         Err(problem) => {
-            task.finish("failed");
             let reason = StatusReason { code: problem.code.to_string(), text: problem.message.clone() };
             // Another process copies it just now: that is as good as copying it.
             let outcome = match problem.code {

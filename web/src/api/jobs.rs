@@ -62,7 +62,7 @@ pub(crate) async fn list(app: &App, filter: &JobFilter, limit: u32) -> Result<Ve
     Ok(jobs.into_iter().map(|job| view(app, job)).collect())
 }
 
-fn view(app: &App, job: Job) -> JobView {
+pub(super) fn view(app: &App, job: Job) -> JobView {
     let progress = app.jobs().progress(job.id);
     JobView::new(job, progress)
 }

@@ -5,11 +5,12 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use stackferry_catalog::Trigger;
 
-use super::actions::{accepted, enqueue};
+use super::actions::accepted;
 use crate::http::ApiProblem;
 use crate::http::{Caller, Web};
 use stackferry_engine::app::App;
 use stackferry_engine::jobs;
+use stackferry_engine::operations::enqueue;
 use stackferry_engine::prune::{self, What};
 use stackferry_engine::views::{JobView, PruneView};
 use stackferry_problem::{Code, Problem};
@@ -29,7 +30,7 @@ pub(super) async fn plan(
 #[utoipa::path(post, path = "/api/v1/prune", tag = "retention", responses((status = 202, body = JobView)))]
 pub(super) async fn run(State(web): State<Web>, Extension(caller): Extension<Caller>) -> Result<Response, ApiProblem> {
     let app = wanted(&web).await?;
-    Ok(enqueue(&app, jobs::prune(Trigger::Api, &caller.name)).await.map(accepted)?)
+    Ok(accepted(&app, enqueue(&app, jobs::prune(Trigger::Api, &caller.name)).await?))
 }
 
 /// Without a rule there is nothing to be carried out, and it is an error to ask for it, as by the command.

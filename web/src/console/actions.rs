@@ -12,9 +12,9 @@ use super::guard::Posted;
 use super::pages::trouble;
 use super::text::volume_path;
 use super::user::User;
-use crate::api::actions::{set_pin, want_copy, want_restore, want_verify};
 use crate::api::volumes::{known, volume_id};
 use crate::http::{Caller, Peer, Web};
+use stackferry_engine::operations::{request_copy, request_restore, request_verify, set_pin};
 use stackferry_problem::Problem;
 
 /// Who does something, to what, by which form.
@@ -60,15 +60,16 @@ fn page_of(kind: &str, stem: &str) -> String {
 }
 
 pub(super) async fn copy(order: Order, Path((kind, stem)): Path<(String, String)>, _form: Posted) -> Response {
-    let work =
-        async |web: &Web, caller: &Caller| want_copy(&web.app(), &kind, &stem, false, caller).await.map(|_| "copy");
+    let work = async |web: &Web, caller: &Caller| {
+        request_copy(&web.app(), &volume_id(&kind, &stem)?, false, &caller.name).await.map(|_| "copy")
+    };
     order.done(Role::Operator, &page_of(&kind, &stem), work).await
 }
 
 pub(super) async fn verify(order: Order, Path((kind, stem)): Path<(String, String)>, form: Posted) -> Response {
     let version = Some(form.field("version")).filter(|text| !text.is_empty());
     let work = async |web: &Web, caller: &Caller| {
-        want_verify(&web.app(), &kind, &stem, version, caller).await.map(|_| "verify")
+        request_verify(&web.app(), Some(&volume_id(&kind, &stem)?), version, &caller.name).await.map(|_| "verify")
     };
     order.done(Role::Operator, &page_of(&kind, &stem), work).await
 }
@@ -77,7 +78,9 @@ pub(super) async fn restore(order: Order, Path((kind, stem)): Path<(String, Stri
     let to = PathBuf::from(form.field("root")).join(form.field("folder").trim_start_matches('/'));
     let version = form.field("version");
     let work = async |web: &Web, caller: &Caller| {
-        want_restore(&web.app(), &kind, &stem, Some(version), &to, false, caller).await.map(|_| "restore")
+        request_restore(&web.app(), &volume_id(&kind, &stem)?, Some(version), &to, false, &caller.name)
+            .await
+            .map(|_| "restore")
     };
     order.done(Role::Admin, &page_of(&kind, &stem), work).await
 }
@@ -85,14 +88,14 @@ pub(super) async fn restore(order: Order, Path((kind, stem)): Path<(String, Stri
 pub(super) async fn pin(order: Order, Path((kind, stem)): Path<(String, String)>, form: Posted) -> Response {
     let work = async |web: &Web, caller: &Caller| {
         let (version, note) = (form.field("version"), form.field("note"));
-        set_pin(&web.app(), &kind, &stem, version, Some(note), caller).await.map(|_| "pin")
+        set_pin(&web.app(), &volume_id(&kind, &stem)?, version, Some(note), &caller.name).await.map(|_| "pin")
     };
     order.done(Role::Operator, &page_of(&kind, &stem), work).await
 }
 
 pub(super) async fn unpin(order: Order, Path((kind, stem)): Path<(String, String)>, form: Posted) -> Response {
     let work = async |web: &Web, caller: &Caller| {
-        set_pin(&web.app(), &kind, &stem, form.field("version"), None, caller).await.map(|_| "unpin")
+        set_pin(&web.app(), &volume_id(&kind, &stem)?, form.field("version"), None, &caller.name).await.map(|_| "unpin")
     };
     order.done(Role::Admin, &page_of(&kind, &stem), work).await
 }
