@@ -32,7 +32,7 @@ use stackferry_volume::local::Pulse;
 use tokio::runtime::Handle;
 
 use crate::jobs::Jobs;
-use crate::metrics::Metrics;
+use crate::metrics::Counters;
 use crate::windows;
 use stackferry_problem::{Code, Problem};
 
@@ -41,8 +41,8 @@ use refusals::Refusals;
 use systems::Systems;
 
 pub use room::Room;
-pub use sources::Source;
-pub use systems::Told;
+pub use sources::DatastoreAccess;
+pub use systems::SystemReports;
 
 /// The parts that a command works with. Cheap to clone; all clones are one, but for what ends them and for the
 /// configuration that they work by: what runs keeps its own when the service is given another.
@@ -64,7 +64,7 @@ struct Shared {
     /// The calls to each mount that have not returned.
     mounts: Mutex<BTreeMap<PathBuf, Arc<Pulse>>>,
     descriptors_loaded: AtomicBool,
-    metrics: Metrics,
+    metrics: Counters,
     jobs: Jobs,
     throttle: Arc<Throttle>,
     debts: Arc<Running>,
@@ -183,7 +183,7 @@ impl App {
             }
         };
         let install = catalog.install_id().await.map_err(|error| other(error.into()))?;
-        let metrics = Metrics::new(&config).map_err(other)?;
+        let metrics = Counters::new(&config).map_err(other)?;
         let throttle = Arc::new(Throttle::unlimited());
         let setup = Setup::new(config, &catalog).await.map_err(other)?;
         let shared = Shared {
@@ -281,7 +281,7 @@ impl App {
 
     /// What is counted.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Counters {
         &self.shared.metrics
     }
 

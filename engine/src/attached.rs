@@ -27,7 +27,7 @@ const RECENT: Duration = Duration::from_secs(60);
 
 /// When it is looked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(super) enum AttachmentCheck {
     /// Before anything is read. Were it attached since, the look after the copy finds it.
     Before,
     /// After all was read.
@@ -43,12 +43,17 @@ pub(super) async fn look_again(
     app: &App,
     volume: &Volume,
     place: &VolumeLocation,
-    when: When,
+    when: AttachmentCheck,
 ) -> Result<Option<StatusReason>, Problem> {
     app.unless_ended("the copy", look(app, volume, place, when)).await?
 }
 
-async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) -> Result<Option<StatusReason>, Problem> {
+async fn look(
+    app: &App,
+    volume: &Volume,
+    place: &VolumeLocation,
+    when: AttachmentCheck,
+) -> Result<Option<StatusReason>, Problem> {
     if volume.kind.is_replicated() {
         return Ok(None);
     }
@@ -74,7 +79,7 @@ async fn look(app: &App, volume: &Volume, place: &VolumeLocation, when: When) ->
     }
     let is_recent = told.asked.is_some_and(|asked| asked.elapsed() < RECENT);
     for view in told.vspheres.iter().filter(|view| view.site == location.site) {
-        let answered = view.inventory.is_ok() && (when == When::After || !is_recent);
+        let answered = view.inventory.is_ok() && (when == AttachmentCheck::After || !is_recent);
         let now = if answered { Some(disks_now(app, view).await) } else { None };
         let view = now.as_ref().unwrap_or(view);
         words.push(view.word(location, view.holder(location)));

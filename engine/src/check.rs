@@ -8,21 +8,21 @@ use stackferry_vault::Vault;
 use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder as _, Kind};
 
-use super::{places, probe};
+use super::{path_conflicts, probe};
 use crate::app::{App, catalog_path};
 use crate::blocking::blocking;
 use stackferry_problem::{Code, Problem};
 
 /// One thing that was tried.
 #[derive(Debug)]
-pub struct Finding {
+pub struct CheckResult {
     /// What: a part of the configuration.
     pub subject: String,
     /// What works, or what is wrong.
     pub result: Result<String, Problem>,
 }
 
-impl Finding {
+impl CheckResult {
     /// What was tried, and what came of it.
     pub fn new(subject: impl Into<String>, result: Result<impl Into<String>, Problem>) -> Self {
         Self { subject: subject.into(), result: result.map(Into::into) }
@@ -31,21 +31,21 @@ impl Finding {
 
 /// What can be tried without asking anybody: secrets resolve, key files can be used.
 #[must_use]
-pub fn local(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![Finding::new("configuration", Ok("it can be read, and every value is in its range"))];
-    match places::contradictions(config) {
-        problems if problems.is_empty() => findings.push(Finding::new("paths", Ok("none lies where it must not"))),
+pub fn local(config: &Config) -> Vec<CheckResult> {
+    let mut findings = vec![CheckResult::new("configuration", Ok("it can be read, and every value is in its range"))];
+    match path_conflicts::contradictions(config) {
+        problems if problems.is_empty() => findings.push(CheckResult::new("paths", Ok("none lies where it must not"))),
         problems => {
-            findings.extend(problems.into_iter().map(|problem| Finding::new("paths", Err::<String, _>(problem))))
+            findings.extend(problems.into_iter().map(|problem| CheckResult::new("paths", Err::<String, _>(problem))))
         }
     }
     let secrets = config.app_volumes.iter().map(|one| (format!("password of app_volumes {}", one.name), &one.password));
     let secrets =
         secrets.chain(config.vspheres.iter().map(|one| (format!("password of vsphere {}", one.name), &one.password)));
-    findings.extend(secrets.map(|(subject, secret)| Finding::new(subject, resolve(secret))));
+    findings.extend(secrets.map(|(subject, secret)| CheckResult::new(subject, resolve(secret))));
     for datastore in &config.datastores {
         if let stackferry_config::Route::Endpoint(endpoint) = &datastore.route {
-            findings.push(Finding::new(format!("key of datastore {}", datastore.name), key(&endpoint.key)));
+            findings.push(CheckResult::new(format!("key of datastore {}", datastore.name), key(&endpoint.key)));
         }
     }
     if let Ok(serve) = config.serve() {
@@ -55,7 +55,7 @@ pub fn local(config: &Config) -> Vec<Finding> {
             let bad = |why| {
                 Problem::new(Code::BadConfig, why).hint("write a line as in authorized_keys: ssh-ed25519 AAAA… name")
             };
-            findings.push(Finding::new(format!("serve.issuers, line {}", at + 1), parsed.map_err(bad)));
+            findings.push(CheckResult::new(format!("serve.issuers, line {}", at + 1), parsed.map_err(bad)));
         }
     }
     findings
@@ -73,12 +73,12 @@ fn key(path: &Path) -> Result<String, Problem> {
 }
 
 /// What needs the catalog, the vault and other systems: those, the datastores, the endpoint's own folders.
-pub async fn reachable(app: &App) -> Vec<Finding> {
+pub async fn reachable(app: &App) -> Vec<CheckResult> {
     app.try_refused_again();
     let mut findings = Vec::new();
-    findings.push(Finding::new("catalog", catalog(app).await));
+    findings.push(CheckResult::new("catalog", catalog(app).await));
     if app.config().serve().is_err() || app.config().vault().is_ok() {
-        findings.push(Finding::new("vault", vault(app).await));
+        findings.push(CheckResult::new("vault", vault(app).await));
     }
     findings.extend(systems(app).await);
     // What they tell names folders of the datastores, too.
@@ -93,7 +93,7 @@ pub async fn reachable(app: &App) -> Vec<Finding> {
         };
         let hint = format!("{hint}. Writables are not copied from a datastore of which nobody says what is attached");
         let problem = Problem::new(Code::SourceMissing, message).subject(name).hint(hint);
-        findings.push(Finding::new(format!("name of datastore {name}"), Err::<String, _>(problem)));
+        findings.push(CheckResult::new(format!("name of datastore {name}"), Err::<String, _>(problem)));
     }
     // All at once: one that does not answer keeps no other waiting.
     let tried = app.config().datastores.iter().map(|datastore| {
@@ -105,7 +105,7 @@ pub async fn reachable(app: &App) -> Vec<Finding> {
         let tried = app.unless_ended(&subject, task).await.and_then(|joined| {
             joined.map_err(|_| Problem::internal("a part of the program failed; its log says where"))
         });
-        findings.push(Finding::new(subject, tried.and_then(|tried| tried).and_then(|tried| tried)));
+        findings.push(CheckResult::new(subject, tried.and_then(|tried| tried).and_then(|tried| tried)));
     }
     if let Ok(serve) = app.config().serve() {
         for (name, path) in &serve.datastores {
@@ -123,25 +123,25 @@ pub async fn reachable(app: &App) -> Vec<Finding> {
             };
             let opened =
                 opened.map(|entries: Vec<Entry>| format!("{} entries at {}; {may}", entries.len(), path.display()));
-            findings.push(Finding::new(format!("served datastore {name}"), opened));
+            findings.push(CheckResult::new(format!("served datastore {name}"), opened));
         }
     }
     findings
 }
 
 /// Every App Volumes Manager and vSphere system, by looking at all that it tells.
-async fn systems(app: &App) -> Vec<Finding> {
+async fn systems(app: &App) -> Vec<CheckResult> {
     let mut findings = Vec::new();
     for settings in &app.config().app_volumes {
         let subject = format!("app_volumes {}", settings.name);
         let tried = app.unless_ended(&subject, try_manager(app, settings)).await.and_then(|tried| tried);
-        findings.push(Finding::new(subject, tried));
+        findings.push(CheckResult::new(subject, tried));
     }
     for settings in &app.config().vspheres {
         let subject = format!("vsphere {}", settings.name);
         let trying = try_vsphere(app, settings.name.as_str());
         let tried = app.unless_ended(&subject, trying).await.and_then(|tried| tried);
-        findings.push(Finding::new(subject, tried));
+        findings.push(CheckResult::new(subject, tried));
     }
     if let Ok(owed) = app.catalog().owed().await {
         for row in owed.into_iter().filter(|row| row.is_abandoned) {
@@ -150,7 +150,7 @@ async fn systems(app: &App) -> Vec<Finding> {
             let problem = Problem::new(Code::Failed, text)
                 .subject(&row.debt.system)
                 .hint("the next round of `stackferry run` tries it; its log says why it does not work");
-            findings.push(Finding::new(format!("left at {}", row.debt.system), Err::<String, _>(problem)));
+            findings.push(CheckResult::new(format!("left at {}", row.debt.system), Err::<String, _>(problem)));
         }
     }
     findings

@@ -31,7 +31,7 @@ const MOST: u32 = 100;
 
 /// What is to be done with a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
+pub struct CheckDue {
     /// `Verify` or `RestoreTest`.
     pub kind: JobKind,
     /// The volume.
@@ -45,10 +45,10 @@ pub struct Due {
 ///
 /// # Errors
 /// The catalog's.
-pub async fn due(app: &App, more: usize) -> Result<Vec<Due>, Problem> {
+pub async fn due(app: &App, more: usize) -> Result<Vec<CheckDue>, Problem> {
     let (config, catalog) = (&app.config().verify, app.catalog());
-    let due = |kind, rows: Vec<VersionRow>| -> Vec<Due> {
-        rows.into_iter().map(|row| Due { kind, volume: row.volume, version: row.version }).collect()
+    let due = |kind, rows: Vec<VersionRow>| -> Vec<CheckDue> {
+        rows.into_iter().map(|row| CheckDue { kind, volume: row.volume, version: row.version }).collect()
     };
     let most = MOST.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
     let mut found = Vec::new();

@@ -13,12 +13,12 @@ use stackferry_volume::{VersionId, VolumeId};
 
 use crate::app::App;
 use crate::copy::record_failure;
-use crate::finding::{Known as KnownVersions, VersionFinding, of_damaged};
+use crate::finding::{KnownVersions, VersionFinding, of_damaged};
 use crate::inventory::Round;
 use crate::jobs::{self, CopyDetail, Live, RestoreDetail, backoff};
 use crate::missing::MISSING;
 use crate::operations::{CopyRequest, Watchers, copy_volume, not_at_source, restore_version, verify_versions};
-use crate::prune::{What, prune};
+use crate::prune::{PruneRequest, prune};
 use crate::versions::{Verified, newest};
 use crate::views::{CopyView, PruneView, VerifyView};
 use crate::{checkup, find, restore};
@@ -26,7 +26,7 @@ use stackferry_problem::progress::Reporter;
 use stackferry_problem::{Code, Problem};
 
 /// What the last look at the sources found.
-pub struct Known {
+pub struct LatestScan {
     /// Jobs up to this one were in the queue when the look began.
     pub job: JobId,
     /// What was seen; none where the look failed.
@@ -35,7 +35,7 @@ pub struct Known {
     pub failed: Option<Problem>,
 }
 
-impl Known {
+impl LatestScan {
     /// The volume as it was seen. The list is sorted by id.
     pub fn volume(&self, id: &VolumeId) -> Option<&Volume> {
         let volumes = &self.round.as_ref()?.inventory.volumes;
@@ -86,7 +86,7 @@ impl Ended {
 }
 
 /// Does a job.
-pub async fn run(app: &App, job: &Job, live: &Arc<Live>, known: Option<&Known>, reporter: &Reporter) -> Ended {
+pub async fn run(app: &App, job: &Job, live: &Arc<Live>, known: Option<&LatestScan>, reporter: &Reporter) -> Ended {
     let result = match job.kind {
         JobKind::Copy => run_copy(app, job, live, known, reporter).await,
         JobKind::Verify => run_verify(app, job, live, reporter).await,
@@ -121,7 +121,7 @@ async fn run_copy(
     app: &App,
     job: &Job,
     live: &Arc<Live>,
-    known: Option<&Known>,
+    known: Option<&LatestScan>,
     reporter: &Reporter,
 ) -> Result<Ended, Problem> {
     let id = needs_volume(job)?;
@@ -251,7 +251,7 @@ async fn run_restore_test(app: &App, job: &Job) -> Result<Ended, Problem> {
 }
 
 async fn run_prune(app: &App, job: &Job) -> Result<Ended, Problem> {
-    let what = What { volume: job.volume.as_ref(), dry_run: false, actor: &job.actor };
+    let what = PruneRequest { volume: job.volume.as_ref(), dry_run: false, actor: &job.actor };
     let pruned = prune(app, what).await?;
     Ok(Ended::done("pruned", &PruneView::new(pruned, false)))
 }

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stackferry_volume::{VersionId, VolumeId};
 
-pub use affected::{Affected, ByteRange, Extent, Found};
-pub use known::{Known, VersionFinding, of_damaged};
+pub use affected::{Affected, ByteRange, DamageFound, DamagedExtent};
+pub use known::{KnownVersions, VersionFinding, of_damaged};
 
 use crate::missing::named;
 use stackferry_problem::output::size;
@@ -75,9 +75,9 @@ const AFFECTED_TOLD: usize = 4;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum FindingCause {
     /// It was read back, and is not what its manifest says; none where only a note of that is left.
-    Damaged(Option<Found>),
+    Damaged(Option<DamageFound>),
     /// The vault does not have it.
     Missing,
     /// Its bytes could not be used as a disk. Whether they were read back after they were copied and found right.
@@ -100,7 +100,7 @@ pub struct Good {
 
 /// What else is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct FindingFacts {
     /// The volume.
     pub volume: VolumeId,
     /// The version that something is wrong with.
@@ -113,12 +113,12 @@ pub struct Facts {
 
 /// Answers the four questions.
 #[must_use]
-pub fn judge(trouble: &Trouble, facts: &Facts) -> Finding {
+pub fn judge(trouble: &FindingCause, facts: &FindingFacts) -> Finding {
     let (severity, affected) = match trouble {
-        Trouble::Damaged(found) => (of_damage(found.as_ref(), facts), found.clone().map(|found| found.affected)),
-        Trouble::Missing => (if facts.good.is_some() { Severity::Degraded } else { Severity::Lost }, None),
-        Trouble::NoDisk { .. } if facts.good.is_some() => (Severity::Degraded, None),
-        Trouble::NoDisk { .. } | Trouble::Incident => (Severity::Unknown, None),
+        FindingCause::Damaged(found) => (of_damage(found.as_ref(), facts), found.clone().map(|found| found.affected)),
+        FindingCause::Missing => (if facts.good.is_some() { Severity::Degraded } else { Severity::Lost }, None),
+        FindingCause::NoDisk { .. } if facts.good.is_some() => (Severity::Degraded, None),
+        FindingCause::NoDisk { .. } | FindingCause::Incident => (Severity::Unknown, None),
     };
     Finding {
         severity,
@@ -128,7 +128,7 @@ pub fn judge(trouble: &Trouble, facts: &Facts) -> Finding {
     }
 }
 
-fn of_damage(found: Option<&Found>, facts: &Facts) -> Severity {
+fn of_damage(found: Option<&DamageFound>, facts: &FindingFacts) -> Severity {
     if facts.good.is_some() {
         return Severity::Degraded;
     }
@@ -141,29 +141,29 @@ fn of_damage(found: Option<&Found>, facts: &Facts) -> Severity {
     }
 }
 
-fn still_works(trouble: &Trouble, facts: &Facts) -> String {
+fn still_works(trouble: &FindingCause, facts: &FindingFacts) -> String {
     let mut parts = Vec::new();
     if let Some(good) = &facts.good {
         let proof = match good.read_back {
             Some(at) => format!("read back {at:.0}"),
             None => "checked when it was made, not read back since".to_owned(),
         };
-        let word = if matches!(trouble, Trouble::Incident) { "the version before," } else { "version" };
+        let word = if matches!(trouble, FindingCause::Incident) { "the version before," } else { "version" };
         parts.push(format!("{word} {} is good ({proof})", good.version));
     }
     match trouble {
-        Trouble::Damaged(Some(found)) if !found.extents.is_empty() => parts.push(found.rest()),
-        Trouble::Damaged(Some(_)) => {
+        FindingCause::Damaged(Some(found)) if !found.extents.is_empty() => parts.push(found.rest()),
+        FindingCause::Damaged(Some(_)) => {
             parts.push("its files may be whole, but without what the manifest says nothing proves it".to_owned())
         }
-        Trouble::Damaged(None) => {
+        FindingCause::Damaged(None) => {
             parts.push("what was found was not kept: reading it back tells which part it is".to_owned());
         }
-        Trouble::NoDisk { read_back: true } => {
+        FindingCause::NoDisk { read_back: true } => {
             parts.push("its bytes are those that were copied: the disk was so at its source".to_owned());
         }
-        Trouble::Incident => parts.push("the changed disk is kept as it was found".to_owned()),
-        Trouble::Missing | Trouble::NoDisk { read_back: false } => {}
+        FindingCause::Incident => parts.push("the changed disk is kept as it was found".to_owned()),
+        FindingCause::Missing | FindingCause::NoDisk { read_back: false } => {}
     }
     if facts.copyable {
         parts.push("the disk is at its source and can be copied again".to_owned());
@@ -174,28 +174,28 @@ fn still_works(trouble: &Trouble, facts: &Facts) -> String {
     parts.join("; ")
 }
 
-fn next(trouble: &Trouble, facts: &Facts) -> String {
+fn next(trouble: &FindingCause, facts: &FindingFacts) -> String {
     let volume = shell(&facts.volume);
     let this = shell(named(&facts.volume, &facts.version));
     let keep = |good: &Good| format!("stackferry pin {}", shell(named(&facts.volume, &good.version)));
     let newer = facts.good.as_ref().is_some_and(|good| good.version > facts.version);
     match (trouble, &facts.good) {
         // Before anything else, retention must not take what is left from before.
-        (Trouble::Incident, Some(good)) => keep(good),
-        (Trouble::Incident, None) => format!("stackferry versions {volume}"),
-        (Trouble::NoDisk { read_back: false }, _) => format!("stackferry verify {this}"),
+        (FindingCause::Incident, Some(good)) => keep(good),
+        (FindingCause::Incident, None) => format!("stackferry versions {volume}"),
+        (FindingCause::NoDisk { read_back: false }, _) => format!("stackferry verify {this}"),
         // Where one is damaged, others may be.
         (_, Some(_)) if newer => format!("stackferry verify {volume}"),
         _ if facts.copyable => format!("stackferry copy {volume}"),
         (_, Some(good)) => keep(good),
         // The vault's disk may not be the one that it was.
-        (Trouble::Missing, None) => "stackferry check".to_owned(),
+        (FindingCause::Missing, None) => "stackferry check".to_owned(),
         // A cable or a controller may be at fault: what is put right there is whole at the next reading.
         (_, None) => format!("stackferry verify {this}"),
     }
 }
 
-impl Found {
+impl DamageFound {
     /// What of the version is not affected.
     fn rest(&self) -> String {
         let whole: Vec<&str> = self.whole_extents().map(|extent| extent.name.as_str()).collect();

@@ -12,7 +12,7 @@ use stackferry_transfer::stock::StockClient;
 use stackferry_volume::VolumeId;
 use stackferry_volume::manifest::FileRole;
 
-use crate::app::{App, Source};
+use crate::app::{App, DatastoreAccess};
 use crate::blocking::blocking;
 use crate::copy::choose;
 use crate::key_files;
@@ -56,9 +56,9 @@ pub async fn grant(
     let path = place.location.sibling(wanted.name.as_str());
     let request = GrantRequest { app, volume: &volume.id, file: wanted.name.as_str(), path: &path, life };
     let view = match source {
-        Source::Endpoint { client, datastore } => request.at_endpoint(client, datastore).await?,
-        Source::Ssh(client) => request.at_stock_host(client).await?,
-        Source::Esxi(client) => {
+        DatastoreAccess::Endpoint { client, datastore } => request.at_endpoint(client, datastore).await?,
+        DatastoreAccess::Ssh(client) => request.at_stock_host(client).await?,
+        DatastoreAccess::Esxi(client) => {
             return Err(Problem::new(Code::Refused, "a host of vSphere gives a person no credential for one file")
                 .subject(&volume.id)
                 .hint(format!(
@@ -66,7 +66,7 @@ pub async fn grant(
                     client.datastore().system
                 )));
         }
-        Source::Local(folder) => {
+        DatastoreAccess::Local(folder) => {
             let file = folder.path().join(&path);
             return Err(Problem::new(Code::Refused, "the datastore is mounted here: no credential is needed")
                 .subject(&volume.id)

@@ -10,13 +10,13 @@ use stackferry_discover::ScanProblem;
 #[derive(Debug)]
 pub struct Health {
     every: Mutex<Duration>,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
     /// When the service's loop last turned.
     beat: Mutex<Instant>,
 }
 
 #[derive(Debug)]
-struct State {
+struct HealthState {
     vault: String,
     looked: Option<Instant>,
     failed: Option<String>,
@@ -28,11 +28,12 @@ impl Health {
     /// Nothing is known yet. A discovery round is due `every` so often.
     #[must_use]
     pub fn new(every: Duration) -> Self {
-        let state = State { vault: "it is not open yet".to_owned(), looked: None, failed: None, not_seen: Vec::new() };
+        let state =
+            HealthState { vault: "it is not open yet".to_owned(), looked: None, failed: None, not_seen: Vec::new() };
         Self { every: Mutex::new(every), state: Mutex::new(state), beat: Mutex::new(Instant::now()) }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, HealthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

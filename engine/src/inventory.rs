@@ -18,7 +18,7 @@ use stackferry_volume::name::{decode, without_vmdk};
 use stackferry_volume::{FileName, Location, SiteName};
 
 use super::{incident, renamed, replicas};
-use crate::app::{App, Told, mounts};
+use crate::app::{App, SystemReports, mounts};
 use crate::blocking::blocking;
 use stackferry_problem::Problem;
 
@@ -30,7 +30,7 @@ pub struct Round {
     /// What else a person should know: datastores that can't be reached, folders that can't be read.
     pub problems: Vec<ScanProblem>,
     /// What lies on the datastores beside volumes: how much, and each with its site and datastore.
-    pub others: Others,
+    pub others: OtherDisks,
     /// Datastores that could be looked at.
     pub reachable: usize,
     /// Datastores of which all was looked at.
@@ -51,7 +51,7 @@ impl Round {
 
 /// What lies on the datastores beside volumes.
 #[derive(Debug, Default)]
-pub struct Others {
+pub struct OtherDisks {
     /// How much there is.
     pub count: u64,
     /// Each of it that a scan lists, with where it lies.
@@ -69,7 +69,7 @@ pub struct OtherEntry {
     pub entry: OtherFile,
 }
 
-impl Others {
+impl OtherDisks {
     fn of(scans: &[Scan]) -> Self {
         let listed = scans.iter().flat_map(|scan| {
             scan.others.listed.iter().map(|entry| OtherEntry {
@@ -126,7 +126,7 @@ pub async fn look(app: &App) -> Result<Round, Problem> {
     let reachable = scans.iter().filter(|scan| scan.reachable).count();
     let complete = scans.iter().filter(|scan| scan.complete).count();
     let datastores = app.config().datastores.len();
-    let others = Others::of(&scans);
+    let others = OtherDisks::of(&scans);
     Ok(Round { inventory, problems, others, reachable, complete, datastores, systems_away: told.away() })
 }
 
@@ -169,7 +169,7 @@ async fn keep_descriptors(app: &App, scans: &[Scan]) -> Result<(), Problem> {
 }
 
 /// Every datastore at once, each by a thread that is left behind where its mount does not answer.
-fn scan_all(app: &App, told: &Arc<Told>) -> Vec<Scan> {
+fn scan_all(app: &App, told: &Arc<SystemReports>) -> Vec<Scan> {
     let datastores = &app.config().datastores;
     std::thread::scope(|scope| {
         let scans: Vec<_> = datastores
@@ -182,7 +182,7 @@ fn scan_all(app: &App, told: &Arc<Told>) -> Vec<Scan> {
 }
 
 /// A datastore that does not answer, or whose scan panicked, is one that can't be reached: its volumes stay as they were.
-fn scan_one(app: &App, rank: usize, datastore: &DatastoreConfig, told: &Arc<Told>) -> Scan {
+fn scan_one(app: &App, rank: usize, datastore: &DatastoreConfig, told: &Arc<SystemReports>) -> Scan {
     let (scanning, scanned, telling) = (app.clone(), datastore.clone(), Arc::clone(told));
     let result = app.within(mounts::mount(datastore), move || {
         let view = scanning.view(rank, &scanned, &telling);

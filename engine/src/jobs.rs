@@ -75,9 +75,9 @@ pub struct JobProgress {
 
 /// The queue. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Jobs(Arc<Inner>);
+pub struct Jobs(Arc<JobsInner>);
 
-struct Inner {
+struct JobsInner {
     catalog: Catalog,
     live: Mutex<HashMap<JobId, Arc<Live>>>,
     events: broadcast::Sender<JobEvent>,
@@ -87,7 +87,7 @@ struct Inner {
 impl Jobs {
     pub(crate) fn new(catalog: Catalog) -> Self {
         let (events, _) = broadcast::channel(BACKLOG);
-        Self(Arc::new(Inner { catalog, live: Mutex::default(), events, wake: Notify::new() }))
+        Self(Arc::new(JobsInner { catalog, live: Mutex::default(), events, wake: Notify::new() }))
     }
 
     /// Puts a job into the queue. A copy of a volume that waits already is found, and not doubled.

@@ -31,7 +31,7 @@ use stackferry_problem::{Code, Problem};
 
 pub use inflight::{RunningCopy, RunningGuard};
 pub use phases::{Phase, Phases};
-pub use sources::{APP_VOLUMES, DATASTORE, ScanCounts, SourceStatus, Sources, VSPHERE};
+pub use sources::{APP_VOLUMES, DATASTORE, ScanCounts, SourceCounters, SourceStatus, VSPHERE};
 
 /// What copies are known to fail with. Their series are there from the start, at 0, so that the first failure is an
 /// increase; another code's series appears with its first failure, and `rules/` count that one, too.
@@ -93,7 +93,7 @@ impl Notified {
 }
 
 /// The counters of this process.
-pub struct Metrics {
+pub struct Counters {
     registry: Registry,
     attempts: IntCounterVec,
     failures: IntCounterVec,
@@ -128,10 +128,10 @@ pub struct Metrics {
     reloaded: Gauge,
     reload_ok: IntGauge,
     copies: Copies,
-    sources: Sources,
+    sources: SourceCounters,
 }
 
-impl Metrics {
+impl Counters {
     /// The counters, at 0 wherever a series is known beforehand.
     ///
     /// # Errors
@@ -194,7 +194,7 @@ impl Metrics {
             reloaded: time(&registry::CONFIG_RELOADED)?,
             reload_ok: gauge(&registry::CONFIG_RELOAD_OK)?,
             copies: Copies::default(),
-            sources: Sources::default(),
+            sources: SourceCounters::default(),
             registry,
         };
         metrics.config_reloaded(true);
@@ -378,7 +378,7 @@ impl Metrics {
 
     /// What rounds tell of datastores and systems.
     #[must_use]
-    pub fn sources(&self) -> &Sources {
+    pub fn sources(&self) -> &SourceCounters {
         &self.sources
     }
 

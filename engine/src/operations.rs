@@ -24,7 +24,7 @@ use crate::paths::{is_inside, real};
 use crate::restore::{self, Destination};
 use crate::versions::{self, Verified};
 use crate::views::{CopyView, PinView, RestoreView};
-use crate::{debts, find, follow, pins};
+use crate::{cleanups, find, follow, pins};
 
 /// Who sees how an operation goes: a terminal or log, and where it is a job, whoever watches the job.
 #[derive(Clone, Copy)]
@@ -123,7 +123,7 @@ async fn copy_by_service(app: &App, name: &str, request: &CopyRequest) -> Result
 }
 
 async fn scan_for(app: &App, name: &str) -> Result<(Round, VolumeRow), Problem> {
-    debts::pay(app).await?;
+    cleanups::run(app).await?;
     let round = inventory::look(app).await?;
     let row = find::looked_for(app, &round, name).await?;
     Ok((round, row))

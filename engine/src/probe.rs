@@ -3,7 +3,7 @@
 use stackferry_config::DatastoreConfig;
 use stackferry_problem::{Code, Problem};
 
-use crate::app::{App, Source, mounts};
+use crate::app::{App, DatastoreAccess, mounts};
 
 /// Tries all that reading a datastore needs, and says what was found, or that it does not answer. Blocks.
 pub(crate) fn datastore(app: &App, datastore: &DatastoreConfig) -> Result<String, Problem> {
@@ -14,15 +14,15 @@ pub(crate) fn datastore(app: &App, datastore: &DatastoreConfig) -> Result<String
 fn try_datastore(app: &App, datastore: &DatastoreConfig) -> Result<String, Problem> {
     let source = app.source(datastore)?;
     let mut restore = match &source {
-        Source::Local(folder) => match folder.is_writable() {
+        DatastoreAccess::Local(folder) => match folder.is_writable() {
             true => "may be restored to",
             false => "can't be restored to by this user",
         },
         // Whether the user may write there is seen at the first restore.
-        Source::Ssh(_) => "may be restored to, as far as its user may write there",
+        DatastoreAccess::Ssh(_) => "may be restored to, as far as its user may write there",
         _ => "can't be restored to: restore into a folder, and copy from there",
     };
-    if let Source::Endpoint { client, datastore } = &source {
+    if let DatastoreAccess::Endpoint { client, datastore } = &source {
         let hello = client.hello()?;
         if hello.datastores.iter().any(|info| info.name == *datastore && info.restore) {
             restore = "may be restored to";
@@ -38,7 +38,7 @@ fn try_datastore(app: &App, datastore: &DatastoreConfig) -> Result<String, Probl
                 .hint("name it in `datastores` of [serve] on that machine, or correct `name` here"));
         }
     }
-    if let Source::Ssh(client) = &source {
+    if let DatastoreAccess::Ssh(client) = &source {
         client.probe()?;
     }
     let folder = source.folder();

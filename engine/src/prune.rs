@@ -26,7 +26,7 @@ use stackferry_vault::{DeleteOutcome, DeleteRequest, Vault, VaultError};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::reconcile;
-use super::retention::{self, Held, Why};
+use super::retention::{self, KeepReason, RetainedVersion};
 use crate::about::PROGRAM;
 use crate::app::App;
 use crate::blocking::blocking;
@@ -42,7 +42,7 @@ pub const PRUNE_EVERY: std::time::Duration = std::time::Duration::from_secs(3600
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// It is kept, and why.
-    Kept(Vec<Why>),
+    Kept(Vec<KeepReason>),
     /// It goes: planned, but not done.
     Doomed,
     /// It is deleted.
@@ -91,7 +91,7 @@ impl Pruned {
 
 /// Whose versions, and whether they are deleted or only told.
 #[derive(Debug, Clone, Copy)]
-pub struct What<'a> {
+pub struct PruneRequest<'a> {
     /// One volume; all if none.
     pub volume: Option<&'a VolumeId>,
     /// Nothing is deleted.
@@ -118,7 +118,7 @@ pub fn configured(app: &App) -> Result<(), Problem> {
 /// # Errors
 /// `busy` while another process prunes; `interrupted`; the catalog's. What the vault refuses of one version is told with
 /// that version.
-pub async fn prune(app: &App, what: What<'_>) -> Result<Pruned, Problem> {
+pub async fn prune(app: &App, what: PruneRequest<'_>) -> Result<Pruned, Problem> {
     let vault = app.vault().await?;
     let lease = match what.dry_run {
         true => None,
@@ -159,7 +159,12 @@ async fn note_last(app: &App) {
     }
 }
 
-async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&LeaseGuard>) -> Result<Pruned, Problem> {
+async fn under_lease(
+    app: &App,
+    vault: &Vault,
+    what: PruneRequest<'_>,
+    lease: Option<&LeaseGuard>,
+) -> Result<Pruned, Problem> {
     let mut pruned = Pruned::default();
     if let Some(frozen) = app.jobs().prune_frozen().await? {
         pruned.held.push((None, clock_is_doubted(&frozen)));
@@ -191,7 +196,7 @@ async fn under_lease(app: &App, vault: &Vault, what: What<'_>, lease: Option<&Le
 async fn one(
     app: &App,
     vault: &Vault,
-    what: What<'_>,
+    what: PruneRequest<'_>,
     lease: Option<&LeaseGuard>,
     volume: &VolumeRow,
     keep: Keep,
@@ -201,7 +206,7 @@ async fn one(
     let mut done: Vec<Judged> = Vec::new();
     let (mut ends, mut found) = (None, BTreeSet::new());
     let judged = 'plan: loop {
-        let Some(Plan { mut judged, damaged }) = plan(app, vault, volume, keep).await? else {
+        let Some(PrunePlan { mut judged, damaged }) = plan(app, vault, volume, keep).await? else {
             pruned.kept += volume.versions;
             pruned.held.push((Some(volume.id.clone()), INCIDENT.to_owned()));
             break Vec::new();
@@ -265,7 +270,7 @@ fn clock_is_doubted(frozen: &PruneFrozen) -> String {
 }
 
 /// What becomes of the versions of a volume.
-struct Plan {
+struct PrunePlan {
     /// Each of them, newest first.
     judged: Vec<Judged>,
     /// Those that the catalog knows to be damaged.
@@ -280,12 +285,12 @@ const INCIDENT: &str = "an incident stands: look at it, then let the volume be c
 
 /// What becomes of each version, newest first; none while an incident stands, since what was good before it is what
 /// somebody will want. That is told by the newest version: a volume that is gone or deferred meanwhile looks like others.
-async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result<Option<Plan>, Problem> {
+async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result<Option<PrunePlan>, Problem> {
     let volume = &known.id;
     let rows = app.catalog().versions(volume).await?;
     if rows.is_empty() {
         // A volume that was never copied has no folder in the vault.
-        return Ok(Some(Plan { judged: Vec::new(), damaged: BTreeSet::new() }));
+        return Ok(Some(PrunePlan { judged: Vec::new(), damaged: BTreeSet::new() }));
     }
     let newest = rows.iter().find(|row| row.generation == known.generation);
     if known.state == VolumeState::Incident || newest.is_some_and(|row| row.incident.is_some()) {
@@ -300,21 +305,21 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
             tracing::error!(%volume, why, "nothing of it is deleted: its record in the vault was lost");
             reconcile::volume(app, vault, volume).await;
             let stays = |row: VersionRow| judged(row, Fate::Kept(Vec::new()));
-            return Ok(Some(Plan { judged: rows.into_iter().map(stays).collect(), damaged: BTreeSet::new() }));
+            return Ok(Some(PrunePlan { judged: rows.into_iter().map(stays).collect(), damaged: BTreeSet::new() }));
         }
         // Nothing is concluded from what can't be read.
         Err(error) => {
             let why = format!("its volume.json can't be read: {}", stackferry_transfer::describe(&error));
             let stays = |row: VersionRow| judged(row, Fate::Kept(Vec::new()));
             tracing::error!(%volume, why, "nothing of it is deleted");
-            return Ok(Some(Plan { judged: rows.into_iter().map(stays).collect(), damaged: BTreeSet::new() }));
+            return Ok(Some(PrunePlan { judged: rows.into_iter().map(stays).collect(), damaged: BTreeSet::new() }));
         }
     };
     let damaged = rows.iter().filter(|row| row.damaged.is_some()).map(|row| row.version.clone()).collect();
-    let versions: Vec<Held> = rows.iter().map(|row| as_held(row, &record)).collect();
+    let versions: Vec<RetainedVersion> = rows.iter().map(|row| as_held(row, &record)).collect();
     let zone: TimeZone = app.local_time().time_zone().clone();
     let mut kept: BTreeMap<_, _> = retention::decide(&versions, keep, app.local_time().timestamp(), &zone);
-    let fate = |row: &VersionRow, kept: &mut retention::Kept| match kept.remove(&row.version) {
+    let fate = |row: &VersionRow, kept: &mut retention::KeptVersion| match kept.remove(&row.version) {
         Some(why) => Fate::Kept(why.into_iter().collect()),
         None => Fate::Doomed,
     };
@@ -322,7 +327,7 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
         let fate = fate(&row, &mut kept);
         judged(row, fate)
     };
-    Ok(Some(Plan { judged: rows.into_iter().map(judge).collect(), damaged }))
+    Ok(Some(PrunePlan { judged: rows.into_iter().map(judge).collect(), damaged }))
 }
 
 fn judged(row: VersionRow, fate: Fate) -> Judged {

@@ -2,7 +2,7 @@
 //! vault's record of each volume says of them (pins, marks of damage, generations).
 //!
 //! It is done for all volumes at the start and every hour, by every round for the volumes whose folders changed
-//! ([`Watch`]), for one volume before it is copied, and wherever a command meets a contradiction ([`volume`]). What is
+//! ([`ReconcileWatch`]), for one volume before it is copied, and wherever a command meets a contradiction ([`volume`]). What is
 //! written is written under that volume's lease, which whoever adds versions holds. Pruning does not hold it; so the order is:
 //!
 //! 1. The volume's folder is read: names, and `volume.json`. One that was lost gets back what only the catalog still knows.
@@ -32,7 +32,7 @@ use crate::blocking::blocking;
 use crate::metrics::RECONCILE_DIFFERENCES;
 use stackferry_problem::Problem;
 
-pub use watch::Watch;
+pub use watch::ReconcileWatch;
 
 /// So many volumes are compared at once: what is held in memory is bounded by it.
 const AT_ONCE: usize = 500;
@@ -93,7 +93,7 @@ enum Depth {
 /// # Errors
 /// The catalog's; the vault can't be listed. What concerns one volume is logged, and told in what is given back.
 pub async fn reconcile(app: &App, vault: &Vault) -> Result<Reconciled, Problem> {
-    let mut watch = Watch::default();
+    let mut watch = ReconcileWatch::default();
     watch.round(app, vault).await
 }
 
@@ -111,7 +111,7 @@ pub(crate) async fn under_lease(app: &App, vault: &Vault, volume: &VolumeId, lea
     conclude(app, volume, result, done)
 }
 
-fn conclude(app: &App, volume: &VolumeId, result: Result<(), Trouble>, mut done: Reconciled) -> Reconciled {
+fn conclude(app: &App, volume: &VolumeId, result: Result<(), ReconcileError>, mut done: Reconciled) -> Reconciled {
     if let Err(problem) = contain(&mut done, volume.clone(), result) {
         done.failed.push((volume.clone(), problem.message));
     }
@@ -176,26 +176,26 @@ fn is_in_line(outline: &Result<Option<Outline>, VaultError>, known: &IndexedVolu
 }
 
 /// Why a comparison failed.
-enum Trouble {
+enum ReconcileError {
     /// It concerns this volume only.
     Volume(String),
     /// The catalog can't be used, for whatever volume.
     Catalog(Problem),
 }
 
-impl From<VaultError> for Trouble {
+impl From<VaultError> for ReconcileError {
     fn from(error: VaultError) -> Self {
         Self::Volume(stackferry_transfer::describe(&error))
     }
 }
 
-impl From<Problem> for Trouble {
+impl From<Problem> for ReconcileError {
     fn from(problem: Problem) -> Self {
         Self::Volume(problem.message)
     }
 }
 
-impl From<CatalogError> for Trouble {
+impl From<CatalogError> for ReconcileError {
     fn from(error: CatalogError) -> Self {
         match error {
             CatalogError::VersionExists { .. }
@@ -209,14 +209,14 @@ impl From<CatalogError> for Trouble {
 }
 
 /// Keeps what concerns one volume from the others.
-fn contain(done: &mut Reconciled, volume: VolumeId, result: Result<(), Trouble>) -> Result<(), Problem> {
+fn contain(done: &mut Reconciled, volume: VolumeId, result: Result<(), ReconcileError>) -> Result<(), Problem> {
     match result {
         Ok(()) => Ok(()),
-        Err(Trouble::Volume(why)) => {
+        Err(ReconcileError::Volume(why)) => {
             done.failed.push((volume, why));
             Ok(())
         }
-        Err(Trouble::Catalog(problem)) => Err(problem),
+        Err(ReconcileError::Catalog(problem)) => Err(problem),
     }
 }
 
@@ -228,7 +228,7 @@ async fn one(
     depth: Depth,
     wait: Duration,
     done: &mut Reconciled,
-) -> Result<(), Trouble> {
+) -> Result<(), ReconcileError> {
     let lease = match app.catalog().hold_lease(&format!("volume/{volume}"), PROGRAM, wait).await {
         Ok(lease) => lease,
         // Who works on it brings it in line before he begins, and adds the row of what he makes.

@@ -12,22 +12,22 @@ use stackferry_discover::{ProblemCode, ScanProblem};
 use stackferry_volume::SiteName;
 
 use crate::about::PROGRAM;
-use crate::app::{App, Told};
+use crate::app::{App, SystemReports};
 use stackferry_problem::Problem;
 
 /// The catalog's note of the names: by site, then by URL.
 const NOTE: &str = "datastore_urls";
 
-type Names = BTreeMap<String, BTreeMap<String, String>>;
+type DatastoreNames = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Follows renamed datastores. Gives what a person has to do.
 ///
 /// # Errors
 /// The catalog's.
-pub(super) async fn follow(app: &App, told: &Told) -> Result<Vec<ScanProblem>, Problem> {
+pub(super) async fn follow(app: &App, told: &SystemReports) -> Result<Vec<ScanProblem>, Problem> {
     let noted = app.catalog().note(NOTE).await?;
     // A note that can't be read is one of a program that is newer: it is made anew.
-    let before: Names = noted.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let before: DatastoreNames = noted.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let mut names = before.clone();
     let mut problems = Vec::new();
     for (site, url, now) in urls(told) {
@@ -83,7 +83,7 @@ fn is(datastore: &stackferry_config::DatastoreConfig, site: &SiteName, name: &st
 }
 
 /// What vSphere tells of each datastore that has a URL of its own, and a name.
-fn urls(told: &Told) -> Vec<(SiteName, String, String)> {
+fn urls(told: &SystemReports) -> Vec<(SiteName, String, String)> {
     let mut found: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
     for view in &told.vspheres {
         let Ok(inventory) = &view.inventory else { continue };

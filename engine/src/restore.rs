@@ -21,8 +21,8 @@ use stackferry_vault::{RestoreReport, Version};
 use stackferry_volume::{VersionId, VolumeId};
 
 use super::versions::newest;
-use super::{find, reconcile, steps};
-use crate::app::{App, Source};
+use super::{find, reconcile, restore_guide};
+use crate::app::{App, DatastoreAccess};
 use crate::blocking::blocking;
 use crate::missing::named;
 use stackferry_problem::{Code, Problem, into_folder};
@@ -150,7 +150,7 @@ pub async fn storage_groups(app: &App, to: &Destination) -> Vec<String> {
     let told = app.ask_systems().await;
     let own = told.managers.iter().filter(|view| view.site.0 == datastore.site.as_str());
     let reports = own.filter_map(|view| view.report.as_ref().ok());
-    reports.flat_map(|report| steps::groups(&report.groups, datastore.name.as_str())).collect()
+    reports.flat_map(|report| restore_guide::groups(&report.groups, datastore.name.as_str())).collect()
 }
 
 /// A datastore that nothing is written to.
@@ -236,7 +236,7 @@ async fn carry_out(
         blocking(move || {
             let put = put(&app, &opened, &to, overwrite, &progress)?;
             let files = opened.manifest().files.iter().map(|file| file.name.to_string()).collect::<Vec<_>>();
-            let next_steps = steps::after_restore(opened.manifest());
+            let next_steps = restore_guide::after_restore(opened.manifest());
             Ok::<_, Problem>((files, put, next_steps))
         })
         .await??
@@ -295,13 +295,13 @@ fn put(
         Destination::Datastore { datastore, folder } => (datastore, folder),
     };
     match app.source(datastore)? {
-        Source::Local(root) => {
+        DatastoreAccess::Local(root) => {
             let below = root.make_folder(folder)?;
             let shown = root.path().join(folder);
             let report = version.restore_into(below, &shown, &mut tell, app.cancel());
             report.map(here).map_err(on_a_datastore)
         }
-        Source::Esxi(_) => Err(only_reads(datastore, folder)),
+        DatastoreAccess::Esxi(_) => Err(only_reads(datastore, folder)),
         source => {
             let done = onto::put(app, &source, folder, version, Arc::clone(progress)).map_err(on_a_datastore)?;
             let verify_method = done.checked.as_str();

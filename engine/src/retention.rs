@@ -23,7 +23,7 @@ use stackferry_volume::{Generation, VersionId};
 
 /// A version, as far as retention asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct RetainedVersion {
     /// Its id; its number says which is newer.
     pub version: VersionId,
     /// The life of the volume that it is of.
@@ -40,7 +40,7 @@ pub struct Held {
 
 /// Why a version is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum KeepReason {
     /// One of the newest.
     Last,
     /// The newest of its day.
@@ -59,65 +59,65 @@ pub enum Why {
     Newest,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Last => f.write_str("last"),
-            Why::Daily => f.write_str("daily"),
-            Why::Weekly => f.write_str("weekly"),
-            Why::Monthly => f.write_str("monthly"),
-            Why::Yearly => f.write_str("yearly"),
-            Why::Pinned => f.write_str("pinned"),
-            Why::Locked(until) => write!(f, "locked until {until:.0}"),
-            Why::Newest => f.write_str("newest good one of its life"),
+            KeepReason::Last => f.write_str("last"),
+            KeepReason::Daily => f.write_str("daily"),
+            KeepReason::Weekly => f.write_str("weekly"),
+            KeepReason::Monthly => f.write_str("monthly"),
+            KeepReason::Yearly => f.write_str("yearly"),
+            KeepReason::Pinned => f.write_str("pinned"),
+            KeepReason::Locked(until) => write!(f, "locked until {until:.0}"),
+            KeepReason::Newest => f.write_str("newest good one of its life"),
         }
     }
 }
 
 /// Why each version is kept, by id. One that is not in it is kept by nothing.
-pub type Kept = BTreeMap<VersionId, BTreeSet<Why>>;
+pub type KeptVersion = BTreeMap<VersionId, BTreeSet<KeepReason>>;
 
 /// Decides about all versions of one volume.
 #[must_use]
-pub fn decide(versions: &[Held], keep: Keep, now: Timestamp, zone: &TimeZone) -> Kept {
-    let mut newest_first: Vec<&Held> = versions.iter().collect();
+pub fn decide(versions: &[RetainedVersion], keep: Keep, now: Timestamp, zone: &TimeZone) -> KeptVersion {
+    let mut newest_first: Vec<&RetainedVersion> = versions.iter().collect();
     newest_first.sort_by_key(|held| std::cmp::Reverse(held.version.seq()));
-    let mut kept = Kept::new();
-    let mut add = |held: &Held, why: Why| {
+    let mut kept = KeptVersion::new();
+    let mut add = |held: &RetainedVersion, why: KeepReason| {
         kept.entry(held.version.clone()).or_default().insert(why);
     };
     // Those that count, and then all as if they did.
-    let good: Vec<&Held> = newest_first.iter().copied().filter(|held| held.good).collect();
+    let good: Vec<&RetainedVersion> = newest_first.iter().copied().filter(|held| held.good).collect();
     for list in [&good, &newest_first] {
         for (why, most) in [
-            (Why::Last, keep.last),
-            (Why::Daily, keep.daily),
-            (Why::Weekly, keep.weekly),
-            (Why::Monthly, keep.monthly),
-            (Why::Yearly, keep.yearly),
+            (KeepReason::Last, keep.last),
+            (KeepReason::Daily, keep.daily),
+            (KeepReason::Weekly, keep.weekly),
+            (KeepReason::Monthly, keep.monthly),
+            (KeepReason::Yearly, keep.yearly),
         ] {
             by_rule(list, why, most, zone).into_iter().for_each(|held| add(held, why));
         }
         let mut seen = BTreeSet::new();
         for held in list.iter().filter(|held| held.good || !good.iter().any(|one| one.generation == held.generation)) {
             if seen.insert(held.generation) {
-                add(held, Why::Newest);
+                add(held, KeepReason::Newest);
             }
         }
     }
     for held in newest_first {
         if held.pinned {
-            add(held, Why::Pinned);
+            add(held, KeepReason::Pinned);
         }
         if let Some(until) = held.locked_until.filter(|until| *until > now) {
-            add(held, Why::Locked(until));
+            add(held, KeepReason::Locked(until));
         }
     }
     kept
 }
 
 /// The first version of each of the first `most` spans of a list with the newest first.
-fn by_rule<'h>(list: &[&'h Held], why: Why, most: u32, zone: &TimeZone) -> Vec<&'h Held> {
+fn by_rule<'h>(list: &[&'h RetainedVersion], why: KeepReason, most: u32, zone: &TimeZone) -> Vec<&'h RetainedVersion> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut spans = BTreeSet::new();
     let mut kept = Vec::new();
@@ -133,23 +133,23 @@ fn by_rule<'h>(list: &[&'h Held], why: Why, most: u32, zone: &TimeZone) -> Vec<&
 }
 
 /// The span of time that a version falls into; none where each version is one of its own.
-fn span(held: &Held, why: Why, zone: &TimeZone) -> Option<(i16, i16)> {
+fn span(held: &RetainedVersion, why: KeepReason, zone: &TimeZone) -> Option<(i16, i16)> {
     let day: Date = held.created.to_zoned(zone.clone()).date();
     match why {
-        Why::Daily => Some((day.year(), day.day_of_year())),
-        Why::Weekly => {
+        KeepReason::Daily => Some((day.year(), day.day_of_year())),
+        KeepReason::Weekly => {
             let week = day.iso_week_date();
             Some((week.year(), i16::from(week.week())))
         }
-        Why::Monthly => Some((day.year(), i16::from(day.month()))),
-        Why::Yearly => Some((day.year(), 0)),
+        KeepReason::Monthly => Some((day.year(), i16::from(day.month()))),
+        KeepReason::Yearly => Some((day.year(), 0)),
         _ => None,
     }
 }
 
 /// A version as retention asks of it.
-pub(crate) fn as_held(row: &VersionRow, record: &VolumeRecord) -> Held {
-    Held {
+pub(crate) fn as_held(row: &VersionRow, record: &VolumeRecord) -> RetainedVersion {
+    RetainedVersion {
         version: row.version.clone(),
         generation: row.generation,
         created: row.created,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::copy;
 use super::decide::{Decision, RoundOutcome, VolumeResult, decide};
-use super::{debts, inventory};
+use super::{cleanups, inventory};
 use crate::app::App;
 use crate::blocking::blocking;
 use crate::operations::{CopyRequest, Watchers, copy_volume};
@@ -56,7 +56,7 @@ pub async fn run(app: &App, trigger: Trigger, reporter: &Reporter) -> Result<Rou
     if let Err(error) = swept {
         tracing::warn!(error = %stackferry_transfer::describe(&error), "leftovers in the vault could not be swept");
     }
-    debts::pay(app).await?;
+    cleanups::run(app).await?;
     let round = inventory::look(app).await?;
     let mut volumes = Vec::new();
     let mut waiting = Vec::new();

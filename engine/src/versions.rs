@@ -17,7 +17,7 @@ use stackferry_volume::manifest::MANIFEST_NAME;
 use stackferry_volume::{ManifestError, VersionId, VolumeId};
 
 use super::find;
-use super::finding::{Found, VersionFinding, of_damaged};
+use super::finding::{DamageFound, VersionFinding, of_damaged};
 use super::reconcile::{self, Reconciled};
 use crate::adopt::{Adopted, vault_volumes};
 use crate::app::App;
@@ -228,7 +228,7 @@ pub(crate) async fn verify_one(
                     };
                     let file = stackferry_volume::manifest::MANIFEST_NAME.to_owned();
                     let damage = Damage { file, block: None, why };
-                    let found = Found::new(std::slice::from_ref(&damage), None);
+                    let found = DamageFound::new(std::slice::from_ref(&damage), None);
                     return Ok((vec![damage], 0, found, marked));
                 }
                 Err(error) => return Err(error),
@@ -245,7 +245,7 @@ pub(crate) async fn verify_one(
                 Some(first) => vault.mark_damaged(&volume, &version, &first.to_string(), Timestamp::now()),
                 None => vault.clear_damage(&volume, &version),
             };
-            let found = Found::new(&damage, Some(opened.manifest()));
+            let found = DamageFound::new(&damage, Some(opened.manifest()));
             Ok((damage, before, found, marked))
         })
         .await??
@@ -264,7 +264,7 @@ async fn record(
     version: &VersionId,
     actor: &str,
     damage: &[Damage],
-    found: &Found,
+    found: &DamageFound,
 ) -> Result<(), Problem> {
     let catalog = app.catalog();
     let name = named(volume, version);

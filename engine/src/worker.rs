@@ -15,7 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::about::PROGRAM;
 use crate::app::App;
-use crate::execute::{self, Ended, Known};
+use crate::execute::{self, Ended, LatestScan};
 use crate::jobs::{Begun, SERVICE_LEASE};
 use crate::windows;
 use stackferry_problem::progress::Reporter;
@@ -40,7 +40,7 @@ const KINDS: [Kind; 5] = [Kind::Appstack, Kind::Package, Kind::Writable, Kind::T
 pub struct Worker {
     app: App,
     reporter: Reporter,
-    known: Option<Arc<Known>>,
+    known: Option<Arc<LatestScan>>,
     running: JoinSet<Ended>,
     jobs: HashMap<Id, (Job, Begun)>,
     /// Jobs that ended, and whose end could not be written down yet.
@@ -49,7 +49,7 @@ pub struct Worker {
     took_over: Option<Instant>,
 }
 
-type Joined = Result<(Id, Ended), JoinError>;
+type JoinedJob = Result<(Id, Ended), JoinError>;
 
 impl Worker {
     /// Works for nobody yet.
@@ -73,7 +73,7 @@ impl Worker {
     }
 
     /// A look at the sources ended.
-    pub fn knows(&mut self, known: Known) {
+    pub fn knows(&mut self, known: LatestScan) {
         self.known = Some(Arc::new(known));
     }
 
@@ -85,7 +85,7 @@ impl Worker {
     }
 
     /// Waits until a job ends; for ever where none runs.
-    pub async fn join(&mut self) -> Joined {
+    pub async fn join(&mut self) -> JoinedJob {
         match self.running.join_next_with_id().await {
             Some(joined) => joined,
             None => std::future::pending().await,
@@ -183,7 +183,7 @@ impl Worker {
     }
 
     /// A job ended.
-    pub async fn ended(&mut self, joined: Joined) {
+    pub async fn ended(&mut self, joined: JoinedJob) {
         let (id, ended) = match joined {
             Ok((id, ended)) => (id, ended),
             // The panic is in the log; the others go on.

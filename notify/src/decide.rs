@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use stackferry_catalog::ToldProblem;
 use stackferry_config::Notify;
 
-use super::look::{Found, Look};
-use super::trouble::{Told, Trouble};
+use super::snapshot::{FoundProblem, Snapshot};
+use super::trouble::{ReportWhen, Trouble};
 
 /// Problems of one kind.
 pub(super) type Kinds = BTreeMap<Trouble, Vec<ToldProblem>>;
@@ -41,13 +41,13 @@ impl Decided {
 /// Decides. `rows` is what was written before, `told` when each kind was last told of.
 pub(super) fn decide(
     settings: &Notify,
-    look: &Look,
+    look: &Snapshot,
     rows: Vec<ToldProblem>,
     told: &BTreeMap<String, Timestamp>,
     now: Timestamp,
 ) -> Decided {
     let mut decided = Decided::default();
-    let mut found: HashMap<(Trouble, String), &Found> =
+    let mut found: HashMap<(Trouble, String), &FoundProblem> =
         look.found.iter().map(|found| ((found.trouble, found.subject.clone()), found)).collect();
     // What is not known now is neither new nor over, however long ago that began.
     let mut hidden: BTreeSet<(Trouble, String)> = BTreeSet::new();
@@ -82,8 +82,8 @@ pub(super) fn decide(
     for (trouble, mut rows) in kinds {
         rows.sort_by(|(one, _), (two, _)| one.subject.cmp(&two.subject));
         let settle = match trouble.row().told {
-            Told::Now => Duration::ZERO,
-            Told::Settled => settings.settle.duration(),
+            ReportWhen::Now => Duration::ZERO,
+            ReportWhen::Settled => settings.settle.duration(),
         };
         let last = told.get(trouble.row().word).filter(|at| **at <= now);
         let may_tell = last.is_none_or(|last| passed(*last, now, settings.apart.duration()));
@@ -109,13 +109,13 @@ pub(super) fn decide(
 }
 
 /// A problem that is there still, or again.
-fn still(row: ToldProblem, found: &Found, now: Timestamp) -> ToldProblem {
+fn still(row: ToldProblem, found: &FoundProblem, now: Timestamp) -> ToldProblem {
     // A clock that was set back must not make it wait for the old time.
     let seen = row.seen.min(now);
     ToldProblem { name: found.name.clone(), detail: found.detail.clone(), seen, gone: None, ..row }
 }
 
-fn first(found: &Found, now: Timestamp) -> ToldProblem {
+fn first(found: &FoundProblem, now: Timestamp) -> ToldProblem {
     ToldProblem {
         code: found.trouble.row().word.to_owned(),
         subject: found.subject.clone(),

@@ -10,11 +10,11 @@
 mod decide;
 mod digest;
 mod failure;
-mod look;
 mod mail;
 mod message;
 mod outbox;
 mod send;
+mod snapshot;
 mod standing;
 mod trouble;
 mod webhook;
@@ -28,9 +28,9 @@ use stackferry_config::{DayTime, DigestWhen, Notify};
 use tokio::time::MissedTickBehavior;
 
 use decide::decide;
-use look::{Look, look};
 use message::Event;
 use outbox::Outbox;
+use snapshot::{Snapshot, look};
 use stackferry_engine::app::{App, Room};
 use stackferry_engine::health::{Health, shortest_interval};
 use stackferry_problem::Problem;
@@ -139,7 +139,7 @@ impl Teller {
     }
 
     /// Adds the digests that are due.
-    async fn digests(&self, app: &App, look: &Look, change: &mut NotifyChange) -> Result<(), Problem> {
+    async fn digests(&self, app: &App, look: &Snapshot, change: &mut NotifyChange) -> Result<(), Problem> {
         let settings = &app.config().notify;
         let now = app.now().to_zoned(TimeZone::system());
         for channel in channels(settings) {

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use stackferry_catalog::ToldProblem;
 
 use super::decide::Kinds;
-use super::look::Look;
+use super::snapshot::Snapshot;
 use super::standing::VolumeCounts;
-use super::trouble::{Severity, Trouble};
+use super::trouble::{ProblemSeverity, Trouble};
 use stackferry_engine::about::PROGRAM;
 use stackferry_problem::output::{escape, size};
 
@@ -89,7 +89,7 @@ pub struct Problems {
     /// The kind's word.
     pub code: String,
     /// How bad it is.
-    pub severity: Severity,
+    pub severity: ProblemSeverity,
     /// How many there are.
     pub count: usize,
     /// What is wrong, in words.
@@ -159,7 +159,7 @@ impl Sender {
     }
 
     /// A message of how everything stands.
-    pub(super) fn digest(&self, look: &Look, at: Timestamp) -> Message {
+    pub(super) fn digest(&self, look: &Snapshot, at: Timestamp) -> Message {
         let mut kinds: std::collections::BTreeMap<Trouble, Vec<Subject>> = std::collections::BTreeMap::new();
         let mut counts: std::collections::BTreeMap<Trouble, usize> = std::collections::BTreeMap::new();
         for found in &look.found {

@@ -33,7 +33,7 @@ const REST: Duration = Duration::from_secs(5);
 
 type Sent = (WaitingMessage, Result<Vec<String>, SendFailure>);
 /// How a try ended.
-pub(super) type Joined = Result<Sent, JoinError>;
+pub(super) type JoinedSend = Result<Sent, JoinError>;
 
 /// What is being sent, one message by each way at a time.
 #[derive(Default)]
@@ -110,7 +110,7 @@ impl Outbox {
     }
 
     /// Waits until a try ends; for ever where none runs. Nothing is lost where the wait is broken off.
-    pub(super) async fn join(&mut self) -> Joined {
+    pub(super) async fn join(&mut self) -> JoinedSend {
         match self.sending.join_next().await {
             Some(joined) => joined,
             None => std::future::pending().await,
@@ -126,7 +126,7 @@ impl Outbox {
     }
 
     /// Writes down what a try came to.
-    pub(super) async fn ended(&mut self, app: &App, joined: Joined) {
+    pub(super) async fn ended(&mut self, app: &App, joined: JoinedSend) {
         // Whatever waits behind it has its turn.
         self.rests.clear();
         match joined {

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub enum ProblemSeverity {
     /// Somebody has to do something now.
     Critical,
     /// Somebody has to do something soon.
     Warning,
 }
 
-impl Severity {
+impl ProblemSeverity {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Critical => "critical",
@@ -23,7 +23,7 @@ impl Severity {
 
 /// When it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum ReportWhen {
     /// When it is found.
     Now,
     /// When it has lasted for `settle`.
@@ -32,11 +32,11 @@ pub(crate) enum Told {
 
 /// What is known of a trouble. The texts hold `#` where the number stands.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub(crate) struct TroubleRow {
     pub trouble: Trouble,
     pub word: &'static str,
-    pub severity: Severity,
-    pub told: Told,
+    pub severity: ProblemSeverity,
+    pub told: ReportWhen,
     /// What is wrong: of one, and of many.
     pub is: [&'static str; 2],
     /// What is right again: of one, and of many.
@@ -54,11 +54,11 @@ macro_rules! troubles {
         }
 
         /// Every trouble, the worst first.
-        pub(crate) const TROUBLES: &[Row] = &[$(Row {
+        pub(crate) const TROUBLES: &[TroubleRow] = &[$(TroubleRow {
             trouble: Trouble::$name,
             word: $word,
-            severity: Severity::$severity,
-            told: Told::$told,
+            severity: ProblemSeverity::$severity,
+            told: ReportWhen::$told,
             is: [$one, $many],
             over: [$over, $all_over],
             hint: $hint,
@@ -66,13 +66,13 @@ macro_rules! troubles {
 
         impl Trouble {
             /// What is known of it.
-            pub(crate) fn row(self) -> &'static Row {
+            pub(crate) fn row(self) -> &'static TroubleRow {
                 match self {
-                    $(Self::$name => &const { Row {
+                    $(Self::$name => &const { TroubleRow {
                         trouble: Trouble::$name,
                         word: $word,
-                        severity: Severity::$severity,
-                        told: Told::$told,
+                        severity: ProblemSeverity::$severity,
+                        told: ReportWhen::$told,
                         is: [$one, $many],
                         over: [$over, $all_over],
                         hint: $hint,

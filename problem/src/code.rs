@@ -95,7 +95,7 @@ impl From<Exit> for ExitCode {
 
 /// What is known of a code.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub struct CodeRow {
     /// The code.
     pub code: Code,
     /// The word for it, in JSON, logs and metrics.
@@ -120,7 +120,7 @@ macro_rules! codes {
         }
 
         /// Every code with what is known of it.
-        pub const PROBLEMS: &[Row] = &[$(Row {
+        pub const PROBLEMS: &[CodeRow] = &[$(CodeRow {
             code: Code::$name,
             word: $word,
             exit: Exit::$exit,

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use stackferry_volume::{ParseIdError, VersionId, VolumeId};
 
-pub use code::{Code, Exit, PROBLEMS, Row, troubleshooting};
+pub use code::{Code, CodeRow, Exit, PROBLEMS, troubleshooting};
 pub use from_vault::into_folder;
 pub use render::{ErrorView, colour_on_stderr};
 pub use stackferry_https::Retry;

@@ -27,7 +27,7 @@ use stackferry_volume::io::Cancel;
 use crate::cli::{Cli, Command};
 use crate::daemon::Reload;
 use stackferry_engine::app::{App, Reading};
-use stackferry_engine::places;
+use stackferry_engine::path_conflicts;
 use stackferry_problem::output::{OutputFormat, View, print};
 use stackferry_problem::progress::Reporter;
 use stackferry_problem::{Code, Exit, Problem};
@@ -59,7 +59,7 @@ impl Context {
         let (file, overrides) = (self.cli.global.config.clone(), self.cli.global.overrides(std::env::vars_os()));
         Arc::new(move || {
             let config = Config::load(&file, &overrides)?;
-            places::refuse(&config)?;
+            path_conflicts::refuse(&config)?;
             Ok(config)
         })
     }

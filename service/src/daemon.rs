@@ -2,10 +2,10 @@
 //! tells how it goes. It ends when it is asked to: nothing new begins, and what runs is given a moment to end; what was
 //! copied so far is kept.
 
-mod jumps;
+mod clock_guard;
+mod maintenance;
 mod reload;
 mod rounds;
-mod tend;
 mod watch;
 
 use std::net::SocketAddr;

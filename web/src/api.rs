@@ -29,7 +29,7 @@ use stackferry_problem::{Code, Problem};
 
 pub use openapi::document;
 pub(crate) use reasons::REASONS;
-pub use roles::{ROUTES, Route};
+pub use roles::{ApiRoute, ROUTES};
 
 /// What is answered below `/api/`.
 pub(crate) fn router(web: &Web) -> Router<Web> {

@@ -32,14 +32,14 @@ use streams::Streams;
 
 /// What every page and every answer is made from. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub(crate) struct Web(Arc<Parts>);
+pub(crate) struct Web(Arc<WebParts>);
 
-struct Parts {
+struct WebParts {
     app: App,
     health: Arc<Health>,
     auth: auth::Auth,
     sessions: sessions::Sessions,
-    limits: limits::Limits,
+    limits: limits::RequestLimits,
     /// Held while metrics are gathered: many scrapes at once cost as much as one.
     scraping: Mutex<()>,
     room: Room,
@@ -48,12 +48,12 @@ struct Parts {
 impl Web {
     pub(crate) fn new(app: App, health: Arc<Health>) -> Self {
         let auth = auth::Auth::new(app.catalog().clone());
-        Self(Arc::new(Parts {
+        Self(Arc::new(WebParts {
             app,
             health,
             auth,
             sessions: sessions::Sessions::default(),
-            limits: limits::Limits::default(),
+            limits: limits::RequestLimits::default(),
             scraping: Mutex::default(),
             room: Room::default(),
         }))

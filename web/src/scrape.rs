@@ -12,12 +12,12 @@ use prometheus::{Encoder, TextEncoder};
 use stackferry_catalog::{Channel, DebtKind, JobState};
 use stackferry_config::Config;
 use stackferry_engine::app::App;
-use stackferry_engine::metrics::{Metrics, Sources, registry, unix_seconds};
-use stackferry_engine::{debts, prune};
+use stackferry_engine::metrics::{Counters, SourceCounters, registry, unix_seconds};
+use stackferry_engine::{cleanups, prune};
 use stackferry_problem::Problem;
 use stackferry_vault::Space;
 
-use text::Text;
+use text::MetricsText;
 
 /// The content type of what [`render`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,11 +32,11 @@ pub async fn render(app: &App, space: Option<Space>) -> Result<String, Problem> 
     let (catalog, config, metrics) = (app.catalog(), app.config(), app.metrics());
     let fleet = catalog.fleet().await?;
     let credentials = catalog.outstanding_credentials().await?;
-    let (owed, unpaid) = debts::standing(app).await?;
+    let (owed, unpaid) = cleanups::standing(app).await?;
     let jobs = catalog.job_counts().await?;
     // A note that can't be read freezes it, too.
     let frozen = app.jobs().prune_frozen().await.map_or(true, |frozen| frozen.is_some());
-    let mut text = Text::default();
+    let mut text = MetricsText::default();
     state::volumes(&mut text, config, &fleet, metrics.sources().last_scans(config));
     drop(fleet);
     state::running(&mut text, &metrics.running_copies());
@@ -69,7 +69,7 @@ pub async fn render(app: &App, space: Option<Space>) -> Result<String, Problem> 
     Ok(text.finish())
 }
 
-fn sources(text: &mut Text, sources: &Sources, config: &Config) {
+fn sources(text: &mut MetricsText, sources: &SourceCounters, config: &Config) {
     let schedule = &config.schedule;
     let kinds = stackferry_config::KindKey::ALL.into_iter().map(|kind| schedule.of(kind).every.duration());
     let every = kinds.fold(schedule.every.duration(), std::time::Duration::min);
@@ -90,7 +90,7 @@ fn sources(text: &mut Text, sources: &Sources, config: &Config) {
     }
 }
 
-fn counters(text: &mut Text, metrics: &Metrics) -> Result<(), prometheus::Error> {
+fn counters(text: &mut MetricsText, metrics: &Counters) -> Result<(), prometheus::Error> {
     for family in metrics.gather() {
         let mut encoded = Vec::new();
         let name = family.name().to_owned();

@@ -16,12 +16,12 @@ use stackferry_transfer::stock::StockClient;
 use stackferry_volume::local::LocalFolder;
 use stackferry_volume::{Entry, Folder, FolderError, Kind, SiteName};
 
-use super::{App, Told, mounts};
+use super::{App, SystemReports, mounts};
 use stackferry_problem::Problem;
 
 /// How one datastore's bytes are reached.
 #[derive(Clone)]
-pub enum Source {
+pub enum DatastoreAccess {
     /// It is mounted here.
     Local(Arc<LocalFolder>),
     /// An endpoint has it, under this name.
@@ -37,15 +37,15 @@ pub enum Source {
     Esxi(Arc<EsxiClient>),
 }
 
-impl Source {
+impl DatastoreAccess {
     /// The route's word in manifests and JSON.
     #[must_use]
     pub fn route(&self) -> RouteKind {
         match self {
-            Source::Local(_) => RouteKind::Local,
-            Source::Endpoint { .. } => RouteKind::Endpoint,
-            Source::Ssh(_) => RouteKind::Ssh,
-            Source::Esxi(_) => RouteKind::Esxi,
+            DatastoreAccess::Local(_) => RouteKind::Local,
+            DatastoreAccess::Endpoint { .. } => RouteKind::Endpoint,
+            DatastoreAccess::Ssh(_) => RouteKind::Ssh,
+            DatastoreAccess::Esxi(_) => RouteKind::Esxi,
         }
     }
 
@@ -53,10 +53,12 @@ impl Source {
     #[must_use]
     pub fn folder(&self) -> Arc<dyn Folder> {
         match self {
-            Source::Local(folder) => Arc::<LocalFolder>::clone(folder),
-            Source::Endpoint { client, datastore } => Arc::new(EndpointFolder::new(Arc::clone(client), datastore)),
-            Source::Ssh(client) => Arc::new(client.folder()),
-            Source::Esxi(client) => Arc::new(client.folder()),
+            DatastoreAccess::Local(folder) => Arc::<LocalFolder>::clone(folder),
+            DatastoreAccess::Endpoint { client, datastore } => {
+                Arc::new(EndpointFolder::new(Arc::clone(client), datastore))
+            }
+            DatastoreAccess::Ssh(client) => Arc::new(client.folder()),
+            DatastoreAccess::Esxi(client) => Arc::new(client.folder()),
         }
     }
 
@@ -64,22 +66,22 @@ impl Source {
     #[must_use]
     pub fn host(&self) -> String {
         match self {
-            Source::Local(_) => "local".to_owned(),
-            Source::Endpoint { client, .. } => client.address(),
-            Source::Ssh(client) => client.address(),
-            Source::Esxi(client) => client.datastore().system.clone(),
+            DatastoreAccess::Local(_) => "local".to_owned(),
+            DatastoreAccess::Endpoint { client, .. } => client.address(),
+            DatastoreAccess::Ssh(client) => client.address(),
+            DatastoreAccess::Esxi(client) => client.datastore().system.clone(),
         }
     }
 
     fn datastore_type(&self) -> Option<String> {
         match self {
-            Source::Local(folder) => Some(if folder.is_nfs() { "NFS" } else { "OTHER" }.to_owned()),
-            Source::Endpoint { client, datastore } => {
+            DatastoreAccess::Local(folder) => Some(if folder.is_nfs() { "NFS" } else { "OTHER" }.to_owned()),
+            DatastoreAccess::Endpoint { client, datastore } => {
                 let hello = client.hello().ok()?;
                 hello.datastores.into_iter().find(|info| info.name == *datastore).map(|info| info.kind)
             }
             // Nothing there tells what the folder lies on; of the other, vSphere told already.
-            Source::Ssh(_) | Source::Esxi(_) => None,
+            DatastoreAccess::Ssh(_) | DatastoreAccess::Esxi(_) => None,
         }
     }
 }
@@ -122,24 +124,25 @@ impl App {
     ///
     /// # Errors
     /// It is not mounted, or its host can't be asked at all.
-    pub fn source(&self, datastore: &DatastoreConfig) -> Result<Source, Problem> {
+    pub fn source(&self, datastore: &DatastoreConfig) -> Result<DatastoreAccess, Problem> {
         match &datastore.route {
             Route::Local(local) => {
                 self.answers(&local.path, mounts::NO_ANSWER)?;
-                Ok(Source::Local(Arc::new(LocalFolder::open_with(&local.path, self.pulse(&local.path))?)))
+                Ok(DatastoreAccess::Local(Arc::new(LocalFolder::open_with(&local.path, self.pulse(&local.path))?)))
             }
-            Route::Endpoint(endpoint) => {
-                Ok(Source::Endpoint { client: self.endpoint(endpoint)?, datastore: datastore.name.to_string() })
-            }
-            Route::Ssh(ssh) => Ok(Source::Ssh(self.stock(ssh)?)),
-            Route::Esxi(esxi) => Ok(Source::Esxi(self.esxi(datastore, esxi)?)),
+            Route::Endpoint(endpoint) => Ok(DatastoreAccess::Endpoint {
+                client: self.endpoint(endpoint)?,
+                datastore: datastore.name.to_string(),
+            }),
+            Route::Ssh(ssh) => Ok(DatastoreAccess::Ssh(self.stock(ssh)?)),
+            Route::Esxi(esxi) => Ok(DatastoreAccess::Esxi(self.esxi(datastore, esxi)?)),
         }
     }
 
     /// A configured datastore as discovery wants it; one that can't be reached is looked at all the same, and says so.
     /// Blocks.
     #[must_use]
-    pub fn view(&self, rank: usize, datastore: &DatastoreConfig, told: &Told) -> DatastoreView {
+    pub fn view(&self, rank: usize, datastore: &DatastoreConfig, told: &SystemReports) -> DatastoreView {
         self.view_of(rank, datastore, told, self.source(datastore))
     }
 
@@ -149,8 +152,8 @@ impl App {
         &self,
         rank: usize,
         datastore: &DatastoreConfig,
-        told: &Told,
-        source: Result<Source, Problem>,
+        told: &SystemReports,
+        source: Result<DatastoreAccess, Problem>,
     ) -> DatastoreView {
         let (folder, datastore_type): (Arc<dyn Folder>, _) = match source {
             Ok(source) => (source.folder(), source.datastore_type()),
@@ -185,7 +188,7 @@ impl App {
 
 /// The folders of a datastore that are looked through: those of the configuration, those that App Volumes keeps volumes in
 /// by default, and those where it says that volumes lie. App Volumes' word for what lies in one wins over its name.
-fn folders(datastore: &DatastoreConfig, site: &SiteName, told: &Told) -> Vec<FolderSpec> {
+fn folders(datastore: &DatastoreConfig, site: &SiteName, told: &SystemReports) -> Vec<FolderSpec> {
     let configured = datastore.folders.iter();
     let mut specs: Vec<FolderSpec> = configured
         .map(|folder| FolderSpec {

@@ -27,12 +27,12 @@ use stackferry_problem::{Code, Problem};
 pub(super) struct Systems {
     managers: Mutex<BTreeMap<String, Arc<Manager>>>,
     vspheres: Mutex<BTreeMap<String, Vsphere>>,
-    told: RwLock<Arc<Told>>,
+    told: RwLock<Arc<SystemReports>>,
 }
 
 /// What all systems told in one round.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct SystemReports {
     /// The App Volumes Managers.
     pub managers: Vec<ManagerView>,
     /// The vSphere systems.
@@ -43,7 +43,7 @@ pub struct Told {
     pub asked: Option<Instant>,
 }
 
-impl Told {
+impl SystemReports {
     /// How many systems did not answer.
     #[must_use]
     pub fn away(&self) -> usize {
@@ -97,7 +97,7 @@ impl Told {
 impl App {
     /// What the systems told last; nothing before the first round.
     #[must_use]
-    pub fn told(&self) -> Arc<Told> {
+    pub fn told(&self) -> Arc<SystemReports> {
         Arc::clone(&self.setup.systems.told.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -171,7 +171,7 @@ impl App {
 
     /// Asks every system for all that it knows, and keeps it as what was told last. Once the end was asked for it is not waited
     /// for those that have not answered yet: they told nothing.
-    pub async fn ask_systems(&self) -> Arc<Told> {
+    pub async fn ask_systems(&self) -> Arc<SystemReports> {
         let asked = Some(Instant::now());
         let mut asking: JoinSet<Answer> = JoinSet::new();
         for (at, settings) in self.config().app_volumes.iter().enumerate() {
@@ -233,7 +233,7 @@ impl App {
             }
         };
         problems.sort_by(|one, two| (&one.subject, &one.text).cmp(&(&two.subject, &two.text)));
-        let told = Told {
+        let told = SystemReports {
             managers: managers.into_values().collect(),
             vspheres: vspheres.into_values().collect(),
             problems,

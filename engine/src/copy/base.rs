@@ -10,14 +10,14 @@ use stackferry_volume::{BlockIndex, Manifest};
 
 use super::file::CopiedFile;
 use super::run::CopyRun;
-use crate::app::Source;
+use crate::app::DatastoreAccess;
 use stackferry_problem::Problem;
 
 impl CopyRun<'_> {
     /// The last good version of this life of the volume, where comparing with it saves something: a version that need
     /// not be made, or bytes that need not be sent.
-    pub(super) fn base(&self, source: &Source) -> Result<Option<Version>, Problem> {
-        if !self.wanted.if_changed && !matches!(source, Source::Endpoint { .. }) {
+    pub(super) fn base(&self, source: &DatastoreAccess) -> Result<Option<Version>, Problem> {
+        if !self.wanted.if_changed && !matches!(source, DatastoreAccess::Endpoint { .. }) {
             return Ok(None);
         }
         let entries = self.vault.versions(&self.volume.id)?;

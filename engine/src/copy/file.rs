@@ -18,7 +18,7 @@ use stackferry_volume::block::BLOCK_BYTES;
 use stackferry_volume::manifest::{ByteCounts, FileRecord};
 use stackferry_volume::{BlockIndex, BlockMap, BlockState, Digest, Source as _, VolumeId};
 
-use crate::app::{App, Source};
+use crate::app::{App, DatastoreAccess};
 use stackferry_problem::Problem;
 
 /// What all files of one copy share.
@@ -26,7 +26,7 @@ pub(super) struct FileCopier<'a> {
     pub(super) app: &'a App,
     pub(super) volume: &'a VolumeId,
     pub(super) place: &'a VolumeLocation,
-    pub(super) source: &'a Source,
+    pub(super) source: &'a DatastoreAccess,
     pub(super) context: &'a CopyContext,
     /// The last good version, to compare with.
     pub(super) base: Option<&'a Version>,
@@ -135,8 +135,8 @@ impl FileCopier<'_> {
         let path = self.place.location.sibling(file.name.as_str());
         let copy = FileCopy { path: &path, bytes: file.bytes, mtime: file.mtime, sink, done, base };
         match self.source {
-            Source::Local(folder) => Ok(stackferry_transfer::local::copy(folder, copy, self.context)?),
-            Source::Endpoint { client, datastore } => {
+            DatastoreAccess::Local(folder) => Ok(stackferry_transfer::local::copy(folder, copy, self.context)?),
+            DatastoreAccess::Endpoint { client, datastore } => {
                 let mut notes = Notes::default();
                 let outcome = client.copy(datastore, copy, self.context, &mut |credential| {
                     let now = Timestamp::now();
@@ -145,14 +145,14 @@ impl FileCopier<'_> {
                 });
                 notes.ended(self, outcome)
             }
-            Source::Ssh(client) => {
+            DatastoreAccess::Ssh(client) => {
                 let mut notes = Notes::default();
                 let outcome = client.copy(copy, self.context, &mut |certificate| {
                     notes.issued(self, file, &certificate.name, certificate.expires);
                 });
                 notes.ended(self, outcome)
             }
-            Source::Esxi(client) => {
+            DatastoreAccess::Esxi(client) => {
                 let mut notes = Notes::default();
                 let outcome = client.copy(copy, self.context, &mut |credential| {
                     notes.note(self, file, &credential.name, credential.expires, credential.standing);

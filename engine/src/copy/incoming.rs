@@ -10,7 +10,7 @@ use stackferry_volume::Digest;
 use stackferry_volume::fingerprint::is_known;
 
 use super::run::CopyRun;
-use crate::app::Source;
+use crate::app::DatastoreAccess;
 use stackferry_problem::{Code, Problem};
 
 /// How long a file has to have had its time, where times are whole seconds, for a later change to have another one.
@@ -36,7 +36,7 @@ impl CopyRun<'_> {
 
     /// Where a change right now could leave the files' times as they are, waits until it can't: what is read after that is
     /// of one state, or shows another time in the end. Gives whether it waited.
-    pub(super) fn wait_until_settled(&self, place: &VolumeLocation, source: &Source) -> Result<bool, Problem> {
+    pub(super) fn wait_until_settled(&self, place: &VolumeLocation, source: &DatastoreAccess) -> Result<bool, Problem> {
         // Where times are not known, no waiting helps.
         let is_timed = place.files.iter().all(|file| is_known(file.mtime));
         if place.settled || !is_timed {

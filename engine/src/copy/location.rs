@@ -3,7 +3,7 @@
 use stackferry_discover::{Volume, VolumeLocation};
 use stackferry_volume::Location;
 
-use crate::app::{App, Source};
+use crate::app::{App, DatastoreAccess};
 use stackferry_problem::Problem;
 
 /// The places where a volume may be read now, the best first: one of `preferred`, and among equals by the cheapest route.
@@ -33,7 +33,11 @@ pub async fn first_place<'v>(app: &App, volume: &'v Volume) -> Result<Option<&'v
 ///
 /// # Errors
 /// None of its places may be read: why, for the last.
-pub fn choose(app: &App, volume: &Volume, preferred: &[Location]) -> Result<(VolumeLocation, Source), Problem> {
+pub fn choose(
+    app: &App,
+    volume: &Volume,
+    preferred: &[Location],
+) -> Result<(VolumeLocation, DatastoreAccess), Problem> {
     let mut last = None;
     for place in in_order(app, volume, preferred) {
         let Some(datastore) = app.datastore(&place.location.site, &place.location.datastore) else { continue };

@@ -21,8 +21,8 @@ use super::monitor::SourceMonitor;
 use super::options::CopyOptions;
 use super::outcome::CopyOutcome;
 use super::window::WindowWatch;
-use crate::app::{App, Source, mounts};
-use crate::attached::{self, When};
+use crate::app::{App, DatastoreAccess, mounts};
+use crate::attached::{self, AttachmentCheck};
 use crate::metrics::{Phase, Phases};
 use crate::windows;
 use stackferry_problem::{Code, Problem};
@@ -141,7 +141,7 @@ impl CopyRun<'_> {
     fn guarded(
         &self,
         place: &VolumeLocation,
-        source: &Source,
+        source: &DatastoreAccess,
         started: Timestamp,
         progress: Arc<dyn Progress>,
     ) -> Result<CopyOutcome, Problem> {
@@ -152,18 +152,18 @@ impl CopyRun<'_> {
     }
 
     /// Why it may not be copied after all.
-    fn held(&self, place: &VolumeLocation, when: When) -> Result<Option<StatusReason>, Problem> {
+    fn held(&self, place: &VolumeLocation, when: AttachmentCheck) -> Result<Option<StatusReason>, Problem> {
         self.catalog(attached::look_again(self.app, self.volume, place, when))
     }
 
     fn run(
         &self,
         place: &VolumeLocation,
-        source: &Source,
+        source: &DatastoreAccess,
         started: Timestamp,
         progress: Arc<dyn Progress>,
     ) -> Result<CopyOutcome, Problem> {
-        if let Some(reason) = self.held(place, When::Before)? {
+        if let Some(reason) = self.held(place, AttachmentCheck::Before)? {
             return Ok(CopyOutcome::deferred(reason));
         }
         let now = Timestamp::now();
@@ -285,7 +285,7 @@ impl CopyRun<'_> {
             }
         }
         drop(base);
-        if let Some(reason) = self.held(place, When::After)? {
+        if let Some(reason) = self.held(place, AttachmentCheck::After)? {
             // Somebody may have written to it while it was read: it is of no single moment.
             drop(copied);
             incoming.discard()?;

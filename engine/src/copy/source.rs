@@ -11,7 +11,7 @@ use stackferry_volume::{Entry, Folder};
 use super::failure::is_about_the_file;
 use super::file::CopiedFile;
 use super::run::CopyRun;
-use crate::app::Source;
+use crate::app::DatastoreAccess;
 use stackferry_problem::Problem;
 
 /// Whether a file is as long as it was. vSphere may call a descriptor as long as its disk; then its bytes tell.
@@ -44,7 +44,7 @@ impl CopyRun<'_> {
     }
 
     /// The disk's own files are still what they were when discovery looked.
-    pub(super) fn check_disk(&self, place: &VolumeLocation, source: &Source) -> Result<(), Problem> {
+    pub(super) fn check_disk(&self, place: &VolumeLocation, source: &DatastoreAccess) -> Result<(), Problem> {
         let folder = source.folder();
         let mut own = place.files.iter().filter(|file| file.role != FileRole::Sidecar);
         own.try_for_each(|file| unchanged(&*folder, place, file))
@@ -55,7 +55,7 @@ impl CopyRun<'_> {
     pub(super) fn check_source(
         &self,
         place: &VolumeLocation,
-        source: &Source,
+        source: &DatastoreAccess,
         incoming: &Incoming,
         copied: &mut Vec<CopiedFile>,
         left_out: &mut Vec<LeftOut>,

@@ -57,7 +57,7 @@ impl fmt::Display for Affected {
 
 /// A file with bytes of the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Extent {
+pub struct DamagedExtent {
     /// Its name.
     pub name: String,
     /// Its length in bytes.
@@ -66,16 +66,16 @@ pub struct Extent {
 
 /// What reading a version back found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct DamageFound {
     /// The files that are affected.
     pub affected: Vec<Affected>,
     /// The files that the disk's bytes are in; none where the manifest can't be read.
-    pub extents: Vec<Extent>,
+    pub extents: Vec<DamagedExtent>,
     /// Whether there was so much damage that reading was given up.
     pub cut: bool,
 }
 
-impl Found {
+impl DamageFound {
     /// Sums damage up. `manifest` is none where it can't be read.
     #[must_use]
     pub fn new(damage: &[Damage], manifest: Option<&Manifest>) -> Self {
@@ -102,7 +102,7 @@ impl Found {
         let extents = manifest.into_iter().flat_map(|manifest| &manifest.files);
         let extents = extents
             .filter(|record| record.role == FileRole::Extent)
-            .map(|record| Extent { name: record.name.to_string(), bytes: record.blocks.bytes() });
+            .map(|record| DamagedExtent { name: record.name.to_string(), bytes: record.blocks.bytes() });
         // Of what is left out nothing may be concluded.
         Self { affected: affected.collect(), extents: extents.collect(), cut }
     }
@@ -111,7 +111,7 @@ impl Found {
         self.extents.iter().any(|extent| extent.name == file)
     }
 
-    pub(super) fn whole_extents(&self) -> impl Iterator<Item = &Extent> {
+    pub(super) fn whole_extents(&self) -> impl Iterator<Item = &DamagedExtent> {
         self.extents.iter().filter(|extent| !self.affected.iter().any(|one| one.file == extent.name))
     }
 

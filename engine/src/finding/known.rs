@@ -8,7 +8,7 @@ use stackferry_catalog::{VersionRow, VolumeRow, VolumeState};
 use stackferry_vault::Damage;
 use stackferry_volume::{ReasonCode, VersionId, VolumeId};
 
-use super::{Facts, Finding, Found, Good, Trouble, judge};
+use super::{DamageFound, Finding, FindingCause, FindingFacts, Good, judge};
 use crate::app::App;
 use crate::missing::{MISSING, named};
 use stackferry_problem::Problem;
@@ -39,13 +39,13 @@ impl VersionFinding {
 }
 
 /// A volume and its versions.
-pub struct Known {
+pub struct KnownVersions {
     volume: Option<VolumeRow>,
     rows: Vec<VersionRow>,
     damages: HashMap<VersionId, Value>,
 }
 
-impl Known {
+impl KnownVersions {
     /// A volume, as the catalog has it.
     ///
     /// # Errors
@@ -89,33 +89,35 @@ impl Known {
     fn damaged(&self, volume: &VolumeId, version: &VersionId) -> Finding {
         self.finding(version).unwrap_or_else(|| {
             let (volume, version) = (volume.clone(), version.clone());
-            judge(&Trouble::Damaged(None), &Facts { volume, version, good: None, copyable: false })
+            judge(&FindingCause::Damaged(None), &FindingFacts { volume, version, good: None, copyable: false })
         })
     }
 
-    fn trouble(&self, row: &VersionRow) -> Option<Trouble> {
+    fn trouble(&self, row: &VersionRow) -> Option<FindingCause> {
         match (&row.damaged, &row.restore_test, &row.incident) {
-            (Some(why), ..) if why == MISSING => Some(Trouble::Missing),
+            (Some(why), ..) if why == MISSING => Some(FindingCause::Missing),
             (Some(_), ..) => {
                 let found = self.damages.get(&row.version);
-                Some(Trouble::Damaged(found.and_then(|found| serde_json::from_value::<Found>(found.clone()).ok())))
+                Some(FindingCause::Damaged(
+                    found.and_then(|found| serde_json::from_value::<DamageFound>(found.clone()).ok()),
+                ))
             }
             // An older version is of use then, whatever became of this one.
-            (None, _, Some(_)) => Some(Trouble::Incident),
+            (None, _, Some(_)) => Some(FindingCause::Incident),
             (None, Some(test), None) if !test.ok => {
                 let read_back = row.last_verified.is_some_and(|at| at >= test.at);
-                Some(Trouble::NoDisk { read_back })
+                Some(FindingCause::NoDisk { read_back })
             }
             (None, _, None) => None,
         }
     }
 
-    fn facts(&self, row: &VersionRow, trouble: &Trouble) -> Facts {
+    fn facts(&self, row: &VersionRow, trouble: &FindingCause) -> FindingFacts {
         let is_good = |one: &&VersionRow| {
             one.generation == row.generation
                 && one.version != row.version
                 && self.trouble(one).is_none()
-                && (*trouble != Trouble::Incident || one.version < row.version)
+                && (*trouble != FindingCause::Incident || one.version < row.version)
         };
         let good = self.rows.iter().filter(is_good).max_by(|one, other| one.version.cmp(&other.version));
         let copyable = self.volume.as_ref().is_some_and(|volume| {
@@ -127,7 +129,7 @@ impl Known {
             };
             is_here && volume.protectable && volume.generation == row.generation
         });
-        Facts {
+        FindingFacts {
             volume: row.volume.clone(),
             version: row.version.clone(),
             good: good.map(|row| Good { version: row.version.clone(), read_back: row.last_verified }),
@@ -145,11 +147,11 @@ pub async fn of_damaged(
     versions: &[(VolumeId, VersionId, Vec<Damage>)],
 ) -> Result<Vec<VersionFinding>, Problem> {
     let mut findings = Vec::new();
-    let mut last: Option<(&VolumeId, Known)> = None;
+    let mut last: Option<(&VolumeId, KnownVersions)> = None;
     for (volume, version, _) in versions.iter().filter(|(.., damage)| !damage.is_empty()) {
         let known = match last.take() {
             Some((of, known)) if of == volume => known,
-            _ => Known::of(app, volume).await?,
+            _ => KnownVersions::of(app, volume).await?,
         };
         let finding = known.damaged(volume, version);
         findings.push(VersionFinding { volume: volume.clone(), version: version.clone(), finding });

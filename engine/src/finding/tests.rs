@@ -2,8 +2,8 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-fn extent(name: &str) -> Extent {
-    Extent { name: name.to_owned(), bytes: 20 << 30 }
+fn extent(name: &str) -> DamagedExtent {
+    DamagedExtent { name: name.to_owned(), bytes: 20 << 30 }
 }
 
 fn affected(file: &str, role: &str, of: u64, blocks: u64) -> Affected {
@@ -11,26 +11,30 @@ fn affected(file: &str, role: &str, of: u64, blocks: u64) -> Affected {
     Affected { file: file.to_owned(), role: role.to_owned(), bytes: blocks * MIB, of: Some(of), ranges }
 }
 
-fn in_extent() -> Trouble {
+fn in_extent() -> FindingCause {
     let affected = vec![affected("Office-flat.vmdk", "extent", 20 << 30, 3)];
-    Trouble::Damaged(Some(Found { affected, extents: vec![extent("Office-flat.vmdk")], cut: false }))
+    FindingCause::Damaged(Some(DamageFound { affected, extents: vec![extent("Office-flat.vmdk")], cut: false }))
 }
 
-fn in_descriptor() -> Trouble {
+fn in_descriptor() -> FindingCause {
     let whole = Affected { bytes: 400, ranges: vec![], ..affected("Office.vmdk", "descriptor", 400, 0) };
-    Trouble::Damaged(Some(Found { affected: vec![whole], extents: vec![extent("Office-flat.vmdk")], cut: false }))
+    FindingCause::Damaged(Some(DamageFound {
+        affected: vec![whole],
+        extents: vec![extent("Office-flat.vmdk")],
+        cut: false,
+    }))
 }
 
-fn in_manifest() -> Trouble {
+fn in_manifest() -> FindingCause {
     let manifest = Affected { of: None, ranges: vec![], ..affected("manifest.json", "manifest", 0, 0) };
-    Trouble::Damaged(Some(Found { affected: vec![manifest], extents: vec![], cut: false }))
+    FindingCause::Damaged(Some(DamageFound { affected: vec![manifest], extents: vec![], cut: false }))
 }
 
 /// The version is number 5 of `appstack/Office`; a good one may be number 4 or 6.
-fn facts(good: Option<u64>, copyable: bool) -> Facts {
+fn facts(good: Option<u64>, copyable: bool) -> FindingFacts {
     let made: Timestamp = "2026-11-22T04:00:00Z".parse().unwrap();
     let good = good.map(|seq| Good { version: VersionId::new(made, seq), read_back: None });
-    Facts { volume: "appstack/Office".parse().unwrap(), version: VersionId::new(made, 5), good, copyable }
+    FindingFacts { volume: "appstack/Office".parse().unwrap(), version: VersionId::new(made, 5), good, copyable }
 }
 
 #[test]
@@ -44,7 +48,7 @@ fn each_case_has_its_four_answers() {
         ("(Office-flat.vmdk) are whole", "all but 3.0 MiB of 20.0 GiB of this version's disk is as it was copied");
     let none = "nothing that is known here";
     let (source, before) = ("can be copied again", "20261122T040000Z-4 is good");
-    type Case<'a> = (Trouble, Option<u64>, bool, Severity, &'a [&'a str], &'a str);
+    type Case<'a> = (FindingCause, Option<u64>, bool, Severity, &'a [&'a str], &'a str);
     let cases: [Case<'_>; 18] = [
         (in_extent(), Some(6), true, Degraded, &["20261122T040000Z-6 is good", part], others),
         (in_extent(), Some(4), true, Degraded, &[before, source], copy),
@@ -55,15 +59,15 @@ fn each_case_has_its_four_answers() {
         (in_descriptor(), None, true, Degraded, &[whole, source], copy),
         (in_manifest(), None, false, Unknown, &["nothing proves it"], again),
         (in_manifest(), Some(4), false, Degraded, &[before, "nothing proves it"], pin),
-        (Trouble::Damaged(None), None, true, Unknown, &[source], copy),
-        (Trouble::Missing, None, false, Lost, &[none], "stackferry check"),
-        (Trouble::Missing, None, true, Lost, &[source], copy),
-        (Trouble::Missing, Some(4), false, Degraded, &[before], pin),
-        (Trouble::NoDisk { read_back: false }, None, true, Unknown, &[source], again),
-        (Trouble::NoDisk { read_back: true }, None, true, Unknown, &["so at its source"], copy),
-        (Trouble::NoDisk { read_back: true }, Some(4), false, Degraded, &[before], pin),
-        (Trouble::Incident, Some(4), true, Unknown, &["the version before", "kept as it was found"], pin),
-        (Trouble::Incident, None, true, Unknown, &["kept as it was found"], "stackferry versions appstack/Office"),
+        (FindingCause::Damaged(None), None, true, Unknown, &[source], copy),
+        (FindingCause::Missing, None, false, Lost, &[none], "stackferry check"),
+        (FindingCause::Missing, None, true, Lost, &[source], copy),
+        (FindingCause::Missing, Some(4), false, Degraded, &[before], pin),
+        (FindingCause::NoDisk { read_back: false }, None, true, Unknown, &[source], again),
+        (FindingCause::NoDisk { read_back: true }, None, true, Unknown, &["so at its source"], copy),
+        (FindingCause::NoDisk { read_back: true }, Some(4), false, Degraded, &[before], pin),
+        (FindingCause::Incident, Some(4), true, Unknown, &["the version before", "kept as it was found"], pin),
+        (FindingCause::Incident, None, true, Unknown, &["kept as it was found"], "stackferry versions appstack/Office"),
     ];
     for (trouble, good, copyable, severity, still, next) in cases {
         let finding = judge(&trouble, &facts(good, copyable));
@@ -84,9 +88,9 @@ fn a_command_can_be_pasted_whatever_the_volume_is_called() {
 
 #[test]
 fn what_was_given_up_on_is_not_called_whole() {
-    let Trouble::Damaged(Some(mut found)) = in_descriptor() else { panic!() };
+    let FindingCause::Damaged(Some(mut found)) = in_descriptor() else { panic!() };
     found.cut = true;
-    let finding = judge(&Trouble::Damaged(Some(found)), &facts(None, false));
+    let finding = judge(&FindingCause::Damaged(Some(found)), &facts(None, false));
     assert_eq!(finding.severity, Severity::Lost);
     assert!(finding.still_works.contains("reading was given up"), "{finding:?}");
 }
@@ -95,14 +99,14 @@ fn what_was_given_up_on_is_not_called_whole() {
 fn blocks_are_told_as_ranges_of_bytes() {
     use stackferry_vault::Damage;
     let damage = |block| Damage { file: "Office-flat.vmdk".to_owned(), block, why: String::new() };
-    let found = Found::new(&[damage(Some(9)), damage(Some(3)), damage(Some(2))], None);
+    let found = DamageFound::new(&[damage(Some(9)), damage(Some(3)), damage(Some(2))], None);
     let [one] = &found.affected[..] else { panic!("{found:?}") };
     let ranges = [ByteRange { offset: 2 * MIB, length: 2 * MIB }, ByteRange { offset: 9 * MIB, length: MIB }];
     assert_eq!((one.bytes, &one.ranges[..]), (3 * MIB, &ranges[..]));
-    let found = Found::new(&[damage(Some(9)), damage(None)], None);
+    let found = DamageFound::new(&[damage(Some(9)), damage(None)], None);
     assert_eq!(found.affected[0].ranges, [], "all of it, however long that is");
     let many: Vec<_> = (0..200).map(|number| damage(Some(number * 2))).collect();
-    let found = Found::new(&many, None);
+    let found = DamageFound::new(&many, None);
     assert_eq!((found.affected[0].bytes, found.affected[0].ranges.len()), (200 * MIB, 32));
     let text = affected("Office-flat.vmdk", "extent", 20 << 30, 3).to_string();
     assert_eq!(text, "Office-flat.vmdk: 3.0 MiB of 20.0 GiB from byte 7340032");

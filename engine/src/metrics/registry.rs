@@ -26,7 +26,7 @@ impl Type {
 
 /// Where the values come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum MetricOrigin {
     /// The catalog, asked at each scrape: right after a restart too, and whoever made the change.
     Catalog,
     /// This process's memory: from its start on, and only what it did itself.
@@ -35,12 +35,12 @@ pub enum Origin {
     System,
 }
 
-impl Origin {
+impl MetricOrigin {
     const fn as_str(self) -> &'static str {
         match self {
-            Origin::Catalog => "catalog",
-            Origin::Process => "process",
-            Origin::System => "system",
+            MetricOrigin::Catalog => "catalog",
+            MetricOrigin::Process => "process",
+            MetricOrigin::System => "system",
         }
     }
 }
@@ -75,7 +75,7 @@ pub struct Family {
     /// Its labels, in the order in which their values are given.
     pub labels: &'static [&'static str],
     /// Where its values come from.
-    pub origin: Origin,
+    pub origin: MetricOrigin,
     /// What is promised of it.
     pub stability: Stability,
     /// What it tells; also its help text.
@@ -98,7 +98,7 @@ macro_rules! families {
             kind: Type::$kind,
             unit: $unit,
             labels: &[$($label),*],
-            origin: Origin::$origin,
+            origin: MetricOrigin::$origin,
             stability: Stability::$stability,
             meaning: $meaning,
         };)+
@@ -237,9 +237,9 @@ families! {
         "Credentials that may still open something, or for which something still stands at a peer.";
     CREDENTIALS_OLDEST "stackferry_credentials_oldest_outstanding_timestamp_seconds" Gauge "seconds" [] Catalog Stable
         "When the oldest of these was made, as Unix time. Absent without one.";
-    OWED "stackferry_owed" Gauge "" ["what"] Catalog Stable
+    OWED "stackferry_cleanups_pending" Gauge "" ["what"] Catalog Stable
         "What is changed at other systems for the time of a copy and has to be put back: account, ssh_service, writable. Copies that run own some.";
-    OWED_UNPAID "stackferry_owed_unpaid" Gauge "" ["what"] Catalog Stable
+    OWED_UNPAID "stackferry_cleanups_overdue" Gauge "" ["what"] Catalog Stable
         "Of these, what no running copy will put back any more: each round tries.";
     HOSTKEY_MISMATCHES "stackferry_hostkey_mismatches_total" Counter "" ["host"] Process Stable
         "Times that a host showed another SSH key than the one that is known, by its name and port. A series of a host that is not in the configuration itself appears when it is first met.";

@@ -41,7 +41,7 @@ pub struct SourceStatus {
 
 /// How rounds went.
 #[derive(Debug, Default)]
-pub struct Sources(Mutex<SourceStates>);
+pub struct SourceCounters(Mutex<SourceStates>);
 
 #[derive(Debug, Default)]
 struct SourceStates {
@@ -74,7 +74,7 @@ impl ScanCounts {
     }
 }
 
-impl Sources {
+impl SourceCounters {
     fn state(&self) -> MutexGuard<'_, SourceStates> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

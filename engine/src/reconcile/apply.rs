@@ -9,7 +9,7 @@ use stackferry_vault::{DamageMark, Marks, Outline, Pin, Vault, VaultError, Versi
 use stackferry_volume::{ManifestError, VersionId, VolumeId};
 
 use super::compare::{Difference, compare};
-use super::{Depth, Reconciled, Trouble};
+use super::{Depth, ReconcileError, Reconciled};
 use crate::about::PROGRAM;
 use crate::adopt::{vault_volume, version_row};
 use crate::app::App;
@@ -30,7 +30,7 @@ pub(super) async fn under_lease(
     lease: &LeaseGuard,
     depth: Depth,
     done: &mut Reconciled,
-) -> Result<(), Trouble> {
+) -> Result<(), ReconcileError> {
     let mut outline = read_outline(vault, volume).await?;
     let mut known = rows_of(app, volume).await?;
     if outline.as_ref().is_some_and(|outline| outline.record.rebuilt.is_some()) {
@@ -61,12 +61,12 @@ pub(super) async fn under_lease(
     write(app, vault, lease, work, done).await
 }
 
-async fn rows_of(app: &App, volume: &VolumeId) -> Result<IndexedVolume, Trouble> {
+async fn rows_of(app: &App, volume: &VolumeId) -> Result<IndexedVolume, ReconcileError> {
     let mut rows = app.catalog().indexed(std::slice::from_ref(volume)).await?;
     Ok(rows.remove(volume).transpose()?.unwrap_or_default())
 }
 
-async fn read_outline(vault: &Vault, volume: &VolumeId) -> Result<Option<Outline>, Trouble> {
+async fn read_outline(vault: &Vault, volume: &VolumeId) -> Result<Option<Outline>, ReconcileError> {
     let (vault, volume) = (vault.clone(), volume.clone());
     Ok(blocking(move || vault.outline(&volume)).await??)
 }
@@ -78,7 +78,7 @@ async fn put_marks_back(
     volume: &VolumeId,
     known: &IndexedVolume,
     done: &mut Reconciled,
-) -> Result<(), Trouble> {
+) -> Result<(), ReconcileError> {
     let at = Timestamp::now();
     let lock = app.config().vault().map_err(Problem::from)?.lock;
     let mut marks = Marks::default();
@@ -112,7 +112,7 @@ async fn keep_numbers(
     volume: &VolumeId,
     rows: &[VersionRow],
     record: &VolumeRecord,
-) -> Result<(), Trouble> {
+) -> Result<(), ReconcileError> {
     let next = rows.iter().map(|row| row.version.seq().saturating_add(1)).max().unwrap_or(0);
     if next > record.next_seq {
         let (vault, volume) = (vault.clone(), volume.clone());
@@ -125,7 +125,7 @@ async fn read_entries(
     vault: &Vault,
     volume: &VolumeId,
     wanted: BTreeSet<VersionId>,
-) -> Result<BTreeMap<VersionId, VersionEntry>, Trouble> {
+) -> Result<BTreeMap<VersionId, VersionEntry>, ReconcileError> {
     let (vault, volume) = (vault.clone(), volume.clone());
     let read = blocking(move || {
         let mut entries = BTreeMap::new();
@@ -257,7 +257,7 @@ async fn write(
     lease: &LeaseGuard,
     work: Work<'_>,
     done: &mut Reconciled,
-) -> Result<(), Trouble> {
+) -> Result<(), ReconcileError> {
     let (volume, catalog) = (work.volume, app.catalog());
     let Work { found, rows, depth, missing, pruned, added, rewritten, record, .. } = work;
     let mut forgotten: Vec<VersionId> = found.deleted.clone();
@@ -297,7 +297,7 @@ async fn write(
         renewed: found.renewed,
     };
     if !catalog.reconcile(lease, &change).await? {
-        return Err(Trouble::Volume("another process took this volume over".to_owned()));
+        return Err(ReconcileError::Volume("another process took this volume over".to_owned()));
     }
     // What was pruned while the manifests were read must not come back.
     if !new.is_empty() {
@@ -335,7 +335,7 @@ async fn write(
 }
 
 /// A volume of which no manifest was read.
-async fn bare(app: &App, volume: &VolumeId, record: Option<&VolumeRecord>) -> Result<VaultVolume, Trouble> {
+async fn bare(app: &App, volume: &VolumeId, record: Option<&VolumeRecord>) -> Result<VaultVolume, ReconcileError> {
     if let Some(record) = record {
         return Ok(vault_volume(record, &[]));
     }

@@ -21,7 +21,7 @@ const ALL_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the last rounds saw.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct ReconcileWatch {
     /// The volumes that had a folder, each with what that was like when the volume was found in line. None: it has to be
     /// compared again, also where its folder is gone by then.
     seen: BTreeMap<VolumeId, Option<FolderStamp>>,
@@ -30,7 +30,7 @@ pub struct Watch {
     reported: BTreeSet<(VolumeId, String)>,
 }
 
-impl Watch {
+impl ReconcileWatch {
     /// Compares what is due for it, and brings the catalog in line.
     ///
     /// # Errors

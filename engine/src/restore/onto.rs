@@ -16,7 +16,7 @@ use stackferry_transfer::{CopyContext, Progress, TransferError};
 use stackferry_vault::{RestoreReport, Version};
 use stackferry_volume::manifest::{FileRecord, FileRole};
 
-use crate::app::{App, Source};
+use crate::app::{App, DatastoreAccess};
 use crate::copy::note_used;
 use stackferry_problem::{Code, Problem};
 
@@ -32,7 +32,7 @@ pub(super) struct Onto {
 /// Puts a version's files into a folder of a datastore. Blocks.
 pub(super) fn put(
     app: &App,
-    source: &Source,
+    source: &DatastoreAccess,
     folder: &str,
     version: &Version,
     progress: Arc<dyn Progress>,
@@ -69,7 +69,7 @@ pub(super) fn put(
             source: bytes,
             needed,
         };
-        let job = Job { app, source, volume: &manifest.volume, record, context: &context };
+        let job = RestoreJob { app, source, volume: &manifest.volume, record, context: &context };
         let written = job.write(&file).map_err(|problem| about(version, record, problem))?;
         onto.credentials += 1;
         onto.checked = written.checked;
@@ -98,28 +98,30 @@ fn about(version: &Version, record: &FileRecord, problem: Problem) -> Problem {
     Problem { message, subject: Some(name), ..problem }
 }
 
-struct Job<'a> {
+struct RestoreJob<'a> {
     app: &'a App,
-    source: &'a Source,
+    source: &'a DatastoreAccess,
     volume: &'a stackferry_volume::VolumeId,
     record: &'a FileRecord,
     context: &'a CopyContext,
 }
 
-impl<'a> Job<'a> {
+impl<'a> RestoreJob<'a> {
     /// Writes one file, and writes its credential down before it is used.
     fn write(&self, file: &FileRestore<'_>) -> Result<Written<'a>, Problem> {
         let mut issued: Option<(String, Result<(), Problem>)> = None;
         let written = match self.source {
-            Source::Endpoint { client, datastore } => client.write(datastore, file, self.context, &mut |credential| {
-                let now = Timestamp::now();
-                let expires = now.checked_add(credential.life).unwrap_or(now);
-                issued = Some((credential.user.clone(), self.note(&credential.user, expires)));
-            }),
-            Source::Ssh(client) => client.write(file, self.context, &mut |certificate| {
+            DatastoreAccess::Endpoint { client, datastore } => {
+                client.write(datastore, file, self.context, &mut |credential| {
+                    let now = Timestamp::now();
+                    let expires = now.checked_add(credential.life).unwrap_or(now);
+                    issued = Some((credential.user.clone(), self.note(&credential.user, expires)));
+                })
+            }
+            DatastoreAccess::Ssh(client) => client.write(file, self.context, &mut |certificate| {
                 issued = Some((certificate.name.clone(), self.note(&certificate.name, certificate.expires)));
             }),
-            Source::Local(_) | Source::Esxi(_) => {
+            DatastoreAccess::Local(_) | DatastoreAccess::Esxi(_) => {
                 return Err(Problem::internal("this route has no restore of its own"));
             }
         };

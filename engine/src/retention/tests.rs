@@ -16,8 +16,8 @@ fn at(text: &str) -> Timestamp {
     text.parse::<jiff::civil::DateTime>().unwrap().to_zoned(zone()).unwrap().timestamp()
 }
 
-fn held(seq: u64, created: Timestamp) -> Held {
-    Held {
+fn held(seq: u64, created: Timestamp) -> RetainedVersion {
+    RetainedVersion {
         version: VersionId::new(created, seq),
         generation: Generation::FIRST,
         created,
@@ -32,7 +32,7 @@ fn keep(last: u32, daily: u32, weekly: u32, monthly: u32, yearly: u32) -> Keep {
 }
 
 /// The numbers of the versions that are kept.
-fn kept(versions: &[Held], keep: Keep, now: Timestamp) -> Vec<u64> {
+fn kept(versions: &[RetainedVersion], keep: Keep, now: Timestamp) -> Vec<u64> {
     let kept = decide(versions, keep, now, &zone());
     let mut numbers: Vec<u64> = kept.keys().map(VersionId::seq).collect();
     numbers.sort_unstable();
@@ -42,7 +42,7 @@ fn kept(versions: &[Held], keep: Keep, now: Timestamp) -> Vec<u64> {
 #[test]
 fn a_nightly_copy_thins_out_with_its_age() {
     let first = at("2026-01-01T22:00:00");
-    let nights: Vec<Held> = (0u32..400)
+    let nights: Vec<RetainedVersion> = (0u32..400)
         .map(|night| {
             held(u64::from(night) + 1, first.to_zoned(zone()).checked_add(i64::from(night).days()).unwrap().timestamp())
         })
@@ -92,7 +92,7 @@ fn a_day_is_one_of_the_machines_zone_also_when_it_has_23_or_25_hours() {
 #[test]
 fn damaged_versions_take_no_place_and_leave_in_their_time() {
     let day = |day: u32| at(&format!("2026-11-{day:02}T22:00:00"));
-    let mut versions: Vec<Held> = (1..=6).map(|number| held(u64::from(number), day(number))).collect();
+    let mut versions: Vec<RetainedVersion> = (1..=6).map(|number| held(u64::from(number), day(number))).collect();
     versions[5].good = false;
     versions[4].good = false;
     // Two good ones, and the damaged ones that would be among the last two if they were good.
@@ -106,7 +106,7 @@ fn damaged_versions_take_no_place_and_leave_in_their_time() {
 #[test]
 fn each_life_keeps_its_newest_good_version() {
     let day = |day: u32| at(&format!("2026-11-{day:02}T22:00:00"));
-    let mut versions: Vec<Held> = (1..=9).map(|number| held(u64::from(number), day(number))).collect();
+    let mut versions: Vec<RetainedVersion> = (1..=9).map(|number| held(u64::from(number), day(number))).collect();
     for version in &mut versions[3..6] {
         version.generation = Generation(2);
         version.good = false;
@@ -122,7 +122,7 @@ fn each_life_keeps_its_newest_good_version() {
 #[test]
 fn pins_and_locks_keep_and_say_so() {
     let day = |day: u32| at(&format!("2026-11-{day:02}T22:00:00"));
-    let mut versions: Vec<Held> = (1..=4).map(|number| held(u64::from(number), day(number))).collect();
+    let mut versions: Vec<RetainedVersion> = (1..=4).map(|number| held(u64::from(number), day(number))).collect();
     versions[0].pinned = true;
     versions[1].locked_until = Some(day(10));
     versions[2].locked_until = Some(day(5));
@@ -135,8 +135,8 @@ fn pins_and_locks_keep_and_say_so() {
 }
 
 /// The definition, by counting for each version on its own.
-fn reference(versions: &[Held], keep: Keep, now: Timestamp) -> HashSet<u64> {
-    let span = |held: &Held, format: &str| held.created.to_zoned(zone()).strftime(format).to_string();
+fn reference(versions: &[RetainedVersion], keep: Keep, now: Timestamp) -> HashSet<u64> {
+    let span = |held: &RetainedVersion, format: &str| held.created.to_zoned(zone()).strftime(format).to_string();
     let rules = [
         (keep.last, ""),
         (keep.daily, "%Y-%m-%d"),
@@ -144,21 +144,22 @@ fn reference(versions: &[Held], keep: Keep, now: Timestamp) -> HashSet<u64> {
         (keep.monthly, "%Y-%m"),
         (keep.yearly, "%Y"),
     ];
-    let of_rule = |held: &Held, among: &[&Held], most: u32, format: &str| {
-        let newer: Vec<&&Held> = among.iter().filter(|other| other.version.seq() > held.version.seq()).collect();
+    let of_rule = |held: &RetainedVersion, among: &[&RetainedVersion], most: u32, format: &str| {
+        let newer: Vec<&&RetainedVersion> =
+            among.iter().filter(|other| other.version.seq() > held.version.seq()).collect();
         if format.is_empty() {
             return newer.len() < most as usize;
         }
         let spans: HashSet<String> = newer.iter().map(|other| span(other, format)).collect();
         !spans.contains(&span(held, format)) && spans.len() < most as usize
     };
-    let good: Vec<&Held> = versions.iter().filter(|held| held.good).collect();
-    let all: Vec<&Held> = versions.iter().collect();
-    let newest = |held: &Held, among: &[&Held]| {
+    let good: Vec<&RetainedVersion> = versions.iter().filter(|held| held.good).collect();
+    let all: Vec<&RetainedVersion> = versions.iter().collect();
+    let newest = |held: &RetainedVersion, among: &[&RetainedVersion]| {
         let mut life = among.iter().filter(|other| other.generation == held.generation);
         life.all(|other| other.version.seq() <= held.version.seq())
     };
-    let is_kept = |held: &Held| {
+    let is_kept = |held: &RetainedVersion| {
         let by_rules = rules.iter().any(|(most, format)| {
             of_rule(held, &all, *most, format) || (held.good && of_rule(held, &good, *most, format))
         });
@@ -213,7 +214,7 @@ proptest! {
     fn in_any_course_of_events_it_is_as_defined_and_loses_nothing(events in prop::collection::vec(any_event(), 1..60)) {
         let mut now = at("2026-03-01T12:00:00");
         let mut life = Generation::FIRST;
-        let mut versions: Vec<Held> = Vec::new();
+        let mut versions: Vec<RetainedVersion> = Vec::new();
         let mut seq = 0;
         for event in events {
             match event {
@@ -221,7 +222,7 @@ proptest! {
                     now = now.checked_add(i64::from(hours).hours()).unwrap();
                     seq += 1;
                     let until = now.checked_add((i64::from(locked_days) * 24).hours()).unwrap();
-                    versions.push(Held { generation: life, locked_until: Some(until), ..held(seq, now) });
+                    versions.push(RetainedVersion { generation: life, locked_until: Some(until), ..held(seq, now) });
                 }
                 Event::NewLife => life = life.next(),
                 Event::Verify { which, good } => {
@@ -240,7 +241,7 @@ proptest! {
                     let decided = decide(&versions, keep, now, &zone());
                     let numbers: HashSet<u64> = decided.keys().map(VersionId::seq).collect();
                     prop_assert_eq!(&numbers, &reference(&versions, keep, now));
-                    let (left, gone): (Vec<Held>, Vec<Held>) =
+                    let (left, gone): (Vec<RetainedVersion>, Vec<RetainedVersion>) =
                         versions.iter().cloned().partition(|held| numbers.contains(&held.version.seq()));
                     for held in &gone {
                         prop_assert!(!held.pinned, "a pinned version went");

@@ -9,7 +9,7 @@ use stackferry_volume::manifest::VerifyMethod;
 use stackferry_volume::{Generation, VersionId};
 
 use super::verify::four_answers;
-use crate::finding::{Finding, Known};
+use crate::finding::{Finding, KnownVersions};
 
 /// One version of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -75,7 +75,7 @@ impl From<&VersionRow> for VersionView {
 impl VersionView {
     /// The versions of a volume, in the order of their rows.
     #[must_use]
-    pub fn judged(known: &Known) -> Vec<Self> {
+    pub fn judged(known: &KnownVersions) -> Vec<Self> {
         let judged = known.rows().iter().map(|row| Self { finding: known.finding(&row.version), ..Self::from(row) });
         judged.collect()
     }

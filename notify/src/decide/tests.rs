@@ -26,17 +26,17 @@ impl Bench {
 
     /// A look that found these subjects of these troubles; what it tells, as `+code:subject` and `-code:subject`.
     fn look(&mut self, found: &[(Trouble, &str)], unknown: &[(Trouble, &str)]) -> Vec<String> {
-        let one = |(trouble, subject): &(Trouble, &str)| Found {
+        let one = |(trouble, subject): &(Trouble, &str)| FoundProblem {
             trouble: *trouble,
             subject: (*subject).to_owned(),
             name: (*subject).to_owned(),
             since: None,
             detail: None,
         };
-        let look = Look {
+        let look = Snapshot {
             found: found.iter().map(one).collect(),
             unknown: unknown.iter().map(|(trouble, subject)| (*trouble, (*subject).to_owned())).collect(),
-            ..Look::default()
+            ..Snapshot::default()
         };
         // The memory is what a restarted program would read.
         let rows = self.rows.values().cloned().collect();

@@ -35,8 +35,8 @@ const GREETING: &[u8] = b"220 encrypted\r\n";
 
 /// A connection that the library speaks over.
 #[derive(Debug)]
-pub(super) struct Line {
-    inner: Inner,
+pub(super) struct SmtpLine {
+    inner: StreamInner,
     /// What is read before anything comes from the server.
     before: &'static [u8],
     /// How much may still be read.
@@ -44,7 +44,7 @@ pub(super) struct Line {
 }
 
 #[derive(Debug)]
-enum Inner {
+enum StreamInner {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -61,7 +61,7 @@ pub(super) fn tls_config(settings: &Mail) -> Result<Option<Arc<ClientConfig>>, P
 }
 
 /// Connects.
-pub(super) async fn open(settings: &Mail) -> Result<Line, Problem> {
+pub(super) async fn open(settings: &Mail) -> Result<SmtpLine, Problem> {
     let address = settings.address();
     let config = tls_config(settings)?;
     let unreachable = |why: String| {
@@ -76,8 +76,8 @@ pub(super) async fn open(settings: &Mail) -> Result<Line, Problem> {
             return Err(unreachable(format!("no connection within {} seconds", CONNECT.as_secs())));
         }
     };
-    let line = |inner, before| Line { inner, before, left: MOST };
-    let Some(config) = config else { return Ok(line(Inner::Plain(tcp), b"")) };
+    let line = |inner, before| SmtpLine { inner, before, left: MOST };
+    let Some(config) = config else { return Ok(line(StreamInner::Plain(tcp), b"")) };
     let before: &[u8] = if settings.tls == MailTls::Starttls {
         starttls(&mut tcp).await.map_err(|why| no_starttls(settings, &why))?;
         GREETING
@@ -87,35 +87,35 @@ pub(super) async fn open(settings: &Mail) -> Result<Line, Problem> {
     let name = ServerName::try_from(address.host.clone())
         .map_err(|_| Problem::new(Code::BadConfig, format!("{} can't be in a certificate", address.host)))?;
     let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(|error| not_secure(settings, &error))?;
-    Ok(line(Inner::Tls(Box::new(tls)), before))
+    Ok(line(StreamInner::Tls(Box::new(tls)), before))
 }
 
 /// Why a connection does not become an encrypted one.
-enum Why {
+enum SmtpError {
     Io(io::Error),
     Said(String),
     NotOffered,
     TooMuch,
 }
 
-impl From<io::Error> for Why {
+impl From<io::Error> for SmtpError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-fn no_starttls(settings: &Mail, why: &Why) -> Problem {
+fn no_starttls(settings: &Mail, why: &SmtpError) -> Problem {
     let address = settings.address();
     let problem = |code, text: String| Problem::new(code, text).subject(&address);
     match why {
-        Why::Io(error) => problem(Code::Unreachable, format!("the connection to {NAME} {address} broke: {error}"))
+        SmtpError::Io(error) => problem(Code::Unreachable, format!("the connection to {NAME} {address} broke: {error}"))
             .hint("does `tls` fit its port? 587 is for \"starttls\", 465 for \"tls\"")
             .retry(Retry::Transient),
-        Why::Said(text) => problem(Code::Protocol, format!("{NAME} {address} did not begin to encrypt: {text}"))
+        SmtpError::Said(text) => problem(Code::Protocol, format!("{NAME} {address} did not begin to encrypt: {text}"))
             .hint("is it a mail server, and does `tls` fit its port? 587 is for \"starttls\", 465 for \"tls\""),
-        Why::NotOffered => problem(Code::Refused, format!("{NAME} {address} does not offer to encrypt (STARTTLS)"))
+        SmtpError::NotOffered => problem(Code::Refused, format!("{NAME} {address} does not offer to encrypt (STARTTLS)"))
             .hint("nothing was sent. Turn TLS on there, or take tls = \"tls\" where it has a port for it; if it should offer it, somebody in between may have taken the offer away"),
-        Why::TooMuch => problem(Code::Protocol, format!("{NAME} {address} said more than its answer to STARTTLS"))
+        SmtpError::TooMuch => problem(Code::Protocol, format!("{NAME} {address} said more than its answer to STARTTLS"))
             .hint("nothing was sent. Somebody in between may have put it in; look at the network between"),
     }
 }
@@ -131,7 +131,7 @@ fn not_secure(settings: &Mail, error: &io::Error) -> Problem {
 }
 
 /// Asks for encryption (RFC 3207), up to where the handshake begins.
-async fn starttls(tcp: &mut TcpStream) -> Result<(), Why> {
+async fn starttls(tcp: &mut TcpStream) -> Result<(), SmtpError> {
     let mut read = Vec::new();
     said(reply(tcp, &mut read).await?, "220")?;
     // RFC 5321, 4.1.4: who has no name of its own gives its address.
@@ -142,16 +142,16 @@ async fn starttls(tcp: &mut TcpStream) -> Result<(), Why> {
     let offers = |line: &str| line.get(4..).is_some_and(|word| word.trim().eq_ignore_ascii_case("STARTTLS"));
     if !hello.lines().any(offers) {
         let _ = tcp.write_all(b"QUIT\r\n").await;
-        return Err(Why::NotOffered);
+        return Err(SmtpError::NotOffered);
     }
     tcp.write_all(b"STARTTLS\r\n").await?;
     said(reply(tcp, &mut read).await?, "220")?;
-    if read.is_empty() { Ok(()) } else { Err(Why::TooMuch) }
+    if read.is_empty() { Ok(()) } else { Err(SmtpError::TooMuch) }
 }
 
 /// The reply, if it begins with this code.
-fn said(reply: String, code: &str) -> Result<String, Why> {
-    if reply.starts_with(code) { Ok(reply) } else { Err(Why::Said(shown(&reply))) }
+fn said(reply: String, code: &str) -> Result<String, SmtpError> {
+    if reply.starts_with(code) { Ok(reply) } else { Err(SmtpError::Said(shown(&reply))) }
 }
 
 /// Words of a server, as they may be shown.
@@ -160,13 +160,13 @@ fn shown(text: &str) -> String {
 }
 
 /// One reply, of one or many lines. What came behind it stays in `read`.
-async fn reply(tcp: &mut TcpStream, read: &mut Vec<u8>) -> Result<String, Why> {
+async fn reply(tcp: &mut TcpStream, read: &mut Vec<u8>) -> Result<String, SmtpError> {
     let mut taken = 0;
     loop {
         while let Some(at) = read.get(taken..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
             let line = read.get(taken..taken + at).unwrap_or_default();
             if !line.get(..3).is_some_and(|code| code.iter().all(u8::is_ascii_digit)) {
-                return Err(Why::Said(shown(&String::from_utf8_lossy(line))));
+                return Err(SmtpError::Said(shown(&String::from_utf8_lossy(line))));
             }
             // `250-` goes on, `250 ` (or `250`) is the last line.
             let is_last = line.get(3) != Some(&b'-');
@@ -178,26 +178,26 @@ async fn reply(tcp: &mut TcpStream, read: &mut Vec<u8>) -> Result<String, Why> {
             }
         }
         if read.len() > MOST {
-            return Err(Why::Said("its answer does not end".to_owned()));
+            return Err(SmtpError::Said("its answer does not end".to_owned()));
         }
         let mut some = [0; 1024];
         match tcp.read(&mut some).await? {
-            0 => return Err(Why::Io(io::ErrorKind::UnexpectedEof.into())),
+            0 => return Err(SmtpError::Io(io::ErrorKind::UnexpectedEof.into())),
             count => read.extend_from_slice(some.get(..count).unwrap_or_default()),
         }
     }
 }
 
-impl AsyncTokioStream for Line {
+impl AsyncTokioStream for SmtpLine {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         match &self.inner {
-            Inner::Plain(tcp) => tcp.peer_addr(),
-            Inner::Tls(tls) => tls.get_ref().0.peer_addr(),
+            StreamInner::Plain(tcp) => tcp.peer_addr(),
+            StreamInner::Tls(tls) => tls.get_ref().0.peer_addr(),
         }
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for SmtpLine {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.before.is_empty() {
             let (now, later) = self.before.split_at(self.before.len().min(buffer.remaining()));
@@ -207,8 +207,8 @@ impl AsyncRead for Line {
         }
         let had = buffer.filled().len();
         ready!(match &mut self.inner {
-            Inner::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Inner::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+            StreamInner::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            StreamInner::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
         })?;
         let came = buffer.filled().len().saturating_sub(had);
         match self.left.checked_sub(came) {
@@ -219,25 +219,25 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for SmtpLine {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.inner {
-            Inner::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Inner::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+            StreamInner::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            StreamInner::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.inner {
-            Inner::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Inner::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            StreamInner::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            StreamInner::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.inner {
-            Inner::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Inner::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            StreamInner::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            StreamInner::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use super::Reporter;
-use super::harmless::{Harmless, Lines};
+use super::harmless::{EscapedLines, Harmless};
 use crate::{Code, Problem, colour_on_stderr};
 
 /// Libraries whose traces hold secrets, with all crates whose names begin so (`russh_sftp`, `hyper_util`).
@@ -109,9 +109,9 @@ where
 {
     let filter = options.env_filter()?.and(filter_fn(|metadata| !is_capped(metadata)));
     let lines = match (options.json, colour) {
-        (true, _) => Lines::Json,
-        (false, true) => Lines::Coloured,
-        (false, false) => Lines::Plain,
+        (true, _) => EscapedLines::Json,
+        (false, true) => EscapedLines::Coloured,
+        (false, false) => EscapedLines::Plain,
     };
     let plain = fmt::layer().with_writer(Harmless(writer, lines)).with_ansi(colour);
     let layer = match (options.json, options.service) {

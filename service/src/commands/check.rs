@@ -3,16 +3,16 @@
 use super::Context;
 use stackferry_config::Config;
 use stackferry_engine::app::{App, Reading};
-use stackferry_engine::check::{Finding, local, reachable};
+use stackferry_engine::check::{CheckResult, local, reachable};
 use stackferry_engine::views::{CheckItem, CheckView};
 use stackferry_problem::{Exit, Problem};
 
 /// Whether every channel of `[notify]` has what it needs to send.
-fn notifications(config: &Config) -> impl Iterator<Item = Finding> {
+fn notifications(config: &Config) -> impl Iterator<Item = CheckResult> {
     stackferry_notify::channels(&config.notify).into_iter().map(|channel| {
         let ready = stackferry_notify::check(&config.notify, channel);
         let ready = ready.map(|()| "all that it needs is there; `stackferry notify test` sends a message");
-        Finding::new(format!("notify.{channel}"), ready)
+        CheckResult::new(format!("notify.{channel}"), ready)
     })
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, config_only: bool) -> Result<Exit, Pr
             // The command logs out everywhere at its end.
             Ok(app) => findings.extend(reachable(context.keep(app)).await),
             // Without a catalog nothing else can be opened; what was checked before is printed all the same.
-            Err(problem) => findings.push(Finding { subject: "catalog".to_owned(), result: Err(problem) }),
+            Err(problem) => findings.push(CheckResult { subject: "catalog".to_owned(), result: Err(problem) }),
         }
     }
     if context.cancel().is_cancelled() {

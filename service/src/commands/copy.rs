@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use stackferry_catalog::Trigger;
 use stackferry_engine::operations::{CopyRequest, copy_named};
-use stackferry_engine::places;
+use stackferry_engine::path_conflicts;
 use stackferry_problem::{Exit, Problem};
 
 use super::Context;
 
 pub(super) async fn run(context: &Context, name: &str, if_changed: bool, wait: Duration) -> Result<Exit, Problem> {
-    places::refuse(&context.config()?)?;
+    path_conflicts::refuse(&context.config()?)?;
     let app = context.app().await?;
     // A vault that can't be written to is known before thousands of files are listed.
     app.vault().await?;

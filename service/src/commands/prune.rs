@@ -2,7 +2,7 @@
 
 use super::Context;
 use stackferry_engine::find;
-use stackferry_engine::prune::{self, What};
+use stackferry_engine::prune::{self, PruneRequest};
 use stackferry_engine::views::PruneView;
 use stackferry_problem::{Exit, Problem};
 
@@ -14,7 +14,7 @@ pub(super) async fn run(context: &Context, name: Option<&str>, dry_run: bool) ->
         Some(name) => Some(find::volume(&app, name).await?.id),
         None => None,
     };
-    let what = What { volume: volume.as_ref(), dry_run, actor: "command" };
+    let what = PruneRequest { volume: volume.as_ref(), dry_run, actor: "command" };
     let view = PruneView::new(prune::prune(&app, what).await?, dry_run);
     context.print(&view)?;
     Ok(view.exit())

@@ -7,14 +7,14 @@ use crate::daemon::Daemon;
 use stackferry_engine::app::App;
 use stackferry_engine::decide::RoundOutcome;
 use stackferry_engine::housekeeping::put_in_order;
-use stackferry_engine::places;
+use stackferry_engine::path_conflicts;
 use stackferry_engine::reconcile::reconcile;
 use stackferry_engine::round::{self, RoundResult};
 use stackferry_engine::views::{RunItem, RunOutcome, RunProblem, RunView};
 use stackferry_problem::{Code, Exit, Problem};
 
 pub(super) async fn run(context: &Context, once: bool) -> Result<Exit, Problem> {
-    places::refuse(&context.config()?)?;
+    path_conflicts::refuse(&context.config()?)?;
     let app = context.app().await?;
     if app.config().datastores.is_empty() {
         return Err(Problem::new(Code::BadConfig, "the configuration names no datastore")

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::cli::VersionTarget;
 use stackferry_engine::adopt::version_row;
-use stackferry_engine::finding::Known;
+use stackferry_engine::finding::KnownVersions;
 use stackferry_engine::views::{VersionView, VersionsView, VolumesView};
 use stackferry_engine::{find, pins, versions};
 use stackferry_problem::{Exit, Problem};
@@ -34,7 +34,7 @@ pub(super) async fn versions(context: &Context, name: &str) -> Result<Exit, Prob
         }
         rows.push(row);
     }
-    let known = Known::with(&app, &volume, rows).await?;
+    let known = KnownVersions::with(&app, &volume, rows).await?;
     context.print(&VersionsView(VersionView::judged(&known)))?;
     Ok(Exit::Done)
 }

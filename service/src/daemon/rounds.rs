@@ -16,22 +16,22 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::jumps::Jumps;
+use super::clock_guard::ClockGuard;
+use super::maintenance::Maintenance;
 use super::reload::{self, Hangups, Reload};
-use super::tend::Tend;
 use super::watch::watch;
 use super::{Health, asked_to_end, shortest_interval};
 use stackferry_engine::app::App;
 use stackferry_engine::copy::first_place;
 use stackferry_engine::decide::{Decision, RoundOutcome, decide};
-use stackferry_engine::execute::Known;
+use stackferry_engine::execute::LatestScan;
 use stackferry_engine::housekeeping::Housekeeping;
 use stackferry_engine::inventory::Round;
 use stackferry_engine::kinds::config_kind;
 use stackferry_engine::reconcile;
 use stackferry_engine::round;
 use stackferry_engine::worker::Worker;
-use stackferry_engine::{debts, inventory};
+use stackferry_engine::{cleanups, inventory};
 use stackferry_problem::Problem;
 use stackferry_problem::progress::Reporter;
 
@@ -48,12 +48,12 @@ pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>, re
     let mut ticks = rounds_of(&app);
     let mut polls = tokio::time::interval(POLL);
     polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks: JoinSet<(Looker, Result<Known, Problem>)> = JoinSet::new();
+    let mut looks: JoinSet<(Looker, Result<LatestScan, Problem>)> = JoinSet::new();
     let mut looker = Some(Looker::new(&app, health));
     let mut work = Worker::new(&app, reporter);
     let mut hangups = Hangups::listen();
-    let mut jumps = Jumps::new(&app);
-    let mut tend = Tend::default();
+    let mut clock_guard = ClockGuard::new(&app);
+    let mut maintenance = Maintenance::default();
     let changed = Arc::new(Notify::new());
     let mut _watching = watch(&app, shortest_interval(app.config()), &changed);
     let mut looked = Instant::now();
@@ -69,10 +69,10 @@ pub(super) async fn run(app: &App, reporter: &Reporter, health: &Arc<Health>, re
             () = changed.notified(), if looks.is_empty() => wanted = true,
             _ = polls.tick() => {
                 health.beat();
-                jumps.look(&app).await;
+                clock_guard.look(&app).await;
                 app.set_bandwidth();
                 work.tick().await;
-                tend.tick(&app).await;
+                maintenance.tick(&app).await;
                 wanted = looks.is_empty() && looked.elapsed() >= WISHES_APART && work.needs_look().await;
             }
             () = app.jobs().woken() => {}
@@ -128,7 +128,7 @@ struct Looker {
     health: Arc<Health>,
     housekeeping: Housekeeping,
     /// What was compared with the vault.
-    compared: reconcile::Watch,
+    compared: reconcile::ReconcileWatch,
     /// When volumes of each kind were last decided about.
     decided: HashMap<KindKey, Instant>,
     /// What was told in the last round: the same is not told again.
@@ -141,7 +141,7 @@ impl Looker {
             app: app.clone(),
             health: Arc::clone(health),
             housekeeping: Housekeeping::default(),
-            compared: reconcile::Watch::default(),
+            compared: reconcile::ReconcileWatch::default(),
             decided: HashMap::new(),
             told: BTreeSet::new(),
         }
@@ -153,17 +153,17 @@ impl Looker {
     }
 
     /// A look that fails is told to those who wait for it; the error is one of the catalog, which nobody can be told by.
-    async fn round(mut self) -> (Self, Result<Known, Problem>) {
+    async fn round(mut self) -> (Self, Result<LatestScan, Problem>) {
         let job = match self.app.catalog().newest_job().await {
             Ok(job) => job,
             Err(error) => return (self, Err(error.into())),
         };
         let known = match self.look().await {
-            Ok(round) => Known { job, round: Some(round), failed: None },
+            Ok(round) => LatestScan { job, round: Some(round), failed: None },
             Err(problem) => {
                 self.health.round_failed(&problem.message);
                 tell("a round failed", None, &problem);
-                Known { job, round: None, failed: Some(problem) }
+                LatestScan { job, round: None, failed: Some(problem) }
             }
         };
         (self, Ok(known))
@@ -173,7 +173,7 @@ impl Looker {
         let vault = self.app.vault().await.inspect_err(|problem| self.health.vault_failed(&problem.message))?;
         self.housekeeping.run(&self.app, &vault).await?;
         self.compared.round(&self.app, &vault).await?;
-        debts::pay(&self.app).await?;
+        cleanups::run(&self.app).await?;
         let round = inventory::look(&self.app).await?;
         match round.reachable {
             0 => self.health.round_failed("no datastore could be looked at"),

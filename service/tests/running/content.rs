@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use stackferry_catalog::{AuditAction, VolumeState};
-use stackferry_engine::finding::Known;
+use stackferry_engine::finding::KnownVersions;
 use stackferry_engine::{inventory, versions};
 use stackferry_volume::VolumeId;
 use stackferry_volume::content::ContentState;
@@ -71,7 +71,7 @@ async fn a_disk_that_lost_its_file_system_is_an_incident() {
         let before = rows[1].version.to_string();
         assert!(why.starts_with("it held exFAT and now is ") && why.contains(&before), "{what}: {why}");
         assert_eq!(state(&app, &office).await, (VolumeState::Incident, Some(ContentState::NotRecognised)), "{what}");
-        let finding = Known::of(&app, &office).await.unwrap().finding(&last.version).unwrap();
+        let finding = KnownVersions::of(&app, &office).await.unwrap().finding(&last.version).unwrap();
         assert!(finding.next.contains(&before), "the version before is of use: {finding:?}");
         let records = app.catalog().last_audit_records(100).await.unwrap();
         assert!(records.iter().any(|one| one.action.as_str() == AuditAction::IncidentFound.as_str()), "{what}");

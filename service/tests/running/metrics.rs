@@ -15,7 +15,7 @@ use stackferry_engine::app::App;
 use stackferry_engine::health::Health;
 use stackferry_engine::metrics::RunningGuard;
 use stackferry_engine::metrics::registry::{FAMILIES, Type, document};
-use stackferry_engine::prune::{self, What};
+use stackferry_engine::prune::{self, PruneRequest};
 use stackferry_engine::restore::{Destination, restore};
 use stackferry_problem::Code;
 use stackferry_transfer::{NoProgress, Progress};
@@ -123,7 +123,7 @@ async fn all_sorts(app: &App, seen: Timestamp) -> RunningGuard {
     metrics.restore_began();
     metrics.restore_failed();
     metrics.pruned(2, 300);
-    prune::prune(app, What { volume: None, dry_run: false, actor: "test" }).await.unwrap();
+    prune::prune(app, PruneRequest { volume: None, dry_run: false, actor: "test" }).await.unwrap();
     metrics.config_reloaded(false);
     metrics.sources().looked_at(&nfs01(), seen + SignedDuration::from_mins(30), true, false);
     metrics.sources().asked("app_volumes", "avm1", Ok(()));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use stackferry_catalog::{AuditAction, Clock, Trigger, VersionRow};
 use stackferry_engine::app::App;
 use stackferry_engine::copy::{CopyOptions, copy};
-use stackferry_engine::prune::{Fate, Pruned, What, last, prune};
+use stackferry_engine::prune::{Fate, PruneRequest, Pruned, last, prune};
 use stackferry_engine::reconcile::{Reconciled, reconcile};
 use stackferry_engine::{inventory, versions};
 use stackferry_problem::progress::Reporter;
@@ -35,7 +35,7 @@ pub(crate) async fn copies(app: &App, volume: &VolumeId, number: usize) -> Vec<V
 }
 
 pub(crate) async fn run(app: &App, dry_run: bool) -> Pruned {
-    prune(app, What { volume: None, dry_run, actor: "test" }).await.unwrap()
+    prune(app, PruneRequest { volume: None, dry_run, actor: "test" }).await.unwrap()
 }
 
 pub(crate) async fn numbers(app: &App, volume: &VolumeId) -> Vec<u64> {
@@ -56,7 +56,7 @@ async fn the_plan_is_told_and_then_carried_out() {
 
     let plan = run(&app, true).await;
     assert_eq!((plan.kept, plan.count(&Fate::Doomed).0), (3, 2));
-    prune(&app, What { volume: Some(&id("appstack/Visio")), dry_run: false, actor: "test" }).await.unwrap();
+    prune(&app, PruneRequest { volume: Some(&id("appstack/Visio")), dry_run: false, actor: "test" }).await.unwrap();
     assert_eq!(last(&app).await.unwrap(), None, "neither a plan nor one volume is all of it");
     assert_eq!(numbers(&app, &office).await, [1, 2, 3, 4, 5], "a dry run deletes nothing");
 
@@ -74,7 +74,7 @@ async fn the_plan_is_told_and_then_carried_out() {
     assert_eq!(run(&app, false).await.versions, []);
 
     // What is asked for is told in full, with the rules.
-    let what = What { volume: Some(&office), dry_run: true, actor: "test" };
+    let what = PruneRequest { volume: Some(&office), dry_run: true, actor: "test" };
     let told = prune(&app, what).await.unwrap().versions;
     assert_eq!(told.len(), 3);
     assert!(told.iter().all(|one| matches!(&one.fate, Fate::Kept(why) if !why.is_empty())), "{told:?}");
@@ -198,10 +198,10 @@ async fn two_do_not_prune_at_once() {
     let bench = Bench::new();
     let app = open(&bench, "[retention]\nlast = 1\n").await;
     let lease = app.catalog().hold_lease("prune", "another", Duration::ZERO).await.unwrap();
-    let what = What { volume: None, dry_run: false, actor: "test" };
+    let what = PruneRequest { volume: None, dry_run: false, actor: "test" };
     let problem = prune(&app, what).await.unwrap_err();
     assert_eq!(problem.code, stackferry_problem::Code::Busy);
-    assert!(prune(&app, What { dry_run: true, ..what }).await.is_ok(), "a plan harms nobody");
+    assert!(prune(&app, PruneRequest { dry_run: true, ..what }).await.is_ok(), "a plan harms nobody");
     lease.release().await.unwrap();
     prune(&app, what).await.unwrap();
 }

@@ -337,7 +337,7 @@ async fn what_was_pruned_since_the_state_was_saved_is_no_loss() {
     for _ in 0..3 {
         copy_office(&app, &place.office, false).await;
     }
-    let what = prune::What { volume: None, dry_run: false, actor: "test" };
+    let what = prune::PruneRequest { volume: None, dry_run: false, actor: "test" };
     prune::prune(&app, what).await.unwrap();
     close(app).await;
     std::fs::rename(place.path("state"), place.path("later")).unwrap();
@@ -362,7 +362,7 @@ async fn a_rebuild_beside_copies_and_prunes_ends_in_line() {
     let working = tokio::spawn(async move {
         for _ in 0..8 {
             copy_office(&one, &office, false).await;
-            prune::prune(&one, prune::What { volume: None, dry_run: false, actor: "test" }).await.unwrap();
+            prune::prune(&one, prune::PruneRequest { volume: None, dry_run: false, actor: "test" }).await.unwrap();
         }
         close(one).await;
     });

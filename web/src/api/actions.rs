@@ -13,29 +13,29 @@ use stackferry_engine::app::App;
 use stackferry_engine::operations::{request_copy, request_restore, request_verify, set_pin};
 use stackferry_engine::views::{JobView, PinView};
 
-use super::extract::{MaybeTold, Named, Told, volume_id};
+use super::extract::{JsonBody, OptionalJson, PathParams, volume_id};
 use super::jobs::view;
 use crate::http::{ApiProblem, Caller, Web};
 
 /// How a copy is wanted.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct CopyAsked {
+pub(super) struct CopyBody {
     /// Make no version where the source equals the last one. Default no.
     if_changed: bool,
 }
 
 /// Copies a volume now, whatever its schedule. The answer is the job
 #[utoipa::path(
-    post, path = "/api/v1/volumes/{kind}/{stem}/copy", tag = "volumes", request_body = CopyAsked,
+    post, path = "/api/v1/volumes/{kind}/{stem}/copy", tag = "volumes", request_body = CopyBody,
     params(("kind" = String, Path, description = "The kind"), ("stem" = String, Path, description = "The rest of the id")),
     responses((status = 202, body = JobView))
 )]
 pub(super) async fn copy(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named((kind, stem)): Named<(String, String)>,
-    MaybeTold(asked): MaybeTold<CopyAsked>,
+    PathParams((kind, stem)): PathParams<(String, String)>,
+    OptionalJson(asked): OptionalJson<CopyBody>,
 ) -> Result<Response, ApiProblem> {
     let app = web.app();
     Ok(accepted(&app, request_copy(&app, &volume_id(&kind, &stem)?, asked.if_changed, &caller.name).await?))
@@ -67,7 +67,7 @@ pub(super) async fn verify_all(
 pub(super) async fn verify(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named((kind, stem)): Named<(String, String)>,
+    PathParams((kind, stem)): PathParams<(String, String)>,
 ) -> Result<Response, ApiProblem> {
     let app = web.app();
     Ok(accepted(&app, request_verify(&app, Some(&volume_id(&kind, &stem)?), None, &caller.name).await?))
@@ -85,7 +85,7 @@ pub(super) async fn verify(
 pub(super) async fn verify_version(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named((kind, stem, version)): Named<(String, String, String)>,
+    PathParams((kind, stem, version)): PathParams<(String, String, String)>,
 ) -> Result<Response, ApiProblem> {
     let (app, id) = (web.app(), volume_id(&kind, &stem)?);
     Ok(accepted(&app, request_verify(&app, Some(&id), Some(&version), &caller.name).await?))
@@ -94,7 +94,7 @@ pub(super) async fn verify_version(
 /// What is put back, and where to.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RestoreAsked {
+pub(super) struct RestoreBody {
     /// The folder, absolute and below one of `[restore] roots`, made if it is missing; or `datastore:NAME/FOLDER`: new names
     /// only, in a folder of a datastore of the configuration.
     to: String,
@@ -108,15 +108,15 @@ pub(super) struct RestoreAsked {
 
 /// Puts a version back into a folder below one of the roots, or onto a datastore. The answer is the job
 #[utoipa::path(
-    post, path = "/api/v1/volumes/{kind}/{stem}/restore", tag = "volumes", request_body = RestoreAsked,
+    post, path = "/api/v1/volumes/{kind}/{stem}/restore", tag = "volumes", request_body = RestoreBody,
     params(("kind" = String, Path, description = "The kind"), ("stem" = String, Path, description = "The rest of the id")),
     responses((status = 202, body = JobView))
 )]
 pub(super) async fn restore(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named((kind, stem)): Named<(String, String)>,
-    Told(asked): Told<RestoreAsked>,
+    PathParams((kind, stem)): PathParams<(String, String)>,
+    JsonBody(asked): JsonBody<RestoreBody>,
 ) -> Result<Response, ApiProblem> {
     let to = Path::new(&asked.to);
     let version = asked.version.as_deref();
@@ -127,7 +127,7 @@ pub(super) async fn restore(
 /// Why a version is pinned.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct PinAsked {
+pub(super) struct PinBody {
     /// For whoever reads it later, at most 500 characters.
     #[schema(max_length = 500)]
     note: String,
@@ -135,7 +135,7 @@ pub(super) struct PinAsked {
 
 /// Keeps a version whatever retention says
 #[utoipa::path(
-    put, path = "/api/v1/volumes/{kind}/{stem}/versions/{version}/pin", tag = "volumes", request_body = PinAsked,
+    put, path = "/api/v1/volumes/{kind}/{stem}/versions/{version}/pin", tag = "volumes", request_body = PinBody,
     params(
         ("kind" = String, Path, description = "The kind"), ("stem" = String, Path, description = "The rest of the id"),
         ("version" = String, Path, description = "The version")
@@ -145,8 +145,8 @@ pub(super) struct PinAsked {
 pub(super) async fn pin(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named((kind, stem, version)): Named<(String, String, String)>,
-    MaybeTold(asked): MaybeTold<PinAsked>,
+    PathParams((kind, stem, version)): PathParams<(String, String, String)>,
+    OptionalJson(asked): OptionalJson<PinBody>,
 ) -> Result<Json<PinView>, ApiProblem> {
     Ok(set_pin(&web.app(), &volume_id(&kind, &stem)?, &version, Some(&asked.note), &caller.name).await.map(Json)?)
 }
@@ -163,7 +163,7 @@ pub(super) async fn pin(
 pub(super) async fn unpin(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named((kind, stem, version)): Named<(String, String, String)>,
+    PathParams((kind, stem, version)): PathParams<(String, String, String)>,
 ) -> Result<Json<PinView>, ApiProblem> {
     Ok(set_pin(&web.app(), &volume_id(&kind, &stem)?, &version, None, &caller.name).await.map(Json)?)
 }

@@ -33,7 +33,7 @@ struct ProgressEvent {
     progress: JobProgress,
 }
 
-struct Told {
+struct EventStream {
     web: Web,
     caller: Caller,
     events: Receiver<JobEvent>,
@@ -65,7 +65,7 @@ pub(super) async fn events(
     }
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let told = Told { web, caller, events, ticks, ready, _one: one };
+    let told = EventStream { web, caller, events, ticks, ready, _one: one };
     Ok(Sse::new(unfold(told, |mut told| async move {
         let event = told.next().await?;
         Some((Ok(event), told))
@@ -76,7 +76,7 @@ fn event(name: &str, data: &impl Serialize) -> Option<Event> {
     Event::default().event(name).json_data(data).ok()
 }
 
-impl Told {
+impl EventStream {
     /// The next event; none when the service ends, or the caller's token was taken back.
     async fn next(&mut self) -> Option<Event> {
         loop {

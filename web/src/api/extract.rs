@@ -12,9 +12,9 @@ use crate::http::ApiProblem;
 use stackferry_problem::{Code, Problem};
 
 /// The query of a request.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct QueryParams<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
     type Rejection = ApiProblem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
         let asked: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
@@ -23,9 +23,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 }
 
 /// The parameters of a request's path.
-pub(super) struct Named<T>(pub(super) T);
+pub(super) struct PathParams<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathParams<T> {
     type Rejection = ApiProblem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
         let named: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
@@ -34,9 +34,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T
 }
 
 /// The JSON of a request's body. It has to be declared as JSON: a form of another page can't be.
-pub(super) struct Told<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Told<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiProblem;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiProblem> {
         let told: Result<Json<T>, JsonRejection> = Json::from_request(request, state).await;
@@ -45,16 +45,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Told<T> {
 }
 
 /// The JSON of a request's body, or what holds where there is none.
-pub(super) struct MaybeTold<T>(pub(super) T);
+pub(super) struct OptionalJson<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for MaybeTold<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
     type Rejection = ApiProblem;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiProblem> {
         use axum::body::HttpBody as _;
         if request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
-        Told::from_request(request, state).await.map(|Told(told)| Self(told))
+        JsonBody::from_request(request, state).await.map(|JsonBody(told)| Self(told))
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use stackferry_catalog::{Job, JobFilter, JobId, JobKind, JobState};
 use utoipa::IntoParams;
 
-use super::extract::{Asked, Named, volume_id};
+use super::extract::{PathParams, QueryParams, volume_id};
 use super::schema::{JobKindWord, JobStateWord};
 use super::volumes::known;
 use crate::http::ApiProblem;
@@ -43,7 +43,7 @@ pub(super) struct JobsAsked {
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobsAsked), responses((status = 200, body = [JobView])))]
 pub(super) async fn jobs(
     State(web): State<Web>,
-    Asked(asked): Asked<JobsAsked>,
+    QueryParams(asked): QueryParams<JobsAsked>,
 ) -> Result<Json<Vec<JobView>>, ApiProblem> {
     let volume = asked.volume.map(|text| text.parse().map_err(|_| Problem::no_such_volume(&text, &[]))).transpose()?;
     let filter = JobFilter {
@@ -72,7 +72,7 @@ pub(super) fn view(app: &App, job: Job) -> JobView {
     get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = i64, Path, description = "The job's number")),
     responses((status = 200, body = JobView))
 )]
-pub(super) async fn job(State(web): State<Web>, Named(id): Named<i64>) -> Result<Json<JobView>, ApiProblem> {
+pub(super) async fn job(State(web): State<Web>, PathParams(id): PathParams<i64>) -> Result<Json<JobView>, ApiProblem> {
     Ok(stored(&web.app(), JobId(id)).await.map(Json)?)
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn stored(app: &App, id: JobId) -> Result<JobView, Problem> {
 pub(super) async fn cancel(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named(id): Named<i64>,
+    PathParams(id): PathParams<i64>,
 ) -> Result<Json<CancelView>, ApiProblem> {
     let cancelled = web.app().jobs().cancel(JobId(id), &caller.name).await?;
     Ok(Json(CancelView::new(JobId(id), cancelled)))
@@ -138,7 +138,7 @@ pub(super) async fn resume(
 pub(super) async fn pause_volume(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named((kind, stem)): Named<(String, String)>,
+    PathParams((kind, stem)): PathParams<(String, String)>,
 ) -> Result<Json<PausesView>, ApiProblem> {
     let row = known(&web.app(), &volume_id(&kind, &stem)?).await?;
     web.app().jobs().pause(Some(&row.id), &caller.name).await?;
@@ -154,7 +154,7 @@ pub(super) async fn pause_volume(
 pub(super) async fn resume_volume(
     State(web): State<Web>,
     Extension(caller): Extension<Caller>,
-    Named((kind, stem)): Named<(String, String)>,
+    PathParams((kind, stem)): PathParams<(String, String)>,
 ) -> Result<Json<PausesView>, ApiProblem> {
     let row = known(&web.app(), &volume_id(&kind, &stem)?).await?;
     web.app().jobs().resume(Some(&row.id), &caller.name).await?;

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use stackferry_catalog::AuditRecord;
 use utoipa::IntoParams;
 
-use super::extract::{Asked, Natural};
+use super::extract::{Natural, QueryParams};
 use super::schema::AuditBody;
 use crate::http::ApiProblem;
 use crate::http::Web;
-use stackferry_engine::finding::{Finding, Known};
+use stackferry_engine::finding::{Finding, KnownVersions};
 use stackferry_problem::Problem;
 
 /// A version whose content changed unexpectedly.
@@ -41,7 +41,7 @@ pub(crate) async fn standing(web: &Web) -> Result<Vec<IncidentBody>, Problem> {
     let mut bodies = Vec::new();
     for row in app.catalog().incidents().await? {
         bodies.push(IncidentBody {
-            finding: Known::of(&app, &row.volume).await?.finding(&row.version),
+            finding: KnownVersions::of(&app, &row.volume).await?.finding(&row.version),
             volume: row.volume.to_string(),
             version: row.version.to_string(),
             created: row.created,
@@ -79,7 +79,7 @@ pub(super) struct AuditAsked {
 )]
 pub(super) async fn audit(
     State(web): State<Web>,
-    Asked(asked): Asked<AuditAsked>,
+    QueryParams(asked): QueryParams<AuditAsked>,
 ) -> Result<Json<Vec<AuditRecord>>, ApiProblem> {
     let limit = asked.limit.unwrap_or(100).clamp(1, MOST);
     let (action, subject) = (asked.action.as_deref(), asked.subject.as_deref());

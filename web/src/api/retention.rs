@@ -11,7 +11,7 @@ use crate::http::{Caller, Web};
 use stackferry_engine::app::App;
 use stackferry_engine::jobs;
 use stackferry_engine::operations::enqueue;
-use stackferry_engine::prune::{self, What};
+use stackferry_engine::prune::{self, PruneRequest};
 use stackferry_engine::views::{JobView, PruneView};
 use stackferry_problem::{Code, Problem};
 
@@ -22,7 +22,7 @@ pub(super) async fn plan(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<PruneView>, ApiProblem> {
     let app = wanted(&web).await?;
-    let what = What { volume: None, dry_run: true, actor: &caller.name };
+    let what = PruneRequest { volume: None, dry_run: true, actor: &caller.name };
     Ok(Json(PruneView::new(prune::prune(&app, what).await?, true)))
 }
 

@@ -6,7 +6,7 @@ use stackferry_catalog::Role;
 
 /// A route and the least role that may call it.
 #[derive(Debug, Clone, Copy)]
-pub struct Route {
+pub struct ApiRoute {
     /// The method.
     pub method: &'static str,
     /// The path, its parameters in braces.
@@ -15,12 +15,12 @@ pub struct Route {
     pub least: Role,
 }
 
-const fn route(method: &'static str, path: &'static str, least: Role) -> Route {
-    Route { method, path, least }
+const fn route(method: &'static str, path: &'static str, least: Role) -> ApiRoute {
+    ApiRoute { method, path, least }
 }
 
 /// Every route of the API.
-pub const ROUTES: &[Route] = &[
+pub const ROUTES: &[ApiRoute] = &[
     route("GET", "/api/v1/whoami", Role::Viewer),
     route("GET", "/api/v1/status", Role::Viewer),
     route("GET", "/api/v1/settings", Role::Viewer),

@@ -10,15 +10,15 @@ use stackferry_catalog::{
 use stackferry_volume::{Kind, VolumeId};
 use utoipa::IntoParams;
 
-use super::extract::{Asked, Named, Natural};
+use super::extract::{Natural, PathParams, QueryParams};
 use super::schema::{KindWord, OrderWord, StandingWord, StateWord};
 use crate::http::ApiProblem;
 use crate::http::Web;
 use stackferry_engine::app::App;
-use stackferry_engine::finding::Known;
+use stackferry_engine::finding::KnownVersions;
 use stackferry_engine::views::ReasonBody;
 use stackferry_engine::views::{ProtectedView, VersionView};
-use stackferry_engine::{fresh, held};
+use stackferry_engine::{attached_too_long, freshness};
 use stackferry_problem::Problem;
 
 /// A volume as the command line tells it, and how it is protected.
@@ -93,7 +93,7 @@ pub(super) struct VolumesAsked {
 )]
 pub(super) async fn volumes(
     State(web): State<Web>,
-    Asked(asked): Asked<VolumesAsked>,
+    QueryParams(asked): QueryParams<VolumesAsked>,
 ) -> Result<Json<VolumesBody>, ApiProblem> {
     let filter = VolumeFilter {
         text: asked.text.filter(|text| !text.is_empty()),
@@ -130,7 +130,7 @@ pub(crate) async fn find(
 )]
 pub(super) async fn volume(
     State(web): State<Web>,
-    Named((kind, stem)): Named<(String, String)>,
+    PathParams((kind, stem)): PathParams<(String, String)>,
 ) -> Result<Json<VolumeBody>, ApiProblem> {
     let (_, body) = one(&web.app(), &volume_id(&kind, &stem)?).await?;
     Ok(Json(body))
@@ -164,11 +164,11 @@ pub(crate) async fn one(app: &App, id: &VolumeId) -> Result<(VolumeRow, VolumeBo
 )]
 pub(super) async fn versions(
     State(web): State<Web>,
-    Named((kind, stem)): Named<(String, String)>,
+    PathParams((kind, stem)): PathParams<(String, String)>,
 ) -> Result<Json<Vec<VersionView>>, ApiProblem> {
     let id = volume_id(&kind, &stem)?;
     known(&web.app(), &id).await?;
-    Ok(Json(VersionView::judged(&Known::of(&web.app(), &id).await?)))
+    Ok(Json(VersionView::judged(&KnownVersions::of(&web.app(), &id).await?)))
 }
 
 /// One attempt to copy a volume.
@@ -227,7 +227,7 @@ const ATTEMPTS: u32 = 100;
 )]
 pub(super) async fn attempts(
     State(web): State<Web>,
-    Named((kind, stem)): Named<(String, String)>,
+    PathParams((kind, stem)): PathParams<(String, String)>,
 ) -> Result<Json<Vec<AttemptBody>>, ApiProblem> {
     let id = volume_id(&kind, &stem)?;
     known(&web.app(), &id).await?;
@@ -238,8 +238,8 @@ pub(super) async fn attempts(
 /// What counts as fresh now: the rule of `engine::fresh`, as the database applies it.
 pub(crate) fn fresh_kinds(app: &App, now: Timestamp) -> FreshKinds {
     let of = |kind| Fresh {
-        since: now.checked_sub(fresh::expected_interval(app.config(), kind).saturating_mul(2)).ok(),
-        by_look: held::age(app.config(), kind).is_none(),
+        since: now.checked_sub(freshness::expected_interval(app.config(), kind).saturating_mul(2)).ok(),
+        by_look: attached_too_long::age(app.config(), kind).is_none(),
     };
     FreshKinds {
         appstack: of(Kind::Appstack),
@@ -251,6 +251,6 @@ pub(crate) fn fresh_kinds(app: &App, now: Timestamp) -> FreshKinds {
 }
 
 fn body(app: &App, row: &VolumeRow, standing: Standing, now: Timestamp) -> VolumeBody {
-    let advice = held::tell(app.config(), row, now).map(|told| format!("{} {}", told.state, told.remedy));
+    let advice = attached_too_long::tell(app.config(), row, now).map(|told| format!("{} {}", told.state, told.remedy));
     VolumeBody { volume: row.into(), standing, advice }
 }

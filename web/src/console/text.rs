@@ -9,7 +9,7 @@ use crate::api::REASONS;
 
 /// A moment: for people, exactly, and for machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct When {
+pub(super) struct ShownTime {
     /// `3 h ago`.
     pub(super) about: String,
     /// In the machine's zone, to the second.
@@ -18,7 +18,7 @@ pub(super) struct When {
     pub(super) machine: String,
 }
 
-impl When {
+impl ShownTime {
     pub(super) fn new(at: Timestamp, now: Timestamp) -> Self {
         Self {
             about: about(now.duration_since(at)),
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn times_and_numbers_are_short() {
         let now: Timestamp = "2026-11-22T04:00:00Z".parse().unwrap();
-        let ago = |seconds| When::new(now - SignedDuration::from_secs(seconds), now).about;
+        let ago = |seconds| ShownTime::new(now - SignedDuration::from_secs(seconds), now).about;
         assert_eq!([ago(1), ago(119), ago(180), ago(7200)], ["just now", "119 s ago", "3 min ago", "2 h ago"]);
         assert_eq!([ago(400_000), ago(-90)], ["4 days ago", "in 90 s"]);
         assert_eq!(

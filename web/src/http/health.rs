@@ -27,11 +27,11 @@ const NOT_SEEN_SHOWN: usize = 20;
 #[derive(Debug, Serialize)]
 struct NotReady {
     ready: bool,
-    reasons: Vec<Why>,
+    reasons: Vec<NotReadyReason>,
 }
 
 #[derive(Debug, Serialize)]
-struct Why {
+struct NotReadyReason {
     /// What is not ready: `catalog`, `vault`, `discovery`.
     part: &'static str,
     text: String,
@@ -39,7 +39,7 @@ struct Why {
 
 pub(crate) async fn readyz(State(site): State<Web>) -> Response {
     let mut reasons = Vec::new();
-    let mut no = |part, text: String| reasons.push(Why { part, text });
+    let mut no = |part, text: String| reasons.push(NotReadyReason { part, text });
     let app = &site.0.app;
     match tokio::time::timeout(CATALOG_WAIT, app.catalog().vault_id()).await {
         Ok(Ok(_)) => {}

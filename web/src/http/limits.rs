@@ -23,12 +23,12 @@ const BODY: Duration = Duration::from_secs(15);
 /// How long answering one request may take. What takes longer is a job, and is watched.
 const ANSWER: Duration = Duration::from_secs(30);
 
-pub(crate) struct Limits {
+pub(crate) struct RequestLimits {
     requests: Arc<Semaphore>,
     pub(crate) streams: Arc<Streams>,
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self { requests: Arc::new(Semaphore::new(REQUESTS)), streams: Arc::default() }
     }

@@ -21,10 +21,10 @@ const OF_ONE_TOKEN: usize = 8;
 
 /// The sessions that there are.
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<Digest, Session>>);
+pub(crate) struct Sessions(Mutex<HashMap<Digest, BrowserSession>>);
 
 #[derive(Clone)]
-struct Session {
+struct BrowserSession {
     token: String,
     word: String,
     begun: Instant,
@@ -32,7 +32,7 @@ struct Session {
 }
 
 /// A session that was found.
-pub(crate) struct Found {
+pub(crate) struct FoundSession {
     /// The public id of the token that it was begun with.
     pub(crate) token: String,
     /// What every form of it carries.
@@ -48,19 +48,19 @@ impl Sessions {
         sessions.retain(|_, session| session.is_alive(now));
         let own = sessions.values().filter(|session| session.token == token).count();
         if own >= OF_ONE_TOKEN || sessions.len() >= MOST {
-            let may_go = |session: &Session| own < OF_ONE_TOKEN || session.token == token;
+            let may_go = |session: &BrowserSession| own < OF_ONE_TOKEN || session.token == token;
             let candidates = sessions.iter().filter(|(_, session)| may_go(session));
             if let Some(oldest) = candidates.min_by_key(|(_, session)| session.used).map(|(key, _)| *key) {
                 sessions.remove(&oldest);
             }
         }
-        let session = Session { token: token.to_owned(), word, begun: now, used: now };
+        let session = BrowserSession { token: token.to_owned(), word, begun: now, used: now };
         sessions.insert(Digest::of(cookie.as_bytes()), session);
         cookie
     }
 
     /// The session of a cookie. `by_hand`: somebody did something, so it is not idle.
-    pub(crate) fn find(&self, cookie: &str, by_hand: bool) -> Option<Found> {
+    pub(crate) fn find(&self, cookie: &str, by_hand: bool) -> Option<FoundSession> {
         let now = Instant::now();
         let key = Digest::of(cookie.as_bytes());
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ impl Sessions {
         if by_hand {
             session.used = now;
         }
-        Some(Found { token: session.token.clone(), word: session.word.clone() })
+        Some(FoundSession { token: session.token.clone(), word: session.word.clone() })
     }
 
     /// Ends the session of a cookie.
@@ -81,7 +81,7 @@ impl Sessions {
     }
 }
 
-impl Session {
+impl BrowserSession {
     fn is_alive(&self, now: Instant) -> bool {
         now.duration_since(self.begun) < LIFE && now.duration_since(self.used) < IDLE
     }

@@ -17,10 +17,10 @@ const LOOK: Duration = Duration::from_secs(30);
 /// The certificate that is shown now.
 pub(super) struct Certificate {
     files: Tls,
-    state: RwLock<State>,
+    state: RwLock<TlsState>,
 }
 
-struct State {
+struct TlsState {
     acceptor: TlsAcceptor,
     stamp: Stamp,
 }
@@ -34,7 +34,7 @@ impl Certificate {
     /// # Errors
     /// `bad_config`: a file can't be read, or the two don't belong together.
     pub(super) fn read(files: &Tls) -> Result<Arc<Self>, Problem> {
-        let state = State { stamp: stamp(files), acceptor: load(files)? };
+        let state = TlsState { stamp: stamp(files), acceptor: load(files)? };
         Ok(Arc::new(Self { files: files.clone(), state: RwLock::new(state) }))
     }
 

@@ -5,12 +5,12 @@ use stackferry_config::{Config, Retention, Route};
 use stackferry_vault::Space;
 
 use super::process;
-use super::text::Text;
+use super::text::MetricsText;
 use stackferry_engine::metrics::{registry, unix_seconds};
 use stackferry_engine::prune::PRUNE_EVERY;
 
 /// What of the configuration other numbers are held against.
-pub(super) fn settings(text: &mut Text, config: &Config) {
+pub(super) fn settings(text: &mut MetricsText, config: &Config) {
     text.put(&registry::TRANSFERS_LIMIT, &[], config.limits.transfers as f64);
     let every = config.verify.every;
     if !every.is_zero() {
@@ -34,7 +34,7 @@ pub(super) fn settings(text: &mut Text, config: &Config) {
 }
 
 /// What the system tells of the vault's disk and of this process.
-pub(super) fn system(text: &mut Text, config: &Config, space: Option<Space>) {
+pub(super) fn system(text: &mut MetricsText, config: &Config, space: Option<Space>) {
     text.put(&registry::CLOCK, &[], unix_seconds(Timestamp::now()));
     if let Some(space) = space.filter(|space| space.is_known()) {
         text.put(&registry::VAULT_FREE, &[], space.free as f64);

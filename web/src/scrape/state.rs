@@ -9,8 +9,8 @@ use stackferry_config::{Config, PerVolume};
 use stackferry_discover::ReasonCode;
 use stackferry_volume::Kind;
 
-use super::text::{Text, labels};
-use stackferry_engine::fresh;
+use super::text::{MetricsText, labels};
+use stackferry_engine::freshness;
 use stackferry_engine::metrics::registry::{self, Family};
 use stackferry_engine::metrics::{RunningCopy, datastore_label, unix_seconds};
 use stackferry_problem::output::escape;
@@ -21,7 +21,7 @@ const WAITING: &str = "waiting";
 const OF_VOLUME: &[&str] = &["volume", "kind"];
 
 /// What is counted of all volumes.
-struct VolumeCounts {
+struct FleetCounts {
     states: BTreeMap<(Kind, &'static str), u64>,
     overdue: BTreeMap<(Kind, &'static str), u64>,
     unprotected: BTreeMap<&'static str, u64>,
@@ -35,7 +35,7 @@ struct VolumeCounts {
     oldest_proof: Option<Timestamp>,
 }
 
-impl VolumeCounts {
+impl FleetCounts {
     /// 0 wherever a series is known beforehand.
     fn new() -> Self {
         let states = |kind| VolumeState::ALL.iter().map(move |state| ((kind, state.as_str()), 0));
@@ -60,7 +60,7 @@ impl VolumeCounts {
     fn add(&mut self, config: &Config, volume: &FleetVolume, now: Timestamp) {
         let place = (volume.id.kind(), volume.state.as_str());
         *self.states.entry(place).or_default() += 1;
-        if fresh::overdue_from(config, volume).is_some_and(|at| at < now) {
+        if freshness::overdue_from(config, volume).is_some_and(|at| at < now) {
             *self.overdue.entry(place).or_default() += 1;
         }
         if volume.state != VolumeState::Gone && volume.good_versions == 0 {
@@ -80,7 +80,7 @@ impl VolumeCounts {
         };
     }
 
-    fn tell(&self, text: &mut Text) {
+    fn tell(&self, text: &mut MetricsText) {
         for (family, counts) in [(&registry::VOLUMES, &self.states), (&registry::OVERDUE, &self.overdue)] {
             for ((kind, state), count) in counts {
                 text.put(family, &[kind.as_str(), state], *count as f64);
@@ -110,13 +110,13 @@ impl VolumeCounts {
 /// Everything that volumes' rows tell. `looked` is when this process last looked at each datastore of the
 /// configuration.
 pub(super) fn volumes(
-    text: &mut Text,
+    text: &mut MetricsText,
     config: &Config,
     fleet: &Fleet,
     looked: BTreeMap<DatastoreKey, Option<Timestamp>>,
 ) {
     let now = Timestamp::now();
-    let mut counts = VolumeCounts::new();
+    let mut counts = FleetCounts::new();
     for volume in &fleet.volumes {
         counts.add(config, volume, now);
     }
@@ -134,7 +134,7 @@ pub(super) fn volumes(
         PerVolume::All => here.for_each(|volume| single(text, config, volume)),
         PerVolume::Problems => {
             let has_problem = |volume: &&FleetVolume| {
-                let is_late = fresh::overdue_from(config, volume).is_some_and(|at| at < now);
+                let is_late = freshness::overdue_from(config, volume).is_some_and(|at| at < now);
                 volume.state != VolumeState::Ready || volume.good_versions == 0 || volume.has_failed || is_late
             };
             here.filter(has_problem).for_each(|volume| single(text, config, volume));
@@ -143,14 +143,14 @@ pub(super) fn volumes(
 }
 
 /// The series of a single volume.
-fn single(text: &mut Text, config: &Config, volume: &FleetVolume) {
+fn single(text: &mut MetricsText, config: &Config, volume: &FleetVolume) {
     let (id, kind) = (volume.id.to_string(), volume.id.kind());
     let datastore = volume.datastore.as_deref().unwrap_or_default();
     text.put(&registry::VOLUME_INFO, &[&id, kind.as_str(), &escape(&volume.name), datastore], 1.0);
     let own = labels(OF_VOLUME, &[&id, kind.as_str()]);
     text.put_at(&registry::VOLUME_VERSIONS, &own, volume.good_versions as f64);
-    if fresh::is_to_be_protected(volume) {
-        let interval = fresh::expected_interval(config, kind);
+    if freshness::is_to_be_protected(volume) {
+        let interval = freshness::expected_interval(config, kind);
         text.put_at(&registry::VOLUME_EXPECTED_INTERVAL, &own, interval.as_secs_f64());
     }
     if let Some(bytes) = volume.size_bytes {
@@ -159,7 +159,7 @@ fn single(text: &mut Text, config: &Config, volume: &FleetVolume) {
     let deferred = volume.deferred_since.filter(|_| volume.state == VolumeState::Deferred);
     let times: [(&Family, Option<Timestamp>); 6] = [
         (&registry::VOLUME_FIRST_SEEN, Some(volume.first_seen)),
-        (&registry::VOLUME_LAST_SUCCESS, fresh::last_equal(config, volume)),
+        (&registry::VOLUME_LAST_SUCCESS, freshness::last_equal(config, volume)),
         (&registry::VOLUME_LAST_ATTEMPT, volume.last_attempt),
         (&registry::VOLUME_LAST_VERIFIED, volume.last_verified),
         (&registry::VOLUME_LAST_RESTORE_TEST, volume.last_restore_test),
@@ -173,7 +173,7 @@ fn single(text: &mut Text, config: &Config, volume: &FleetVolume) {
 }
 
 /// How far the copies are that run.
-pub(super) fn running(text: &mut Text, running: &[Arc<RunningCopy>]) {
+pub(super) fn running(text: &mut MetricsText, running: &[Arc<RunningCopy>]) {
     text.put(&registry::TRANSFERS_RUNNING, &[], running.len() as f64);
     // One volume has one copy: it holds the volume's lease.
     for copy in running {

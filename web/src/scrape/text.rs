@@ -8,9 +8,9 @@ use stackferry_engine::metrics::registry::Family;
 
 /// What is told in one scrape, by family.
 #[derive(Debug, Default)]
-pub(super) struct Text(BTreeMap<String, String>);
+pub(super) struct MetricsText(BTreeMap<String, String>);
 
-impl Text {
+impl MetricsText {
     /// Adds a sample. Values of labels are given in the order of the family's labels.
     pub(super) fn put(&mut self, family: &Family, values: &[&str], value: f64) {
         self.put_at(family, &labels(family.labels, values), value);
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn families_have_one_head_and_stand_in_order() {
-        let mut text = Text::default();
+        let mut text = MetricsText::default();
         text.put(&registry::VOLUMES, &["writable", "ready"], 2.0);
         text.put(&registry::BUILD_INFO, &["a\"b\\c\nd"], 1.0);
         text.put(&registry::VOLUMES, &["appstack", "gone"], 1_763_791_200.125);

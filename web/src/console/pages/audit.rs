@@ -8,7 +8,7 @@ use serde::Deserialize;
 use stackferry_catalog::AuditAction;
 
 use super::{Shell, answer};
-use crate::console::text::{When, query};
+use crate::console::text::{ShownTime, query};
 use crate::console::user::User;
 use crate::http::Web;
 use stackferry_problem::Problem;
@@ -18,7 +18,7 @@ const PAGE: u32 = 100;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(in crate::console) struct Wanted {
+pub(in crate::console) struct AuditQuery {
     action: String,
     subject: String,
     before: String,
@@ -26,7 +26,7 @@ pub(in crate::console) struct Wanted {
 
 struct RecordLine {
     id: u64,
-    at: When,
+    at: ShownTime,
     action: String,
     actor: String,
     subject: String,
@@ -37,7 +37,7 @@ struct RecordLine {
 #[template(path = "audit.html")]
 struct AuditPage {
     shell: Shell,
-    wanted: Wanted,
+    wanted: AuditQuery,
     actions: Vec<(&'static str, bool)>,
     lines: Vec<RecordLine>,
     older: Option<String>,
@@ -46,12 +46,12 @@ struct AuditPage {
 pub(in crate::console) async fn page(
     State(web): State<Web>,
     Extension(user): Extension<User>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<AuditQuery>,
 ) -> Response {
     answer(&user, make(&web, &user, wanted).await)
 }
 
-async fn make(web: &Web, user: &User, wanted: Wanted) -> Result<AuditPage, Problem> {
+async fn make(web: &Web, user: &User, wanted: AuditQuery) -> Result<AuditPage, Problem> {
     let app = web.app();
     let catalog = app.catalog();
     let now = catalog.clock().now();
@@ -65,7 +65,7 @@ async fn make(web: &Web, user: &User, wanted: Wanted) -> Result<AuditPage, Probl
         .map(|last| query("/audit", &[("action", &wanted.action), ("subject", &wanted.subject), ("before", &last)]));
     let lines = records.into_iter().map(|record| RecordLine {
         id: record.id,
-        at: When::new(record.at, now),
+        at: ShownTime::new(record.at, now),
         action: record.action,
         actor: record.actor,
         subject: record.subject,

@@ -9,7 +9,7 @@ use stackferry_volume::VolumeId;
 use super::volume::FindingLines;
 use super::{Shell, answer};
 use crate::api::records::{IncidentBody, standing};
-use crate::console::text::{When, volume_path};
+use crate::console::text::{ShownTime, volume_path};
 use crate::console::user::User;
 use crate::http::Web;
 use stackferry_problem::Problem;
@@ -17,7 +17,7 @@ use stackferry_problem::Problem;
 struct IncidentLine {
     body: IncidentBody,
     href: String,
-    at: When,
+    at: ShownTime,
     finding: Option<FindingLines>,
 }
 
@@ -36,7 +36,7 @@ async fn make(web: &Web, user: &User) -> Result<IncidentsPage, Problem> {
     let now = web.app().catalog().clock().now();
     let lines = standing(web).await?.into_iter().map(|body| IncidentLine {
         href: body.volume.parse::<VolumeId>().map_or_else(|_| String::new(), |id| volume_path(&id)),
-        at: When::new(body.created, now),
+        at: ShownTime::new(body.created, now),
         finding: body.finding.clone().map(FindingLines::from),
         body,
     });

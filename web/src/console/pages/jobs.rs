@@ -11,7 +11,7 @@ use stackferry_catalog::{JobFilter, JobId, JobKind, JobState};
 use super::{Shell, answer};
 use crate::api::jobs::list;
 use crate::console::notices::said;
-use crate::console::text::{When, query, size, span, thousandths, volume_path};
+use crate::console::text::{ShownTime, query, size, span, thousandths, volume_path};
 use crate::console::user::User;
 use crate::http::Web;
 use stackferry_engine::jobs::JobProgress;
@@ -23,7 +23,7 @@ const PAGE: u32 = 50;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(in crate::console) struct Wanted {
+pub(in crate::console) struct JobsQuery {
     before: String,
     said: String,
 }
@@ -37,7 +37,7 @@ pub(in crate::console) struct JobLine {
     pub(in crate::console) state: String,
     pub(in crate::console) tone: &'static str,
     pub(in crate::console) by: String,
-    pub(in crate::console) at: When,
+    pub(in crate::console) at: ShownTime,
     /// How far it is, what it came to, or why it failed.
     pub(in crate::console) told: String,
     pub(in crate::console) thousandths: Option<u64>,
@@ -68,7 +68,7 @@ struct JobsPart {
 pub(in crate::console) async fn page(
     State(web): State<Web>,
     Extension(user): Extension<User>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<JobsQuery>,
 ) -> Response {
     answer(&user, make(&web, &user, &wanted).await)
 }
@@ -78,7 +78,7 @@ pub(in crate::console) async fn part(State(web): State<Web>, Extension(user): Ex
     answer(&user, made.map(|(lines, _)| JobsPart { shell: Shell::new(&user, "jobs", "Jobs"), lines }))
 }
 
-async fn make(web: &Web, user: &User, wanted: &Wanted) -> Result<JobsPage, Problem> {
+async fn make(web: &Web, user: &User, wanted: &JobsQuery) -> Result<JobsPage, Problem> {
     let before: Option<JobId> = wanted.before.parse().ok();
     let (lines, last) = match before {
         None => first_page(web).await?,
@@ -127,7 +127,7 @@ fn line(job: JobView, now: Timestamp) -> JobLine {
     let why = job.error.map(|error| error.message);
     let told = match (&job.progress, why, job.not_before.filter(|_| job.state == JobState::Queued)) {
         (Some(progress), _, _) if running => speed(progress),
-        (_, Some(why), Some(at)) => format!("{why}; it is tried again {}", When::new(at, now).about),
+        (_, Some(why), Some(at)) => format!("{why}; it is tried again {}", ShownTime::new(at, now).about),
         (_, Some(why), None) => why,
         _ => job.outcome.unwrap_or_default(),
     };
@@ -156,7 +156,7 @@ fn line(job: JobView, now: Timestamp) -> JobLine {
             _ => "quiet",
         },
         by: job.actor,
-        at: When::new(job.ended.or(job.started).unwrap_or(job.created), now),
+        at: ShownTime::new(job.ended.or(job.started).unwrap_or(job.created), now),
         told,
         thousandths: part.map(|part| thousandths(part.done, part.expected)),
         running,

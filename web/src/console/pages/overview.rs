@@ -10,10 +10,10 @@ use stackferry_volume::ReasonCode;
 use super::jobs::{JobLine, lines};
 use super::{Shell, answer};
 use crate::api::status::{Counts, SpaceBody, StatusBody, gather};
-use crate::console::text::{When, number, size, thousandths, volume_path};
+use crate::console::text::{ShownTime, number, size, thousandths, volume_path};
 use crate::console::user::User;
 use crate::http::Web;
-use stackferry_engine::held;
+use stackferry_engine::attached_too_long;
 use stackferry_engine::metrics::APP_VOLUMES;
 use stackferry_problem::Problem;
 
@@ -46,11 +46,11 @@ struct Now {
     /// What does not work.
     alarms: Vec<String>,
     cards: Vec<Card>,
-    bar: Vec<Part>,
+    bar: Vec<BarSegment>,
     kinds: Vec<KindRow>,
     reasons: Vec<ReasonLine>,
-    held: Option<Held>,
-    space: Option<Space>,
+    held: Option<HeldPart>,
+    space: Option<SpaceLine>,
     running: Vec<JobLine>,
     queued: Option<String>,
 }
@@ -64,7 +64,7 @@ struct Card {
 }
 
 /// A part of the bar: where it begins and how long it is, in thousandths.
-struct Part {
+struct BarSegment {
     class: &'static str,
     title: String,
     from: u64,
@@ -82,11 +82,11 @@ struct ReasonLine {
     volumes: String,
     meaning: String,
     remedy: String,
-    since: Option<When>,
+    since: Option<ShownTime>,
 }
 
 /// Volumes that waiting does not help.
-struct Held {
+struct HeldPart {
     title: String,
     remedy: String,
     lines: Vec<HeldLine>,
@@ -99,7 +99,7 @@ struct HeldLine {
     state: String,
 }
 
-struct Space {
+struct SpaceLine {
     free: String,
     total: String,
     used: u64,
@@ -150,7 +150,7 @@ async fn now(web: &Web) -> Result<Now, Problem> {
         volumes: number(reason.volumes),
         meaning: reason.meaning.clone(),
         remedy: reason.remedy.clone(),
-        since: When::maybe(reason.since, status.now),
+        since: ShownTime::maybe(reason.since, status.now),
     });
     let filter = JobFilter { states: vec![JobState::Running], ..JobFilter::default() };
     let running = lines(web, &filter, RUNNING).await?;
@@ -175,33 +175,33 @@ async fn now(web: &Web) -> Result<Now, Problem> {
             } else {
                 "good"
             };
-            Space { free: size(space.free), total: size(space.total), used, tone }
+            SpaceLine { free: size(space.free), total: size(space.total), used, tone }
         }),
     })
 }
 
 /// The volumes that somebody has attached for too long. Where nothing is, or not for so long, nothing is asked.
-async fn held_now(web: &Web, status: &StatusBody) -> Result<Option<Held>, Problem> {
+async fn held_now(web: &Web, status: &StatusBody) -> Result<Option<HeldPart>, Problem> {
     if !status.reasons.iter().any(|reason| reason.code == ReasonCode::Attached.as_str()) {
         return Ok(None);
     }
     let app = &web.app();
-    let (volumes, total) = held::all(app, status.now, HELD).await?;
+    let (volumes, total) = attached_too_long::all(app, status.now, HELD).await?;
     let lines: Vec<HeldLine> = volumes
         .iter()
         .map(|volume| HeldLine {
             href: volume_path(&volume.id),
             name: volume.owner.clone().unwrap_or_else(|| volume.name.clone()),
-            state: held::state(volume, status.now),
+            state: attached_too_long::state(volume, status.now),
         })
         .collect();
     let more = total.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
-    Ok((total > 0).then(|| Held {
+    Ok((total > 0).then(|| HeldPart {
         title: match total {
             1 => "1 volume is never free".to_owned(),
             _ => format!("{} volumes are never free", number(total)),
         },
-        remedy: held::remedy(app.config(), None, None),
+        remedy: attached_too_long::remedy(app.config(), None, None),
         lines,
         more: (more > 0).then(|| format!("and {} more", number(more))),
     }))
@@ -333,7 +333,7 @@ fn cards(status: &StatusBody) -> Vec<Card> {
     ]
 }
 
-fn bar(counts: &Counts) -> Vec<Part> {
+fn bar(counts: &Counts) -> Vec<BarSegment> {
     let here = counts.total.saturating_sub(counts.gone);
     let mut from = 0;
     let mut parts = Vec::new();
@@ -345,7 +345,7 @@ fn bar(counts: &Counts) -> Vec<Part> {
     ] {
         // What is there is seen, however little it is.
         let length = if count == 0 { 0 } else { thousandths(count, here).max(6) };
-        parts.push(Part { class, title: format!("{} {word}", number(count)), from, length });
+        parts.push(BarSegment { class, title: format!("{} {word}", number(count)), from, length });
         from = from.saturating_add(length);
     }
     parts

@@ -16,10 +16,10 @@ use super::jobs::{JobLine, lines};
 use super::{Shell, answer};
 use crate::api::volumes::{one, volume_id};
 use crate::console::notices::said;
-use crate::console::text::{When, remedy, size, span, standing, state_tone, tone, volume_path};
+use crate::console::text::{ShownTime, remedy, size, span, standing, state_tone, tone, volume_path};
 use crate::console::user::User;
 use crate::http::Web;
-use stackferry_engine::finding::{Finding, Known};
+use stackferry_engine::finding::{Finding, KnownVersions};
 use stackferry_engine::restore;
 use stackferry_engine::views::LocationView;
 use stackferry_problem::Problem;
@@ -31,13 +31,13 @@ const ATTEMPTS: u32 = 30;
 
 pub(super) struct VersionLine {
     pub(super) version: String,
-    pub(super) created: When,
+    pub(super) created: ShownTime,
     pub(super) bytes: String,
     pub(super) stored: String,
     pub(super) route: String,
     /// How it was checked before it was committed.
     pub(super) checked: &'static str,
-    pub(super) verified: Option<When>,
+    pub(super) verified: Option<ShownTime>,
     pub(super) tested: Option<Tested>,
     pub(super) pinned: bool,
     pub(super) damaged: Option<String>,
@@ -68,14 +68,14 @@ impl From<Finding> for FindingLines {
 
 pub(super) struct Tested {
     /// When it was opened as a disk; none where it was only inspected when it was copied.
-    pub(super) at: Option<When>,
+    pub(super) at: Option<ShownTime>,
     pub(super) tone: &'static str,
     pub(super) word: &'static str,
     pub(super) found: String,
 }
 
 pub(super) struct AttemptLine {
-    pub(super) started: When,
+    pub(super) started: ShownTime,
     pub(super) outcome: String,
     pub(super) tone: &'static str,
     pub(super) what: String,
@@ -102,9 +102,9 @@ struct VolumePage {
     reason: Option<String>,
     remedy: Option<String>,
     advice: Option<String>,
-    since: Option<When>,
+    since: Option<ShownTime>,
     error: Option<String>,
-    last: Option<When>,
+    last: Option<ShownTime>,
     locations: Vec<LocationView>,
     versions: Vec<VersionLine>,
     attempts: Vec<AttemptLine>,
@@ -114,22 +114,22 @@ struct VolumePage {
     /// Where the jobs come from that keep themselves up to date.
     part: String,
     /// Where a version may be put back to.
-    places: Vec<Place>,
+    places: Vec<LocationLine>,
 }
 
 /// Where a version may be put back to: a folder is made in it.
-struct Place {
+struct LocationLine {
     value: String,
     label: String,
 }
 
 /// The folders of the configuration, then its datastores.
-fn places(config: &Config) -> Vec<Place> {
+fn places(config: &Config) -> Vec<LocationLine> {
     let roots = config.restore.roots.iter().map(|root| root.display().to_string());
-    let roots = roots.map(|root| Place { label: format!("folder {root}"), value: root });
+    let roots = roots.map(|root| LocationLine { label: format!("folder {root}"), value: root });
     let named = restore::datastores(config).into_iter();
     let named = named.filter(|datastore| config.restore.datastores.contains(&datastore.name));
-    let datastores = named.map(|datastore| Place {
+    let datastores = named.map(|datastore| LocationLine {
         value: format!("{}{}", restore::DATASTORE, datastore.name),
         label: format!("datastore {}", datastore.name),
     });
@@ -139,13 +139,13 @@ fn places(config: &Config) -> Vec<Place> {
 /// The jobs of a volume that matter now.
 #[derive(Template)]
 #[template(path = "volume_jobs.html")]
-struct JobsPart {
+struct VolumeJobsPart {
     jobs: Vec<JobLine>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(in crate::console) struct Wanted {
+pub(in crate::console) struct VolumeQuery {
     said: String,
 }
 
@@ -153,7 +153,7 @@ pub(in crate::console) async fn page(
     State(web): State<Web>,
     Extension(user): Extension<User>,
     Path((kind, stem)): Path<(String, String)>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<VolumeQuery>,
 ) -> Response {
     let made = make(&web, &user, &kind, &stem).await;
     answer(&user, made.map(|page| VolumePage { said: said(&wanted.said), ..page }))
@@ -165,7 +165,7 @@ pub(in crate::console) async fn part(
     Path((kind, stem)): Path<(String, String)>,
 ) -> Response {
     let made = async { jobs_of(&web, &volume_id(&kind, &stem)?).await };
-    answer(&user, made.await.map(|jobs| JobsPart { jobs }))
+    answer(&user, made.await.map(|jobs| VolumeJobsPart { jobs }))
 }
 
 /// What is to be done with a volume, what is being done, and what was done last.
@@ -183,7 +183,7 @@ async fn make(web: &Web, user: &User, kind: &str, stem: &str) -> Result<VolumePa
     let catalog = app.catalog();
     let (row, body) = one(app, &volume_id(kind, stem)?).await?;
     let now = catalog.clock().now();
-    let known = Known::of(app, &row.id).await?;
+    let known = KnownVersions::of(app, &row.id).await?;
     let attempts = catalog.attempts(&row.id, ATTEMPTS).await?;
     let volume = body.volume.volume;
     Ok(VolumePage {
@@ -207,9 +207,9 @@ async fn make(web: &Web, user: &User, kind: &str, stem: &str) -> Result<VolumePa
         remedy: remedy(volume.remedy.as_ref(), volume.reason.as_ref()),
         reason: volume.reason.map(|reason| reason.text),
         advice: body.advice,
-        since: When::maybe(volume.deferred_since, now),
+        since: ShownTime::maybe(volume.deferred_since, now),
         error: body.volume.last_error.map(|error| error.text),
-        last: When::maybe(body.volume.last_success, now),
+        last: ShownTime::maybe(body.volume.last_success, now),
         locations: volume.locations,
         versions: known.rows().iter().map(|row| version_line(row, known.finding(&row.version), now)).collect(),
         attempts: attempts.into_iter().map(|attempt| attempt_line(attempt, now)).collect(),
@@ -225,7 +225,7 @@ async fn make(web: &Web, user: &User, kind: &str, stem: &str) -> Result<VolumePa
 fn version_line(row: &VersionRow, finding: Option<Finding>, now: jiff::Timestamp) -> VersionLine {
     VersionLine {
         version: row.version.to_string(),
-        created: When::new(row.created, now),
+        created: ShownTime::new(row.created, now),
         bytes: size(row.bytes),
         stored: size(row.stored),
         route: row.route.clone(),
@@ -233,7 +233,7 @@ fn version_line(row: &VersionRow, finding: Option<Finding>, now: jiff::Timestamp
             VerifyMethod::ReadBack => "read back from the disk",
             _ => "on arrival",
         },
-        verified: When::maybe(row.last_verified, now),
+        verified: ShownTime::maybe(row.last_verified, now),
         tested: tested(row, now),
         pinned: row.pinned,
         damaged: row.damaged.clone(),
@@ -255,7 +255,9 @@ fn tested(row: &VersionRow, now: jiff::Timestamp) -> Option<Tested> {
         _ => ("good", "passed"),
     };
     match (&row.restore_test, &row.content) {
-        (Some(test), _) => Some(Tested { at: Some(When::new(test.at, now)), tone, word, found: test.found.clone() }),
+        (Some(test), _) => {
+            Some(Tested { at: Some(ShownTime::new(test.at, now)), tone, word, found: test.found.clone() })
+        }
         (None, Some(content)) if content.state != ContentState::Healthy => {
             Some(Tested { at: None, tone, word, found: content.text.clone() })
         }
@@ -283,5 +285,11 @@ fn attempt_line(attempt: Attempt, now: jiff::Timestamp) -> AttemptLine {
             (end.outcome.to_string(), tone, what)
         }
     };
-    AttemptLine { started: When::new(attempt.started, now), outcome, tone, what, trigger: attempt.trigger.to_string() }
+    AttemptLine {
+        started: ShownTime::new(attempt.started, now),
+        outcome,
+        tone,
+        what,
+        trigger: attempt.trigger.to_string(),
+    }
 }

@@ -10,7 +10,7 @@ use stackferry_volume::{Kind, ReasonCode};
 
 use super::{Shell, answer};
 use crate::api::volumes::{VolumeBody, find};
-use crate::console::text::{When, number, query, remedy, size, standing, state_tone, tone, volume_path};
+use crate::console::text::{ShownTime, number, query, remedy, size, standing, state_tone, tone, volume_path};
 use crate::console::user::User;
 use crate::http::Web;
 use stackferry_problem::Problem;
@@ -21,7 +21,7 @@ const PAGE: u32 = 50;
 /// What the form asks for. An empty field asks for nothing; one that makes no sense is as good as empty.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
-pub(in crate::console) struct Wanted {
+pub(in crate::console) struct VolumesQuery {
     text: String,
     kind: String,
     standing: String,
@@ -51,7 +51,7 @@ pub(super) struct VolumeLine {
     pub(super) state_tone: &'static str,
     pub(super) versions: u64,
     pub(super) damaged: u64,
-    pub(super) last: Option<When>,
+    pub(super) last: Option<ShownTime>,
     pub(super) why: Option<String>,
     pub(super) todo: Option<String>,
 }
@@ -60,7 +60,7 @@ pub(super) struct VolumeLine {
 #[template(path = "volumes.html")]
 struct VolumesPage {
     shell: Shell,
-    wanted: Wanted,
+    wanted: VolumesQuery,
     kinds: Vec<Choice>,
     standings: Vec<Choice>,
     states: Vec<Choice>,
@@ -77,12 +77,12 @@ struct VolumesPage {
 pub(in crate::console) async fn page(
     State(web): State<Web>,
     Extension(user): Extension<User>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<VolumesQuery>,
 ) -> Response {
     answer(&user, make(&web, &user, wanted).await)
 }
 
-async fn make(web: &Web, user: &User, wanted: Wanted) -> Result<VolumesPage, Problem> {
+async fn make(web: &Web, user: &User, wanted: VolumesQuery) -> Result<VolumesPage, Problem> {
     let filter = VolumeFilter {
         text: Some(wanted.text.trim().to_owned()).filter(|text| !text.is_empty()),
         kind: wanted.kind.parse().ok(),
@@ -127,7 +127,7 @@ fn choices(all: impl IntoIterator<Item = (&'static str, &'static str)>, chosen: 
     all.into_iter().map(|(value, label)| Choice { value, label, chosen: value == chosen }).collect()
 }
 
-fn link(wanted: &Wanted, page: u64) -> String {
+fn link(wanted: &VolumesQuery, page: u64) -> String {
     let page = page.to_string();
     let pairs = [
         ("text", wanted.text.as_str()),
@@ -159,7 +159,7 @@ fn line(body: &VolumeBody, now: jiff::Timestamp) -> VolumeLine {
         state_tone: state_tone(volume.state),
         versions: body.volume.versions,
         damaged: body.volume.damaged_versions,
-        last: When::maybe(body.volume.last_success, now),
+        last: ShownTime::maybe(body.volume.last_success, now),
         why: reason.or(error),
         todo: body.advice.clone().or_else(|| remedy(volume.remedy.as_ref(), volume.reason.as_ref())),
     }

@@ -16,7 +16,7 @@ use stackferry_engine::app::{App, Room, reserve};
 use stackferry_engine::health::Health;
 use stackferry_engine::jobs;
 use stackferry_engine::metrics::{DATASTORE, SourceStatus};
-use stackferry_engine::{debts, fresh};
+use stackferry_engine::{cleanups, freshness};
 use stackferry_problem::Problem;
 
 /// A credential that still opens something after this is one that was left behind.
@@ -28,7 +28,7 @@ const VAULT: &str = "vault";
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundProblem {
     pub(super) trouble: Trouble,
     /// What it is about: an id that stays. With the trouble, its key.
     pub(super) subject: String,
@@ -42,22 +42,22 @@ pub(super) struct Found {
 
 /// Everything that is wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) found: Vec<Found>,
+pub(super) struct Snapshot {
+    pub(super) found: Vec<FoundProblem>,
     /// What stays as it was, by trouble and subject.
     pub(super) unknown: HashSet<(Trouble, String)>,
     /// How the volumes stand.
     pub(super) volumes: VolumeCounts,
 }
 
-impl Look {
+impl Snapshot {
     fn add(&mut self, trouble: Trouble, subject: &str, since: Option<Timestamp>, detail: Option<String>) {
         self.put(trouble, subject, subject, since, detail);
     }
 
     fn put(&mut self, trouble: Trouble, subject: &str, name: &str, since: Option<Timestamp>, detail: Option<String>) {
         let (subject, name) = (subject.to_owned(), name.to_owned());
-        self.found.push(Found { trouble, subject, name, since, detail });
+        self.found.push(FoundProblem { trouble, subject, name, since, detail });
     }
 }
 
@@ -72,8 +72,8 @@ pub(super) async fn look(
     (health, is_new): (&Health, bool),
     room: &Room,
     now: Timestamp,
-) -> Result<Look, Problem> {
-    let mut look = Look::default();
+) -> Result<Snapshot, Problem> {
+    let mut look = Snapshot::default();
     let away = sources(&mut look, &app.metrics().sources().status(app.config()));
     let fleet = app.catalog().fleet().await?;
     volumes(&mut look, app.config(), &fleet, &away, now);
@@ -108,7 +108,7 @@ pub(super) async fn look(
 }
 
 /// Datastores and systems. Gives the names of the datastores that can't be looked at.
-fn sources(look: &mut Look, standing: &[SourceStatus]) -> HashSet<String> {
+fn sources(look: &mut Snapshot, standing: &[SourceStatus]) -> HashSet<String> {
     let mut away = HashSet::new();
     for one in standing {
         let (trouble, subject, detail) = match one.what {
@@ -137,11 +137,11 @@ fn sources(look: &mut Look, standing: &[SourceStatus]) -> HashSet<String> {
 
 /// What is wrong with volumes. What keeps those of a datastore that is away from being copied is that datastore: they are
 /// counted there, and are no troubles of their own.
-fn volumes(look: &mut Look, config: &Config, fleet: &Fleet, away: &HashSet<String>, now: Timestamp) {
+fn volumes(look: &mut Snapshot, config: &Config, fleet: &Fleet, away: &HashSet<String>, now: Timestamp) {
     let mut there: BTreeMap<&str, u64> = BTreeMap::new();
     for volume in &fleet.volumes {
         let id = volume.id.to_string();
-        let wrong = |look: &mut Look, trouble, since, detail| look.put(trouble, &id, &volume.name, since, detail);
+        let wrong = |look: &mut Snapshot, trouble, since, detail| look.put(trouble, &id, &volume.name, since, detail);
         if volume.damaged_versions > 0 {
             wrong(look, Trouble::VersionDamaged, None, Some(versions(volume.damaged_versions)));
         }
@@ -165,7 +165,7 @@ fn volumes(look: &mut Look, config: &Config, fleet: &Fleet, away: &HashSet<Strin
                 look.unknown.insert((hidden, id.clone()));
             }
         }
-        let late = fresh::overdue_from(config, volume).filter(|at| *at < now);
+        let late = freshness::overdue_from(config, volume).filter(|at| *at < now);
         if late.is_some() {
             // It is late all the same, whatever it is called now.
             for other in [Trouble::Held, Trouble::NeverCopied, Trouble::Overdue] {
@@ -186,7 +186,7 @@ fn volumes(look: &mut Look, config: &Config, fleet: &Fleet, away: &HashSet<Strin
             && volume.good_versions > 0
             && !matches!(volume.state, VolumeState::Incident | VolumeState::Unprotectable);
         // A volume that was just found waits for its first copy: nothing is wrong with it yet.
-        let is_new = late.is_none() && volume.good_versions == 0 && fresh::is_to_be_protected(volume);
+        let is_new = late.is_none() && volume.good_versions == 0 && freshness::is_to_be_protected(volume);
         look.volumes.not_safe += u64::from(!is_safe && !is_new);
         look.volumes.new += u64::from(is_new);
     }
@@ -214,7 +214,7 @@ fn versions(count: u64) -> String {
     if count == 1 { "1 version".to_owned() } else { format!("{count} versions") }
 }
 
-async fn vault(look: &mut Look, app: &App, (health, is_new): (&Health, bool), room: &Room) {
+async fn vault(look: &mut Snapshot, app: &App, (health, is_new): (&Health, bool), room: &Room) {
     let rooms = [Trouble::VaultFull, Trouble::VaultNearlyFull].map(|trouble| (trouble, VAULT.to_owned()));
     let space = match room.space(app).await {
         Ok(Some(space)) => space,
@@ -255,8 +255,8 @@ fn near(kept: u64) -> u64 {
 }
 
 /// What copies changed elsewhere and nobody puts back any more.
-async fn left_behind(look: &mut Look, app: &App, now: Timestamp) -> Result<(), Problem> {
-    let (_, unpaid) = debts::standing(app).await?;
+async fn left_behind(look: &mut Snapshot, app: &App, now: Timestamp) -> Result<(), Problem> {
+    let (_, unpaid) = cleanups::standing(app).await?;
     for row in unpaid {
         let trouble = match row.debt.what {
             DebtKind::Account => Trouble::CredentialLeft,
@@ -307,8 +307,8 @@ mod tests {
         }
     }
 
-    fn seen(volumes: Vec<FleetVolume>, standing: &[SourceStatus]) -> Look {
-        let mut look = Look::default();
+    fn seen(volumes: Vec<FleetVolume>, standing: &[SourceStatus]) -> Snapshot {
+        let mut look = Snapshot::default();
         let away = sources(&mut look, standing);
         let config: Config = "state_dir = \"/s\"".parse().unwrap();
         let fleet = Fleet { volumes, ..Fleet::default() };

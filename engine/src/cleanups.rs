@@ -10,7 +10,7 @@ use stackferry_problem::{Code, Problem};
 
 /// What was put back, and what could not be.
 #[derive(Debug, Default)]
-pub struct Paid {
+pub struct CleanupReport {
     /// How many were put back.
     pub paid: usize,
     /// What is still owed, and why.
@@ -21,8 +21,8 @@ pub struct Paid {
 ///
 /// # Errors
 /// The catalog's. A system that can't be asked leaves its debts.
-pub async fn pay(app: &App) -> Result<Paid, Problem> {
-    let mut done = Paid::default();
+pub async fn run(app: &App) -> Result<CleanupReport, Problem> {
+    let mut done = CleanupReport::default();
     let (owed, at_work) = app.running_debts().owed(app.catalog()).await?;
     let due = due(&owed, &at_work);
     // Systems that did not answer, and why: each is waited for once.

@@ -16,7 +16,7 @@ const SET: SignedDuration = SignedDuration::from_mins(1);
 const FREEZES: SignedDuration = SignedDuration::from_hours(1);
 
 /// By how much the clock jumped since the start.
-pub(super) struct Jumps {
+pub(super) struct ClockGuard {
     wall: Timestamp,
     monotonic: Instant,
     ahead: SignedDuration,
@@ -24,7 +24,7 @@ pub(super) struct Jumps {
     frozen: bool,
 }
 
-impl Jumps {
+impl ClockGuard {
     pub(super) fn new(app: &App) -> Self {
         Self { wall: app.now(), monotonic: Instant::now(), ahead: SignedDuration::ZERO, frozen: true }
     }
@@ -89,15 +89,15 @@ mod tests {
     const HOUR: i64 = 3600;
 
     /// Looks at these seconds of the wall clock, and of the monotonic one; gives the jump in seconds.
-    fn look(jumps: &mut Jumps, start: Instant, wall_seconds: i64, seconds: u64) -> i64 {
+    fn look(jumps: &mut ClockGuard, start: Instant, wall_seconds: i64, seconds: u64) -> i64 {
         let wall: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
         let at = wall + SignedDuration::from_secs(wall_seconds);
         jumps.jumped(at, start + Duration::from_secs(seconds)).as_secs()
     }
 
-    fn jumps(start: Instant) -> Jumps {
+    fn jumps(start: Instant) -> ClockGuard {
         let wall = "2026-11-22T12:00:00Z".parse().unwrap();
-        Jumps { wall, monotonic: start, ahead: SignedDuration::ZERO, frozen: false }
+        ClockGuard { wall, monotonic: start, ahead: SignedDuration::ZERO, frozen: false }
     }
 
     #[test]

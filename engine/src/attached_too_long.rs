@@ -13,7 +13,7 @@ use stackferry_problem::Problem;
 
 /// What is said of one volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct AttachedTooLong {
     /// Since when it is attached, and what the last version is, with its age.
     pub state: String,
     /// What a person can do.
@@ -52,7 +52,7 @@ pub async fn all(app: &App, now: Timestamp, most: u32) -> Result<(Vec<HeldVolume
 
 /// What is told of a volume; none while it is worth waiting.
 #[must_use]
-pub fn tell(config: &Config, row: &VolumeRow, now: Timestamp) -> Option<Told> {
+pub fn tell(config: &Config, row: &VolumeRow, now: Timestamp) -> Option<AttachedTooLong> {
     let is_attached = row.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::Attached.as_str());
     let before = patience_ends(config, row.id.kind(), now)?;
     let is_old = |at: Option<Timestamp>| at.is_some_and(|at| at < before);
@@ -68,7 +68,10 @@ pub fn tell(config: &Config, row: &VolumeRow, now: Timestamp) -> Option<Told> {
         last_success: row.last_success,
         last_version: row.last_version.clone(),
     };
-    Some(Told { state: state(&volume, now), remedy: remedy(config, volume.owner.as_deref(), volume.site.as_ref()) })
+    Some(AttachedTooLong {
+        state: state(&volume, now),
+        remedy: remedy(config, volume.owner.as_deref(), volume.site.as_ref()),
+    })
 }
 
 /// Since when a volume is attached, and what its last version is.

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum PathUse {
     State,
     Vault,
     Root,
@@ -27,8 +27,8 @@ enum What {
 }
 
 /// A path of the configuration.
-struct Place {
-    what: What,
+struct ConfiguredPath {
+    what: PathUse,
     /// For a person: `the vault`, `datastore nfs01`.
     name: String,
     /// As it is written.
@@ -39,20 +39,20 @@ struct Place {
     inode: Option<(u64, u64)>,
 }
 
-impl Place {
-    fn new(what: What, name: String, path: &Path) -> Self {
+impl ConfiguredPath {
+    fn new(what: PathUse, name: String, path: &Path) -> Self {
         Self { what, name, path: path.to_owned(), real: path.to_owned(), inode: None }
     }
 }
 
-/// What can't go together, for a person to correct. Blocks, for [`PATIENCE`] at most.
+/// PathUse can't go together, for a person to correct. Blocks, for [`PATIENCE`] at most.
 #[must_use]
 pub(crate) fn contradictions(config: &Config) -> Vec<Problem> {
     let mut places = places(config);
     resolve(&mut places);
     let mut problems = Vec::new();
     for (at, one) in places.iter().enumerate() {
-        if one.what == What::Root && one.real == Path::new("/") {
+        if one.what == PathUse::Root && one.real == Path::new("/") {
             problems.push(
                 problem(one, "`[restore] roots` names the whole machine".to_owned())
                     .hint("name a folder that is there for restores alone"),
@@ -75,27 +75,32 @@ pub fn refuse(config: &Config) -> Result<(), Problem> {
     contradictions(config).into_iter().next().map_or(Ok(()), Err)
 }
 
-fn places(config: &Config) -> Vec<Place> {
-    let mut places = vec![Place::new(What::State, "the state folder".to_owned(), &config.state_dir)];
+fn places(config: &Config) -> Vec<ConfiguredPath> {
+    let mut places = vec![ConfiguredPath::new(PathUse::State, "the state folder".to_owned(), &config.state_dir)];
     if let Ok(vault) = config.vault() {
-        places.push(Place::new(What::Vault, "the vault".to_owned(), &vault.path));
+        places.push(ConfiguredPath::new(PathUse::Vault, "the vault".to_owned(), &vault.path));
     }
     let roots = config.restore.roots.iter();
-    places.extend(roots.map(|root| Place::new(What::Root, format!("the restore root {}", root.display()), root)));
+    places.extend(
+        roots.map(|root| ConfiguredPath::new(PathUse::Root, format!("the restore root {}", root.display()), root)),
+    );
     for datastore in &config.datastores {
         if let Route::Local(local) = &datastore.route {
-            places.push(Place::new(What::Datastore, format!("datastore {}", datastore.name), &local.path));
+            places.push(ConfiguredPath::new(PathUse::Datastore, format!("datastore {}", datastore.name), &local.path));
         }
     }
     if let Ok(serve) = config.serve() {
         let served = serve.datastores.iter();
-        places.extend(served.map(|(name, path)| Place::new(What::Datastore, format!("served datastore {name}"), path)));
+        places.extend(
+            served
+                .map(|(name, path)| ConfiguredPath::new(PathUse::Datastore, format!("served datastore {name}"), path)),
+        );
     }
     places
 }
 
 /// Follows the links of all paths at the same time.
-fn resolve(places: &mut [Place]) {
+fn resolve(places: &mut [ConfiguredPath]) {
     let (send, receive) = mpsc::channel();
     for (at, place) in places.iter().enumerate() {
         let (send, path) = (send.clone(), place.path.clone());
@@ -119,20 +124,22 @@ fn resolve(places: &mut [Place]) {
 }
 
 /// Why one place may not lie in the other, where it does.
-fn nested(one: &Place, other: &Place) -> Option<Problem> {
+fn nested(one: &ConfiguredPath, other: &ConfiguredPath) -> Option<Problem> {
     if !one.real.starts_with(&other.real) {
         return None;
     }
     let why = match (one.what, other.what) {
-        (What::State | What::Vault, What::State | What::Vault) => "what cleans one up would reach the other",
-        (What::State | What::Vault, What::Datastore) => {
+        (PathUse::State | PathUse::Vault, PathUse::State | PathUse::Vault) => {
+            "what cleans one up would reach the other"
+        }
+        (PathUse::State | PathUse::Vault, PathUse::Datastore) => {
             "its files would be looked through as a datastore's, and it goes when the datastore does"
         }
-        (What::Datastore, What::State | What::Vault) => "a source is never written to, and this folder is",
-        (What::State | What::Vault, What::Root) | (What::Root, What::State | What::Vault) => {
+        (PathUse::Datastore, PathUse::State | PathUse::Vault) => "a source is never written to, and this folder is",
+        (PathUse::State | PathUse::Vault, PathUse::Root) | (PathUse::Root, PathUse::State | PathUse::Vault) => {
             "a restore by the API could write over versions"
         }
-        (What::Root | What::Datastore, What::Root | What::Datastore) => return None,
+        (PathUse::Root | PathUse::Datastore, PathUse::Root | PathUse::Datastore) => return None,
     };
     let place = if one.real == other.real { "is the same folder as" } else { "lies in" };
     let text =
@@ -141,7 +148,7 @@ fn nested(one: &Place, other: &Place) -> Option<Problem> {
 }
 
 /// Datastores that are one: their volumes would be copied twice, and each of the two would seem to be the other's double.
-fn doubles(config: &Config, places: &[Place]) -> Vec<Problem> {
+fn doubles(config: &Config, places: &[ConfiguredPath]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut known: HashMap<String, &str> = HashMap::new();
     let mut inodes: HashMap<(u64, u64), &str> = HashMap::new();
@@ -151,7 +158,7 @@ fn doubles(config: &Config, places: &[Place]) -> Vec<Problem> {
             .hint("name each place once; one datastore may have several `folders`")
     };
     // One that is served here may be read here, too.
-    for place in places.iter().filter(|place| place.what == What::Datastore && place.name.starts_with("datastore")) {
+    for place in places.iter().filter(|place| place.what == PathUse::Datastore && place.name.starts_with("datastore")) {
         let by_path = known.insert(format!("here:{}", place.real.display()), &place.name);
         let by_inode = place.inode.and_then(|inode| inodes.insert(inode, &place.name));
         problems.extend(by_path.or(by_inode).map(|other| double(&place.name, other)));
@@ -176,7 +183,7 @@ fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-fn problem(place: &Place, text: String) -> Problem {
+fn problem(place: &ConfiguredPath, text: String) -> Problem {
     Problem::new(Code::BadConfig, text).subject(place.path.display())
 }
 

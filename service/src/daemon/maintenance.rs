@@ -10,7 +10,7 @@ use stackferry_volume::{VersionId, VolumeId};
 
 use stackferry_engine::about::PROGRAM;
 use stackferry_engine::app::App;
-use stackferry_engine::checkup::{self, Due};
+use stackferry_engine::checkup::{self, CheckDue};
 use stackferry_engine::prune::PRUNE_EVERY;
 use stackferry_problem::Problem;
 
@@ -21,16 +21,16 @@ const LEFT_ALONE: Duration = Duration::from_secs(3600);
 
 /// What was last asked for.
 #[derive(Default)]
-pub(super) struct Tend {
-    job: Option<(JobId, Option<Due>)>,
+pub(super) struct Maintenance {
+    job: Option<(JobId, Option<CheckDue>)>,
     pruned: Option<Instant>,
     rests: Option<Instant>,
     left_alone: HashMap<(VolumeId, VersionId), Instant>,
     /// What was due when it was last asked, the next one last.
-    waiting: Vec<Due>,
+    waiting: Vec<CheckDue>,
 }
 
-impl Tend {
+impl Maintenance {
     /// Puts into the queue what is due, if there is time for it. What fails is logged, and tried again later.
     pub(super) async fn tick(&mut self, app: &App) {
         // The first round opens the vault, and says what is wrong with it.
@@ -51,7 +51,7 @@ impl Tend {
                     return Ok(());
                 }
                 Some(job) if job.state == JobState::Failed => {
-                    if let Some(Due { volume, version, .. }) = due {
+                    if let Some(CheckDue { volume, version, .. }) = due {
                         self.left_alone.insert((volume, version), Instant::now());
                     }
                 }
@@ -69,7 +69,7 @@ impl Tend {
         }
         if self.waiting.is_empty() {
             self.left_alone.retain(|_, at| at.elapsed() < LEFT_ALONE);
-            let is_left = |due: &Due| self.left_alone.contains_key(&(due.volume.clone(), due.version.clone()));
+            let is_left = |due: &CheckDue| self.left_alone.contains_key(&(due.volume.clone(), due.version.clone()));
             let due = checkup::due(app, self.left_alone.len()).await?;
             self.waiting = due.into_iter().rev().filter(|due| !is_left(due)).collect();
         }
