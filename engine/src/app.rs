@@ -32,7 +32,7 @@ use stackferry_volume::local::Pulse;
 use tokio::runtime::Handle;
 
 use crate::jobs::Jobs;
-use crate::metrics::Counters;
+use crate::metrics::ProcessCounters;
 use crate::windows;
 use stackferry_problem::{Code, Problem};
 
@@ -64,7 +64,7 @@ struct Shared {
     /// The calls to each mount that have not returned.
     mounts: Mutex<BTreeMap<PathBuf, Arc<Pulse>>>,
     descriptors_loaded: AtomicBool,
-    metrics: Counters,
+    metrics: ProcessCounters,
     jobs: Jobs,
     throttle: Arc<Throttle>,
     debts: Arc<Running>,
@@ -183,7 +183,7 @@ impl App {
             }
         };
         let install = catalog.install_id().await.map_err(|error| other(error.into()))?;
-        let metrics = Counters::new(&config).map_err(other)?;
+        let metrics = ProcessCounters::new(&config).map_err(other)?;
         let throttle = Arc::new(Throttle::unlimited());
         let setup = Setup::new(config, &catalog).await.map_err(other)?;
         let shared = Shared {
@@ -281,7 +281,7 @@ impl App {
 
     /// What is counted.
     #[must_use]
-    pub fn metrics(&self) -> &Counters {
+    pub fn metrics(&self) -> &ProcessCounters {
         &self.shared.metrics
     }
 

@@ -93,7 +93,7 @@ impl Notified {
 }
 
 /// The counters of this process.
-pub struct Counters {
+pub struct ProcessCounters {
     registry: Registry,
     attempts: IntCounterVec,
     failures: IntCounterVec,
@@ -131,7 +131,7 @@ pub struct Counters {
     sources: SourceCounters,
 }
 
-impl Counters {
+impl ProcessCounters {
     /// The counters, at 0 wherever a series is known beforehand.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use prometheus::{Encoder, TextEncoder};
 use stackferry_catalog::{Channel, DebtKind, JobState};
 use stackferry_config::Config;
 use stackferry_engine::app::App;
-use stackferry_engine::metrics::{Counters, SourceCounters, registry, unix_seconds};
+use stackferry_engine::metrics::{ProcessCounters, SourceCounters, registry, unix_seconds};
 use stackferry_engine::{cleanups, prune};
 use stackferry_problem::Problem;
 use stackferry_vault::Space;
@@ -90,7 +90,7 @@ fn sources(text: &mut MetricsText, sources: &SourceCounters, config: &Config) {
     }
 }
 
-fn counters(text: &mut MetricsText, metrics: &Counters) -> Result<(), prometheus::Error> {
+fn counters(text: &mut MetricsText, metrics: &ProcessCounters) -> Result<(), prometheus::Error> {
     for family in metrics.gather() {
         let mut encoded = Vec::new();
         let name = family.name().to_owned();

@@ -8,7 +8,9 @@ use stackferry_catalog::{
     AuditCheck, AuditRecord, LocationRow, StatusReason, VersionContent, VersionRow, VolumeRow, VolumeState,
 };
 use stackferry_config::Secret;
-use stackferry_engine::finding::{Affected, ByteRange, Extent, Facts, Found, Good, Trouble, VersionFinding, judge};
+use stackferry_engine::finding::{
+    Affected, ByteRange, DamageFound, DamagedExtent, FindingCause, FindingFacts, Good, VersionFinding, judge,
+};
 use stackferry_engine::views::*;
 use stackferry_problem::output::*;
 use stackferry_problem::{Exit, Problem};
@@ -249,7 +251,7 @@ fn verify() {
             Damage { file: "Office.vmdk".into(), block: None, why: "the file is missing".into() },
         ],
     );
-    let facts = Facts {
+    let facts = FindingFacts {
         volume: office(),
         version: "20261120T041500Z-1".parse().unwrap(),
         good: Some(Good { version: version(), read_back: Some(at("2026-11-22T23:30:00Z")) }),
@@ -262,9 +264,9 @@ fn verify() {
         of: Some(20 << 30),
         ranges: vec![ByteRange { offset: 17 << 20, length: 1 << 20 }],
     };
-    let extent = Extent { name: "Office-flat.vmdk".into(), bytes: 20 << 30 };
-    let found = Found { affected: vec![affected], extents: vec![extent], cut: false };
-    let finding = judge(&Trouble::Damaged(Some(found)), &facts);
+    let extent = DamagedExtent { name: "Office-flat.vmdk".into(), bytes: 20 << 30 };
+    let found = DamageFound { affected: vec![affected], extents: vec![extent], cut: false };
+    let finding = judge(&FindingCause::Damaged(Some(found)), &facts);
     view.findings.push(VersionFinding { volume: facts.volume, version: facts.version, finding });
     assert_eq!(view.exit(), Exit::VerifyFailed);
     assert_eq!((view.checked, view.ok), (2, 1), "versions are counted, not blocks");
