@@ -253,8 +253,13 @@ async fn what_is_refused_for_itself_is_given_up_and_on_record() {
     }
     until("it is given up", async || service.sample(given_up).await == Some(1.0)).await;
     let id = hook.requests()[0].body["id"].as_str().unwrap().to_owned();
-    let records = service.app.catalog().last_audit_records(100).await.unwrap();
-    let record = records.iter().find(|record| record.action == AuditAction::NotificationGivenUp.as_str()).unwrap();
+    let given_up_record = async || {
+        let records = service.app.catalog().last_audit_records(100).await.unwrap();
+        records.into_iter().find(|record| record.action == AuditAction::NotificationGivenUp.as_str())
+    };
+    // It is counted before it is recorded.
+    until("its end is recorded", async || given_up_record().await.is_some()).await;
+    let record = given_up_record().await.unwrap();
     assert_eq!((record.subject.as_str(), &record.detail["tries"]), (id.as_str(), &4.into()));
     // Others have their turn: that nothing arrived for an hour, and that it is right again.
     away.put_back();
