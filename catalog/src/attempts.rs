@@ -13,7 +13,7 @@ use crate::convert::{Row, stamp, words};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
 use crate::process::{Liveness, Process};
-use crate::session::Session;
+use crate::session::DbSession;
 use crate::versions::need_volume;
 use crate::volumes::StatusReason;
 
@@ -24,7 +24,7 @@ words! {
         Copied = "copied",
         /// The source equals a committed version.
         Unchanged = "unchanged",
-        /// The volume was left alone for a reason that may pass.
+        /// The volume was postponed for a reason that may pass.
         Deferred = "deferred",
         /// It went wrong.
         Failed = "failed",
@@ -201,7 +201,7 @@ fn interrupted() -> AttemptEnd {
     }
 }
 
-async fn close(tx: &mut Session, id: i64, now: Timestamp, end: &AttemptEnd) -> Result<(), CatalogError> {
+async fn close(tx: &mut DbSession, id: i64, now: Timestamp, end: &AttemptEnd) -> Result<(), CatalogError> {
     let millis = u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX);
     let query = sqlx::query(
         "UPDATE attempts SET ended = $2, outcome = $3, version = $4, error_code = $5, error_text = $6, \

@@ -2,11 +2,11 @@
 //!
 //! A record's digest is the BLAKE3 of the former record's digest (32 zero bytes for the first) and its own fields, each
 //! led by its length. So a record that is changed, removed or put in between breaks the chain, and the last digest,
-//! kept beside the chain, tells of records cut off at its end. Who can write the file can also make the whole chain
-//! anew: keep [`AuditCheck::head`] elsewhere to know of that too.
+//! kept beside the chain, shows records cut off at its end. Who can write the file can also rebuild the whole chain
+//! : keep [`AuditCheck::head`] elsewhere to know of that too.
 //!
 //! The oldest records go when their time is over (`history`): the chain then begins with the digest of the last one that
-//! went, and a record of the cut tells of it.
+//! went, and a record of the cut says so.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::convert::{Row, stamp, words};
 use crate::error::CatalogError;
 use crate::meta;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 
 /// Where the number and the digest of the last record are kept.
 const HEAD: &str = "audit_head";
@@ -40,7 +40,7 @@ words! {
         CredentialRefused = "credential_refused",
         /// A credential's time was over.
         CredentialExpired = "credential_expired",
-        /// A credential was taken back.
+        /// A credential was revoked.
         CredentialRevoked = "credential_revoked",
         /// A person was given a credential for a file.
         Grant = "grant",
@@ -54,7 +54,7 @@ words! {
         CopyFailed = "copy_failed",
         /// A running copy was ended by a person.
         CopyCancelled = "copy_cancelled",
-        /// A version was put back.
+        /// A version was restored.
         Restored = "restored",
         /// Putting a version back failed.
         RestoreFailed = "restore_failed",
@@ -68,7 +68,7 @@ words! {
         DamageFound = "damage_found",
         /// A disk changed unexpectedly.
         IncidentFound = "incident_found",
-        /// An incident was looked at by a person.
+        /// A person reviewed an incident.
         IncidentCleared = "incident_cleared",
         /// A version was deleted.
         VersionDeleted = "version_deleted",
@@ -77,8 +77,8 @@ words! {
         /// A version is subject to retention again.
         Unpinned = "unpinned",
         /// Somebody asked for something that is done as a job.
-        JobWanted = "job_wanted",
-        /// A job was taken back by a person.
+        JobRequested = "job_wanted",
+        /// A person cancelled a job.
         JobCancelled = "job_cancelled",
         /// Copying was paused for a volume or for all.
         Paused = "paused",
@@ -88,9 +88,9 @@ words! {
         ConfigReloaded = "config_reloaded",
         /// The clock jumped, and nothing is deleted until somebody confirms it.
         PruneFrozen = "prune_frozen",
-        /// A person looked at the clock: what retention no longer keeps is deleted again.
+        /// A person confirmed the clock: retention deletes again.
         ClockConfirmed = "clock_confirmed",
-        /// The catalog was made anew from the vault.
+        /// The catalog was rebuilt from the vault.
         CatalogRebuilt = "catalog_rebuilt",
         /// A vault was made or adopted.
         VaultBound = "vault_bound",
@@ -100,11 +100,11 @@ words! {
         HostRefused = "host_refused",
         /// Somebody logged in to the console.
         LoggedIn = "logged_in",
-        /// A caller could not show who he is, or may not do what he asked for.
+        /// A caller could not show who they are, or may not do what they asked for.
         AccessDenied = "access_denied",
         /// A token for the API was made.
         TokenCreated = "token_created",
-        /// A token for the API was taken back.
+        /// A token for the API was revoked.
         TokenRevoked = "token_revoked",
         /// An account was made on a host.
         AccountCreated = "account_created",
@@ -112,7 +112,7 @@ words! {
         AccountRemoved = "account_removed",
         /// A host's or a peer's setting was changed for a transfer (SSH started, a writable disabled).
         PeerChanged = "peer_changed",
-        /// What was changed at a peer was put back.
+        /// A change at a peer was undone.
         PeerRestored = "peer_restored",
         /// The oldest records of the audit were cut off: their time was over.
         HistoryTrimmed = "history_trimmed",
@@ -154,7 +154,7 @@ pub struct AuditCheck {
 }
 
 impl Catalog {
-    /// Adds a record, safely beside other processes that do the same. Gives its number. One durable transaction.
+    /// Adds a record, safely beside other processes that do the same. Returns its number. One durable transaction.
     ///
     /// # Errors
     /// `Row` if the last record can't be read, `Json`, or `Database`.
@@ -227,13 +227,13 @@ impl Catalog {
         if let Some(text) = &anchor {
             let read = text.split_once(' ').and_then(|(id, digest)| Some((id.parse().ok()?, digest.parse().ok()?)));
             let Some((cut, digest)) = read else {
-                check.broken = Some((1, "it can't be told where the chain begins".to_owned()));
+                check.broken = Some((1, "the beginning of the chain is unknown".to_owned()));
                 return Ok(check);
             };
             (check.cut, check.head) = (cut, Some(digest));
         }
         let mut last = check.cut;
-        let mut told = None;
+        let mut announced = None;
         loop {
             let rows = page(&mut tx, last, PAGE).await?;
             if rows.is_empty() {
@@ -246,7 +246,7 @@ impl Catalog {
                         last += 1;
                         check.records += 1;
                         check.head = Some(digest);
-                        told = cut_of(&row).or(told);
+                        announced = cut_of(&row).or(announced);
                     }
                     Err(why) => {
                         check.broken = Some((last.saturating_add(1), why));
@@ -259,8 +259,8 @@ impl Catalog {
         if head != check.head.map(|digest| head_text(last, digest)) {
             let why = "records are missing at the end: the last one is not the last that was written";
             check.broken = Some((last.saturating_add(1), why.into()));
-        } else if anchor != told {
-            let why = "records are missing before it, and no record tells that their time was over";
+        } else if anchor != announced {
+            let why = "records are missing before it, and no record says that they expired";
             check.broken = Some((check.cut.saturating_add(1), why.into()));
         }
         Ok(check)
@@ -269,7 +269,7 @@ impl Catalog {
 
 /// Adds a record within a transaction.
 pub(crate) async fn append(
-    tx: &mut Session,
+    tx: &mut DbSession,
     at: Timestamp,
     action: AuditAction,
     actor: &str,
@@ -288,9 +288,9 @@ pub(crate) struct AuditEntry<'a> {
     pub(crate) detail: &'a Value,
 }
 
-/// Adds records, some thousand at most, within a transaction. Gives the number of the last one.
+/// Adds records, some thousand at most, within a transaction. Returns the number of the last one.
 pub(crate) async fn append_all(
-    tx: &mut Session,
+    tx: &mut DbSession,
     at: Timestamp,
     entries: &[AuditEntry<'_>],
 ) -> Result<u64, CatalogError> {
@@ -323,7 +323,7 @@ pub(crate) async fn append_all(
     Ok(id)
 }
 
-/// What a record of a cut tells, as it is kept beside the chain; none of another record.
+/// What a record of a cut says, as it is kept beside the chain; none of another record.
 fn cut_of(row: &Row<'_>) -> Option<String> {
     let record = record(row).ok().filter(|record| record.action == AuditAction::HistoryTrimmed.as_str())?;
     Some(format!("{} {}", record.detail.get("through")?.as_u64()?, record.detail.get("digest")?.as_str()?))
@@ -356,17 +356,17 @@ fn sealed(row: &Row<'_>, before: u64, former: Option<Digest>) -> Result<Digest, 
     for column in ["at", "action", "actor", "subject", "detail"] {
         fields.push(row.text(column).map_err(unreadable)?);
     }
-    let told: Digest = row.parsed("digest").map_err(unreadable)?;
+    let recorded: Digest = row.parsed("digest").map_err(unreadable)?;
     let fields: [String; 5] = fields.try_into().map_err(|_| "it can't be read".to_owned())?;
     let digest = seal(former, id, fields.each_ref().map(String::as_str));
-    if digest == told {
+    if digest == recorded {
         Ok(digest)
     } else {
         Err("its digest is not that of its fields and the record before it".into())
     }
 }
 
-async fn page(tx: &mut Session, after: u64, limit: u32) -> Result<Vec<SqliteRow>, CatalogError> {
+async fn page(tx: &mut DbSession, after: u64, limit: u32) -> Result<Vec<SqliteRow>, CatalogError> {
     let query = sqlx::query("SELECT * FROM audit WHERE id > $1 ORDER BY id LIMIT $2");
     tx.rows(query.bind(tx.number("id", after)?).bind(i64::from(limit))).await
 }

@@ -10,12 +10,12 @@ use stackferry_volume::{Baseline, Location, SiteName, VersionId, VolumeId};
 use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 
 impl Catalog {
-    /// Says that each of these locations, as long as its fingerprint stays, equals its version. A location's former
+    /// Records that each of these locations, as long as its fingerprint stays, equals its version. A location's former
     /// baseline is replaced. What rests on a damaged version, or on one of another generation than the volume's current
-    /// one (it may have begun while the copy ran), is passed over. One durable transaction.
+    /// one (it may have begun while the copy ran), is skipped. One durable transaction.
     ///
     /// # Errors
     /// `NoSuchVersion`, or `Database`.
@@ -58,7 +58,7 @@ impl Catalog {
 }
 
 /// Whether a baseline may rest on a version.
-async fn bears(tx: &mut Session, volume: &VolumeId, version: &VersionId) -> Result<bool, CatalogError> {
+async fn bears(tx: &mut DbSession, volume: &VolumeId, version: &VersionId) -> Result<bool, CatalogError> {
     let query = sqlx::query(
         "SELECT n.damaged, n.generation AS own, v.generation AS current FROM versions n \
          JOIN volumes v ON v.id = n.volume WHERE n.volume = $1 AND n.version = $2",
@@ -71,7 +71,7 @@ async fn bears(tx: &mut Session, volume: &VolumeId, version: &VersionId) -> Resu
 }
 
 pub(crate) async fn put(
-    tx: &mut Session,
+    tx: &mut DbSession,
     volume: &VolumeId,
     baseline: &Baseline,
     at: Timestamp,
@@ -94,7 +94,7 @@ pub(crate) async fn put(
 }
 
 /// Forgets every baseline that rests on a version.
-pub(crate) async fn forget(tx: &mut Session, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
+pub(crate) async fn forget(tx: &mut DbSession, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
     let statement = sqlx::query("DELETE FROM baselines WHERE volume = $1 AND version = $2")
         .bind(volume.to_string())
         .bind(version.to_string());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-/// Tells the time. Cheap to clone; all clones are one clock.
+/// Supplies the time. Cheap to clone; all clones are one clock.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
@@ -16,7 +16,7 @@ impl Clock {
         Self::from_fn(Timestamp::now)
     }
 
-    /// A clock that tells what `now` gives.
+    /// A clock that returns what `now` returns.
     #[must_use]
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))

@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::error::{CatalogError, DatabaseCause, is_corrupt};
 
-/// A time as it lies in the database: always nine digits of fraction, so that texts sort as times do.
+/// A time as it is in the database: always nine digits of fraction, so that texts sort as times do.
 pub(crate) fn stamp(at: Timestamp) -> String {
     format!("{at:.9}")
 }

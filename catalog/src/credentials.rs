@@ -10,7 +10,7 @@ use crate::audit::{self, AuditAction};
 use crate::convert::{Row, stamp, words};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 
 /// Who acts when a credential is issued, used or ended: the program itself.
 const SELF: &str = "stackferry";
@@ -30,7 +30,7 @@ words! {
     CredentialEnding ("ending of a credential") {
         /// Its time was over.
         Expired = "expired",
-        /// It was taken back, and what stood for it at the peer is removed.
+        /// It was revoked, and what stood for it at the peer is removed.
         Revoked = "revoked",
     }
 }
@@ -61,7 +61,7 @@ pub struct NewCredential {
 
 /// A credential that was issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credential {
+pub struct CredentialRow {
     /// What was issued.
     pub issued: NewCredential,
     /// When it was used.
@@ -140,7 +140,7 @@ impl Catalog {
         tx.commit().await
     }
 
-    /// Records that a credential is no more: its time was over, or it was taken back and what stood for it is removed.
+    /// Records that a credential is no more: its time was over, or it was revoked and what stood for it is removed.
     /// False, and no record, if it had ended before. One durable transaction.
     ///
     /// # Errors
@@ -172,7 +172,7 @@ impl Catalog {
     ///
     /// # Errors
     /// `Row`, or `Database`.
-    pub async fn outstanding_credentials(&self) -> Result<Vec<Credential>, CatalogError> {
+    pub async fn outstanding_credentials(&self) -> Result<Vec<CredentialRow>, CatalogError> {
         let mut session = self.session("reading the outstanding credentials", "the catalog").await?;
         let query = sqlx::query(
             "SELECT * FROM credentials WHERE ended IS NULL AND (standing OR used IS NULL) ORDER BY issued, name",
@@ -184,14 +184,14 @@ impl Catalog {
         &self,
         name: &str,
         operation: &'static str,
-    ) -> Result<(Session, Timestamp), CatalogError> {
+    ) -> Result<(DbSession, Timestamp), CatalogError> {
         let tx = self.write(operation, name).await?;
         Ok((tx, self.clock().now()))
     }
 }
 
-fn credential(row: &Row<'_>) -> Result<Credential, CatalogError> {
-    Ok(Credential {
+fn credential(row: &Row<'_>) -> Result<CredentialRow, CatalogError> {
+    Ok(CredentialRow {
         issued: NewCredential {
             name: row.text("name")?,
             volume: row.parsed("volume")?,

@@ -8,16 +8,21 @@ use stackferry_volume::{VersionId, VolumeId};
 
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 
 impl Catalog {
-    /// Keeps what was found in a version, instead of what was found before. A version that has no row is passed over. One
+    /// Keeps what was found in a version, instead of what was found before. A version that has no row is skipped. One
     /// durable transaction.
     ///
     /// # Errors
     /// `Json`, or `Database`.
-    pub async fn keep_damage(&self, volume: &VolumeId, version: &VersionId, found: &Value) -> Result<(), CatalogError> {
-        let mut tx = self.write("keeping what is damaged", format!("{volume}@{version}")).await?;
+    pub async fn record_damage(
+        &self,
+        volume: &VolumeId,
+        version: &VersionId,
+        found: &Value,
+    ) -> Result<(), CatalogError> {
+        let mut tx = self.write("recording what is damaged", format!("{volume}@{version}")).await?;
         let statement = sqlx::query(
             "INSERT INTO damages (volume, version, found) \
              SELECT volume, version, $3 FROM versions WHERE volume = $1 AND version = $2 \
@@ -43,7 +48,7 @@ impl Catalog {
 }
 
 /// The version was found whole.
-pub(crate) async fn forget(tx: &mut Session, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
+pub(crate) async fn forget(tx: &mut DbSession, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
     let statement = sqlx::query("DELETE FROM damages WHERE volume = $1 AND version = $2")
         .bind(volume.to_string())
         .bind(version.to_string());

@@ -16,7 +16,7 @@ pub const MAX_CACHED_DESCRIPTOR: usize = MAX_SMALL_READ;
 /// A descriptor as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DescriptorRow {
-    /// The file's length in bytes, as the folder told it.
+    /// The file's length in bytes, as the folder listed it.
     pub bytes: u64,
     /// Its time of last change.
     pub mtime: Timestamp,

@@ -107,12 +107,12 @@ pub enum CatalogError {
         source: serde_json::Error,
     },
     /// The catalog belongs to another vault.
-    #[error("the catalog belongs to vault {known}, not to vault {told}")]
+    #[error("the catalog belongs to vault {known}, not to vault {other}")]
     OtherVault {
         /// The vault that the catalog knows.
         known: String,
         /// The vault that was named.
-        told: String,
+        other: String,
     },
     /// No such volume is known.
     #[error("no volume {0} is known")]
@@ -179,7 +179,7 @@ pub enum CatalogError {
     /// Another holds the lease.
     #[error(transparent)]
     LeaseBusy(#[from] LeaseBusy),
-    /// A process could not be looked at in `/proc`.
+    /// A process could not be read in `/proc`.
     #[error("process {pid} can't be identified by {file}")]
     Process {
         /// The process.
@@ -257,9 +257,7 @@ impl CatalogError {
 
 /// Another holds the lease.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{name} is held by {holder} (process {pid} on {host}) since {since:.0}, until {expires:.0} unless it is renewed"
-)]
+#[error("{name} is busy: locked by {holder} (PID {pid} on {host}) since {since:.0}, expires {expires:.0}")]
 pub struct LeaseBusy {
     /// What the lease is on.
     pub name: String,

@@ -1,5 +1,5 @@
 //! All volumes at a glance: what a monitoring system asks every minute, in as few and as small queries as that takes. It
-//! leaves out what costs much to read and tells nothing there: fingerprints, texts, places that are no more.
+//! leaves out what costs much to read and says nothing there: fingerprints, texts, places that are no more.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -55,7 +55,7 @@ pub struct FleetVolume {
     pub last_attempt: Option<Timestamp>,
     /// Whether the last attempt that did not end as deferred failed.
     pub has_failed: bool,
-    /// A datastore where it lies, one that can be reached if there is one.
+    /// A datastore where it is, one that can be reached if there is one.
     pub datastore: Option<String>,
     /// How many versions it has, of all generations, damaged ones too.
     pub versions: u64,
@@ -123,7 +123,7 @@ impl Catalog {
         Ok(fleet)
     }
 
-    /// Writes down that a round found nothing changed at the source of these volumes since a committed version. One
+    /// Records that a round found nothing changed at the source of these volumes since a committed version. One
     /// transaction.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::convert::stamp;
 use crate::error::CatalogError;
 use crate::meta;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 
 /// Who cuts.
 const SELF: &str = "stackferry";
@@ -26,7 +26,7 @@ const SAMPLE: i64 = 500;
 const ROW: i64 = 60;
 /// What a row of attempts takes beside its texts, its indexes included.
 const ATTEMPT_ROW: i64 = 260;
-/// Credentials that are over are kept at most so long: the audit tells of each.
+/// Credentials that are over are kept at most so long: the audit records each.
 const CREDENTIALS: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What is kept of what was done.
@@ -89,7 +89,7 @@ impl Catalog {
     async fn delete_rows(&self, sql: &'static str, text: &str) -> Result<u64, CatalogError> {
         let mut gone = 0;
         loop {
-            let mut tx = self.write("forgetting what was done long ago", "the catalog").await?;
+            let mut tx = self.write("trimming the history", "the catalog").await?;
             let rows = tx.execute(sqlx::query(sql).bind(text).bind(CHUNK)).await?;
             tx.commit().await?;
             gone += rows;
@@ -164,8 +164,8 @@ impl Span {
     }
 }
 
-/// Cuts the chain after the record `through`. Gives the number of records that went.
-async fn cut(tx: &mut Session, through: i64, limits: &HistoryLimits, now: Timestamp) -> Result<u64, CatalogError> {
+/// Cuts the chain after the record `through`. Returns the number of records that went.
+async fn cut(tx: &mut DbSession, through: i64, limits: &HistoryLimits, now: Timestamp) -> Result<u64, CatalogError> {
     let query = sqlx::query("SELECT id, digest FROM audit WHERE id = $1").bind(through);
     let last = tx.optional(query, |row| Ok((row.count("id")?, row.parsed::<Digest>("digest")?))).await?;
     // Another process was faster, or a record is missing: that is for whoever checks the chain.

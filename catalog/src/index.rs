@@ -12,7 +12,7 @@ use crate::error::CatalogError;
 use crate::leases::LeaseGuard;
 use crate::pool::Catalog;
 use crate::rebuild::{VaultVolume, add_volume, usable_baselines};
-use crate::session::Session;
+use crate::session::DbSession;
 use crate::tallies;
 use crate::versions::{self, VersionRow};
 use crate::volumes::forget_generation;
@@ -49,7 +49,7 @@ pub struct IndexChange {
     /// The volume: added if it is not known. Its versions have no row yet; each location's baseline is set where it rests
     /// on a newer version than the one that is known.
     pub volume: VaultVolume,
-    /// Rows to be written anew. When they were last read back and opened as a disk stays, except where a mark of damage goes.
+    /// Rows to rewrite. When they were last read back and opened as a disk stays, except where a mark of damage goes.
     pub rewritten: Vec<VersionRow>,
     /// Versions that the vault marks otherwise: whether each is pinned, and why it is damaged.
     pub marked: Vec<(VersionId, bool, Option<String>)>,
@@ -171,20 +171,25 @@ fn named(sql: &'static str, volumes: &[VolumeId], end: &'static str) -> QueryBui
     query
 }
 
-async fn run(tx: &mut Session, sql: &'static str, volume: &VolumeId, version: &VersionId) -> Result<(), CatalogError> {
+async fn run(
+    tx: &mut DbSession,
+    sql: &'static str,
+    volume: &VolumeId,
+    version: &VersionId,
+) -> Result<(), CatalogError> {
     let query = sqlx::query(sql).bind(volume.to_string()).bind(version.to_string());
     tx.execute(query).await.map(|_| ())
 }
 
 /// One that expired and that nobody else took is held: nobody else can have worked under it.
-async fn is_held(tx: &mut Session, lease: &LeaseGuard) -> Result<bool, CatalogError> {
+async fn is_held(tx: &mut DbSession, lease: &LeaseGuard) -> Result<bool, CatalogError> {
     let query = sqlx::query("SELECT 1 FROM leases WHERE name = $1 AND fence = $2 AND NOT released")
         .bind(lease.name())
         .bind(tx.number("fence", lease.fence())?);
     tx.exists(query).await
 }
 
-async fn renew(tx: &mut Session, volume: &VaultVolume) -> Result<(), CatalogError> {
+async fn renew(tx: &mut DbSession, volume: &VaultVolume) -> Result<(), CatalogError> {
     let statement = sqlx::query("UPDATE volumes SET generation = $2, guid = COALESCE($3, guid) WHERE id = $1")
         .bind(volume.id.to_string())
         .bind(i64::from(volume.generation.0))
@@ -193,7 +198,7 @@ async fn renew(tx: &mut Session, volume: &VaultVolume) -> Result<(), CatalogErro
     forget_generation(tx, &volume.id).await
 }
 
-async fn add_newer(tx: &mut Session, volume: &VaultVolume, at: jiff::Timestamp) -> Result<(), CatalogError> {
+async fn add_newer(tx: &mut DbSession, volume: &VaultVolume, at: jiff::Timestamp) -> Result<(), CatalogError> {
     for baseline in usable_baselines(volume) {
         if known_version(tx, &volume.id, baseline).await?.is_none_or(|known| known < baseline.version) {
             baselines::put(tx, &volume.id, baseline, at).await?;
@@ -204,7 +209,7 @@ async fn add_newer(tx: &mut Session, volume: &VaultVolume, at: jiff::Timestamp) 
 
 /// The version that a location's known baseline rests on.
 async fn known_version(
-    tx: &mut Session,
+    tx: &mut DbSession,
     volume: &VolumeId,
     baseline: &Baseline,
 ) -> Result<Option<VersionId>, CatalogError> {

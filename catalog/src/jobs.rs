@@ -19,7 +19,7 @@ use crate::convert::{Row, opt_stamp, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
 use crate::process::Process;
-use crate::session::Session;
+use crate::session::DbSession;
 use crate::volumes::StatusReason;
 
 pub use claim::Claim;
@@ -36,10 +36,10 @@ impl Catalog {
     /// `Database`.
     pub async fn enqueue_job(&self, job: &NewJob) -> Result<JobId, CatalogError> {
         let now = self.clock().now();
-        let mut tx = self.write("putting a job into the queue", job.kind).await?;
+        let mut tx = self.write("queueing a job", job.kind).await?;
         let found = find_equal(&mut tx, job).await?;
         let id = match found {
-            Some(found) if found.priority >= job.priority || found.is_wanted => {
+            Some(found) if found.priority >= job.priority || found.is_requested => {
                 if job.priority >= found.priority {
                     prefer(&mut tx, &found, job).await?;
                 }
@@ -57,11 +57,11 @@ impl Catalog {
         Ok(id)
     }
 
-    /// Says what a round of the schedule found due: copies that are not in the queue yet are put into it, those that wait
+    /// Records what a round of the schedule found due: copies that are not in the queue yet are put into it, those that wait
     /// keep their place's delay, and planned copies of volumes that `decided` names and that are not due any more are taken
     /// out: without a trace if they never began, else they end as deferred (`not_due`). One that failed stays while its volume
-    /// is only `held` for a time (by a window, by a pause), so that its delay is not forgotten. A volume that is being copied
-    /// gets none. Gives how many copies are new. One durable transaction.
+    /// is only `postponed` for a time (by a window, by a pause), so that its delay is not forgotten. A volume that is being copied
+    /// gets none. Returns how many copies are new. One durable transaction.
     ///
     /// # Errors
     /// `Row`, or `Database`.
@@ -69,10 +69,10 @@ impl Catalog {
         &self,
         due: &[NewJob],
         decided: impl Fn(&VolumeId) -> bool + Send,
-        held: impl Fn(&VolumeId) -> bool + Send,
+        postponed: impl Fn(&VolumeId) -> bool + Send,
     ) -> Result<u64, CatalogError> {
         let now = self.clock().now();
-        let mut tx = self.write("putting what is due into the queue", "the catalog").await?;
+        let mut tx = self.write("queueing what is due", "the catalog").await?;
         let query = sqlx::query(
             "SELECT id, volume, state, cause, tries FROM jobs WHERE kind = 'copy' AND state IN ('queued', 'running')",
         );
@@ -83,7 +83,7 @@ impl Catalog {
             let Some(volume) = row.opt_parsed::<VolumeId>("volume")? else { continue };
             let planned = row.parsed::<Trigger>("cause")? == Trigger::Schedule;
             let queued = row.parsed::<JobState>("state")? == JobState::Queued;
-            if queued && planned && row.signed("tries")? > 0 && held(&volume) {
+            if queued && planned && row.signed("tries")? > 0 && postponed(&volume) {
                 continue;
             }
             let entry = open.entry(volume).or_insert((None, false));
@@ -121,7 +121,7 @@ impl Catalog {
         Ok(new)
     }
 
-    /// Writes down how a job ended. False if it was no longer this process's. One durable transaction.
+    /// Records how a job ended. False if it was no longer this process's. One durable transaction.
     ///
     /// # Errors
     /// `Process`, `Json`, or `Database`.
@@ -152,14 +152,14 @@ impl Catalog {
     ///
     /// # Errors
     /// `Process`, or `Database`.
-    pub async fn put_job_back(
+    pub async fn requeue_job(
         &self,
         id: JobId,
         error: Option<&StatusReason>,
         not_before: Option<Timestamp>,
     ) -> Result<bool, CatalogError> {
         let process = Process::current()?;
-        let mut tx = self.write("putting a job back into the queue", id).await?;
+        let mut tx = self.write("requeueing a job", id).await?;
         let statement = sqlx::query(
             "UPDATE jobs SET state = CASE WHEN cancel_wanted THEN 'cancelled' ELSE 'queued' END, \
              ended = CASE WHEN cancel_wanted THEN $7 ELSE NULL END, process = NULL, \
@@ -178,12 +178,12 @@ impl Catalog {
         Ok(done == 1)
     }
 
-    /// Says where a copy that waits would be read, for the caps. One durable transaction; without a change none is written.
+    /// Records where a queued copy would be read, for the caps. One durable transaction; without a change none is written.
     ///
     /// # Errors
     /// `Database`.
     pub async fn place_job(&self, id: JobId, host: Option<&str>, datastore: Option<&str>) -> Result<(), CatalogError> {
-        let mut tx = self.write("noting where a job reads", id).await?;
+        let mut tx = self.write("recording where a job reads", id).await?;
         let statement = sqlx::query(
             "UPDATE jobs SET host = $2, datastore = $3 WHERE id = $1 AND state = 'queued' \
              AND (host IS NOT $2 OR datastore IS NOT $3)",
@@ -198,7 +198,7 @@ impl Catalog {
         }
     }
 
-    /// Takes a job back: at once if it waits; one that runs is asked to end by the process that runs it. None if there is no
+    /// Cancels a job: at once if it waits; one that runs is asked to end by the process that runs it. None if there is no
     /// such job. One durable transaction.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl Catalog {
                 Cancelled::AtOnce,
             ),
             JobState::Running => {
-                ("UPDATE jobs SET cancel_wanted = TRUE WHERE id = $1 AND $2 IS NOT NULL", Cancelled::Asked)
+                ("UPDATE jobs SET cancel_wanted = TRUE WHERE id = $1 AND $2 IS NOT NULL", Cancelled::Requested)
             }
             ended => return Ok(Some(Cancelled::Ended(ended))),
         };
@@ -223,7 +223,7 @@ impl Catalog {
         Ok(Some(done))
     }
 
-    /// Forgets jobs that ended before `before`. Gives how many. One durable transaction.
+    /// Forgets jobs that ended before `before`. Returns how many. One durable transaction.
     ///
     /// # Errors
     /// `Database`.
@@ -239,7 +239,7 @@ impl Catalog {
 struct Queued {
     id: JobId,
     priority: Priority,
-    is_wanted: bool,
+    is_requested: bool,
     /// It is a copy that makes a version whether or not the source changed.
     makes_version: bool,
     host: Option<String>,
@@ -247,7 +247,7 @@ struct Queued {
 }
 
 /// The job in the queue that does what this one would. For what is planned one that runs counts, too: it does it just now.
-async fn find_equal(tx: &mut Session, job: &NewJob) -> Result<Option<Queued>, CatalogError> {
+async fn find_equal(tx: &mut DbSession, job: &NewJob) -> Result<Option<Queued>, CatalogError> {
     let query = sqlx::query(
         "SELECT * FROM jobs WHERE kind = $1 AND volume IS $2 AND (state = 'queued' OR ($5 AND state = 'running')) \
          AND (kind = 'copy' OR (version IS $3 AND detail = $4)) ORDER BY state LIMIT 1",
@@ -265,7 +265,7 @@ async fn find_equal(tx: &mut Session, job: &NewJob) -> Result<Option<Queued>, Ca
             id: JobId(row.signed("id")?),
             // Nothing changes what runs.
             priority: if is_running { Priority(i64::MAX) } else { Priority(row.signed("priority")?) },
-            is_wanted: row.parsed::<Trigger>("cause")? != Trigger::Schedule,
+            is_requested: row.parsed::<Trigger>("cause")? != Trigger::Schedule,
             makes_version: job.kind == JobKind::Copy && is_unconditional,
             host: row.opt_text("host")?,
             datastore: row.opt_text("datastore")?,
@@ -274,8 +274,8 @@ async fn find_equal(tx: &mut Session, job: &NewJob) -> Result<Option<Queued>, Ca
     tx.optional(query, queued).await
 }
 
-/// What waits becomes what the last one asks for. What a person wants waits for no delay.
-async fn prefer(tx: &mut Session, found: &Queued, job: &NewJob) -> Result<(), CatalogError> {
+/// What waits becomes what the last one asks for. What a person requested waits for no delay.
+async fn prefer(tx: &mut DbSession, found: &Queued, job: &NewJob) -> Result<(), CatalogError> {
     let statement = sqlx::query(
         "UPDATE jobs SET detail = CASE WHEN $7 THEN detail ELSE $3 END, cause = $4, actor = $5, priority = $2, \
          not_before = CASE WHEN $2 >= $6 THEN NULL ELSE not_before END WHERE id = $1",
@@ -285,18 +285,18 @@ async fn prefer(tx: &mut Session, found: &Queued, job: &NewJob) -> Result<(), Ca
     .bind(tx.json("detail", &job.detail)?)
     .bind(job.trigger.as_str())
     .bind(&job.actor)
-    .bind(Priority::WANTED.0)
-    // Who wanted a version in any case gets one, whatever is asked for after them.
-    .bind(found.is_wanted && found.makes_version);
+    .bind(Priority::REQUESTED.0)
+    // Who requested a version in any case gets one, whatever is requested after them.
+    .bind(found.is_requested && found.makes_version);
     tx.execute(statement).await.map(|_| ())
 }
 
-async fn remove(tx: &mut Session, id: JobId) -> Result<(), CatalogError> {
+async fn remove(tx: &mut DbSession, id: JobId) -> Result<(), CatalogError> {
     tx.execute(sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.0)).await.map(|_| ())
 }
 
 /// A later round sees the volume again: at another place, longer unread.
-async fn replan(tx: &mut Session, id: i64, job: &NewJob) -> Result<(), CatalogError> {
+async fn replan(tx: &mut DbSession, id: i64, job: &NewJob) -> Result<(), CatalogError> {
     let statement =
         sqlx::query("UPDATE jobs SET priority = $2, rank = $3, host = $4, datastore = $5, detail = $6 WHERE id = $1")
             .bind(id)
@@ -308,7 +308,7 @@ async fn replan(tx: &mut Session, id: i64, job: &NewJob) -> Result<(), CatalogEr
     tx.execute(statement).await.map(|_| ())
 }
 
-async fn insert(tx: &mut Session, job: &NewJob, now: Timestamp) -> Result<JobId, CatalogError> {
+async fn insert(tx: &mut DbSession, job: &NewJob, now: Timestamp) -> Result<JobId, CatalogError> {
     let query = sqlx::query(
         "INSERT INTO jobs (kind, volume, version, detail, cause, actor, priority, rank, host, datastore, state, tries, \
          created, cancel_wanted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', 0, $11, FALSE) RETURNING id",

@@ -17,7 +17,7 @@ use crate::convert::{Operation, Row, stamp};
 use crate::error::{CatalogError, LeaseBusy};
 use crate::pool::Catalog;
 use crate::process::{Liveness, Process};
-use crate::session::Session;
+use crate::session::DbSession;
 
 pub use guard::LeaseGuard;
 
@@ -39,7 +39,7 @@ pub struct Lease {
     pub expires: Timestamp,
 }
 
-/// A lease as it lies in the catalog, held now or once.
+/// A lease as it is in the catalog, held now or once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseInfo {
     /// What it is on.
@@ -73,7 +73,7 @@ impl LeaseInfo {
 }
 
 impl Catalog {
-    /// Takes a lease for this process, for 30 s. `holder` says to people what holds it (`service`, `copy`). One
+    /// Acquires a lease for this process, for 30 s. `holder` says to people what holds it (`service`, `copy`). One
     /// durable transaction.
     ///
     /// # Errors
@@ -82,13 +82,13 @@ impl Catalog {
         self.acquire_lease_as(name, holder, &Process::current()?).await
     }
 
-    /// Takes a lease for a process, which may be another than this.
+    /// Acquires a lease for a process, which may be another than this.
     ///
     /// # Errors
     /// As [`Catalog::acquire_lease`].
     pub async fn acquire_lease_as(&self, name: &str, holder: &str, process: &Process) -> Result<Lease, CatalogError> {
         let here = Process::current()?;
-        let mut tx = self.write("taking a lease", name).await?;
+        let mut tx = self.write("acquiring a lease", name).await?;
         let now = self.clock().now();
         let fence = match find(&mut tx, name).await? {
             None => 1,
@@ -123,7 +123,7 @@ impl Catalog {
     }
 
     /// Makes a lease last 30 s from now. False if it was given to another, or released: then it is lost for ever. One
-    /// that had expired and was taken by no one lives on: nobody else can have worked under it. One durable
+    /// that had expired and was taken by no one stays valid: nobody else can have worked under it. One durable
     /// transaction.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl Catalog {
         Ok(held)
     }
 
-    /// Gives a lease back. False if it was no longer held. One durable transaction.
+    /// Releases a lease. False if it was no longer held. One durable transaction.
     ///
     /// # Errors
     /// `Database`.
@@ -177,7 +177,7 @@ impl Catalog {
     /// `Process`, `Row`, or `Database`.
     pub async fn lease_holder(&self, name: &str) -> Result<Option<LeaseInfo>, CatalogError> {
         let here = Process::current()?;
-        let mut session = self.session("looking who holds a lease", name).await?;
+        let mut session = self.session("reading who holds a lease", name).await?;
         let found = find(&mut session, name).await?;
         let now = self.clock().now();
         Ok(found.filter(|lease| !lease.is_free(&here, now)))
@@ -197,7 +197,7 @@ fn after(operation: &Operation, now: Timestamp) -> Result<Timestamp, CatalogErro
     now.checked_add(LIFE).map_err(|error| operation.bad("expires", error))
 }
 
-async fn find(tx: &mut Session, name: &str) -> Result<Option<LeaseInfo>, CatalogError> {
+async fn find(tx: &mut DbSession, name: &str) -> Result<Option<LeaseInfo>, CatalogError> {
     tx.optional(sqlx::query("SELECT * FROM leases WHERE name = $1").bind(name), info).await
 }
 

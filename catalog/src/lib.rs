@@ -1,7 +1,7 @@
-//! What is known and what is to be done, in SQL: volumes and where they lie, versions, attempts, leases, credentials
+//! What is known and what is to be done, in SQL: volumes and where they are, versions, attempts, leases, credentials
 //! issued, audit.
 //!
-//! The catalog is an index: the vault is the truth about versions, and what is here of them can be made anew with
+//! The catalog is an index: the vault is the truth about versions, and what is here of them can be rebuilt with
 //! `rebuild`. Only attempts, leases, credentials, audit and the descriptor cache live here alone. No secret is ever
 //! written here.
 //!
@@ -21,6 +21,7 @@
 mod attempts;
 mod audit;
 mod baselines;
+mod cleanups;
 mod clock;
 mod convert;
 mod credentials;
@@ -35,7 +36,6 @@ mod jobs;
 mod leases;
 mod meta;
 mod notify;
-mod owed;
 mod pool;
 mod process;
 mod rebuild;
@@ -49,8 +49,9 @@ mod volumes;
 
 pub use attempts::{Attempt, AttemptEnd, AttemptId, Outcome, Trigger};
 pub use audit::{AuditAction, AuditCheck, AuditRecord};
+pub use cleanups::{Cleanup, CleanupId, CleanupKind, PendingCleanup};
 pub use clock::Clock;
-pub use credentials::{Credential, CredentialEnding, Direction, NewCredential};
+pub use credentials::{CredentialEnding, CredentialRow, Direction, NewCredential};
 pub use descriptors::{DescriptorRow, MAX_CACHED_DESCRIPTOR};
 pub use error::{CatalogError, DatabaseCause, LeaseBusy};
 pub use fleet::{Fleet, FleetVolume};
@@ -58,17 +59,16 @@ pub use history::{HistoryLimits, Trimmed};
 pub use index::{IndexChange, IndexedVersion, IndexedVolume};
 pub use jobs::{Cancelled, Claim, Job, JobEnd, JobFilter, JobId, JobKind, JobState, NewJob, Pause, Priority};
 pub use leases::{LEASE_LIFE, Lease, LeaseGuard, LeaseInfo, RENEW_EVERY};
-pub use notify::{Channel, NewMessage, NotifyChange, ToldProblem, WaitingMessage};
-pub use owed::{Debt, DebtId, DebtKind, DebtRow};
+pub use notify::{Channel, NewMessage, NotifyChange, ReportedProblem, WaitingMessage};
 pub use pool::Catalog;
 pub use process::Process;
 pub use rebuild::{VaultLocation, VaultVolume};
 pub use tokens::{NewToken, Role, TokenRow};
 pub use versions::{RestoreTest, VersionContent, VersionRow};
 pub use volumes::{
-    DatastoreKey, FoundVolumes, Fresh, FreshKinds, HeldVolume, InventoryChange, InventoryRound, LocationRow,
-    ObservedLocation, ObservedVolume, Page, Standing, StandingCount, StatusReason, UnreachableDatastore, VolumeFilter,
-    VolumeOrder, VolumeRow,
+    DatastoreKey, FoundVolumes, FreshnessByKind, FreshnessLimit, InventoryChange, InventoryRound, LocationRow,
+    ObservedLocation, ObservedVolume, Page, PostponedVolume, Standing, StandingCount, StatusReason,
+    UnreachableDatastore, VolumeFilter, VolumeOrder, VolumeRow,
 };
 
 pub use stackferry_volume::{Baseline, VolumeState};

@@ -2,21 +2,21 @@
 
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 
 /// Binds the catalog to a vault; false if it was already.
-pub(crate) async fn bind(tx: &mut Session, id: &str) -> Result<bool, CatalogError> {
+pub(crate) async fn bind(tx: &mut DbSession, id: &str) -> Result<bool, CatalogError> {
     match get(tx, VAULT_ID).await? {
         Some(known) if known == id => Ok(false),
-        Some(known) => Err(CatalogError::OtherVault { known, told: id.to_owned() }),
+        Some(known) => Err(CatalogError::OtherVault { known, other: id.to_owned() }),
         None => put(tx, VAULT_ID, id).await.map(|()| true),
     }
 }
 
 const INSTALL_ID: &str = "install_id";
 const VAULT_ID: &str = "vault_id";
-/// What the keys of notes begin with.
-const NOTE: &str = "note/";
+/// The prefix of the keys of markers.
+const MARKER: &str = "note/";
 
 impl Catalog {
     /// This installation's id: 6 hexadecimal digits, made at random when the catalog was.
@@ -37,7 +37,7 @@ impl Catalog {
         get(&mut session, VAULT_ID).await
     }
 
-    /// Says that the catalog is the index of this vault, for ever. One durable transaction.
+    /// Binds the catalog to this vault, for ever. One durable transaction.
     ///
     /// # Errors
     /// `OtherVault` if it is already that of another, or `Database`.
@@ -49,22 +49,22 @@ impl Catalog {
         }
     }
 
-    /// A note of the program to itself; none if there is none. Never a secret.
+    /// A value that the program stores for itself; none if there is none. Never a secret.
     ///
     /// # Errors
     /// `Database`.
-    pub async fn note(&self, key: &str) -> Result<Option<String>, CatalogError> {
-        let mut session = self.session("reading a note", key).await?;
-        get(&mut session, &format!("{NOTE}{key}")).await
+    pub async fn marker(&self, key: &str) -> Result<Option<String>, CatalogError> {
+        let mut session = self.session("reading a marker", key).await?;
+        get(&mut session, &format!("{MARKER}{key}")).await
     }
 
-    /// Writes a note, or takes it away. One durable transaction.
+    /// Writes a marker, or removes it. One durable transaction.
     ///
     /// # Errors
     /// `Database`.
-    pub async fn set_note(&self, key: &str, text: Option<&str>) -> Result<(), CatalogError> {
-        let mut tx = self.write("writing a note", key).await?;
-        let key = format!("{NOTE}{key}");
+    pub async fn set_marker(&self, key: &str, text: Option<&str>) -> Result<(), CatalogError> {
+        let mut tx = self.write("writing a marker", key).await?;
+        let key = format!("{MARKER}{key}");
         match text {
             Some(text) => put(&mut tx, &key, text).await?,
             None => {
@@ -80,17 +80,17 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn is_empty(&self) -> Result<bool, CatalogError> {
-        let mut session = self.session("looking for versions", "the catalog").await?;
+        let mut session = self.session("counting versions", "the catalog").await?;
         Ok(!session.exists(sqlx::query("SELECT 1 FROM versions LIMIT 1")).await?)
     }
 
-    pub(crate) async fn give_install_id(&self) -> Result<(), CatalogError> {
-        let mut session = self.session("giving the installation an id", "the catalog").await?;
+    pub(crate) async fn ensure_install_id(&self) -> Result<(), CatalogError> {
+        let mut session = self.session("creating the installation's id", "the catalog").await?;
         if get(&mut session, INSTALL_ID).await?.is_some() {
             return Ok(());
         }
         drop(session);
-        let mut tx = self.write("giving the installation an id", "the catalog").await?;
+        let mut tx = self.write("creating the installation's id", "the catalog").await?;
         if get(&mut tx, INSTALL_ID).await?.is_none() {
             let id: String = uuid::Uuid::new_v4().simple().to_string().chars().take(6).collect();
             put(&mut tx, INSTALL_ID, &id).await?;
@@ -99,11 +99,11 @@ impl Catalog {
     }
 }
 
-pub(crate) async fn get(tx: &mut Session, key: &str) -> Result<Option<String>, CatalogError> {
+pub(crate) async fn get(tx: &mut DbSession, key: &str) -> Result<Option<String>, CatalogError> {
     tx.optional(sqlx::query("SELECT value FROM meta WHERE key = $1").bind(key), |row| row.text("value")).await
 }
 
-pub(crate) async fn put(tx: &mut Session, key: &str, value: &str) -> Result<(), CatalogError> {
+pub(crate) async fn put(tx: &mut DbSession, key: &str, value: &str) -> Result<(), CatalogError> {
     let statement = sqlx::query(
         "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
     )

@@ -13,9 +13,9 @@ use crate::convert::{Row, opt_stamp, stamp, words};
 use crate::error::CatalogError;
 use crate::meta;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 
-/// Before the name of a way in the note that tells of its last digest.
+/// The prefix of a channel's marker of its last digest.
 const DIGEST: &str = "note/notify_digest/";
 
 words! {
@@ -30,7 +30,7 @@ words! {
 
 /// A problem, as those know it who are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToldProblem {
+pub struct ReportedProblem {
     /// Of which kind.
     pub code: String,
     /// What it is about: an id that stays.
@@ -44,7 +44,7 @@ pub struct ToldProblem {
     /// When it was first found.
     pub seen: Timestamp,
     /// When it was told; none before.
-    pub told: Option<Timestamp>,
+    pub reported: Option<Timestamp>,
     /// Since when it is not found any more; none while it is.
     pub gone: Option<Timestamp>,
 }
@@ -79,11 +79,11 @@ pub struct WaitingMessage {
     pub last_error: Option<String>,
 }
 
-/// What a look at the problems came to: all of it is written at once, or nothing.
+/// The result of a check for problems: all of it is written at once, or nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotifyChange {
     /// Problems that are new or have changed.
-    pub put: Vec<ToldProblem>,
+    pub put: Vec<ReportedProblem>,
     /// Problems, by code and subject, that are over and done with.
     pub forget: Vec<(String, String)>,
     /// Kinds of problems that a message was made of now.
@@ -108,17 +108,17 @@ impl Catalog {
     ///
     /// # Errors
     /// `Row`, or `Database`.
-    pub async fn told_problems(&self) -> Result<Vec<ToldProblem>, CatalogError> {
-        let mut session = self.session("reading what was told", "the catalog").await?;
+    pub async fn reported_problems(&self) -> Result<Vec<ReportedProblem>, CatalogError> {
+        let mut session = self.session("reading what was reported", "the catalog").await?;
         let read = |row: &Row<'_>| {
-            Ok(ToldProblem {
+            Ok(ReportedProblem {
                 code: row.text("code")?,
                 subject: row.text("subject")?,
                 name: row.text("name")?,
                 detail: row.opt_text("detail")?,
                 since: row.time("since")?,
                 seen: row.time("seen")?,
-                told: row.opt_time("told")?,
+                reported: row.opt_time("told")?,
                 gone: row.opt_time("gone")?,
             })
         };
@@ -129,8 +129,8 @@ impl Catalog {
     ///
     /// # Errors
     /// `Row`, or `Database`.
-    pub async fn told_codes(&self) -> Result<BTreeMap<String, Timestamp>, CatalogError> {
-        let mut session = self.session("reading what was told", "the catalog").await?;
+    pub async fn reported_codes(&self) -> Result<BTreeMap<String, Timestamp>, CatalogError> {
+        let mut session = self.session("reading what was reported", "the catalog").await?;
         let query = sqlx::query("SELECT code, told FROM notify_codes");
         let codes = session.all(query, |row| Ok((row.text("code")?, row.time("told")?))).await?;
         Ok(codes.into_iter().collect())
@@ -149,12 +149,12 @@ impl Catalog {
     ///
     /// # Errors
     /// `Database`: then nothing of it is written.
-    pub async fn note_problems(&self, change: &NotifyChange) -> Result<(), CatalogError> {
+    pub async fn record_problems(&self, change: &NotifyChange) -> Result<(), CatalogError> {
         if change.is_empty() {
             return Ok(());
         }
         let now = stamp(self.clock().now());
-        let mut tx = self.write("recording what is told", format!("{} problems", change.put.len())).await?;
+        let mut tx = self.write("recording what is reported", format!("{} problems", change.put.len())).await?;
         for problem in &change.put {
             put(&mut tx, problem).await?;
         }
@@ -266,7 +266,7 @@ impl Catalog {
     }
 }
 
-async fn put(tx: &mut Session, problem: &ToldProblem) -> Result<(), CatalogError> {
+async fn put(tx: &mut DbSession, problem: &ReportedProblem) -> Result<(), CatalogError> {
     let statement = sqlx::query(
         "INSERT INTO notify_problems (code, subject, name, detail, since, seen, told, gone) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
@@ -279,7 +279,7 @@ async fn put(tx: &mut Session, problem: &ToldProblem) -> Result<(), CatalogError
     .bind(&problem.detail)
     .bind(stamp(problem.since))
     .bind(stamp(problem.seen))
-    .bind(opt_stamp(problem.told))
+    .bind(opt_stamp(problem.reported))
     .bind(opt_stamp(problem.gone));
     tx.execute(statement).await.map(|_| ())
 }

@@ -20,7 +20,7 @@ use crate::convert::Operation;
 use crate::error::{CatalogError, DatabaseCause, is_corrupt};
 use crate::file::{BUSY_WAIT, create, options};
 use crate::scratch::Scratch;
-use crate::session::{Link, Session};
+use crate::session::{DbSession, Link};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -64,7 +64,7 @@ impl Catalog {
             let opened = Self::connect(path, options.clone(), clock.clone()).await;
             let done = match opened {
                 Ok(catalog) => match catalog.migrate().await {
-                    Ok(()) => catalog.give_install_id().await.map(|()| catalog),
+                    Ok(()) => catalog.ensure_install_id().await.map(|()| catalog),
                     Err(error) => Err(error),
                 },
                 Err(error) => Err(error),
@@ -147,7 +147,7 @@ impl Catalog {
         missing_migrations(&mut self.session("reading the schema's version", "the catalog").await?).await
     }
 
-    /// Looks for damage in the whole file: every page, every row's form, every index's order. Reads it all, which
+    /// Checks the whole file for damage: every page, every row's form, every index's order. Reads it all, which
     /// takes a second for some hundred MB.
     ///
     /// # Errors
@@ -184,30 +184,30 @@ impl Catalog {
     }
 
     /// Begins an operation that takes one statement, or several that need not see one state.
-    pub(crate) async fn session(&self, name: &'static str, subject: impl ToString) -> Result<Session, CatalogError> {
+    pub(crate) async fn session(&self, name: &'static str, subject: impl ToString) -> Result<DbSession, CatalogError> {
         let operation = self.operation(name, subject);
         let conn = self.pool.acquire().await.map_err(|error| operation.failed(error))?;
-        Ok(Session::new(Link::Connection(conn), operation, None))
+        Ok(DbSession::new(Link::Connection(conn), operation, None))
     }
 
     /// Begins a transaction that only reads: all its statements see one state.
-    pub(crate) async fn read(&self, name: &'static str, subject: impl ToString) -> Result<Session, CatalogError> {
+    pub(crate) async fn read(&self, name: &'static str, subject: impl ToString) -> Result<DbSession, CatalogError> {
         let operation = self.operation(name, subject);
         let tx = self.pool.begin().await.map_err(|error| operation.failed(error))?;
-        Ok(Session::new(Link::Transaction(tx), operation, None))
+        Ok(DbSession::new(Link::Transaction(tx), operation, None))
     }
 
     /// Begins a transaction that may write, under the database's write lock from its start.
-    pub(crate) async fn write(&self, name: &'static str, subject: impl ToString) -> Result<Session, CatalogError> {
+    pub(crate) async fn write(&self, name: &'static str, subject: impl ToString) -> Result<DbSession, CatalogError> {
         let operation = self.operation(name, subject);
         let turn = self.writers.clone().lock_owned().await;
         let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| operation.failed(error))?;
-        Ok(Session::new(Link::Transaction(tx), operation, Some(turn)))
+        Ok(DbSession::new(Link::Transaction(tx), operation, Some(turn)))
     }
 }
 
 /// The program's migrations that the file lacks.
-async fn missing_migrations(session: &mut Session) -> Result<Vec<&'static Migration>, CatalogError> {
+async fn missing_migrations(session: &mut DbSession) -> Result<Vec<&'static Migration>, CatalogError> {
     let table = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
     if !session.exists(sqlx::query(table)).await? {
         return Ok(MIGRATIONS.iter().collect());
@@ -250,7 +250,7 @@ fn migration_failed(operation: &Operation, error: MigrateError) -> CatalogError 
 ///
 /// After `SQLITE_FULL`, `SQLITE_IOERR` and the like SQLite may have rolled the transaction back itself. The rollback that
 /// follows then fails, and sqlx counts the connection as being within a transaction for ever: every later write on it would
-/// be refused, long after the disk has room again.
+/// be refused, long after the disk has space again.
 fn is_usable(conn: &SqliteConnection) -> bool {
     !conn.is_in_transaction()
 }

@@ -1,8 +1,8 @@
 //! Who a process is, well enough to say later whether it is still there.
 //!
-//! A process number alone says little: numbers are used again, a machine starts anew, containers count for themselves.
+//! A process number alone says little: numbers are used again, a machine reboots, containers count for themselves.
 //! So a process is known by the machine's boot, its number's namespace, its number, and when it started. Never may a
-//! living process be taken for dead; where it can't be told, it isn't.
+//! living process be taken for dead; where that is unknown, it counts as alive.
 
 use std::io;
 
@@ -40,7 +40,7 @@ pub(crate) enum Liveness {
     Dead,
     /// It is of another namespace of this boot: it can't be seen from here.
     Unseen,
-    /// It is of another boot: of another machine, or of this one before it started anew.
+    /// It is of another boot: of another machine, or of this one before its reboot.
     OtherBoot,
 }
 
@@ -67,7 +67,7 @@ impl Process {
         Ok(Self { host, boot_id, pid_namespace, pid, started: stat.started })
     }
 
-    /// What is known of this process by `here`, a process that looks.
+    /// What is known of this process by `here`, the observing process.
     pub(crate) fn liveness(&self, here: &Process) -> Liveness {
         if self.boot_id != here.boot_id {
             return Liveness::OtherBoot;

@@ -1,7 +1,7 @@
 //! Making the catalog from the vault: all of it. What one volume lacks is added by [`Catalog::reconcile`].
 //!
-//! A volume that is known from the vault only has the locations that the vault tells of, none of them reachable,
-//! `attached` unknown, and the state `deferred` with the reason `missing` ("no discovery round has looked for it yet"):
+//! A volume that is known from the vault only has the locations that the vault knows, none of them reachable,
+//! `attached` unknown, and the state `deferred` with the reason `missing` ("no discovery round has seen it yet"):
 //! it is neither `ready`, since nobody knows whether it can be copied, nor `gone`, which is an alarm. The next round makes
 //! it one of the two. By its locations that round knows it again: without them it would be a new volume with a new id.
 
@@ -15,7 +15,7 @@ use crate::baselines;
 use crate::error::CatalogError;
 use crate::meta;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 use crate::tallies;
 use crate::versions::{self, VersionRow};
 use crate::volumes::{self, ObservedBy, ObservedLocation, ObservedVolume, StatusReason};
@@ -35,7 +35,7 @@ pub struct VaultVolume {
     pub owner: Option<Owner>,
     /// App Volumes' own id of the disk.
     pub guid: Option<String>,
-    /// Which life of the volume is the current one.
+    /// Its current generation.
     pub generation: Generation,
     /// The lengths of its files together, in bytes.
     pub size_bytes: Option<u64>,
@@ -43,8 +43,8 @@ pub struct VaultVolume {
     pub locations: Vec<VaultLocation>,
     /// Its versions.
     pub versions: Vec<VersionRow>,
-    /// What its manifests tell of the locations they were read from. Those of versions that are damaged, of an
-    /// earlier generation or not in `versions` are passed over; of several for one location the newest counts.
+    /// What its manifests say of the locations they were read from. Those of versions that are damaged, of an
+    /// earlier generation or not in `versions` are skipped; of several for one location the newest counts.
     pub baselines: Vec<Baseline>,
 }
 
@@ -58,7 +58,7 @@ pub struct VaultLocation {
 }
 
 impl Catalog {
-    /// Makes the index of versions anew from the vault: every version and baseline that is known is forgotten, every
+    /// Rebuilds the index of versions from the vault: every version and baseline that is known is forgotten, every
     /// one given is added. Volumes are added where they are missing, else stay as discovery saw them; attempts,
     /// credentials, leases and audit stay. One durable transaction.
     ///
@@ -85,7 +85,7 @@ impl Catalog {
         Ok(true)
     }
 
-    async fn fill(&self, tx: &mut Session, volumes: &[VaultVolume]) -> Result<(), CatalogError> {
+    async fn fill(&self, tx: &mut DbSession, volumes: &[VaultVolume]) -> Result<(), CatalogError> {
         let mut seen = HashSet::new();
         if let Some(volume) = volumes.iter().find(|volume| !seen.insert(&volume.id)) {
             return Err(CatalogError::Twice { operation: tx.name, subject: volume.id.to_string() });
@@ -107,7 +107,7 @@ impl Catalog {
 }
 
 /// Adds a volume, and those of its locations that are not known.
-pub(crate) async fn add_volume(tx: &mut Session, volume: &VaultVolume, at: Timestamp) -> Result<(), CatalogError> {
+pub(crate) async fn add_volume(tx: &mut DbSession, volume: &VaultVolume, at: Timestamp) -> Result<(), CatalogError> {
     let locations = volume.locations.iter().map(|place| ObservedLocation {
         location: place.location.clone(),
         datastore_type: None,
@@ -128,7 +128,7 @@ pub(crate) async fn add_volume(tx: &mut Session, volume: &VaultVolume, at: Times
         protectable: true,
         reason: Some(StatusReason {
             code: "missing".to_owned(),
-            text: "known from the vault; no discovery round has looked for it yet".to_owned(),
+            text: "known from the vault; no discovery round has seen it yet".to_owned(),
         }),
         remedy: None,
         locations: locations.collect(),
@@ -136,7 +136,7 @@ pub(crate) async fn add_volume(tx: &mut Session, volume: &VaultVolume, at: Times
     volumes::upsert(tx, &observed, &ObservedBy::Vault, at).await
 }
 
-async fn add_baselines(tx: &mut Session, volume: &VaultVolume, at: Timestamp) -> Result<(), CatalogError> {
+async fn add_baselines(tx: &mut DbSession, volume: &VaultVolume, at: Timestamp) -> Result<(), CatalogError> {
     for baseline in usable_baselines(volume) {
         baselines::put(tx, &volume.id, baseline, at).await?;
     }

@@ -19,7 +19,7 @@ const STEPS: [&str; 6] = [
 ];
 
 impl Catalog {
-    /// Calls a datastore by its new name wherever the old one stands. What was noted under the new name already gives
+    /// Calls a datastore by its new name wherever the old one stands. What is recorded under the new name already gives
     /// way: it is the same place. One durable transaction. Versions keep the name that the datastore had then.
     ///
     /// # Errors

@@ -14,8 +14,8 @@ use crate::error::CatalogError;
 /// A statement with its values bound.
 pub(crate) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// A connection, or a transaction, for one operation. Dropped before [`Session::commit`], a transaction is rolled back.
-pub(crate) struct Session {
+/// A connection, or a transaction, for one operation. Dropped before [`DbSession::commit`], a transaction is rolled back.
+pub(crate) struct DbSession {
     // Before `_turn`: a transaction is rolled back before it is the next writer's turn.
     link: Link,
     operation: Operation,
@@ -28,14 +28,14 @@ pub(crate) enum Link {
     Transaction(Transaction<'static, Sqlite>),
 }
 
-impl Deref for Session {
+impl Deref for DbSession {
     type Target = Operation;
     fn deref(&self) -> &Operation {
         &self.operation
     }
 }
 
-impl Session {
+impl DbSession {
     /// `turn` is the writer's turn within this process, given up when the session ends.
     pub(crate) fn new(link: Link, operation: Operation, turn: Option<OwnedMutexGuard<()>>) -> Self {
         Self { link, operation, _turn: turn }

@@ -1,39 +1,39 @@
-//! What is counted of volumes' versions, so that nobody has to count them again to tell how a site stands.
+//! What is counted of volumes' versions, so that nobody has to count them again to report how a site stands.
 //!
 //! Triggers of the database keep it (`migrations/0008_tallies.sql`), so that no statement can forget to. Here is only what
-//! spares a transaction that changes many versions of a volume from counting it anew after each of them. It must never be
+//! spares a transaction that changes many versions of a volume from counting it again after each of them. It must never be
 //! left begun: the transaction that puts counting off ends it, or is rolled back.
 
 use stackferry_volume::VolumeId;
 
 use crate::error::CatalogError;
-use crate::session::Session;
+use crate::session::DbSession;
 
 /// Of this transaction's changes, nothing is counted until one of the others here is called.
-pub(crate) async fn put_off(tx: &mut Session) -> Result<(), CatalogError> {
+pub(crate) async fn put_off(tx: &mut DbSession) -> Result<(), CatalogError> {
     run(tx, "INSERT INTO meta (key, value) VALUES ('tally_later', '')", None).await
 }
 
-/// Counts everything anew.
-pub(crate) async fn count_all(tx: &mut Session) -> Result<(), CatalogError> {
+/// Recounts everything.
+pub(crate) async fn count_all(tx: &mut DbSession) -> Result<(), CatalogError> {
     run(tx, "DELETE FROM tallies", None).await?;
     run(tx, "INSERT INTO tallies SELECT * FROM tallied", None).await?;
     run(tx, "DELETE FROM meta WHERE key = 'tally_later'", None).await
 }
 
-/// Counts the versions of one volume anew: the only one that this transaction changed versions of.
-pub(crate) async fn count(tx: &mut Session, volume: &VolumeId) -> Result<(), CatalogError> {
+/// Recounts the versions of one volume: the only one that this transaction changed versions of.
+pub(crate) async fn count(tx: &mut DbSession, volume: &VolumeId) -> Result<(), CatalogError> {
     run(tx, "DELETE FROM tallies WHERE volume = $1", Some(volume)).await?;
     run(tx, "INSERT INTO tallies SELECT * FROM tallied WHERE volume = $1", Some(volume)).await?;
     run(tx, "DELETE FROM meta WHERE key = 'tally_later'", None).await
 }
 
 /// Nothing that is counted was changed by this transaction.
-pub(crate) async fn skip(tx: &mut Session) -> Result<(), CatalogError> {
+pub(crate) async fn skip(tx: &mut DbSession) -> Result<(), CatalogError> {
     run(tx, "DELETE FROM meta WHERE key = 'tally_later'", None).await
 }
 
-async fn run(tx: &mut Session, sql: &'static str, volume: Option<&VolumeId>) -> Result<(), CatalogError> {
+async fn run(tx: &mut DbSession, sql: &'static str, volume: Option<&VolumeId>) -> Result<(), CatalogError> {
     let mut query = sqlx::query(sql);
     if let Some(volume) = volume {
         query = query.bind(volume.to_string());
@@ -57,7 +57,7 @@ mod tests {
             fleet::VOLUMES,
             volumes::STANDINGS,
             volumes::FOUND,
-            volumes::HELD,
+            volumes::POSTPONED,
             versions::INCIDENTS,
             versions::UNVERIFIED,
             versions::UNTESTED,

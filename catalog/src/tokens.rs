@@ -1,4 +1,4 @@
-//! Tokens for the API: who bears one, and what he may do. The catalog knows a token by its public id and by the digest of
+//! Tokens for the API: who bears one, and what they may do. The catalog knows a token by its public id and by the digest of
 //! its secret, never by the secret: a secret of 256 random bits can't be guessed from its BLAKE3 digest, so no slow hash is
 //! needed.
 
@@ -40,7 +40,7 @@ impl Role {
     }
 }
 
-/// A token about to be given out.
+/// A token about to be issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
     /// Its public id, never given to another.
@@ -82,7 +82,7 @@ impl TokenRow {
 }
 
 impl Catalog {
-    /// Takes in a token that `actor` gives out, with its audit record. One durable transaction.
+    /// Adds a token that `actor` issues, with its audit record. One durable transaction.
     ///
     /// # Errors
     /// `TokenExists` if a token of that name is in use, or `Database`.
@@ -126,7 +126,7 @@ impl Catalog {
         session.all(sqlx::query("SELECT * FROM tokens ORDER BY created DESC, id"), token).await
     }
 
-    /// Takes a token back, by its name or its id, with its audit record; what it asked for and is not done is cancelled. One
+    /// Revokes a token, by its name or its id, with its audit record; what it asked for and is not done is cancelled. One
     /// durable transaction.
     ///
     /// # Errors
@@ -156,12 +156,12 @@ impl Catalog {
         Ok(row)
     }
 
-    /// Notes that a token is in use. One durable transaction; callers keep it to about one a minute for each token.
+    /// Records that a token is in use. One durable transaction; callers keep it to about one a minute for each token.
     ///
     /// # Errors
     /// `Database`.
     pub async fn token_used(&self, id: &str) -> Result<(), CatalogError> {
-        let mut tx = self.write("noting a token's use", id).await?;
+        let mut tx = self.write("recording a token's use", id).await?;
         let statement =
             sqlx::query("UPDATE tokens SET last_used = $2 WHERE id = $1").bind(id).bind(stamp(self.clock().now()));
         tx.execute(statement).await?;

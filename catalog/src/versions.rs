@@ -13,7 +13,7 @@ use crate::convert::{Row, opt_stamp, stamp};
 use crate::damages;
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::session::{Session, Statement};
+use crate::session::{DbSession, Statement};
 use crate::tallies;
 
 /// The incidents that stand.
@@ -23,7 +23,7 @@ pub(crate) const INCIDENTS: &str = "SELECT r.* FROM versions r JOIN volumes o ON
 /// Good versions, those first that were proved whole longest ago.
 pub(crate) const UNVERIFIED: &str = "SELECT * FROM versions WHERE damaged IS NULL AND COALESCE(last_verified, created) < $1 \
      ORDER BY COALESCE(last_verified, created), volume, seq LIMIT $2";
-/// The newest good versions of present lives, those first that were opened longest ago.
+/// The newest good versions of current generations, those first that were opened longest ago.
 pub(crate) const UNTESTED: &str = "WITH tested AS (SELECT volume, COALESCE(MAX(last_tested), '') AS at FROM tallies GROUP BY volume) \
      SELECT r.* FROM volumes o JOIN tallies n ON n.volume = o.id AND n.generation = o.generation \
      JOIN tested t ON t.volume = o.id JOIN versions r ON r.volume = o.id AND r.seq = n.newest_good_seq \
@@ -36,7 +36,7 @@ pub struct VersionRow {
     pub volume: VolumeId,
     /// The version.
     pub version: VersionId,
-    /// Which life of the volume it is of.
+    /// The volume's generation that it belongs to.
     pub generation: Generation,
     /// When its last byte was checked (the manifest's `ended`).
     pub created: Timestamp,
@@ -120,7 +120,7 @@ impl Catalog {
         session.all(sqlx::query("SELECT * FROM versions ORDER BY volume, seq DESC"), version_row).await
     }
 
-    /// The incidents that stand: of each volume the newest version of its present life, where that is one.
+    /// The incidents that stand: of each volume the newest version of its current generation, where that is one.
     ///
     /// # Errors
     /// `Row`, or `Database`.
@@ -192,7 +192,7 @@ impl Catalog {
 
     /// Records that a whole version was read back at `at`. If all was right it is verified, and no longer damaged (it
     /// was repaired, or the reading had been at fault); if not, it is damaged, as by [`Catalog::mark_damaged`], which
-    /// may tell more. One durable transaction.
+    /// may say more. One durable transaction.
     ///
     /// # Errors
     /// `NoSuchVersion`, or `Database`.
@@ -267,7 +267,7 @@ impl Catalog {
         tx.commit().await
     }
 
-    /// Records that the vault is about to delete these versions of a volume. Those without a row are passed over. One
+    /// Records that the vault is about to delete these versions of a volume. Those without a row are skipped. One
     /// durable transaction.
     ///
     /// # Errors
@@ -324,18 +324,18 @@ impl Catalog {
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn longest_unverified(&self, before: Timestamp, most: u32) -> Result<Vec<VersionRow>, CatalogError> {
-        let mut session = self.session("looking for what to verify", "the catalog").await?;
+        let mut session = self.session("finding versions to verify", "the catalog").await?;
         let query = sqlx::query(UNVERIFIED).bind(stamp(before)).bind(i64::from(most));
         session.all(query, version_row).await
     }
 
-    /// The newest good versions of the present lives of volumes of which none was opened as a disk since `before`, who
+    /// The newest good versions of the current generations of volumes of which none was opened as a disk since `before`, who
     /// waits longest first, at most `most`.
     ///
     /// # Errors
     /// `Row`, or `Database`.
     pub async fn longest_untested(&self, before: Timestamp, most: u32) -> Result<Vec<VersionRow>, CatalogError> {
-        let mut session = self.session("looking for what to test", "the catalog").await?;
+        let mut session = self.session("finding versions to test", "the catalog").await?;
         let query = sqlx::query(UNTESTED).bind(stamp(before)).bind(i64::from(most));
         session.all(query, version_row).await
     }
@@ -345,14 +345,14 @@ impl Catalog {
         volume: &VolumeId,
         version: &VersionId,
         operation: &'static str,
-    ) -> Result<Session, CatalogError> {
+    ) -> Result<DbSession, CatalogError> {
         self.write(operation, format!("{volume}@{version}")).await
     }
 }
 
 /// Completes a statement to one about these versions of a volume, and carries it out.
 async fn of_these(
-    tx: &mut Session,
+    tx: &mut DbSession,
     mut statement: QueryBuilder<Sqlite>,
     volume: &VolumeId,
     versions: &[VersionId],
@@ -371,7 +371,7 @@ async fn of_these(
 
 /// Runs a statement that changes the row of one version.
 async fn one(
-    tx: &mut Session,
+    tx: &mut DbSession,
     statement: Statement<'_>,
     volume: &VolumeId,
     version: &VersionId,
@@ -383,13 +383,13 @@ async fn one(
 }
 
 /// The volume's current generation.
-pub(crate) async fn need_volume(tx: &mut Session, volume: &VolumeId) -> Result<Generation, CatalogError> {
+pub(crate) async fn need_volume(tx: &mut DbSession, volume: &VolumeId) -> Result<Generation, CatalogError> {
     let query = sqlx::query("SELECT generation FROM volumes WHERE id = $1").bind(volume.to_string());
     let found = tx.optional(query, |row| Ok(Generation(row.small("generation")?))).await?;
     found.ok_or_else(|| CatalogError::NoSuchVolume(volume.clone()))
 }
 
-pub(crate) async fn insert(tx: &mut Session, version: &VersionRow) -> Result<(), CatalogError> {
+pub(crate) async fn insert(tx: &mut DbSession, version: &VersionRow) -> Result<(), CatalogError> {
     let statement = sqlx::query(
         "INSERT INTO versions (volume, seq, version, generation, created, bytes, stored, verified, verify_method, \
            pinned, damaged, last_verified, route, incident, content, content_text, restore_tested, restore_test_ok, \
@@ -419,8 +419,8 @@ pub(crate) async fn insert(tx: &mut Session, version: &VersionRow) -> Result<(),
     tx.insert(statement, exists).await
 }
 
-/// Writes a known version's row anew from the vault. Where it is no longer damaged, what was found then is forgotten.
-pub(crate) async fn rewrite(tx: &mut Session, version: &VersionRow) -> Result<(), CatalogError> {
+/// Rewrites a known version's row from the vault. Where it is no longer damaged, what was found then is forgotten.
+pub(crate) async fn rewrite(tx: &mut DbSession, version: &VersionRow) -> Result<(), CatalogError> {
     let update = sqlx::query(
         "UPDATE versions SET generation = $3, created = $4, bytes = $5, stored = $6, verified = $7, verify_method = $8, \
            pinned = $9, last_verified = CASE WHEN damaged IS NULL AND $10 IS NULL THEN last_verified END, damaged = $10, \
@@ -448,7 +448,7 @@ pub(crate) async fn rewrite(tx: &mut Session, version: &VersionRow) -> Result<()
 
 /// Writes a version's marks.
 pub(crate) async fn remark(
-    tx: &mut Session,
+    tx: &mut DbSession,
     volume: &VolumeId,
     version: &VersionId,
     pinned: bool,

@@ -1,7 +1,7 @@
-//! Volumes as the last discovery round found them, and where they lie.
+//! Volumes as the last discovery round found them, and where they are.
 
-mod held;
 mod inventory;
+mod postponed;
 mod read;
 mod search;
 mod upsert;
@@ -15,13 +15,15 @@ use stackferry_volume::{Fingerprint, Generation, Location, SiteName, VersionId, 
 use crate::convert::Row;
 use crate::error::CatalogError;
 
-#[cfg(test)]
-pub(crate) use held::HELD;
-pub use held::HeldVolume;
 pub(crate) use inventory::forget_generation;
 #[cfg(test)]
+pub(crate) use postponed::POSTPONED;
+pub use postponed::PostponedVolume;
+#[cfg(test)]
 pub(crate) use search::{FOUND, STANDINGS};
-pub use search::{FoundVolumes, Fresh, FreshKinds, Page, Standing, StandingCount, VolumeFilter, VolumeOrder};
+pub use search::{
+    FoundVolumes, FreshnessByKind, FreshnessLimit, Page, Standing, StandingCount, VolumeFilter, VolumeOrder,
+};
 pub(crate) use upsert::{ObservedBy, upsert};
 
 /// Why a volume is not copied, or why an attempt or a job failed: a word for scripts and a sentence for people.
@@ -42,7 +44,7 @@ pub struct DatastoreKey {
     pub datastore: String,
 }
 
-/// A datastore that could not be looked at in a round.
+/// A datastore that could not be read in a round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreachableDatastore {
     /// Which.
@@ -62,7 +64,7 @@ pub struct InventoryRound {
     pub scanned: Vec<DatastoreKey>,
     /// The datastores that were asked and did not answer.
     pub unreachable: Vec<UnreachableDatastore>,
-    /// Whether every source of the configuration was heard in full: then a volume that was not seen at all is gone,
+    /// Whether every source of the configuration was read in full: then a volume that was not seen at all is gone,
     /// even if it was never known to lie anywhere.
     pub complete: bool,
 }
@@ -80,7 +82,7 @@ pub struct ObservedVolume {
     pub owner: Option<Owner>,
     /// App Volumes' own id of the disk.
     pub guid: Option<String>,
-    /// Which life of the volume this is. A new one forgets the former's baselines and last success.
+    /// Its generation. A new one clears the previous one's baselines and last success.
     pub generation: Generation,
     /// The lengths of its files together, in bytes.
     pub size_bytes: Option<u64>,
@@ -94,7 +96,7 @@ pub struct ObservedVolume {
     pub reason: Option<StatusReason>,
     /// What a person can do about it.
     pub remedy: Option<String>,
-    /// Where it lies.
+    /// Where it is.
     pub locations: Vec<ObservedLocation>,
 }
 
@@ -126,7 +128,7 @@ pub struct InventoryChange {
     pub new_generation: Vec<VolumeId>,
 }
 
-/// Where a volume lies, or lay.
+/// Where a volume is, or was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocationRow {
     /// Where.
@@ -166,7 +168,7 @@ pub struct VolumeRow {
     pub owner: Option<Owner>,
     /// App Volumes' own id of the disk.
     pub guid: Option<String>,
-    /// Which life of the volume this is.
+    /// Its generation.
     pub generation: Generation,
     /// The lengths of its files together, in bytes.
     pub size_bytes: Option<u64>,
@@ -188,9 +190,9 @@ pub struct VolumeRow {
     pub gone_since: Option<Timestamp>,
     /// Since when its reason has had the code that it has now.
     pub deferred_since: Option<Timestamp>,
-    /// Where it lies.
+    /// Where it is.
     pub locations: Vec<LocationRow>,
-    /// Where it once lay, and is no longer.
+    /// Where it was before.
     pub former_locations: Vec<LocationRow>,
     /// How many versions it has, of all generations, damaged ones too.
     pub versions: u64,
@@ -200,7 +202,7 @@ pub struct VolumeRow {
     pub damaged_versions: u64,
     /// Its newest version, of any generation.
     pub last_version: Option<VersionId>,
-    /// What the disk of the newest version of its present life holds; none where it was never inspected.
+    /// What the disk of the newest version of its current generation holds; none where it was never inspected.
     pub content: Option<ContentState>,
     /// When the current generation was last found equal to a committed version: the end of the last attempt that
     /// copied it or found it unchanged, or the making of its newest good version, whichever is later.

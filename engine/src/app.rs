@@ -177,7 +177,7 @@ impl App {
                 let catalog = Catalog::open(&catalog_path(&config)).await.map_err(failed)?;
                 if reading.is_some() {
                     // Whether anything can be recorded is known before much is read.
-                    catalog.set_note(LAST_READ, Some(&clock.now().to_string())).await.map_err(failed)?;
+                    catalog.set_marker(LAST_READ, Some(&clock.now().to_string())).await.map_err(failed)?;
                 }
                 catalog
             }

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stackferry_catalog::{Debt, DebtId, DebtKind, StatusReason};
+use stackferry_catalog::{Cleanup, CleanupId, CleanupKind, StatusReason};
 use stackferry_discover::app_volumes::{ManagedCopy, VolumeFamily};
 use stackferry_discover::decide::CopyFacts;
 use stackferry_discover::{
@@ -112,7 +112,7 @@ async fn disks_now(app: &App, view: &VsphereView) -> VsphereView {
 
 /// A writable that we disabled, and owe to enable.
 pub(super) struct Guarded {
-    debt: DebtId,
+    debt: CleanupId,
     manager: String,
     id: u64,
 }
@@ -134,8 +134,8 @@ pub(super) async fn guard(app: &App, volume: &Volume) -> Result<Option<Guarded>,
     if now.is_none_or(|now| now.status.word != "enabled" || now.attached == Some(true)) {
         return Ok(None);
     }
-    let debt = Debt {
-        what: DebtKind::Writable,
+    let debt = Cleanup {
+        what: CleanupKind::Writable,
         system: info.manager.clone(),
         subject: info.at.id.to_string(),
         detail: json!({ "volume": volume.id.to_string() }),
@@ -187,7 +187,7 @@ async fn unguard(app: &App, guarded: Guarded) {
             "a writable that was disabled for its copy could not be enabled again; it is tried again: {}",
             problem.message
         );
-    } else if let Err(error) = app.catalog().settle(debt).await {
+    } else if let Err(error) = app.catalog().end_cleanup(debt).await {
         tracing::error!(error = %stackferry_transfer::describe(&error), "what was put back could not be recorded");
     }
     app.running_debts().ended(debt);

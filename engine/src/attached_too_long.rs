@@ -3,7 +3,7 @@
 //! Words only. Nobody is logged off from here: what a user has open is his.
 
 use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{HeldVolume, VolumeRow};
+use stackferry_catalog::{PostponedVolume, VolumeRow};
 use stackferry_config::Config;
 use stackferry_volume::{Kind, ReasonCode, SiteName, VersionId};
 
@@ -38,11 +38,11 @@ pub fn patience_ends(config: &Config, kind: Kind, now: Timestamp) -> Option<Time
 ///
 /// # Errors
 /// The catalog's.
-pub async fn all(app: &App, now: Timestamp, most: u32) -> Result<(Vec<HeldVolume>, u64), Problem> {
+pub async fn all(app: &App, now: Timestamp, most: u32) -> Result<(Vec<PostponedVolume>, u64), Problem> {
     let (mut held, mut total) = (Vec::new(), 0u64);
     for kind in Kind::ALL {
         let Some(before) = patience_ends(app.config(), kind, now) else { continue };
-        let (some, of) = app.catalog().held(kind, ReasonCode::Attached.as_str(), before, most).await?;
+        let (some, of) = app.catalog().postponed_too_long(kind, ReasonCode::Attached.as_str(), before, most).await?;
         held.extend(some);
         total = total.saturating_add(of);
     }
@@ -59,7 +59,7 @@ pub fn tell(config: &Config, row: &VolumeRow, now: Timestamp) -> Option<Attached
     if !is_attached || !(is_old(row.deferred_since) || is_old(Some(row.last_success.unwrap_or(row.first_seen)))) {
         return None;
     }
-    let volume = HeldVolume {
+    let volume = PostponedVolume {
         id: row.id.clone(),
         name: row.name.clone(),
         owner: row.owner.as_ref().map(|owner| owner.name.clone()),
@@ -76,12 +76,12 @@ pub fn tell(config: &Config, row: &VolumeRow, now: Timestamp) -> Option<Attached
 
 /// Since when a volume is attached, and what its last version is.
 #[must_use]
-pub fn state(volume: &HeldVolume, now: Timestamp) -> String {
+pub fn state(volume: &PostponedVolume, now: Timestamp) -> String {
     let since = volume.since.map_or_else(String::new, |at| format!(" for {}", span(now.duration_since(at))));
     format!("It has been attached{since}, and is only copied while nobody has it. {}", last(volume, now))
 }
 
-fn last(volume: &HeldVolume, now: Timestamp) -> String {
+fn last(volume: &PostponedVolume, now: Timestamp) -> String {
     let made = |version: &VersionId| version.created().map(|at| format!(", made {} ago", span(now.duration_since(at))));
     match (&volume.last_version, volume.last_success) {
         (Some(version), Some(at)) => {
@@ -131,9 +131,9 @@ mod tests {
         Config::parse(&text, std::path::Path::new("held.toml"), &stackferry_config::Overrides::none()).unwrap()
     }
 
-    fn volume() -> HeldVolume {
+    fn volume() -> PostponedVolume {
         let at = |text: &str| text.parse::<Timestamp>().ok();
-        HeldVolume {
+        PostponedVolume {
             id: "writable/jdoe".parse().unwrap(),
             name: "jdoe".into(),
             owner: Some(r"CORP\jdoe".into()),
@@ -152,10 +152,10 @@ mod tests {
             told.contains("attached for 2 days") && told.contains("20261111T000000Z-3, the state of 10 days ago"),
             "{told}"
         );
-        let damaged = HeldVolume { last_success: None, ..volume() };
+        let damaged = PostponedVolume { last_success: None, ..volume() };
         let told = state(&damaged, now);
         assert!(told.contains("20261111T000000Z-3, made 11 days ago, is damaged, or of a former life"), "{told}");
-        let never = HeldVolume { last_success: None, last_version: None, since: None, ..volume() };
+        let never = PostponedVolume { last_success: None, last_version: None, since: None, ..volume() };
         let told = state(&never, now);
         assert!(told.contains("It has been attached, and") && told.contains("no good version"), "{told}");
     }

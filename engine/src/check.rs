@@ -143,14 +143,14 @@ async fn systems(app: &App) -> Vec<CheckResult> {
         let tried = app.unless_ended(&subject, trying).await.and_then(|tried| tried);
         findings.push(CheckResult::new(subject, tried));
     }
-    if let Ok(owed) = app.catalog().owed().await {
+    if let Ok(owed) = app.catalog().pending_cleanups().await {
         for row in owed.into_iter().filter(|row| row.is_abandoned) {
             let text =
-                format!("{} {} has to be put back since {}", row.debt.what.as_str(), row.debt.subject, row.since);
+                format!("{} {} has to be put back since {}", row.cleanup.what.as_str(), row.cleanup.subject, row.since);
             let problem = Problem::new(Code::Failed, text)
-                .subject(&row.debt.system)
+                .subject(&row.cleanup.system)
                 .hint("the next round of `stackferry run` tries it; its log says why it does not work");
-            findings.push(CheckResult::new(format!("left at {}", row.debt.system), Err::<String, _>(problem)));
+            findings.push(CheckResult::new(format!("left at {}", row.cleanup.system), Err::<String, _>(problem)));
         }
     }
     findings

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use stackferry_catalog::{CredentialEnding, DebtId, DebtKind, DebtRow};
+use stackferry_catalog::{CleanupId, CleanupKind, CredentialEnding, PendingCleanup};
 
 use super::attached::enable;
 use crate::app::App;
@@ -14,7 +14,7 @@ pub struct CleanupReport {
     /// How many were put back.
     pub paid: usize,
     /// What is still owed, and why.
-    pub left: Vec<(DebtRow, Problem)>,
+    pub left: Vec<(PendingCleanup, Problem)>,
 }
 
 /// Puts back whatever nobody else will.
@@ -28,27 +28,27 @@ pub async fn run(app: &App) -> Result<CleanupReport, Problem> {
     // Systems that did not answer, and why: each is waited for once.
     let mut silent: HashMap<String, Problem> = HashMap::new();
     for row in due.into_iter().cloned() {
-        let (system, subject) = (row.debt.system.clone(), row.debt.subject.clone());
+        let (system, subject) = (row.cleanup.system.clone(), row.cleanup.subject.clone());
         let undone = match silent.get(&system) {
             Some(problem) => Err(problem.clone()),
             None => app.unless_ended("putting back", undo(app, &row)).await.and_then(|undone| undone),
         };
         match undone {
             Ok(()) => {
-                app.catalog().settle(row.id).await?;
-                if let Some(name) = row.debt.detail.get("name").and_then(|name| name.as_str()) {
+                app.catalog().end_cleanup(row.id).await?;
+                if let Some(name) = row.cleanup.detail.get("name").and_then(|name| name.as_str()) {
                     // Its record may be gone already.
                     if let Ok(true) = app.catalog().credential_ended(name, CredentialEnding::Revoked).await {
                         app.metrics().credential_revoked();
                     }
                 }
-                tracing::warn!(what = %row.debt.what.as_str(), system, subject, "what an earlier copy had changed was put back");
+                tracing::warn!(what = %row.cleanup.what.as_str(), system, subject, "what an earlier copy had changed was put back");
                 done.paid += 1;
             }
             Err(problem) if problem.code == Code::Interrupted => return Err(problem),
             Err(problem) => {
                 tracing::error!(
-                    what = %row.debt.what.as_str(), system, subject, hint = problem.hint,
+                    what = %row.cleanup.what.as_str(), system, subject, hint = problem.hint,
                     "what an earlier copy had changed could not be put back; it is tried again: {}", problem.message
                 );
                 if matches!(problem.code, Code::Unreachable | Code::Silent) {
@@ -65,32 +65,32 @@ pub async fn run(app: &App) -> Result<CleanupReport, Problem> {
 ///
 /// # Errors
 /// The catalog's.
-pub async fn standing(app: &App) -> Result<(Vec<DebtRow>, Vec<DebtRow>), Problem> {
+pub async fn standing(app: &App) -> Result<(Vec<PendingCleanup>, Vec<PendingCleanup>), Problem> {
     let (owed, at_work) = app.running_debts().owed(app.catalog()).await?;
     let unpaid = due(&owed, &at_work).into_iter().cloned().collect();
     Ok((owed, unpaid))
 }
 
 /// The debts that nobody pays any more, oldest first. `at_work` are those that this process works on.
-fn due<'a>(owed: &'a [DebtRow], at_work: &HashSet<DebtId>) -> Vec<&'a DebtRow> {
-    let runs = |row: &DebtRow| if row.is_own { at_work.contains(&row.id) } else { !row.is_abandoned };
-    let host = |row: &DebtRow| (row.debt.system.clone(), row.debt.detail.get("host_id").cloned());
+fn due<'a>(owed: &'a [PendingCleanup], at_work: &HashSet<CleanupId>) -> Vec<&'a PendingCleanup> {
+    let runs = |row: &PendingCleanup| if row.is_own { at_work.contains(&row.id) } else { !row.is_abandoned };
+    let host = |row: &PendingCleanup| (row.cleanup.system.clone(), row.cleanup.detail.get("host_id").cloned());
     // A host's SSH service is needed as long as any copy of any process has an account there.
-    let accounts = owed.iter().filter(|row| row.debt.what == DebtKind::Account && runs(row));
+    let accounts = owed.iter().filter(|row| row.cleanup.what == CleanupKind::Account && runs(row));
     let needed: HashSet<_> = accounts.map(&host).collect();
-    let is_needed = |row: &DebtRow| row.debt.what == DebtKind::SshService && needed.contains(&host(row));
+    let is_needed = |row: &PendingCleanup| row.cleanup.what == CleanupKind::SshService && needed.contains(&host(row));
     owed.iter().filter(|row| !runs(row) && !is_needed(row)).collect()
 }
 
-async fn undo(app: &App, row: &DebtRow) -> Result<(), Problem> {
-    match row.debt.what {
-        DebtKind::Writable => {
-            let id = row.debt.subject.parse().map_err(|_| {
-                Problem::new(Code::CatalogDamaged, format!("`{}` is no number of a writable", row.debt.subject))
+async fn undo(app: &App, row: &PendingCleanup) -> Result<(), Problem> {
+    match row.cleanup.what {
+        CleanupKind::Writable => {
+            let id = row.cleanup.subject.parse().map_err(|_| {
+                Problem::new(Code::CatalogDamaged, format!("`{}` is no number of a writable", row.cleanup.subject))
             })?;
-            enable(app, &row.debt.system, id).await
+            enable(app, &row.cleanup.system, id).await
         }
-        _ => app.undo_at_host(&row.debt).await,
+        _ => app.undo_at_host(&row.cleanup).await,
     }
 }
 
@@ -98,7 +98,7 @@ async fn undo(app: &App, row: &DebtRow) -> Result<(), Problem> {
 mod tests {
     use jiff::Timestamp;
     use serde_json::json;
-    use stackferry_catalog::Debt;
+    use stackferry_catalog::Cleanup;
 
     use super::*;
 
@@ -110,10 +110,10 @@ mod tests {
         Dead,
     }
 
-    fn row(number: u64, what: DebtKind, host: &str, by: By) -> DebtRow {
-        DebtRow {
-            id: DebtId::from_number(number).unwrap(),
-            debt: Debt {
+    fn row(number: u64, what: CleanupKind, host: &str, by: By) -> PendingCleanup {
+        PendingCleanup {
+            id: CleanupId::from_number(number).unwrap(),
+            cleanup: Cleanup {
                 what,
                 system: "vc1".to_owned(),
                 subject: host.to_owned(),
@@ -128,18 +128,18 @@ mod tests {
     #[test]
     fn what_a_copy_needs_is_left_alone_whoever_makes_it() {
         let owed = [
-            row(1, DebtKind::SshService, "esx1", By::Dead),
-            row(2, DebtKind::Account, "esx1", By::Another),
-            row(3, DebtKind::SshService, "esx2", By::Dead),
-            row(4, DebtKind::Account, "esx2", By::Us),
-            row(5, DebtKind::SshService, "esx3", By::Dead),
-            row(6, DebtKind::Account, "esx3", By::Dead),
-            row(7, DebtKind::Writable, "1", By::Another),
-            row(8, DebtKind::Writable, "2", By::Us),
-            row(9, DebtKind::Writable, "3", By::Us),
+            row(1, CleanupKind::SshService, "esx1", By::Dead),
+            row(2, CleanupKind::Account, "esx1", By::Another),
+            row(3, CleanupKind::SshService, "esx2", By::Dead),
+            row(4, CleanupKind::Account, "esx2", By::Us),
+            row(5, CleanupKind::SshService, "esx3", By::Dead),
+            row(6, CleanupKind::Account, "esx3", By::Dead),
+            row(7, CleanupKind::Writable, "1", By::Another),
+            row(8, CleanupKind::Writable, "2", By::Us),
+            row(9, CleanupKind::Writable, "3", By::Us),
         ];
         let at_work = HashSet::from([owed[3].id, owed[7].id]);
-        let numbers = |at_work: &HashSet<DebtId>| -> Vec<u64> {
+        let numbers = |at_work: &HashSet<CleanupId>| -> Vec<u64> {
             due(&owed, at_work).into_iter().map(|row| row.id.number()).collect()
         };
         assert_eq!(numbers(&at_work), [5, 6, 9]);

@@ -31,8 +31,8 @@ pub fn expected_interval(config: &Config, kind: Kind) -> Duration {
 /// When a volume was last known to be equal to a version; none if it never was.
 #[must_use]
 pub fn last_equal(config: &Config, volume: &FleetVolume) -> Option<Timestamp> {
-    let by_look = config.schedule.of(config_kind(volume.id.kind())).max_age.is_none();
-    let confirmed = volume.confirmed.filter(|_| by_look && volume.good_versions > 0);
+    let by_scan = config.schedule.of(config_kind(volume.id.kind())).max_age.is_none();
+    let confirmed = volume.confirmed.filter(|_| by_scan && volume.good_versions > 0);
     volume.last_success.max(confirmed)
 }
 

@@ -98,7 +98,7 @@ impl Jobs {
         let id = self.0.catalog.enqueue_job(&job).await?;
         if job.trigger != Trigger::Schedule {
             let detail = json!({ "job": id, "kind": job.kind, "version": job.version, "wanted": job.detail });
-            audit::record(&self.0.catalog, AuditAction::JobWanted, &job.actor, &named(job.volume.as_ref()), &detail)
+            audit::record(&self.0.catalog, AuditAction::JobRequested, &job.actor, &named(job.volume.as_ref()), &detail)
                 .await;
         }
         self.tell(JobEvent { id, kind: job.kind, volume: job.volume, state: JobState::Queued });

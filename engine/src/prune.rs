@@ -150,11 +150,11 @@ const LAST: &str = "pruned";
 /// # Errors
 /// The catalog's.
 pub async fn last(app: &App) -> Result<Option<Timestamp>, Problem> {
-    Ok(app.catalog().note(LAST).await?.and_then(|at| at.parse().ok()))
+    Ok(app.catalog().marker(LAST).await?.and_then(|at| at.parse().ok()))
 }
 
 async fn note_last(app: &App) {
-    if let Err(error) = app.catalog().set_note(LAST, Some(&Timestamp::now().to_string())).await {
+    if let Err(error) = app.catalog().set_marker(LAST, Some(&Timestamp::now().to_string())).await {
         tracing::warn!(error = %stackferry_transfer::describe(&error), "it could not be noted that retention was carried out");
     }
 }
@@ -420,7 +420,7 @@ async fn delete(
             tolerate_missing_row(catalog.set_verified(volume, &found.version, Timestamp::now(), true).await)?;
         }
     }
-    if let Some(error) = outcome.not_noted {
+    if let Some(error) = outcome.not_recorded {
         let error = stackferry_transfer::describe(&error);
         tracing::error!(%volume, error, "what was found of versions could not be noted in the vault");
     }

@@ -25,7 +25,7 @@ type DatastoreNames = BTreeMap<String, BTreeMap<String, String>>;
 /// # Errors
 /// The catalog's.
 pub(super) async fn follow(app: &App, told: &SystemReports) -> Result<Vec<ScanProblem>, Problem> {
-    let noted = app.catalog().note(NOTE).await?;
+    let noted = app.catalog().marker(NOTE).await?;
     // A note that can't be read is one of a program that is newer: it is made anew.
     let before: DatastoreNames = noted.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let mut names = before.clone();
@@ -73,7 +73,7 @@ pub(super) async fn follow(app: &App, told: &SystemReports) -> Result<Vec<ScanPr
     }
     if names != before {
         let text = serde_json::to_string(&names).map_err(|error| Problem::internal(error.to_string()))?;
-        app.catalog().set_note(NOTE, Some(&text)).await?;
+        app.catalog().set_marker(NOTE, Some(&text)).await?;
     }
     Ok(problems)
 }

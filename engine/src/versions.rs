@@ -272,7 +272,7 @@ async fn record(
         let detail = json!({ "first": first.to_string(), "findings": damage.len() });
         catalog.audit(AuditAction::DamageFound, actor, &name, &detail).await?;
         tolerate_missing_row(catalog.mark_damaged(volume, version, &first.to_string()).await)?;
-        catalog.keep_damage(volume, version, &serde_json::to_value(found).unwrap_or_default()).await?;
+        catalog.record_damage(volume, version, &serde_json::to_value(found).unwrap_or_default()).await?;
     } else {
         tolerate_missing_row(catalog.set_verified(volume, version, Timestamp::now(), true).await)?;
     }

@@ -80,7 +80,7 @@ impl Worker {
     /// Whether somebody wants a copy, and the sources were not looked at since.
     pub async fn needs_look(&self) -> bool {
         let Some(known) = &self.known else { return false };
-        let wanted = self.app.catalog().is_copy_wanted_after(known.job).await;
+        let wanted = self.app.catalog().is_copy_requested_after(known.job).await;
         wanted.inspect_err(|error| not_done("looking for wanted copies", error)).unwrap_or(false)
     }
 
@@ -203,11 +203,11 @@ impl Worker {
         let catalog = self.app.catalog();
         let written = match &ended {
             Ended::Over(end, _) => catalog.finish_job(job.id, end).await,
-            Ended::Back => catalog.put_job_back(job.id, None, None).await,
+            Ended::Back => catalog.requeue_job(job.id, None, None).await,
             Ended::Again(problem) => {
                 let error = StatusReason { code: problem.code.to_string(), text: problem.message.clone() };
                 let later = Ended::not_before(problem, &job, Timestamp::now());
-                catalog.put_job_back(job.id, Some(&error), Some(later)).await
+                catalog.requeue_job(job.id, Some(&error), Some(later)).await
             }
         };
         if let Err(error) = written {

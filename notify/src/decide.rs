@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use stackferry_catalog::ToldProblem;
+use stackferry_catalog::ReportedProblem;
 use stackferry_config::Notify;
 
 use super::snapshot::{FoundProblem, Snapshot};
 use super::trouble::{ReportWhen, Trouble};
 
 /// Problems of one kind.
-pub(super) type Kinds = BTreeMap<Trouble, Vec<ToldProblem>>;
+pub(super) type Kinds = BTreeMap<Trouble, Vec<ReportedProblem>>;
 
 /// What is to be told and written down.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Decided {
     /// Problems whose end is to be told.
     pub(super) over: Kinds,
     /// Rows that are new or changed.
-    pub(super) put: Vec<ToldProblem>,
+    pub(super) put: Vec<ReportedProblem>,
     /// Rows that go, by code and subject.
     pub(super) forget: Vec<(String, String)>,
 }
@@ -42,7 +42,7 @@ impl Decided {
 pub(super) fn decide(
     settings: &Notify,
     look: &Snapshot,
-    rows: Vec<ToldProblem>,
+    rows: Vec<ReportedProblem>,
     told: &BTreeMap<String, Timestamp>,
     now: Timestamp,
 ) -> Decided {
@@ -51,7 +51,7 @@ pub(super) fn decide(
         look.found.iter().map(|found| ((found.trouble, found.subject.clone()), found)).collect();
     // What is not known now is neither new nor over, however long ago that began.
     let mut hidden: BTreeSet<(Trouble, String)> = BTreeSet::new();
-    let mut kinds: BTreeMap<Trouble, Vec<(ToldProblem, bool)>> = BTreeMap::new();
+    let mut kinds: BTreeMap<Trouble, Vec<(ReportedProblem, bool)>> = BTreeMap::new();
     for row in rows {
         let Some(trouble) = Trouble::from_word(&row.code) else {
             decided.forget.push((row.code, row.subject));
@@ -62,16 +62,16 @@ pub(super) fn decide(
             Some(found) => still(row, found, now),
             None if look.unknown.contains(&key) => {
                 hidden.insert(key);
-                match row.told {
-                    Some(_) => ToldProblem { gone: None, ..row },
-                    None => ToldProblem { seen: now, ..row },
+                match row.reported {
+                    Some(_) => ReportedProblem { gone: None, ..row },
+                    None => ReportedProblem { seen: now, ..row },
                 }
             }
-            None if row.told.is_none() => {
+            None if row.reported.is_none() => {
                 decided.forget.push((row.code, row.subject));
                 continue;
             }
-            None => ToldProblem { gone: Some(row.gone.map_or(now, |gone| gone.min(now))), ..row },
+            None => ReportedProblem { gone: Some(row.gone.map_or(now, |gone| gone.min(now))), ..row },
         };
         let is_changed = row != before;
         kinds.entry(trouble).or_default().push((row, is_changed));
@@ -87,14 +87,14 @@ pub(super) fn decide(
         };
         let last = told.get(trouble.row().word).filter(|at| **at <= now);
         let may_tell = last.is_none_or(|last| passed(*last, now, settings.apart.duration()));
-        let is_known = |row: &ToldProblem| !hidden.contains(&(trouble, row.subject.clone()));
-        let is_new = |row: &ToldProblem| row.told.is_none() && is_known(row) && passed(row.seen, now, settle);
-        let is_over = |row: &ToldProblem| row.gone.is_some_and(|gone| passed(gone, now, settle));
+        let is_known = |row: &ReportedProblem| !hidden.contains(&(trouble, row.subject.clone()));
+        let is_new = |row: &ReportedProblem| row.reported.is_none() && is_known(row) && passed(row.seen, now, settle);
+        let is_over = |row: &ReportedProblem| row.gone.is_some_and(|gone| passed(gone, now, settle));
         // A single end that leaves others behind is told with the next message.
-        let all_over = rows.iter().all(|(row, _)| row.told.is_none() || is_over(row));
+        let all_over = rows.iter().all(|(row, _)| row.reported.is_none() || is_over(row));
         for (mut row, is_changed) in rows {
             if may_tell && is_new(&row) {
-                row.told = Some(now);
+                row.reported = Some(now);
                 decided.new.entry(trouble).or_default().push(row.clone());
                 decided.put.push(row);
             } else if is_over(&row) && (may_tell || all_over) {
@@ -109,21 +109,21 @@ pub(super) fn decide(
 }
 
 /// A problem that is there still, or again.
-fn still(row: ToldProblem, found: &FoundProblem, now: Timestamp) -> ToldProblem {
+fn still(row: ReportedProblem, found: &FoundProblem, now: Timestamp) -> ReportedProblem {
     // A clock that was set back must not make it wait for the old time.
     let seen = row.seen.min(now);
-    ToldProblem { name: found.name.clone(), detail: found.detail.clone(), seen, gone: None, ..row }
+    ReportedProblem { name: found.name.clone(), detail: found.detail.clone(), seen, gone: None, ..row }
 }
 
-fn first(found: &FoundProblem, now: Timestamp) -> ToldProblem {
-    ToldProblem {
+fn first(found: &FoundProblem, now: Timestamp) -> ReportedProblem {
+    ReportedProblem {
         code: found.trouble.row().word.to_owned(),
         subject: found.subject.clone(),
         name: found.name.clone(),
         detail: found.detail.clone(),
         since: found.since.unwrap_or(now),
         seen: now,
-        told: None,
+        reported: None,
         gone: None,
     }
 }

@@ -119,8 +119,8 @@ impl Teller {
         let (catalog, settings, now) = (app.catalog(), &app.config().notify, app.now());
         let is_new = self.health.is_new() && self.began.elapsed() < PATIENCE;
         let look = look(app, (&self.health, is_new), &self.room, now).await?;
-        let rows = catalog.told_problems().await?;
-        let decided = decide(settings, &look, rows, &catalog.told_codes().await?, now);
+        let rows = catalog.reported_problems().await?;
+        let decided = decide(settings, &look, rows, &catalog.reported_codes().await?, now);
         let mut change = NotifyChange { codes: decided.codes(), ..NotifyChange::default() };
         for (event, kinds) in [(Event::Problem, &decided.new), (Event::Resolved, &decided.over)] {
             if kinds.is_empty() {
@@ -135,7 +135,7 @@ impl Teller {
         (change.put, change.forget) = (decided.put, decided.forget);
         self.digests(app, &look, &mut change).await?;
         outbox::make_room(app, &change.messages).await?;
-        Ok(catalog.note_problems(&change).await?)
+        Ok(catalog.record_problems(&change).await?)
     }
 
     /// Adds the digests that are due.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use stackferry_catalog::ToldProblem;
+use stackferry_catalog::ReportedProblem;
 
 use super::decide::Kinds;
 use super::snapshot::Snapshot;
@@ -194,8 +194,8 @@ fn entry(trouble: Trouble, count: usize, text: String, subjects: impl IntoIterat
     }
 }
 
-impl From<&ToldProblem> for Subject {
-    fn from(row: &ToldProblem) -> Self {
+impl From<&ReportedProblem> for Subject {
+    fn from(row: &ReportedProblem) -> Self {
         subject(&row.subject, &row.name, Some(row.since), row.detail.as_deref())
     }
 }

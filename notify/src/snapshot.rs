@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
-use stackferry_catalog::{Channel, DebtKind, Fleet, FleetVolume, VolumeState};
+use stackferry_catalog::{Channel, CleanupKind, Fleet, FleetVolume, VolumeState};
 use stackferry_config::Config;
 use stackferry_volume::ReasonCode;
 
@@ -258,11 +258,11 @@ fn near(kept: u64) -> u64 {
 async fn left_behind(look: &mut Snapshot, app: &App, now: Timestamp) -> Result<(), Problem> {
     let (_, unpaid) = cleanups::standing(app).await?;
     for row in unpaid {
-        let trouble = match row.debt.what {
-            DebtKind::Account => Trouble::CredentialLeft,
+        let trouble = match row.cleanup.what {
+            CleanupKind::Account => Trouble::CredentialLeft,
             _ => Trouble::NotPutBack,
         };
-        let subject = format!("{} {} {}", row.debt.what.as_str(), row.debt.system, row.debt.subject);
+        let subject = format!("{} {} {}", row.cleanup.what.as_str(), row.cleanup.system, row.cleanup.subject);
         look.add(trouble, &subject, Some(row.since), None);
     }
     for credential in app.catalog().outstanding_credentials().await? {

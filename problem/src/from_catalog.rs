@@ -31,7 +31,7 @@ impl From<CatalogError> for Problem {
             CatalogError::Row { subject, .. } => {
                 problem.subject(subject).hint("move the catalog's files away and run `stackferry rebuild`")
             }
-            CatalogError::OtherVault { told, .. } => problem.subject(told),
+            CatalogError::OtherVault { other, .. } => problem.subject(other),
             CatalogError::NoSuchVolume(volume) => {
                 problem.subject(volume).hint("`stackferry volumes` lists those that are known")
             }

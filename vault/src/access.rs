@@ -48,13 +48,13 @@ impl Permissions {
         Mode::from_raw_mode(if self.gid.is_some() { 0o440 } else { 0o400 })
     }
 
-    /// Gives an open file or folder to the owner and the group, with exactly this mode whatever the umask.
+    /// Returns an open file or folder to the owner and the group, with exactly this mode whatever the umask.
     pub(crate) fn apply(self, fd: impl AsFd, mode: Mode) -> rustix::io::Result<()> {
         self.own(&fd)?;
         rustix::fs::fchmod(fd, mode)
     }
 
-    /// Gives an open file or folder to the vault's owner and group.
+    /// Returns an open file or folder to the vault's owner and group.
     pub(crate) fn own(self, fd: impl AsFd) -> rustix::io::Result<()> {
         let (uid, gid) = (self.owner.map(|(uid, _)| uid), self.gid.or(self.owner.map(|(_, gid)| gid)));
         match uid.is_some() || gid.is_some() {

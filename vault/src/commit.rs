@@ -1,6 +1,6 @@
 //! Committing: what was written becomes a version, at once.
 //!
-//! A number is given first, under the lock of the volume's folder, and noted durably in `volume.json` before anything
+//! A number is given first, under the lock of the volume's folder, and recorded durably in `volume.json` before anything
 //! bears it. A crash after that leaves a gap in the numbers, and never two versions of one number.
 //!
 //! 1. Every file gets its time, group and read-only mode, and is synced.
@@ -39,11 +39,11 @@ use crate::{Cause, Damage, VaultError};
 impl Incoming {
     /// The version's number will be at least this: what was given to versions that the vault no longer knows of (it was
     /// set back to an earlier state) is not given again.
-    pub fn number_from(&mut self, seq: u64) {
+    pub fn start_numbers_at(&mut self, seq: u64) {
         self.least_seq = self.least_seq.max(seq);
     }
 
-    /// Gives the version its id. It is for the manifest, and must be given before the commit; a transfer that is never
+    /// Returns the version its id. It is for the manifest, and must be given before the commit; a transfer that is never
     /// committed leaves a gap in the numbers. `lock_until` locks the version from its first moment.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Incoming {
     }
 
     /// Reads all that was written back past the page cache and checks it against the records of the manifest to be.
-    /// `progress` is told the bytes done so far, zeros included.
+    /// `progress` receives the bytes done so far, zeros included.
     ///
     /// # Errors
     /// `Cancelled`; else the system's.
@@ -92,7 +92,7 @@ impl Incoming {
         walk("reading back", &files, threads, cancel, progress, false, &|_, _, _| Ok(()))
     }
 
-    /// Makes a version of what was written. The manifest bears the id from [`Incoming::allocate`], and tells of every
+    /// Makes a version of what was written. The manifest bears the id from [`Incoming::allocate`], and lists every
     /// file that was written and of no other. The fence is asked under the volume's lock: it must not use the vault.
     ///
     /// After an error nothing was committed, except where syncing failed after the rename: then the version may be
@@ -151,7 +151,7 @@ impl Incoming {
         VaultError::Incomplete { transfer: self.transfer(), why }
     }
 
-    /// Whether the manifest tells of what was written; and its bytes.
+    /// Whether the manifest lists what was written; and its bytes.
     fn check(&self, manifest: &Manifest) -> Result<Vec<u8>, VaultError> {
         if Arc::strong_count(&self.open) != 1 {
             let subject = format!("transfer {}", self.transfer());

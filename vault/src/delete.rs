@@ -1,17 +1,17 @@
 //! Deleting versions. Every deletion passes here, and here is the rule: a version goes only while another one of its
 //! generation can be read, or if it certainly can't be read itself. What a manifest or a mark says is not believed for
-//! it: the files of the version that stays are looked at ([`crate::whole`]), and read back where that leaves a doubt.
+//! it: the files of the version that stays are checked ([`crate::whole`]), and read back where that leaves a doubt.
 //!
 //! 1. Take the volume's lock, then each version's alone: nobody reads it.
-//! 2. Look whether it may be deleted at all. A version that turns out to be damaged ends it here: who plans what to
+//! 2. Check whether it may be deleted at all. A version that turns out to be damaged ends it here: who plans what to
 //!    delete counted on it.
 //! 3. Rename the versions into `trash`, sync the volume's folder, then `trash`. The volume's lock is given back.
 //! 4. Remove their files.
-//! 5. Note in `volume.json` what was found damaged or whole, and take out what was noted of the deleted ones.
+//! 5. Record in `volume.json` what was found damaged or whole, and remove the records of the deleted ones.
 //!
 //! A crash before 3 ends leaves each version whole, in its place or in `trash`; after it, it is in `trash`, where
 //! [`Vault::sweep`] removes the rest. Its number is not given again: `volume.json` knows the next one. Step 5 comes
-//! last since it needs space, which a full disk has only after 4; notes of a version that is gone harm nobody, and what
+//! last since it needs space, which a full disk has only after 4; records of a version that is gone do no harm, and what
 //! was found is found again.
 //!
 //! Reading back takes long, so it is done between two passes, without the volume's lock.
@@ -49,11 +49,11 @@ pub struct DeleteOutcome {
     pub versions: Vec<(VersionId, Result<(), VaultError>)>,
     /// Versions that were found damaged, or whole though they were marked as damaged.
     pub found: Vec<FoundVersion>,
-    /// Why what was found could not be noted in the vault.
-    pub not_noted: Option<VaultError>,
+    /// Why what was found could not be recorded in the vault.
+    pub not_recorded: Option<VaultError>,
 }
 
-/// What was found of a version that was looked at before another one is deleted.
+/// What was found of a version that was checked before another one is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundVersion {
     /// The version.
@@ -76,7 +76,7 @@ impl Vault {
             if let Some((_, result)) = outcome.versions.into_iter().next() {
                 return result;
             }
-            if let Some(error) = outcome.not_noted {
+            if let Some(error) = outcome.not_recorded {
                 return Err(error);
             }
             damaged.extend(outcome.found.into_iter().filter(|one| !one.damage.is_empty()).map(|one| one.version));
@@ -84,11 +84,11 @@ impl Vault {
     }
 
     /// Deletes versions of a volume, as far as each may be deleted. When another version turns out to be damaged, nothing
-    /// more is deleted: the caller plans anew.
+    /// more is deleted: the caller makes a new plan.
     ///
     /// # Errors
     /// `NoVolume`; `RecordDamaged`; `Cancelled` while a version is read back; else the system's. What stands against one
-    /// version is told with that version.
+    /// version is reported with that version.
     pub fn delete_versions(
         &self,
         volume: &VolumeId,
@@ -115,11 +115,11 @@ impl Vault {
                 break;
             }
         }
-        outcome.not_noted = self.note(volume, &outcome, request.now).err();
+        outcome.not_recorded = self.record_outcome(volume, &outcome, request.now).err();
         Ok(outcome)
     }
 
-    /// One pass under the volume's lock over the versions that were not tried yet. Gives a version that must be read back
+    /// One pass under the volume's lock over the versions that were not tried yet. Returns a version that must be read back
     /// before it goes on.
     fn pass(
         &self,
@@ -194,14 +194,14 @@ impl Vault {
         Ok(Some(damage))
     }
 
-    /// Notes what was found, and forgets what was noted of versions that are gone.
-    fn note(&self, volume: &VolumeId, outcome: &DeleteOutcome, now: Timestamp) -> Result<(), VaultError> {
+    /// Records what was found, and forgets the records of versions that are gone.
+    fn record_outcome(&self, volume: &VolumeId, outcome: &DeleteOutcome, now: Timestamp) -> Result<(), VaultError> {
         let gone: Vec<&VersionId> =
             outcome.versions.iter().filter(|(_, result)| result.is_ok()).map(|(version, _)| version).collect();
         if gone.is_empty() && outcome.found.is_empty() {
             return Ok(());
         }
-        let noted = self.0.change(volume, "note what was found", |_, record| {
+        let recorded = self.0.change(volume, "record what was found", |_, record| {
             let mut new = false;
             for version in gone {
                 new |= record.locks.remove(version).is_some() | record.damaged.remove(version).is_some();
@@ -218,7 +218,7 @@ impl Vault {
             }
             Ok((new, ()))
         });
-        noted.map(|_| ())
+        recorded.map(|_| ())
     }
 }
 
@@ -231,7 +231,7 @@ fn to_trash(folder: &Dir, trash: &Dir, volume: &VolumeId, version: &VersionId) -
     }
 }
 
-/// A name in the trash that tells what it was, and that nobody else takes. Stems are up to 200 bytes long, and a name
+/// A name in the trash that says what it was, and that nobody else takes. Stems are up to 200 bytes long, and a name
 /// must not be longer than 255.
 pub(crate) fn trash_name(of: &str) -> String {
     let mut end = of.len().min(200);
@@ -249,7 +249,7 @@ enum Verdict {
     ReadFirst(VersionId),
 }
 
-/// The versions of a volume that may have to stand for one that is deleted, each looked at once.
+/// The versions of a volume that may have to stand for one that is deleted, each checked once.
 struct OtherVersions<'a> {
     folder: &'a Dir,
     record: &'a VolumeRecord,
@@ -257,7 +257,7 @@ struct OtherVersions<'a> {
     read: &'a BTreeMap<VersionId, bool>,
     /// Those that are there, oldest first.
     left: Vec<VersionId>,
-    looks: BTreeMap<VersionId, VersionCheck>,
+    checks: BTreeMap<VersionId, VersionCheck>,
     /// What was found since this was last taken.
     found: Vec<FoundVersion>,
 }
@@ -268,7 +268,7 @@ enum VersionCheck {
     Readable(Generation, QuickCheck),
     /// Its manifest says nothing.
     Damaged(VaultError),
-    /// It can't be looked at, or a newer program made it.
+    /// It can't be read, or a newer program made it.
     Unknown,
 }
 
@@ -280,7 +280,7 @@ impl<'a> OtherVersions<'a> {
         read: &'a BTreeMap<VersionId, bool>,
     ) -> Result<Self, VaultError> {
         let left = version_ids(folder)?;
-        Ok(Self { folder, record, request, read, left, looks: BTreeMap::new(), found: Vec::new() })
+        Ok(Self { folder, record, request, read, left, checks: BTreeMap::new(), found: Vec::new() })
     }
 
     fn may_delete(&mut self, version: &VersionId) -> Result<Verdict, VaultError> {
@@ -299,7 +299,7 @@ impl<'a> OtherVersions<'a> {
         if let Some(until) = self.record.locks.get(version).filter(|until| **until > self.request.now) {
             return Err(VaultError::Locked { volume: volume(), version: version.clone(), until: *until });
         }
-        // Where the volume has one life only, its manifest need not be asked for it: those of large disks are long.
+        // Where the volume has one generation only, its manifest need not be asked for it: those of large disks are long.
         if let [only] = self.record.generations.as_slice() {
             let other = self.other(version, Some(only.number))?;
             // What was found ends it, whatever the verdict.
@@ -339,7 +339,7 @@ impl<'a> OtherVersions<'a> {
             Some(false) => return Ok(Verdict::Delete(dir)),
             None => {}
         }
-        match whole::look(&dir, manifest) {
+        match whole::quick_check(&dir, manifest) {
             QuickCheck::Broken(_) => Ok(Verdict::Delete(dir)),
             // It is marked, and marks may err.
             QuickCheck::Whole | QuickCheck::Doubtful if self.is_marked(version) => {
@@ -355,18 +355,18 @@ impl<'a> OtherVersions<'a> {
     }
 
     /// Whether another version than this can be read: one of its generation, or any where that is not known. The newest
-    /// is looked at first, so that a newest one that is damaged is noticed, and mostly it answers.
+    /// is checked first, so that a newest one that is damaged is noticed, and mostly it answers.
     fn other(&mut self, version: &VersionId, generation: Option<Generation>) -> Result<OtherVersion, VaultError> {
         let mut doubtful = None;
         for other in self.left.iter().rev() {
             if other == version || self.is_marked(other) {
                 continue;
             }
-            if !self.looks.contains_key(other) {
-                let Some(seen) = self.see(other)? else { continue };
-                self.looks.insert(other.clone(), seen);
+            if !self.checks.contains_key(other) {
+                let Some(seen) = self.check(other)? else { continue };
+                self.checks.insert(other.clone(), seen);
             }
-            let Some(seen) = self.looks.get(other) else { continue };
+            let Some(seen) = self.checks.get(other) else { continue };
             let damage = match seen {
                 VersionCheck::Readable(own, _) if generation.is_some_and(|generation| *own != generation) => continue,
                 VersionCheck::Readable(_, QuickCheck::Whole) => return Ok(OtherVersion::Whole),
@@ -384,7 +384,7 @@ impl<'a> OtherVersions<'a> {
                     block: None,
                     why: Chain(error).to_string(),
                 },
-                // Nobody can tell: it is not counted on, and not called damaged.
+                // Unknown: it is not counted on, and not called damaged.
                 VersionCheck::Readable(_, QuickCheck::Unknown(_)) | VersionCheck::Unknown => continue,
             };
             self.found.push(FoundVersion { version: other.clone(), damage: vec![damage] });
@@ -394,10 +394,10 @@ impl<'a> OtherVersions<'a> {
     }
 
     /// None where it is gone.
-    fn see(&self, version: &VersionId) -> Result<Option<VersionCheck>, VaultError> {
+    fn check(&self, version: &VersionId) -> Result<Option<VersionCheck>, VaultError> {
         let Some(dir) = self.folder.sub(&version.to_string())? else { return Ok(None) };
         Ok(Some(match load_manifest(&dir, &self.record.id, version) {
-            Ok(manifest) => VersionCheck::Readable(manifest.generation, whole::look(&dir, &manifest)),
+            Ok(manifest) => VersionCheck::Readable(manifest.generation, whole::quick_check(&dir, &manifest)),
             Err(VaultError::ManifestDamaged { source: ManifestError::Format(_), .. }) => VersionCheck::Unknown,
             Err(error) if error.is_damaged() => VersionCheck::Damaged(error),
             Err(_) => VersionCheck::Unknown,

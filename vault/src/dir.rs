@@ -23,7 +23,7 @@ use crate::VaultError;
 use crate::access::Permissions;
 use crate::steps::step;
 
-/// The most entries that a folder of the vault may have to be listed: 100 times the design's 5,000 volumes.
+/// The maximum number of entries that a folder of the vault may have to be listed: 100 times the design's 5,000 volumes.
 const MAX_ENTRIES: usize = 500_000;
 /// How deep a tree may be to be removed. The vault's own are two folders deep.
 const MAX_DEPTH: usize = 16;
@@ -132,7 +132,7 @@ impl Dir {
         Ok(made)
     }
 
-    /// Gives the folder the mode and group of the vault's folders.
+    /// Returns the folder the mode and group of the vault's folders.
     pub(crate) fn open_to(&self, access: Permissions) -> Result<(), VaultError> {
         let mode = access.folder();
         let applied = access.is_applied(&self.fd, mode).unwrap_or(false);
@@ -159,7 +159,7 @@ impl Dir {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(self.fail("open", name)(errno)),
         };
-        let stat = rustix::fs::fstat(&fd).map_err(self.fail("look at", name))?;
+        let stat = rustix::fs::fstat(&fd).map_err(self.fail("examine", name))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             let why = "it is no regular file".to_owned();
             return Err(VaultError::RecordDamaged { path: self.child(name), why });
@@ -207,7 +207,7 @@ impl Dir {
             }
             let is_folder = match entry.file_type() {
                 FileType::Directory => true,
-                // Some file systems don't tell in the listing.
+                // Some file systems don't report it in the listing.
                 FileType::Unknown => rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
                     .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
                 _ => false,
@@ -223,13 +223,13 @@ impl Dir {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(self.fail("look at", name)(errno)),
+            Err(errno) => Err(self.fail("examine", name)(errno)),
         }
     }
 
     /// Whether this open folder is still the entry of that name in `parent`.
     pub(crate) fn is_still(&self, parent: &Dir, name: &str) -> Result<bool, VaultError> {
-        let own = rustix::fs::fstat(&self.fd).map_err(|errno| VaultError::system("look at", &self.path, errno))?;
+        let own = rustix::fs::fstat(&self.fd).map_err(|errno| VaultError::system("examine", &self.path, errno))?;
         Ok(parent.stat(name)?.is_some_and(|found| (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)))
     }
 
@@ -269,7 +269,7 @@ impl Dir {
     /// Renames an entry into another folder of the same file system, never over something.
     ///
     /// NFS knows no `RENAME_NOREPLACE` (`EINVAL`). There a file gets its new name by a hard link, which is never made over
-    /// something, whoever else works there. A folder, of which there are no links, is renamed after a look: who calls holds
+    /// something, whoever else works there. A folder, of which there are no links, is renamed after a check: the caller holds
     /// the lock under which that name is made, and no rename replaces a folder that holds something (rename(2), `ENOTEMPTY`).
     pub(crate) fn move_to(&self, name: &str, to: &Dir, to_name: &str) -> Result<Moved, VaultError> {
         step("rename", &self.child(name))?;
@@ -324,7 +324,7 @@ impl Dir {
         file.sync_all().map_err(|error| VaultError::system("sync", &path, error))
     }
 
-    /// Gives a small file new bytes, at once. The caller holds the lock under which this name is written.
+    /// Returns a small file new bytes, at once. The caller holds the lock under which this name is written.
     ///
     /// 1. Remove what an interrupted call left under the temporary name.
     /// 2. Write the bytes under the temporary name, and wait until they are on the disk.

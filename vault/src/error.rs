@@ -27,7 +27,7 @@ pub enum VaultError {
     /// There is no vault, and none may be made.
     #[error("there is no vault at {}", path.display())]
     NoVault {
-        /// Where one was looked for.
+        /// Where it was expected.
         path: PathBuf,
     },
     /// The folder holds something, but not a vault's marker.
@@ -69,7 +69,7 @@ pub enum VaultError {
     NoGroup {
         /// Its name.
         group: String,
-        /// Why it could not be looked up.
+        /// Why the lookup failed.
         #[source]
         source: Option<io::Error>,
     },
@@ -351,7 +351,7 @@ impl VaultError {
             Self::ReadOnly { .. } => "use the user and the configuration of the service",
             Self::NoSpace { .. } => "free some space, prune versions, or lower `reserve` in [vault]",
             Self::RecordDamaged { .. } => {
-                "put the file back from another backup, or move it away: it is then made anew from the versions"
+                "put the file back from another backup, or move it away: it is then rebuilt from the versions"
             }
             Self::ManifestDamaged { .. } | Self::Damaged { .. } => {
                 "use another version; the file system or the disk below it may be failing"

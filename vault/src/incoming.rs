@@ -216,8 +216,8 @@ pub(crate) fn last_change(dir: &Dir) -> Result<Option<Timestamp>, VaultError> {
     Ok(newest)
 }
 
-/// Whether a change is young enough to be trusted. One that lies as far in the future was noted by a clock that was
-/// wrong, and tells nothing.
+/// Whether a change is young enough to be trusted. One that lies as far in the future was recorded by a clock that was
+/// wrong, and proves nothing.
 pub(crate) fn is_fresh(changed: Timestamp, now: Timestamp) -> bool {
     let age = now.duration_since(changed);
     age < MAX_AGE && age > SignedDuration::ZERO - MAX_AGE
@@ -290,7 +290,7 @@ impl Incoming {
             return Err(VaultError::Busy { subject: path.display().to_string(), why: "it is being written" });
         }
         if !begun {
-            // A journal without its file tells nothing.
+            // A journal without its file is worthless.
             self.open.journal.unlink(name.as_str())?;
         }
         let (journal, recorded) = Journal::open(&self.open.journal, name, bytes, self.vault.access)?;
@@ -326,7 +326,7 @@ impl Incoming {
         Ok(None)
     }
 
-    /// Keeps room for the `needed` bytes that the files take on disk in the end, beside the reserve and beside what others
+    /// Reserves space for the `needed` bytes that the files take on disk in the end, beside the reserve and beside what others
     /// that are written in this process still need. What is there already, in a resumed transfer, counts.
     ///
     /// # Errors
@@ -376,7 +376,7 @@ pub struct VaultFile {
 }
 
 impl VaultFile {
-    /// Where it lies until the version is committed.
+    /// Where it is until the version is committed.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -2,7 +2,7 @@
 //!
 //! The vault is the truth about versions, pins, locks, generations and incidents; whatever else is known of them is an
 //! index of it. It survives the end of its process and of its machine at any moment: each path that writes durably
-//! tells its order and why a crash at any point of it is safe.
+//! documents its order and why a crash at any point of it is safe.
 //!
 //! This is the `plain` kind: a version is a folder with the volume's own files.
 //!
@@ -90,7 +90,7 @@ impl Reserve {
     }
 }
 
-/// The room on a file system, in bytes.
+/// The space of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     /// Its size.
@@ -100,7 +100,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Whether the file system tells how large it is: some of those in user space and of those over a network do not.
+    /// Whether the file system reports its size: some of those in user space and of those over a network do not.
     #[must_use]
     pub fn is_known(self) -> bool {
         self.total > 0
@@ -110,7 +110,7 @@ impl Space {
 pub(crate) fn space_of(dir: &Dir) -> Result<Space, VaultError> {
     let stat = rustix::fs::fstatvfs(dir).map_err(|errno| VaultError::system("measure", dir.path(), errno))?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    // A file system without a single block holds no file either: it does not tell. That is no reason to refuse.
+    // A file system without a single block holds no file either: it reports none. That is no reason to refuse.
     if stat.f_blocks == 0 {
         return Ok(Space { total: 0, free: u64::MAX });
     }
@@ -160,7 +160,7 @@ impl Vault {
         self.0.root.path()
     }
 
-    /// The room on its file system.
+    /// The space of its file system.
     ///
     /// # Errors
     /// The system's.

@@ -14,7 +14,7 @@ use crate::{Vault, VaultError};
 /// What a list needs of a manifest: all but the digests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionSummary {
-    /// The life of the volume that it is of.
+    /// The volume's generation that it belongs to.
     pub generation: Generation,
     /// The name as a person reads it.
     pub name: String,

@@ -299,7 +299,7 @@ fn same_file_system(one: &Dir, other: &Dir) -> Result<(), VaultError> {
     let place = |dir: &Dir| {
         rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
             .map(|stat| (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id))
-            .map_err(|errno| VaultError::system("look at", dir.path(), errno))
+            .map_err(|errno| VaultError::system("examine", dir.path(), errno))
     };
     if place(one)? == place(other)? {
         return Ok(());

@@ -49,7 +49,7 @@ pub struct Stamps {
 pub struct Outline {
     /// Its versions, oldest first, whatever state they are in.
     pub versions: Vec<VersionId>,
-    /// What is noted of it.
+    /// Its record.
     pub record: VolumeRecord,
     /// The newest version that is not marked as damaged, where its manifest is missing.
     pub without_manifest: Option<VersionId>,

@@ -1,12 +1,12 @@
-//! `volume.json` that is missing or damaged, made anew.
+//! `volume.json` that is missing or damaged, rebuilt.
 //!
-//! Identity, lives and places are in every manifest, and the sequence numbers in the versions' names: nothing that a restore
-//! needs is lost with `volume.json`. Pins, locks and marks of damage are. So a record that was made anew says so until
-//! [`Vault::put_marks_back`] was called with what is known of them elsewhere; until then no version of the volume is
+//! Identity, generations and locations are in every manifest, and the sequence numbers in the versions' names: nothing that a restore
+//! needs is lost with `volume.json`. Pins, locks and marks of damage are. So a record that was rebuilt says so until
+//! [`Vault::restore_marks`] was called with what is known of them elsewhere; until then no version of the volume is
 //! deleted.
 //!
 //! The damaged file is kept beside the new one as `volume.json.damaged`. A crash after it was renamed and before the new one
-//! is there leaves a missing file, which is made anew at the next call.
+//! is there leaves a missing file, which is rebuilt at the next call.
 
 use std::collections::BTreeMap;
 
@@ -35,14 +35,14 @@ pub struct Marks {
 }
 
 impl Vault {
-    /// Puts back what a `volume.json` that was made anew lacks, and writes it: from here on it counts as a whole one. Marks
-    /// of versions that are not there are passed over, and the longer one of two locks counts. Gives why it had to be made
+    /// Restores what a rebuilt `volume.json` lacks, and writes it: from here on it counts as a whole one. Marks
+    /// of versions that are not there are skipped, and the longer one of two locks counts. Returns why it had to be made
     /// anew; none if it had not, and then nothing is changed.
     ///
     /// # Errors
     /// `NoVolume`; `RecordDamaged`; else the system's.
-    pub fn put_marks_back(&self, volume: &VolumeId, marks: &Marks) -> Result<Option<String>, VaultError> {
-        let changed = self.0.change(volume, "make a volume's record anew", |folder, record| {
+    pub fn restore_marks(&self, volume: &VolumeId, marks: &Marks) -> Result<Option<String>, VaultError> {
+        let changed = self.0.change(volume, "rebuild a volume's record", |folder, record| {
             let Some(why) = record.rebuilt.take() else { return Ok((false, None)) };
             let there = version_ids(folder)?;
             let is_there = |version: &&VersionId| there.binary_search(version).is_ok();
@@ -68,7 +68,7 @@ impl Vault {
     ///
     /// # Errors
     /// `NoVolume`; `RecordDamaged`; else the system's.
-    pub fn number_from(&self, volume: &VolumeId, seq: u64) -> Result<(), VaultError> {
+    pub fn start_numbers_at(&self, volume: &VolumeId, seq: u64) -> Result<(), VaultError> {
         let changed = self.0.change(volume, "keep numbers from being given again", |_, record| {
             let is_more = record.next_seq < seq;
             record.next_seq = record.next_seq.max(seq);
@@ -78,7 +78,7 @@ impl Vault {
     }
 }
 
-/// What is noted of a volume; where `volume.json` is missing or damaged, what the manifests of its versions say. None if
+/// The record of a volume; where `volume.json` is missing or damaged, what the manifests of its versions say. None if
 /// neither is there.
 pub(crate) fn load_record(folder: &Dir, volume: &VolumeId) -> Result<Option<VolumeRecord>, VaultError> {
     let (why, damaged) = match read_record(folder, volume) {
@@ -104,7 +104,7 @@ pub(crate) fn load_or_begin(folder: &Dir, spec: &VolumeSpec) -> Result<(VolumeRe
             return Ok((record, new));
         }
         Ok(None) => format!("{RECORD_NAME} is missing"),
-        // Versions that say nothing of this volume: they may be another's, and somebody has to look.
+        // Versions that say nothing of this volume: they may be another's, and someone has to check.
         Err(error @ VaultError::RecordDamaged { .. }) => match version_ids(folder)?.is_empty() {
             true => error.to_string(),
             false => return Err(error),

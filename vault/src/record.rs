@@ -19,15 +19,15 @@ pub(crate) const RECORD_NAME: &str = "volume.json";
 pub(crate) const RECORD_FORMAT: u32 = 1;
 /// The longest one that is read, in bytes: some 100,000 pins and marks.
 pub(crate) const MAX_RECORD_BYTES: u64 = 16 << 20;
-/// The most places that are remembered of one volume. It moves a few times in its life.
+/// The maximum number of places that are remembered of one volume. It rarely moves.
 const MAX_LOCATIONS: usize = 64;
 
-/// One life of the volume.
+/// One generation of the volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationRecord {
     /// Its number.
     pub number: Generation,
-    /// App Volumes' own id of the disk in this life.
+    /// App Volumes' own id of the disk in this generation.
     pub guid: Option<String>,
     /// When it was first seen.
     pub began: Timestamp,
@@ -62,14 +62,14 @@ pub struct DamageMark {
     pub at: Timestamp,
 }
 
-/// What a volume is when it is first seen, or seen anew.
+/// What a volume is when it is first seen, or seen again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeSpec {
     /// Its id.
     pub id: VolumeId,
     /// Its stem, verbatim.
     pub stem: FileName,
-    /// The life it is in.
+    /// Its generation.
     pub generation: GenerationRecord,
     /// Where it is.
     pub location: FolderLocation,
@@ -85,7 +85,7 @@ pub struct VolumeRecord {
     pub kind: Kind,
     /// Its stem, verbatim.
     pub stem: FileName,
-    /// Its lives, oldest first.
+    /// Its generations, oldest first.
     pub generations: Vec<GenerationRecord>,
     /// Where it was seen, first place first.
     #[serde(rename = "places")]
@@ -101,7 +101,7 @@ pub struct VolumeRecord {
     /// Versions that were found damaged.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub damaged: BTreeMap<VersionId, DamageMark>,
-    /// Why it was made anew from the versions, as long as pins, locks and marks were not put back.
+    /// Why it was rebuilt from the versions, as long as pins, locks and marks are not restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuilt: Option<String>,
 }
@@ -157,7 +157,7 @@ impl VolumeRecord {
         Ok(new)
     }
 
-    /// Whether it had this life.
+    /// Whether it had this generation.
     #[must_use]
     pub fn knows(&self, generation: Generation) -> bool {
         self.generations.iter().any(|known| known.number == generation)
@@ -177,7 +177,7 @@ impl VolumeRecord {
     }
 }
 
-/// What is noted of a volume in its folder; none where that was never written.
+/// The record of a volume in its folder; none where that was never written.
 pub(crate) fn read_record(folder: &Dir, volume: &VolumeId) -> Result<Option<VolumeRecord>, VaultError> {
     let path = folder.child(RECORD_NAME);
     let Some(bytes) = folder.read(RECORD_NAME, MAX_RECORD_BYTES)? else { return Ok(None) };

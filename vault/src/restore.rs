@@ -1,6 +1,6 @@
 //! Restoring: a version back as plain VMDK files.
 //!
-//! 1. Nothing with a final name is there, or may be overwritten; there is room.
+//! 1. Nothing with a final name is there, or may be overwritten; there is space.
 //! 2. Every file is written sparsely under a temporary name in the target folder, each block checked as it is read.
 //! 3. Every file gets its time and is synced.
 //! 4. Only then the files are renamed to their names, the descriptor last; the folder is synced.
@@ -29,7 +29,7 @@ use crate::{VaultError, Version, random_name, space_of};
 const PREFIX: &str = ".stackferry-restore-";
 /// Restored disks are a user's own data: only who restores them may read them, until he decides otherwise.
 const MODE: u32 = 0o600;
-/// The most bytes of a temporary name that are taken from the file's own.
+/// The maximum number of bytes of a temporary name that are taken from the file's own.
 const MAX_TAIL: usize = 180;
 
 /// What a restore did.
@@ -47,7 +47,7 @@ pub struct RestoreReport {
 
 impl Version {
     /// Puts the version's files into the folder `to`, which is made if it is missing. Existing files are left as they
-    /// are unless `overwrite` is set. `progress` is told the bytes done so far, zeros included.
+    /// are unless `overwrite` is set. `progress` receives the bytes done so far, zeros included.
     ///
     /// # Errors
     /// `NotAFolder`, or `Exists`, before anything is written; `NoSpace`; `Damaged` at the first block that is not what the manifest says;
@@ -106,7 +106,7 @@ impl Version {
         }
         let mut needed = 0u64;
         for opened in files {
-            let stamp = opened.source.stamp().map_err(|error| VaultError::system("look at", self.dir.path(), error))?;
+            let stamp = opened.source.stamp().map_err(|error| VaultError::system("examine", self.dir.path(), error))?;
             needed = needed.saturating_add(stamp.1);
         }
         let free = space_of(target)?.free;
@@ -191,7 +191,7 @@ impl<'a> Temporary<'a> {
         Ok(made)
     }
 
-    /// Gives the files their names, the descriptor last.
+    /// Returns the files their names, the descriptor last.
     fn finish(mut self, files: &[OpenedFile<'_>], overwrite: bool) -> Result<(), VaultError> {
         let mut order: Vec<usize> = (0..files.len()).collect();
         order.sort_by_key(|at| files.get(*at).is_some_and(|opened| opened.record.role == FileRole::Descriptor));

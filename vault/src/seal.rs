@@ -41,13 +41,13 @@ pub(crate) fn from_bytes<T: DeserializeOwned>(text: &[u8], known: u32, path: &Pa
     let damaged = |why: String| VaultError::RecordDamaged { path: path.to_owned(), why };
     let sealed = text.len().checked_sub(SEAL.len() + 64 + END.len()).and_then(|len| text.split_at_checked(len));
     let (body, seal) = sealed.ok_or_else(|| damaged("it is cut".into()))?;
-    let told = seal
+    let recorded = seal
         .strip_prefix(SEAL)
         .and_then(|rest| rest.strip_suffix(END))
         .and_then(|hex| std::str::from_utf8(hex).ok())
         .and_then(|hex| hex.parse::<Digest>().ok())
         .ok_or_else(|| damaged("its end with its own digest is missing".into()))?;
-    if told != Digest::of(body) {
+    if recorded != Digest::of(body) {
         return Err(damaged("its own digest does not match".into()));
     }
     let mut whole = body.to_vec();

@@ -1,6 +1,6 @@
 //! Where a crash may happen: every call that changes what a crash leaves behind passes through [`step`] first.
 //!
-//! Outside of the tests it is nothing. In a test it notes what is done in which order, and can fail at the nth step
+//! Outside of the tests it is nothing. In a test it records what is done in which order, and can fail at the nth step
 //! and at all after it, as if the machine had stopped there.
 
 #[cfg(not(test))]
@@ -30,7 +30,7 @@ mod hook {
         static STATE: RefCell<State> = RefCell::default();
     }
 
-    /// Steps of this thread are noted while it lives.
+    /// Steps of this thread are recorded while it exists.
     pub(crate) struct Trace;
 
     impl Trace {

@@ -28,11 +28,11 @@ pub struct Swept {
 }
 
 impl Vault {
-    /// Removes copies that can no longer be resumed, and empties the trash. What somebody holds is left alone.
+    /// Removes copies that can no longer be resumed, and empties the trash. What is in use is skipped.
     ///
     /// # Errors
     /// `ReadOnly`; else the system's, where `incoming` or `trash` can't be listed. A single entry that can't be removed
-    /// is told as a problem.
+    /// is reported as a problem.
     pub fn sweep(&self, now: Timestamp) -> Result<Swept, VaultError> {
         let parts = self.0.writable("sweep")?;
         let (incoming, trash) = (&parts.incoming, &parts.trash);
@@ -78,7 +78,7 @@ impl Vault {
     }
 
     /// Removes interrupted copies of a volume that nobody will resume: all but `keep`. Whoever calls it holds the volume's
-    /// lease. Gives how many were removed.
+    /// lease. Returns how many were removed.
     ///
     /// # Errors
     /// `ReadOnly`; else the system's. What can't be removed now is swept later.

@@ -10,8 +10,8 @@ use crate::{Damage, VaultError, Version};
 
 impl Version {
     /// Reads every block with data, past the page cache, and checks it against its digest; checks that the rest is
-    /// zero, where holes cost nothing; and that the folder holds the manifest's files and no others. Gives what is
-    /// wrong, by file and block, [`crate::MAX_DAMAGE`] entries at most. `progress` is told the bytes done so far,
+    /// zero, where holes cost nothing; and that the folder holds the manifest's files and no others. Returns what is
+    /// wrong, by file and block, [`crate::MAX_DAMAGE`] entries at most. `progress` receives the bytes done so far,
     /// zeros included; at the end these are the bytes of all files that could be read.
     ///
     /// # Errors

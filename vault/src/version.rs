@@ -30,8 +30,8 @@ pub(crate) fn load_manifest(dir: &Dir, volume: &VolumeId, version: &VersionId) -
     let bytes = bytes.ok_or_else(|| damaged(ManifestError::Damaged("it is missing")))?;
     let manifest = Manifest::from_bytes(&bytes).map_err(damaged)?;
     if manifest.volume != *volume || manifest.version != *version {
-        let told = format!("it lies in {volume}@{version} and tells of {}@{}", manifest.volume, manifest.version);
-        return Err(damaged(ManifestError::Inconsistent(told)));
+        let why = format!("it is in {volume}@{version} and describes {}@{}", manifest.volume, manifest.version);
+        return Err(damaged(ManifestError::Inconsistent(why)));
     }
     Ok(manifest)
 }

@@ -1,6 +1,6 @@
-//! The volumes of a vault, and what is noted of them: pins, locks, marks of damage.
+//! The volumes of a vault, and their records: pins, locks, marks of damage.
 //!
-//! `volume.json` is written only under the lock of the volume's folder, and only by [`Dir::replace`], which tells the
+//! `volume.json` is written only under the lock of the volume's folder, and only by [`Dir::replace`], which documents the
 //! order and the crash argument. A volume's folder is made before its `volume.json`: a crash between leaves a folder
 //! that is empty or holds a temporary file, which is no volume and is used when the volume is seen again. Folders of
 //! volumes are never removed.
@@ -49,7 +49,7 @@ impl VaultInner {
         }
     }
 
-    /// The volume's folder and what is noted of it.
+    /// The volume's folder and record.
     pub(crate) fn record(&self, volume: &VolumeId) -> Result<(Dir, VolumeRecord), VaultError> {
         let missing = || VaultError::NoVolume { volume: volume.clone() };
         let folder = self.folder(volume)?.ok_or_else(missing)?;
@@ -57,7 +57,7 @@ impl VaultInner {
         Ok((folder, record))
     }
 
-    /// Changes what is noted of a volume, under its lock, and gives the folder with the lock still held. `change`
+    /// Changes the record of a volume, under its lock, and returns the folder with the lock still held. `change`
     /// says whether there is anything to write.
     pub(crate) fn change<T>(
         &self,
@@ -91,15 +91,15 @@ fn write_record(folder: &Dir, record: &VolumeRecord, vault: &VaultInner) -> Resu
 }
 
 impl Vault {
-    /// Makes a volume known, or notes what is new of it: another generation, another place. Gives what is known then.
+    /// Records a volume, or what is new about it: another generation, another location. Returns its record.
     ///
-    /// Where versions lie but `volume.json` is missing or damaged it is made anew from them: see [`VolumeRecord::rebuilt`].
+    /// Where versions lie but `volume.json` is missing or damaged it is rebuilt from them: see [`VolumeRecord::rebuilt`].
     ///
     /// # Errors
     /// `Conflict` where the volume is known with another stem, or its generation with another GUID; `RecordDamaged` where
     /// no version says what the folder is of; else the system's.
     pub fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord, VaultError> {
-        let op = "note a volume";
+        let op = "record a volume";
         self.0.writable(op)?;
         let kind = self.0.volumes.make(spec.id.kind().as_str(), self.0.access)?;
         let folder = kind.make(spec.id.folder().as_str(), self.0.access)?;
@@ -129,7 +129,7 @@ impl Vault {
         self.0.record(volume).map(|(_, record)| record)
     }
 
-    /// All volumes, and all that could not be read: it is told, not hidden.
+    /// All volumes, and all that could not be read: that is reported, not hidden.
     ///
     /// # Errors
     /// The system's, where nothing can be listed at all.
@@ -165,7 +165,7 @@ impl Vault {
         }
     }
 
-    /// Pins a version: it is not deleted until unpinned. Pinned anew it gets the new note.
+    /// Pins a version: it is not deleted until unpinned. Pinned again it gets the new note.
     ///
     /// # Errors
     /// `NoVolume`, `NoVersion`; else the system's.
@@ -218,7 +218,7 @@ impl Vault {
         })
     }
 
-    /// Takes the mark of damage off a version, after it was verified anew.
+    /// Removes the mark of damage from a version, after it was verified again.
     ///
     /// # Errors
     /// `NoVolume`, `NoVersion`; else the system's.
@@ -257,11 +257,11 @@ fn one_volume(kind: &Dir, volume: &VolumeId, found: &mut Volumes) -> Result<(), 
     match load_record(&dir, volume)? {
         Some(record) => {
             if let Some(why) = &record.rebuilt {
-                found.problem(dir.path().to_owned(), format!("{why}; it is made anew from the versions"));
+                found.problem(dir.path().to_owned(), format!("{why}; it is rebuilt from the versions"));
             }
             found.volumes.push(record);
         }
-        // A crash came while the volume was first noted: there is nothing of it yet.
+        // A crash came while the volume was first recorded: there is nothing of it yet.
         None if items.iter().all(|item| item.shown == format!("{RECORD_NAME}.tmp")) => {}
         None => found.problem(dir.path().to_owned(), format!("{RECORD_NAME} is missing")),
     }

@@ -17,9 +17,9 @@ use stackferry_volume::{BlockIndex, BlockState, Digest};
 
 use crate::VaultError;
 
-/// The most damage that is told of one version. A disk that fails altogether would tell of every block.
+/// The maximum number of damages reported of one version. A disk that fails altogether would report every block.
 pub const MAX_DAMAGE: usize = 10_000;
-/// The most threads that read one version.
+/// The maximum number of threads that read one version.
 const MAX_THREADS: usize = 64;
 /// How many runs of blocks one thread takes at a time, so that each reads some way in sequence.
 const BATCH: usize = 8;
@@ -60,7 +60,7 @@ enum WalkEvent {
 pub(crate) type BlockVisitor<'a> = &'a (dyn Fn(usize, BlockIndex, &[u8]) -> Result<(), VaultError> + Sync);
 
 /// Checks every block of these files, in no order. Ends at the first damage if `stop` is set, and at [`MAX_DAMAGE`].
-/// `progress` is told the bytes done so far, zeros included.
+/// `progress` receives the bytes done so far, zeros included.
 pub(crate) fn walk(
     op: &'static str,
     files: &[OpenedFile<'_>],
@@ -83,13 +83,13 @@ pub(crate) fn walk(
     let ended = AtomicBool::new(false);
     let is_ended = || ended.load(Ordering::Relaxed) || cancel.is_cancelled();
     let threads = threads.get().min(MAX_THREADS);
-    let (tell, told) = sync_channel(threads * 2);
+    let (sender, events) = sync_channel(threads * 2);
     let (mut damage, mut failure, mut done) = (Vec::new(), None, 0u64);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            let (tell, take, is_ended) = (tell.clone(), &take, &is_ended);
+            let (sender, take, is_ended) = (sender.clone(), &take, &is_ended);
             scope.spawn(move || {
-                let mut checker = Checker { files, tell, buf: Vec::new(), visit, is_ended };
+                let mut checker = Checker { files, sender, buf: Vec::new(), visit, is_ended };
                 loop {
                     let batch = take();
                     if batch.is_empty() {
@@ -103,8 +103,8 @@ pub(crate) fn walk(
                 }
             });
         }
-        drop(tell);
-        for event in told {
+        drop(sender);
+        for event in events {
             match event {
                 WalkEvent::Done(bytes) => {
                     done += bytes;
@@ -137,7 +137,7 @@ pub(crate) fn walk(
 /// One thread's work.
 struct Checker<'a, 'f> {
     files: &'a [OpenedFile<'f>],
-    tell: SyncSender<WalkEvent>,
+    sender: SyncSender<WalkEvent>,
     buf: Vec<u8>,
     visit: BlockVisitor<'a>,
     is_ended: &'a (dyn Fn() -> bool + Sync),
@@ -154,10 +154,10 @@ impl Checker<'_, '_> {
                 Ok(()) => {
                     let len = first.len_in(bytes);
                     if let Err(error) = (self.visit)(file, first, self.buf.get(..len).unwrap_or_default()) {
-                        self.tell.send(WalkEvent::Failed(error)).ok()?;
+                        self.sender.send(WalkEvent::Failed(error)).ok()?;
                     }
                 }
-                Err(found) => self.tell.send(WalkEvent::Damage(file, found)).ok()?,
+                Err(found) => self.sender.send(WalkEvent::Damage(file, found)).ok()?,
             }
         } else {
             let mut at = first.offset();
@@ -165,16 +165,16 @@ impl Checker<'_, '_> {
                 let block = match opened.source.next_data(at) {
                     Ok(Some(data)) if data.start < end => BlockIndex::at(data.start),
                     Ok(_) => break,
-                    // Reading tells, and is tried twice.
+                    // Reading shows it, and is tried twice.
                     Err(_) => BlockIndex::at(at),
                 };
                 if let Err(found) = self.block(opened, block, BlockState::Zero) {
-                    self.tell.send(WalkEvent::Damage(file, found)).ok()?;
+                    self.sender.send(WalkEvent::Damage(file, found)).ok()?;
                 }
                 at = block.offset().saturating_add(stackferry_volume::BLOCK_BYTES);
             }
         }
-        self.tell.send(WalkEvent::Done(end.saturating_sub(first.offset()))).ok()
+        self.sender.send(WalkEvent::Done(end.saturating_sub(first.offset()))).ok()
     }
 
     /// Reads one block and checks it. What does not pass is read once more, from the disk, before it is called damaged:

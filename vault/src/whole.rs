@@ -17,21 +17,21 @@ const GRAIN: u64 = 4096;
 /// File systems keep times with a grain of up to 2 s.
 const TIME_GRAIN: u64 = 2;
 
-/// What a version's files look like.
+/// What a check of a version's files, without reading their data, found.
 #[derive(Debug)]
 pub(crate) enum QuickCheck {
-    /// Like those of a whole version.
+    /// They are as those of a whole version.
     Whole,
-    /// So that only reading them tells.
+    /// Only reading them shows whether they are whole.
     Doubtful,
     /// They are certainly not what the manifest says.
     Broken(Damage),
-    /// They can't be looked at.
+    /// They can't be read.
     Unknown(VaultError),
 }
 
 /// Compares the files in a version's folder with its manifest.
-pub(crate) fn look(dir: &Dir, manifest: &Manifest) -> QuickCheck {
+pub(crate) fn quick_check(dir: &Dir, manifest: &Manifest) -> QuickCheck {
     let mut doubt = false;
     let mut allocated = Vec::new();
     for record in &manifest.files {
@@ -44,14 +44,14 @@ pub(crate) fn look(dir: &Dir, manifest: &Manifest) -> QuickCheck {
             Err(error) => return QuickCheck::Unknown(error),
         }
     }
-    // Some file systems tell of no file what it takes.
+    // Some file systems report for no file what it occupies.
     if allocated.iter().any(|(_, bytes)| *bytes > 0) {
         doubt |= allocated.iter().any(|(record, bytes)| *bytes < least(record));
     }
     if doubt { QuickCheck::Doubtful } else { QuickCheck::Whole }
 }
 
-/// Gives files that were read back and found whole the times that they were committed with, so that the next look leaves
+/// Restores the committed times of files that were read back and found whole, so that the next check leaves
 /// no doubt. What does not let us costs another reading, no more.
 pub(crate) fn restore_times(dir: &Dir, manifest: &Manifest) {
     for record in &manifest.files {
@@ -82,7 +82,7 @@ fn file(dir: &Dir, record: &FileRecord) -> Result<FileCheck, VaultError> {
     }
     // OpenedFile, so that one that may not be read is noticed.
     let Some(opened) = dir.file(name)? else { return damaged(None, "the file is missing".to_owned()) };
-    let fail = |error| VaultError::system("look at", &dir.child(name), error);
+    let fail = |error| VaultError::system("examine", &dir.child(name), error);
     let about = opened.metadata().map_err(fail)?;
     let (found, expected) = (about.len(), record.blocks.bytes());
     if found != expected {

@@ -201,7 +201,7 @@ pub struct Descriptor {
     pub parent_cid: Option<String>,
     /// Whether the disk is a snapshot that the storage itself made.
     pub is_native_snapshot: Option<bool>,
-    /// How the disk was made: `vmfs`, `monolithicFlat`, …; empty where it is not told.
+    /// How the disk was made: `vmfs`, `monolithicFlat`, …; empty where it is not given.
     pub create_type: String,
     /// The parent's file, of a disk that is a snapshot.
     pub parent_file_name_hint: Option<String>,
@@ -210,7 +210,7 @@ pub struct Descriptor {
     /// The disk data base: `adapterType`, `uuid`, … without `ddb.` before them.
     pub ddb: BTreeMap<String, String>,
     logical_bytes: u64,
-    /// Whether any line tells of a parent.
+    /// Whether any line names a parent.
     has_parent: bool,
     /// Whether its bytes lie one after the other in its extents.
     is_flat: bool,
@@ -240,7 +240,7 @@ impl Descriptor {
     }
 
     /// Reads a descriptor of which only the first [`MAX_TEXT_BYTES`] are at hand, since the file may be anything of any size:
-    /// binary disks are told by their first bytes, and what is longer than a descriptor can be is named as such.
+    /// binary disks are recognised by their first bytes, and what is longer than a descriptor can be is named as such.
     /// `file_bytes` is what a listing says, which may be wrong.
     ///
     /// # Errors
@@ -264,7 +264,7 @@ impl Descriptor {
         self.ddb.get("adapterType").map(String::as_str)
     }
 
-    /// Whether the disk was made thin (`ddb.thinProvisioned`); none where the descriptor does not tell.
+    /// Whether the disk was made thin (`ddb.thinProvisioned`); none where the descriptor does not say.
     #[must_use]
     pub fn thin(&self) -> Option<bool> {
         match self.ddb.get("thinProvisioned")?.as_str() {

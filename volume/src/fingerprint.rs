@@ -1,4 +1,4 @@
-//! What of a volume's files is looked at, without reading them, to tell whether the volume changed.
+//! What is compared of a volume's files, without reading them, to detect that the volume changed.
 //!
 //! A fingerprint belongs to one location: a replica elsewhere has other times and is compared by digests instead.
 
@@ -51,7 +51,7 @@ impl FileClock {
         Self { observed, reached: now }
     }
 
-    /// Takes what a file tells of it: its time of last change, and when anything of it was changed, which nobody can set.
+    /// Takes one file's stamp: its time of last change, and when anything of it was changed, which nobody can set.
     pub fn saw(&mut self, mtime: Timestamp, changed: Option<Timestamp>) {
         let is_plausible = |time: &Timestamp| is_known(*time) && time.duration_since(self.observed) < CLOCKS_DIFFER;
         let shows = changed.filter(|time| is_known(*time)).or_else(|| Some(mtime).filter(is_plausible));
@@ -97,7 +97,7 @@ impl FileClock {
     }
 }
 
-/// What a folder tells of one file.
+/// A folder's entry for one file, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileStamp {
     /// The file's name.

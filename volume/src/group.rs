@@ -4,7 +4,7 @@
 //! descriptor is one, whatever it is called; what a descriptor names is its extent, whatever that is called. Names decide
 //! only about what no descriptor speaks of. Each file belongs to one volume at most: a descriptor that names another
 //! volume's bytes gets none of them, so that nobody reads a stranger's disk by writing a descriptor. What belongs to no
-//! volume is listed as such: nothing in a folder is passed over in silence.
+//! volume is listed as such: nothing in a folder is skipped silently.
 
 mod names;
 mod places;
@@ -30,7 +30,7 @@ pub const LOCK_PREFIX: &str = ".lck-";
 /// A file that may be a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// What the folder tells of it.
+    /// The folder's entry for it.
     pub descriptor: Entry,
     /// Its file name.
     pub name: FileName,
@@ -39,7 +39,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Whether the file is as long as a descriptor may be, by what the folder tells.
+    /// Whether the file is as long as a descriptor may be, by what the folder says.
     #[must_use]
     pub fn is_small(&self) -> bool {
         usize::try_from(self.descriptor.bytes).is_ok_and(|bytes| bytes <= MAX_TEXT_BYTES)
@@ -74,7 +74,7 @@ impl<'a> DescriptorReading<'a> {
 /// An entry that looks like a descriptor and can't be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// What the folder tells of it. Its name is not safe to use.
+    /// The folder's entry for it. Its name is not safe to use.
     pub entry: Entry,
     /// Why.
     pub why: Unprotectable,
@@ -96,7 +96,7 @@ pub struct GroupFile {
     pub name: FileName,
     /// What it is to the volume.
     pub role: FileRole,
-    /// What the folder tells of it.
+    /// The folder's entry for it.
     pub entry: Entry,
 }
 
@@ -207,7 +207,7 @@ fn usable(entry: &Entry, stem: &str) -> Result<Candidate, Unprotectable> {
 }
 
 /// Which of the candidates have to be read once all small ones were: those that are too long for a descriptor by what the
-/// folder tells, which may be wrong. What is called like a piece of a disk and is named by a descriptor is none.
+/// folder says, which may be wrong. What is called like a piece of a disk and is named by a descriptor is none.
 #[must_use]
 pub fn to_read_too(entries: &[Entry], candidates: &[Candidate], read: &[DescriptorReading<'_>]) -> Vec<usize> {
     let names = Names::of(entries);
@@ -223,7 +223,7 @@ pub fn to_read_too(entries: &[Entry], candidates: &[Candidate], read: &[Descript
     candidates.iter().enumerate().filter(|(_, candidate)| is_due(candidate)).map(|(at, _)| at).collect()
 }
 
-/// Gives each file of a folder its place. `read` has what is known of each candidate, in their order.
+/// Assigns each file of a folder to a volume. `read` has what is known of each candidate, in their order.
 #[must_use]
 pub fn assign(entries: &[Entry], candidates: &[Candidate], read: &[DescriptorReading<'_>]) -> Assignment {
     let read: Vec<DescriptorReading<'_>> =
@@ -288,7 +288,7 @@ impl<'p, 'a> AssignmentBuilder<'p, 'a> {
         }
     }
 
-    /// Gives an entry to whose stem it shares; of several the longest stem's.
+    /// Assigns an entry to the volume whose stem it shares; of several to the longest stem's.
     fn by_stem(&mut self, entry: &Entry) {
         enum StemOwner {
             Volume(usize),
@@ -305,7 +305,7 @@ impl<'p, 'a> AssignmentBuilder<'p, 'a> {
             None if entry.kind == EntryKind::Other => {
                 self.unassigned(entry, "a link or a device, which is not followed")
             }
-            None if entry.kind == EntryKind::Unreadable => self.unassigned(entry, "something that can't be looked at"),
+            None if entry.kind == EntryKind::Unreadable => self.unassigned(entry, "something that can't be read"),
             None => self.unassigned(entry, "a file that shares no volume's name"),
         }
     }
@@ -319,7 +319,7 @@ impl<'p, 'a> AssignmentBuilder<'p, 'a> {
         match FileName::new(&entry.name) {
             _ if !entry.utf8 => skip(NameError::NotUtf8.to_string()),
             Err(why) => skip(why.to_string()),
-            Ok(_) if entry.kind == EntryKind::Unreadable => skip("it can't be looked at".to_owned()),
+            Ok(_) if entry.kind == EntryKind::Unreadable => skip("it can't be read".to_owned()),
             Ok(_) if entry.kind != EntryKind::File => skip("it is a link or a device, not a file".to_owned()),
             Ok(name) if name.as_str() == MANIFEST_NAME => {
                 skip("the name is that of a version's own manifest".to_owned());
@@ -370,12 +370,12 @@ fn orphan(stem: FileName, mut files: Vec<GroupFile>) -> Orphan {
         format!("the descriptor {}.vmdk is missing beside {first}", shown(stem.as_str())),
     )
     .remedy(
-        "If the disk is being copied or moved, wait; else put the descriptor back; it can be made anew for the extent.",
+        "If the disk is being copied or moved, wait; else put the descriptor back; it can be recreated for the extent.",
     );
     Orphan { stem, files, why }
 }
 
-/// Whether an entry is a file, though it may be one that can't be looked at now.
+/// Whether an entry is a file, though it may be one that can't be read now.
 fn is_file(entry: &Entry) -> bool {
     entry.utf8 && matches!(entry.kind, EntryKind::File | EntryKind::Unreadable)
 }

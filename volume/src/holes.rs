@@ -2,7 +2,7 @@
 //!
 //! A hole that is none would be lost data, and file systems are known to lie about holes: ZFS calls data that is not on
 //! its disk yet a hole (openzfs/zfs#15526), servers of NFS 4.2 and FUSE file systems answer as they like. So whoever
-//! tells of holes, by whatever route, a map of them is used only if it goes through the file in order, agrees with the
+//! reports holes, by whatever route, a map of them is used only if it goes through the file in order, agrees with the
 //! space that the file takes on disk, and its holes read as zeros where they are sampled. Else all of the file is read.
 
 use std::io;
@@ -12,7 +12,7 @@ use crate::io::{HoleMapSource, Source};
 
 /// Holes shorter than this are read: it costs less than leaving them out.
 const SHORTEST_HOLE: u64 = 64 << 10;
-/// The most ranges that are kept, 16 bytes each.
+/// The maximum number of ranges that are kept, 16 bytes each.
 const MAX_RANGES: usize = 1 << 18;
 /// How many bytes are read at each place that is sampled.
 pub const SAMPLE_BYTES: u64 = 64 << 10;
@@ -126,9 +126,9 @@ impl HoleMap {
             .collect()
     }
 
-    /// The places in the holes to look at, at most about `most`: offset and length, at most [`SAMPLE_BYTES`], in order.
+    /// The places in the holes to sample, at most about `most`: offset and length, at most [`SAMPLE_BYTES`], in order.
     /// What was just written beside a hole is what file systems forget, so half of them lie at the holes' beginnings and
-    /// ends; the others are spread evenly over all holes. Where that is enough, all of the holes are looked at.
+    /// ends; the others are spread evenly over all holes. Where that is enough, all of the holes are sampled.
     #[must_use]
     pub fn samples(&self, most: usize) -> Vec<(u64, u32)> {
         let holes = self.holes();

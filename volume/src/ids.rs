@@ -1,6 +1,6 @@
 //! The names Stackferry gives to things: volumes, versions, generations, transfers.
 //!
-//! They are fixed once given. Nothing here may derive an id from anything but what it is told.
+//! They are fixed once given. Nothing here may derive an id from anything but its arguments.
 
 use std::fmt;
 use std::str::FromStr;
@@ -109,7 +109,7 @@ impl VolumeId {
 
     /// The id of a further volume of the same kind and stem: 8 hexadecimal digits of
     /// BLAKE3(site, datastore, folder) follow the stem, each part ended by a NUL. Of a stem that is so long that no file
-    /// name has room for both its last characters are left away.
+    /// name can hold both its last characters are left away.
     ///
     /// # Errors
     /// The name would be longer than a file name may be.
@@ -121,9 +121,9 @@ impl VolumeId {
         }
         let hex = hasher.finalize().to_hex();
         let short: String = hex.chars().take(8).collect();
-        let room = MAX_NAME_BYTES.saturating_sub(short.len() + 1);
+        let space = MAX_NAME_BYTES.saturating_sub(short.len() + 1);
         let stem = stem.as_str();
-        let stem = stem.get(..stem.floor_char_boundary(room)).unwrap_or(stem);
+        let stem = stem.get(..stem.floor_char_boundary(space)).unwrap_or(stem);
         Ok(Self { kind, name: FileName::new(&format!("{stem}@{short}"))? })
     }
 
@@ -169,16 +169,16 @@ impl From<VolumeId> for String {
     }
 }
 
-/// The life of one volume under one id: a new GUID under an old name starts a new one. Counted from 1.
+/// The number of a volume's disk under one id: a new GUID under an old name starts the next. Counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(pub u32);
 
 impl Generation {
-    /// A volume's first life.
+    /// A volume's first generation.
     pub const FIRST: Generation = Generation(1);
 
-    /// The life after this one.
+    /// The next generation.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))

@@ -26,8 +26,8 @@ pub enum EntryKind {
     Folder,
     /// A symbolic link, a device, a socket: never opened, never followed.
     Other,
-    /// Something that is there and can't be looked at: it was deleted on another NFS client, or its sector is bad. Asked for
-    /// alone it tells why.
+    /// Something that is there and can't be read: it was deleted on another NFS client, or its sector is bad. Asked for
+    /// alone it shows why.
     Unreadable,
 }
 
@@ -42,7 +42,7 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Its length in bytes; 0 for what is no file.
     pub bytes: u64,
-    /// The bytes that it takes on disk, where the file system tells.
+    /// The bytes that it takes on disk, where the file system reports them.
     pub allocated: Option<u64>,
     /// Its time of last change; [`UNKNOWN_MTIME`](crate::UNKNOWN_MTIME) where its system gives none.
     pub mtime: Timestamp,
@@ -55,7 +55,7 @@ pub struct Entry {
     pub inode: Option<u64>,
 }
 
-/// Why a folder or a file in it could not be looked at. Paths are relative to the datastore.
+/// Why a folder or a file in it could not be read. Paths are relative to the datastore.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderError {
@@ -225,7 +225,7 @@ pub trait Source: Send + Sync {
 /// and remembers across a crash which of its blocks are done.
 pub trait Sink: Source {
     /// Writes `data` at `offset`, leaving aligned runs of [`crate::block::STORE_ZERO_BYTES`] zeros as they are: the
-    /// range must be fresh, or cleared. Gives the bytes really written.
+    /// range must be fresh, or cleared. Returns the bytes really written.
     ///
     /// # Errors
     /// The system's; `StorageFull` where the disk is full.

@@ -30,7 +30,7 @@ pub use pulse::Pulse;
 pub use source::{Holes, LocalSource};
 pub use sparse::SparseFile;
 
-/// The most entries that a folder may have to be listed: App Volumes' documented scale is some thousand volumes, with
+/// The maximum number of entries that a folder may have to be listed: App Volumes' documented scale is some thousand volumes, with
 /// up to five files each.
 pub const MAX_FOLDER_ENTRIES: usize = 200_000;
 
@@ -83,7 +83,7 @@ impl LocalFolder {
         self.pulse.call(|| rustix::fs::fstatfs(&self.root)).is_ok_and(|stat| stat.f_type == 0x6969)
     }
 
-    /// Whether this user may make files in it, as far as the system tells.
+    /// Whether this user may make files in it, as far as the system reports.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         let ask = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
@@ -112,7 +112,7 @@ impl LocalFolder {
             Errno::LOOP => FolderError::Refused { path, why: "symbolic links are not followed" },
             Errno::XDEV => FolderError::Refused { path, why: "it leaves the datastore" },
             Errno::NOTDIR => FolderError::Refused { path, why: "it is no folder" },
-            // One file that was deleted elsewhere, or lies on a bad sector, is not a datastore that is away.
+            // One file that was deleted elsewhere, or is on a bad sector, is not a datastore that is away.
             Errno::STALE | Errno::IO | Errno::HOSTDOWN | Errno::TIMEDOUT if !self.answers() => {
                 FolderError::Unreachable {
                     datastore: self.path.display().to_string(),
@@ -123,7 +123,7 @@ impl LocalFolder {
         }
     }
 
-    /// Whether the datastore's own folder can be looked at.
+    /// Whether the datastore's own folder can be read.
     fn answers(&self) -> bool {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.pulse

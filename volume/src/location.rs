@@ -1,4 +1,4 @@
-//! Where a volume's bytes lie.
+//! Where a volume's bytes are.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl fmt::Display for SiteName {
     }
 }
 
-/// Where one copy of a volume lies: the datastore, and the descriptor's path on it.
+/// Where one copy of a volume is: the datastore, and the descriptor's path on it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Location {
     /// The site that the datastore belongs to.

@@ -26,9 +26,9 @@ pub const MAX_MANIFEST_BYTES: u64 = 320 << 20;
 pub struct Owner {
     /// `DOMAIN\user`, as a person reads it.
     pub name: String,
-    /// The security identifier (`S-1-5-21-…`), where App Volumes or the directory told it.
+    /// The security identifier (`S-1-5-21-…`), where App Volumes or the directory names it.
     pub sid: Option<String>,
-    /// The user principal name (`user@domain`), where it was told.
+    /// The user principal name (`user@domain`), where it is known.
     pub upn: Option<String>,
 }
 
@@ -106,7 +106,7 @@ pub enum VerifyMethod {
     ReadBack,
 }
 
-/// What App Volumes told of a volume that its files don't hold, and that an import does not bring back.
+/// What App Volumes reported of a volume that its files don't hold, and that an import does not restore.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppVolumesRecord {
     /// The lifecycle stage's name (`Published`).
@@ -137,7 +137,7 @@ pub struct Manifest {
     pub kind: Kind,
     /// Its stem, verbatim.
     pub stem: FileName,
-    /// Which life of the volume this is.
+    /// Its generation.
     pub generation: Generation,
     /// The version's id.
     pub version: VersionId,
@@ -161,7 +161,7 @@ pub struct Manifest {
     pub bytes: ByteCounts,
     /// How many credentials opened a file in that run.
     pub credentials: u64,
-    /// What App Volumes told.
+    /// What App Volumes reported.
     pub app_volumes: Option<AppVolumesRecord>,
     /// Why this version is an incident: a read-only disk whose content changed unexpectedly, or a disk that lost its file
     /// system.
@@ -169,7 +169,7 @@ pub struct Manifest {
     /// Files beside the disk that could not be had, or were changed meanwhile, and are not in this version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// What the disk held; none in manifests of programs that did not look, and where it could not be read then.
+    /// What the disk held; none in manifests of programs that did not inspect it, and where it could not be read then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<ContentRecord>,
     /// The program that made it: `stackferry 0.1.0`.
@@ -226,15 +226,15 @@ impl Manifest {
         const TAIL: usize = 64 + b"\"\n}\n".len();
         let body_len = text.len().checked_sub(TAIL + SEAL.len()).ok_or(ManifestError::Damaged("it is too short"))?;
         let (body, seal) = text.split_at_checked(body_len).ok_or(ManifestError::Damaged("it is too short"))?;
-        let told = seal
+        let recorded = seal
             .strip_prefix(SEAL)
             .and_then(|rest| rest.strip_suffix(b"\"\n}\n"))
             .ok_or(ManifestError::Damaged("its end with its own digest is missing"))?;
         // As text, so that no other spelling of the same digest passes.
-        if told != Digest::of(body).to_string().as_bytes() {
+        if recorded != Digest::of(body).to_string().as_bytes() {
             return Err(ManifestError::Damaged("its own digest does not match"));
         }
-        // The format is looked at first: a newer format may have other keys.
+        // The format is read first: a newer format may have other keys.
         #[derive(Deserialize)]
         struct Format {
             format: u32,

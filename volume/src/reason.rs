@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub enum VolumeState {
     /// It can be copied.
     Ready,
-    /// It is left alone for now; the reason passes by itself.
+    /// It is postponed; the reason passes by itself.
     Deferred,
     /// It can't be copied as it is; somebody has to do something.
     Unprotectable,
@@ -84,9 +84,9 @@ pub enum ReasonCode {
     Attached,
     /// No system that could know says that it is detached.
     AttachmentUnknown,
-    /// A host holds a lock on one of its files, or it can't be told whose lock it is.
+    /// A host holds a lock on one of its files, or the lock's owner is unknown.
     Locked,
-    /// It has a snapshot: what was written since lies in another disk.
+    /// It has a snapshot: what was written since is in another disk.
     Snapshot,
     /// App Volumes is making it.
     Provisioning,
@@ -98,7 +98,7 @@ pub enum ReasonCode {
     Deleting,
     /// It, or one of the files it needs, is not there.
     Missing,
-    /// Its datastore can't be looked at.
+    /// Its datastore can't be read.
     Unreachable,
     /// App Volumes lost its owner.
     Orphaned,

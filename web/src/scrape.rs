@@ -9,7 +9,7 @@ mod state;
 mod text;
 
 use prometheus::{Encoder, TextEncoder};
-use stackferry_catalog::{Channel, DebtKind, JobState};
+use stackferry_catalog::{Channel, CleanupKind, JobState};
 use stackferry_config::Config;
 use stackferry_engine::app::App;
 use stackferry_engine::metrics::{ProcessCounters, SourceCounters, registry, unix_seconds};
@@ -45,9 +45,9 @@ pub async fn render(app: &App, space: Option<Space>) -> Result<String, Problem> 
     if let Some(oldest) = credentials.iter().map(|credential| credential.issued.issued).min() {
         text.put(&registry::CREDENTIALS_OLDEST, &[], unix_seconds(oldest));
     }
-    for what in DebtKind::ALL {
+    for what in CleanupKind::ALL {
         for (family, rows) in [(&registry::OWED, &owed), (&registry::OWED_UNPAID, &unpaid)] {
-            let count = rows.iter().filter(|row| row.debt.what == *what).count();
+            let count = rows.iter().filter(|row| row.cleanup.what == *what).count();
             text.put(family, &[what.as_str()], count as f64);
         }
     }

@@ -61,7 +61,7 @@ impl Catalog {
     }
 
     /// Queues every job again whose process is certainly no more, or is out of sight and holds no lease; one that somebody
-    /// wanted to end is cancelled. Gives their numbers. One durable transaction.
+    /// wanted to end is cancelled. Returns their numbers. One durable transaction.
     ///
     /// # Errors
     /// `Process`, `Row`, or `Database`.
@@ -116,7 +116,7 @@ impl Catalog {
         Ok(ids)
     }
 
-    /// Ends every delay before the next try: what kept jobs from being done may have been put right. Gives how many there
+    /// Ends every delay before the next try: what kept jobs from being done may have been put right. Returns how many there
     /// were. One durable transaction.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl Catalog {
     /// # Errors
     /// `Process`, or `Database`.
     pub async fn jobs_to_cancel(&self) -> Result<Vec<JobId>, CatalogError> {
-        let mut session = self.session("looking for jobs to cancel", "the catalog").await?;
+        let mut session = self.session("finding jobs to cancel", "the catalog").await?;
         let process = session.json("process", &Process::current()?)?;
         let query =
             sqlx::query("SELECT id FROM jobs WHERE state = 'running' AND cancel_wanted AND process = $1 ORDER BY id");

@@ -19,7 +19,7 @@ words! {
         Verify = "verify",
         /// Puts a version back.
         Restore = "restore",
-        /// Puts a version back for a try, looks at it, and takes it away again.
+        /// Restores a version for a test, inspects it, and removes it again.
         RestoreTest = "restore_test",
         /// Deletes what retention no longer keeps.
         Prune = "prune",
@@ -37,9 +37,9 @@ words! {
         Done = "done",
         /// It went wrong.
         Failed = "failed",
-        /// A person took it back.
+        /// A person cancelled it.
         Cancelled = "cancelled",
-        /// Its volume is left alone for now.
+        /// Its volume is postponed.
         Deferred = "deferred",
     }
 }
@@ -77,7 +77,7 @@ pub struct Priority(pub i64);
 
 impl Priority {
     /// A person or a script wants it.
-    pub const WANTED: Self = Self(100);
+    pub const REQUESTED: Self = Self(100);
     /// A volume without any version.
     pub const NEVER_COPIED: Self = Self(30);
     /// A volume that was not read for longer than its kind allows.
@@ -85,7 +85,7 @@ impl Priority {
     /// A volume whose files changed.
     pub const CHANGED: Self = Self(10);
     /// What is done when there is time: planned checks.
-    pub const UPKEEP: Self = Self(0);
+    pub const MAINTENANCE: Self = Self(0);
 }
 
 /// A job that is wanted.
@@ -116,7 +116,7 @@ pub struct NewJob {
 impl NewJob {
     /// A job that a person or a script wants, with nothing else said of it.
     #[must_use]
-    pub fn wanted(kind: JobKind, trigger: Trigger, actor: &str) -> Self {
+    pub fn requested(kind: JobKind, trigger: Trigger, actor: &str) -> Self {
         Self {
             kind,
             volume: None,
@@ -124,7 +124,7 @@ impl NewJob {
             detail: Value::Object(serde_json::Map::new()),
             trigger,
             actor: actor.to_owned(),
-            priority: Priority::WANTED,
+            priority: Priority::REQUESTED,
             last_attempt: None,
             host: None,
             datastore: None,
@@ -170,7 +170,7 @@ pub struct Job {
     /// The process that works on it, or did.
     pub process: Option<Process>,
     /// Whether somebody wants it to end.
-    pub cancel_wanted: bool,
+    pub cancel_requested: bool,
     /// What it came to, in the words of its kind.
     pub outcome: Option<String>,
     /// Why it failed or was deferred, or why its last try failed.
@@ -192,13 +192,13 @@ pub struct JobEnd {
     pub result: Option<Value>,
 }
 
-/// What taking a job back did.
+/// What cancelling a job did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
     /// It waited, and will not be done.
     AtOnce,
     /// It runs, and is asked to end.
-    Asked,
+    Requested,
     /// It had ended before.
     Ended(JobState),
 }

@@ -1,4 +1,4 @@
-//! What the service is told not to begin by itself.
+//! Pauses: what the service must not start by itself.
 
 use jiff::Timestamp;
 use stackferry_volume::VolumeId;

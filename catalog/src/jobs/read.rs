@@ -22,7 +22,7 @@ pub struct JobFilter {
     /// Of this volume.
     pub volume: Option<VolumeId>,
     /// Only what somebody wants, not what the schedule brought.
-    pub wanted: bool,
+    pub requested: bool,
     /// Older than this one: the last of the page before.
     pub before: Option<JobId>,
 }
@@ -64,7 +64,7 @@ impl Catalog {
         if let Some(volume) = &filter.volume {
             query.push(" AND volume = ").push_bind(volume.to_string());
         }
-        if filter.wanted {
+        if filter.requested {
             query.push(" AND cause <> 'schedule'");
         }
         if let Some(before) = filter.before {
@@ -97,7 +97,7 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn newest_job(&self) -> Result<JobId, CatalogError> {
-        let mut session = self.session("looking for the newest job", "the catalog").await?;
+        let mut session = self.session("reading the newest job", "the catalog").await?;
         let query = sqlx::query("SELECT COALESCE(MAX(id), 0) AS id FROM jobs");
         session.one(query, |row| Ok(JobId(row.signed("id")?))).await
     }
@@ -106,14 +106,14 @@ impl Catalog {
     ///
     /// # Errors
     /// `Database`.
-    pub async fn is_copy_wanted_after(&self, known: JobId) -> Result<bool, CatalogError> {
-        let mut session = self.session("looking for wanted copies", "the catalog").await?;
+    pub async fn is_copy_requested_after(&self, known: JobId) -> Result<bool, CatalogError> {
+        let mut session = self.session("finding requested copies", "the catalog").await?;
         let query = sqlx::query(
             "SELECT 1 FROM jobs WHERE state = 'queued' AND priority >= $2 AND id > $1 AND kind = 'copy' \
              AND cause <> 'schedule' LIMIT 1",
         )
         .bind(known.0)
-        .bind(Priority::WANTED.0);
+        .bind(Priority::REQUESTED.0);
         session.exists(query).await
     }
 
@@ -158,7 +158,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<Job, CatalogError> {
         started: row.opt_time("started")?,
         ended: row.opt_time("ended")?,
         process: row.opt_json("process")?,
-        cancel_wanted: row.flag("cancel_wanted")?,
+        cancel_requested: row.flag("cancel_wanted")?,
         outcome: row.opt_text("outcome")?,
         error: StatusReason::read(row, "error_code", "error_text")?,
         result: row.opt_json("result")?,

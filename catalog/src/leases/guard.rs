@@ -12,36 +12,36 @@ use crate::pool::Catalog;
 
 /// After a renewal that failed, the next try comes this much sooner than usual.
 const HURRY: u32 = 5;
-/// How often a lease that another holds is asked for again.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How often a lease that another holds is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A lease that a task renews every 10 s. Dropped, it is given back by that task a little later; where the program
+/// A lease that a task renews every 10 s. Dropped, that task releases it a little later; where the program
 /// ends before that, the lease is free because its process is dead.
 #[derive(Debug)]
 pub struct LeaseGuard {
     lease: Lease,
     catalog: Catalog,
     lost: watch::Receiver<bool>,
-    // Dropped, it tells the task to end.
+    // Dropped, the task ends.
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<Result<bool, CatalogError>>>,
 }
 
 impl Catalog {
-    /// Takes a lease, waiting up to `wait` for another to give it back, and keeps it.
+    /// Acquires a lease, waiting up to `wait` for another to release it, and keeps it.
     ///
     /// # Errors
     /// As [`Catalog::acquire_lease`].
     pub async fn hold_lease(&self, name: &str, holder: &str, wait: Duration) -> Result<LeaseGuard, CatalogError> {
         let deadline = Instant::now() + wait;
         loop {
-            // The life is counted from before the catalog was asked: it may end earlier for us than for others.
+            // The lease's duration counts from before the catalog was asked: it may end earlier for us than for others.
             let asked = Instant::now();
             match self.acquire_lease(name, holder).await {
                 Ok(lease) => return Ok(LeaseGuard::start(self.clone(), lease, asked, RENEW_EVERY)),
                 Err(CatalogError::LeaseBusy(busy)) if Instant::now() >= deadline => return Err(busy.into()),
                 Err(CatalogError::LeaseBusy(_)) => {
-                    tokio::time::sleep_until(deadline.min(Instant::now() + ASK_EVERY)).await;
+                    tokio::time::sleep_until(deadline.min(Instant::now() + RETRY_INTERVAL)).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -52,8 +52,8 @@ impl Catalog {
 impl LeaseGuard {
     fn start(catalog: Catalog, lease: Lease, taken: Instant, every: Duration) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (tell, lost) = watch::channel(false);
-        let task = tokio::spawn(keep(catalog.clone(), lease.clone(), taken, every, stopped, tell));
+        let (signal, lost) = watch::channel(false);
+        let task = tokio::spawn(keep(catalog.clone(), lease.clone(), taken, every, stopped, signal));
         Self { lease, catalog, lost, stop: Some(stop), task: Some(task) }
     }
 
@@ -89,7 +89,7 @@ impl LeaseGuard {
         Ok(!self.is_lost() && self.catalog.check_fence(&self.lease).await?)
     }
 
-    /// Gives the lease back, and waits until that is on disk. False if it was no longer held.
+    /// Releases the lease, and waits until that is on disk. False if it was no longer held.
     ///
     /// # Errors
     /// `Database`; the lease then expires by itself.
@@ -106,7 +106,7 @@ impl LeaseGuard {
     }
 }
 
-/// Renews the lease until it is told to stop, then gives it back; ends when the lease is lost.
+/// Renews the lease until it is stopped, then releases it; ends when the lease is lost.
 async fn keep(
     catalog: Catalog,
     mut lease: Lease,
@@ -164,8 +164,8 @@ mod tests {
     async fn bench() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let seconds = Arc::new(AtomicI64::new(1_800_000_000));
-        let told = seconds.clone();
-        let clock = Clock::from_fn(move || Timestamp::from_second(told.load(Ordering::SeqCst)).unwrap());
+        let clock_seconds = seconds.clone();
+        let clock = Clock::from_fn(move || Timestamp::from_second(clock_seconds.load(Ordering::SeqCst)).unwrap());
         let catalog = Catalog::open_with(&dir.path().join("catalog.sqlite"), clock).await.unwrap();
         Bench { _dir: dir, catalog, seconds }
     }

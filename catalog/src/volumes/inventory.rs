@@ -1,5 +1,5 @@
 //! Recording a discovery round. A volume's row is never deleted, and a volume is called gone only on proof: its
-//! datastores were listed and it wasn't there, or all sources were heard and none named it.
+//! datastores were listed and it wasn't there, or all sources were read and none named it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use super::{DatastoreKey, InventoryChange, InventoryRound};
 use crate::convert::{Row, stamp};
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::session::Session;
+use crate::session::DbSession;
 use stackferry_volume::VolumeState;
 
 impl Catalog {
@@ -129,7 +129,7 @@ struct BeforeRound {
     since: Option<Timestamp>,
 }
 
-async fn known_volumes(tx: &mut Session) -> Result<HashMap<VolumeId, BeforeRound>, CatalogError> {
+async fn known_volumes(tx: &mut DbSession) -> Result<HashMap<VolumeId, BeforeRound>, CatalogError> {
     let query = sqlx::query("SELECT id, generation, gone_since, reason_code, deferred_since FROM volumes");
     let read = |row: &Row<'_>| {
         let known = BeforeRound {
@@ -143,7 +143,7 @@ async fn known_volumes(tx: &mut Session) -> Result<HashMap<VolumeId, BeforeRound
     Ok(tx.all(query, read).await?.into_iter().collect())
 }
 
-async fn known_locations(tx: &mut Session) -> Result<Vec<(VolumeId, Location, bool)>, CatalogError> {
+async fn known_locations(tx: &mut DbSession) -> Result<Vec<(VolumeId, Location, bool)>, CatalogError> {
     tx.all(sqlx::query("SELECT volume, site, datastore, path, gone_since FROM locations"), |row| {
         let location =
             Location { site: SiteName(row.text("site")?), datastore: row.text("datastore")?, path: row.text("path")? };
@@ -152,8 +152,8 @@ async fn known_locations(tx: &mut Session) -> Result<Vec<(VolumeId, Location, bo
     .await
 }
 
-/// A new generation is another disk: what its former life was equal to, and when, says nothing of it.
-pub(crate) async fn forget_generation(tx: &mut Session, id: &VolumeId) -> Result<(), CatalogError> {
+/// A new generation is another disk: what its previous generation was equal to, and when, says nothing of it.
+pub(crate) async fn forget_generation(tx: &mut DbSession, id: &VolumeId) -> Result<(), CatalogError> {
     let statement = sqlx::query("DELETE FROM baselines WHERE volume = $1").bind(id.to_string());
     tx.execute(statement).await?;
     let statement = sqlx::query(
@@ -165,7 +165,7 @@ pub(crate) async fn forget_generation(tx: &mut Session, id: &VolumeId) -> Result
     tx.execute(statement).await.map(|_| ())
 }
 
-async fn mark_location_gone(tx: &mut Session, location: &Location, at: Timestamp) -> Result<(), CatalogError> {
+async fn mark_location_gone(tx: &mut DbSession, location: &Location, at: Timestamp) -> Result<(), CatalogError> {
     let statement = sqlx::query(
         "UPDATE locations SET gone_since = $4, reachable = FALSE WHERE site = $1 AND datastore = $2 AND path = $3",
     )
@@ -176,7 +176,7 @@ async fn mark_location_gone(tx: &mut Session, location: &Location, at: Timestamp
     tx.execute(statement).await.map(|_| ())
 }
 
-async fn mark_location_unreachable(tx: &mut Session, location: &Location) -> Result<(), CatalogError> {
+async fn mark_location_unreachable(tx: &mut DbSession, location: &Location) -> Result<(), CatalogError> {
     let statement =
         sqlx::query("UPDATE locations SET reachable = FALSE WHERE site = $1 AND datastore = $2 AND path = $3")
             .bind(&location.site.0)
@@ -185,7 +185,7 @@ async fn mark_location_unreachable(tx: &mut Session, location: &Location) -> Res
     tx.execute(statement).await.map(|_| ())
 }
 
-async fn mark_gone(tx: &mut Session, id: &VolumeId, at: Timestamp) -> Result<(), CatalogError> {
+async fn mark_gone(tx: &mut DbSession, id: &VolumeId, at: Timestamp) -> Result<(), CatalogError> {
     let statement = sqlx::query(
         "UPDATE volumes SET state = $2, attached = NULL, protectable = FALSE, reason_code = 'missing', \
            reason_text = $3, remedy = NULL, gone_since = $4, deferred_since = $4 WHERE id = $1",
@@ -197,7 +197,7 @@ async fn mark_gone(tx: &mut Session, id: &VolumeId, at: Timestamp) -> Result<(),
     tx.execute(statement).await.map(|_| ())
 }
 
-async fn mark_unreachable(tx: &mut Session, id: &VolumeId, why: &str, since: Timestamp) -> Result<(), CatalogError> {
+async fn mark_unreachable(tx: &mut DbSession, id: &VolumeId, why: &str, since: Timestamp) -> Result<(), CatalogError> {
     let statement = sqlx::query(
         "UPDATE volumes SET state = $2, attached = NULL, reason_code = $3, reason_text = $4, remedy = NULL, \
            deferred_since = $5 WHERE id = $1",

@@ -10,9 +10,9 @@ use super::{LocationRow, StatusReason, VolumeRow};
 use crate::convert::Row;
 use crate::error::CatalogError;
 use crate::pool::Catalog;
-use crate::session::{Session, Statement};
+use crate::session::{DbSession, Statement};
 
-/// Volumes with what is counted of their versions: `versions`, `damaged_versions`, and of the present life `good_versions` and `newest_good`.
+/// Volumes with what is counted of their versions: `versions`, `damaged_versions`, and of the current generation `good_versions` and `newest_good`.
 /// `$more` is further columns, `$tail` what follows `FROM`.
 macro_rules! counted_volumes {
     ($more:expr, $tail:literal) => {
@@ -70,14 +70,14 @@ impl VolumeRow {
     }
 }
 
-pub(super) async fn locations_of(tx: &mut Session, id: &VolumeId) -> Result<Vec<LocationRow>, CatalogError> {
+pub(super) async fn locations_of(tx: &mut DbSession, id: &VolumeId) -> Result<Vec<LocationRow>, CatalogError> {
     let query = sqlx::query("SELECT * FROM locations WHERE volume = $1 ORDER BY site, datastore, path");
     tx.all(query.bind(id.to_string()), location_row).await
 }
 
 /// The locations that a statement finds, by the ids of their volumes.
 pub(super) async fn locations_by_volume(
-    tx: &mut Session,
+    tx: &mut DbSession,
     statement: Statement<'_>,
 ) -> Result<HashMap<VolumeId, Vec<LocationRow>>, CatalogError> {
     let mut by_volume: HashMap<VolumeId, Vec<LocationRow>> = HashMap::new();

@@ -47,30 +47,30 @@ words! {
 
 /// What counts as fresh for a kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fresh {
+pub struct FreshnessLimit {
     /// What was last known equal to a version before this moment is overdue. None: it may be as old as it likes.
     pub since: Option<Timestamp>,
     /// Whether a round that found the source unchanged, without reading it, counts as well.
-    pub by_look: bool,
+    pub by_scan: bool,
 }
 
 /// What counts as fresh, for each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FreshKinds {
+pub struct FreshnessByKind {
     /// AppStacks.
-    pub appstack: Fresh,
+    pub appstack: FreshnessLimit,
     /// Packages.
-    pub package: Fresh,
+    pub package: FreshnessLimit,
     /// Writable volumes.
-    pub writable: Fresh,
+    pub writable: FreshnessLimit,
     /// Templates.
-    pub template: Fresh,
+    pub template: FreshnessLimit,
     /// Any other disk.
-    pub image: Fresh,
+    pub image: FreshnessLimit,
 }
 
-impl FreshKinds {
-    fn all(&self) -> [Fresh; 5] {
+impl FreshnessByKind {
+    fn all(&self) -> [FreshnessLimit; 5] {
         [self.appstack, self.package, self.writable, self.template, self.image]
     }
 }
@@ -88,7 +88,7 @@ pub struct VolumeFilter {
     pub standing: Option<Standing>,
     /// The code of its reason.
     pub reason: Option<String>,
-    /// The name of a datastore where it lies.
+    /// The name of a datastore where it is.
     pub datastore: Option<String>,
     /// Whether its last attempt failed.
     pub failing: bool,
@@ -99,7 +99,7 @@ pub struct VolumeFilter {
 /// Part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    /// So many are passed over.
+    /// So many are skipped.
     pub offset: u64,
     /// At most so many are given; at most [`Page::MOST`].
     pub limit: u32,
@@ -142,7 +142,7 @@ pub struct StandingCount {
     pub deferred_since: Option<Timestamp>,
 }
 
-/// Every volume with what is counted of it and how it is protected. `$1` to `$10` are [`FreshKinds`].
+/// Every volume with what is counted of it and how it is protected. `$1` to `$10` are [`FreshnessByKind`].
 macro_rules! standing {
     ($($rest:tt)*) => {
         concat!(
@@ -152,16 +152,16 @@ macro_rules! standing {
                     ", CASE v.kind WHEN 'appstack' THEN $1 WHEN 'package' THEN $2 WHEN 'writable' THEN $3 ",
                     "   WHEN 'template' THEN $4 ELSE $5 END AS overdue_before, ",
                     "CASE v.kind WHEN 'appstack' THEN $6 WHEN 'package' THEN $7 WHEN 'writable' THEN $8 ",
-                    "   WHEN 'template' THEN $9 ELSE $10 END AS by_look "
+                    "   WHEN 'template' THEN $9 ELSE $10 END AS by_scan "
                 ),
                 ""
             ),
             "), ",
             "proved AS (SELECT c.*, CASE WHEN COALESCE(c.last_success, '') > COALESCE(c.newest_good, '') ",
             "   THEN c.last_success ELSE c.newest_good END AS proof FROM counted c), ",
-            "judged AS (SELECT p.*, CASE WHEN p.by_look AND COALESCE(p.confirmed, '') > COALESCE(p.proof, '') ",
+            "judged AS (SELECT p.*, CASE WHEN p.by_scan AND COALESCE(p.confirmed, '') > COALESCE(p.proof, '') ",
             "   THEN p.confirmed ELSE p.proof END AS success FROM proved p), ",
-            "told AS (SELECT j.*, CASE WHEN j.state = 'gone' THEN 'gone' WHEN NOT j.protectable THEN 'unprotectable' ",
+            "rated AS (SELECT j.*, CASE WHEN j.state = 'gone' THEN 'gone' WHEN NOT j.protectable THEN 'unprotectable' ",
             "   WHEN j.good_versions = 0 THEN 'never_copied' ",
             "   WHEN j.overdue_before IS NOT NULL AND COALESCE(j.success, '') < j.overdue_before THEN 'overdue' ",
             "   ELSE 'protected' END AS standing FROM judged j) ",
@@ -175,7 +175,7 @@ macro_rules! fitting {
     ($select:literal, $tail:literal) => {
         standing!(
             $select,
-            " FROM told t WHERE ($11 IS NULL OR LOWER(t.id) LIKE $11 ESCAPE '\\' OR LOWER(t.name) LIKE $11 ESCAPE '\\' ",
+            " FROM rated t WHERE ($11 IS NULL OR LOWER(t.id) LIKE $11 ESCAPE '\\' OR LOWER(t.name) LIKE $11 ESCAPE '\\' ",
             "OR LOWER(t.owner_name) LIKE $11 ESCAPE '\\' OR LOWER(t.owner_upn) LIKE $11 ESCAPE '\\' ",
             "OR LOWER(t.guid) LIKE $11 ESCAPE '\\') ",
             "AND ($12 IS NULL OR t.kind = $12) AND ($13 IS NULL OR t.state = $13) ",
@@ -192,7 +192,7 @@ macro_rules! fitting {
 pub(crate) const STANDINGS: &str = standing!(
     "SELECT t.kind, t.standing, t.state, t.reason_code, COUNT(*) AS volumes, COUNT(t.last_error_code) AS failing, ",
     "COUNT(CASE WHEN t.damaged_versions > 0 THEN 1 END) AS damaged, ",
-    "COALESCE(SUM(t.size_bytes), 0) AS bytes, MIN(t.deferred_since) AS deferred_since FROM told t ",
+    "COALESCE(SUM(t.size_bytes), 0) AS bytes, MIN(t.deferred_since) AS deferred_since FROM rated t ",
     "GROUP BY t.kind, t.standing, t.state, t.reason_code ORDER BY t.kind, t.standing, t.state, t.reason_code"
 );
 
@@ -204,9 +204,9 @@ pub(crate) const FOUND: &str = fitting!(
      CASE WHEN $19 = 'size' THEN -COALESCE(t.size_bytes, 0) END, t.id LIMIT $20 OFFSET $21"
 );
 
-fn limits<'q>(query: Statement<'q>, fresh: &FreshKinds) -> Statement<'q> {
+fn limits<'q>(query: Statement<'q>, fresh: &FreshnessByKind) -> Statement<'q> {
     let query = fresh.all().into_iter().fold(query, |query, kind| query.bind(opt_stamp(kind.since)));
-    fresh.all().into_iter().fold(query, |query, kind| query.bind(kind.by_look))
+    fresh.all().into_iter().fold(query, |query, kind| query.bind(kind.by_scan))
 }
 
 fn filtered<'q>(query: Statement<'q>, filter: &'q VolumeFilter) -> Statement<'q> {
@@ -243,11 +243,11 @@ impl Catalog {
     pub async fn find_volumes(
         &self,
         filter: &VolumeFilter,
-        fresh: &FreshKinds,
+        fresh: &FreshnessByKind,
         order: VolumeOrder,
         page: Page,
     ) -> Result<FoundVolumes, CatalogError> {
-        let mut tx = self.read("looking for volumes", "the catalog").await?;
+        let mut tx = self.read("finding volumes", "the catalog").await?;
         let query = limits(sqlx::query(fitting!("SELECT COUNT(*) AS total", "")), fresh);
         let total = tx.one(filtered(query, filter), |row| row.count("total")).await?;
         let query = filtered(limits(sqlx::query(FOUND), fresh), filter)
@@ -278,10 +278,10 @@ impl Catalog {
     pub async fn standing(
         &self,
         id: &VolumeId,
-        fresh: &FreshKinds,
+        fresh: &FreshnessByKind,
     ) -> Result<Option<(VolumeRow, Standing)>, CatalogError> {
         let mut tx = self.read("reading a volume", id).await?;
-        let query = limits(sqlx::query(standing!("SELECT t.* FROM told t WHERE t.id = $11")), fresh);
+        let query = limits(sqlx::query(standing!("SELECT t.* FROM rated t WHERE t.id = $11")), fresh);
         let found = tx.optional(query.bind(id.to_string()), |row| Ok((volume_row(row)?, row.parsed("standing")?)));
         let Some((row, standing)) = found.await? else { return Ok(None) };
         Ok(Some((row.located(locations_of(&mut tx, id).await?), standing)))
@@ -291,7 +291,7 @@ impl Catalog {
     ///
     /// # Errors
     /// `Row` if a row can't be understood, or `Database`.
-    pub async fn standings(&self, fresh: &FreshKinds) -> Result<Vec<StandingCount>, CatalogError> {
+    pub async fn standings(&self, fresh: &FreshnessByKind) -> Result<Vec<StandingCount>, CatalogError> {
         let mut session = self.session("counting the volumes", "the catalog").await?;
         let query = limits(sqlx::query(STANDINGS), fresh);
         session

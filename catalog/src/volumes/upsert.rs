@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{ObservedLocation, ObservedVolume};
 use crate::convert::{opt_stamp, stamp};
 use crate::error::CatalogError;
-use crate::session::Session;
+use crate::session::DbSession;
 use stackferry_volume::VolumeId;
 use stackferry_volume::VolumeState;
 
@@ -22,7 +22,7 @@ pub(crate) enum ObservedBy {
 
 /// Adds a volume and its locations, or brings them up to date.
 pub(crate) async fn upsert(
-    tx: &mut Session,
+    tx: &mut DbSession,
     volume: &ObservedVolume,
     by: &ObservedBy,
     at: Timestamp,
@@ -75,7 +75,7 @@ pub(crate) async fn upsert(
 
 /// A location belongs to the volume that a discovery round saw there last.
 async fn upsert_location(
-    tx: &mut Session,
+    tx: &mut DbSession,
     id: &VolumeId,
     observed: &ObservedLocation,
     by: &ObservedBy,

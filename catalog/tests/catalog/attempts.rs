@@ -34,7 +34,7 @@ async fn attempt(bench: &Bench, outcome: Outcome) -> VolumeRow {
 }
 
 #[tokio::test]
-async fn a_success_clears_the_last_error_and_a_deferral_changes_nothing() {
+async fn success_clears_the_last_error_and_deferral_keeps_it() {
     let bench = bench().await;
     let row = attempt(&bench, Outcome::Failed).await;
     assert_eq!(row.last_error, end(Outcome::Failed).error);
@@ -119,7 +119,7 @@ async fn what_a_dead_process_left_open_is_closed_as_interrupted() {
     assert_eq!(open, [mine, unseen]);
     assert_eq!(bench.volume("appstack/B").await.last_error.unwrap().code, "interrupted");
 
-    // Who holds the volume's lease and begins anew knows that nobody else works on it.
+    // Who holds the volume's lease and begins again knows that nobody else works on it.
     bench.catalog.start_attempt(&vol("appstack/C"), "local", Trigger::Schedule).await.unwrap();
     let attempts = bench.catalog.attempts(&vol("appstack/C"), 9).await.unwrap();
     assert_eq!(attempts[1].end.as_ref().unwrap().error.as_ref().unwrap().code, "interrupted");

@@ -18,12 +18,12 @@ fn trouble(code: &str) -> StatusReason {
 pub(crate) async fn full() -> Bench {
     let bench = Bench::new().await;
     bench.catalog.bind_vault("11111111-2222-3333-4444-555555555555").await.unwrap();
-    bench.catalog.set_note("retention", Some("{\"at\":\"2026-11-22T04:00:00Z\"}")).await.unwrap();
+    bench.catalog.set_marker("retention", Some("{\"at\":\"2026-11-22T04:00:00Z\"}")).await.unwrap();
     volumes(&bench).await;
     attempts(&bench).await;
     jobs(&bench).await;
     callers(&bench).await;
-    told(&bench).await;
+    notifications(&bench).await;
     bench.catalog.clone().close().await;
     bench
 }
@@ -52,7 +52,7 @@ async fn volumes(bench: &Bench) {
         match seq {
             1 => {
                 catalog.mark_damaged(&vol(id), &row.version, "block 7 of Office-flat.vmdk").await.unwrap();
-                catalog.keep_damage(&vol(id), &row.version, &json!({ "affected": [7] })).await.unwrap();
+                catalog.record_damage(&vol(id), &row.version, &json!({ "affected": [7] })).await.unwrap();
             }
             2 => catalog.mark_incident(&vol(id), "it changed by no one's order", "look").await.unwrap(),
             3 => {
@@ -95,10 +95,10 @@ async fn attempts(bench: &Bench) {
     let lease = catalog.acquire_lease("volume/appstack/gone", "copy").await.unwrap();
     catalog.release_lease(&lease).await.unwrap();
     catalog.acquire_lease("volume/appstack/ready", "copy").await.unwrap();
-    for (number, what) in DebtKind::ALL.iter().enumerate() {
+    for (number, what) in CleanupKind::ALL.iter().enumerate() {
         let detail = json!({ "number": number });
-        let debt = Debt { what: *what, system: "vc1".into(), subject: format!("esx1 sf-{number}"), detail };
-        catalog.owe(&debt).await.unwrap();
+        let cleanup = Cleanup { what: *what, system: "vc1".into(), subject: format!("esx1 sf-{number}"), detail };
+        catalog.add_cleanup(&cleanup).await.unwrap();
     }
 }
 
@@ -120,7 +120,7 @@ async fn jobs(bench: &Bench) {
             host: Some("esx1".into()),
             datastore: Some("dc1/nfs01".into()),
             last_attempt: Some(bench.now()),
-            ..NewJob::wanted(JobKind::ALL[number % JobKind::ALL.len()], Trigger::Command, "root")
+            ..NewJob::requested(JobKind::ALL[number % JobKind::ALL.len()], Trigger::Command, "root")
         };
         let id = catalog.enqueue_job(&job).await.unwrap();
         assert_eq!(catalog.claim_job(&claim).await.unwrap().unwrap().id, id);
@@ -132,13 +132,14 @@ async fn jobs(bench: &Bench) {
         };
         assert!(catalog.finish_job(id, &end).await.unwrap());
     }
-    catalog.enqueue_job(&NewJob::wanted(JobKind::Verify, Trigger::Api, "token jo")).await.unwrap();
+    catalog.enqueue_job(&NewJob::requested(JobKind::Verify, Trigger::Api, "token jo")).await.unwrap();
     let running = catalog.claim_job(&claim).await.unwrap().unwrap();
     catalog.cancel_job(running.id).await.unwrap();
-    let late = NewJob { volume: Some(vol("appstack/gone")), ..NewJob::wanted(JobKind::Copy, Trigger::Api, "token jo") };
+    let late =
+        NewJob { volume: Some(vol("appstack/gone")), ..NewJob::requested(JobKind::Copy, Trigger::Api, "token jo") };
     catalog.enqueue_job(&late).await.unwrap();
     let again = catalog.claim_job(&claim).await.unwrap().unwrap();
-    catalog.put_job_back(again.id, Some(&trouble("busy")), Some(bench.now() + seconds(60))).await.unwrap();
+    catalog.requeue_job(again.id, Some(&trouble("busy")), Some(bench.now() + seconds(60))).await.unwrap();
     catalog.pause(None, "root").await.unwrap();
     catalog.pause(Some(&vol("appstack/ready")), "token jo").await.unwrap();
 }
@@ -175,15 +176,15 @@ async fn callers(bench: &Bench) {
     catalog.audit(AuditAction::Restored, "jo", "appstack/ready", &json!({ "to": "/srv/é" })).await.unwrap();
 }
 
-async fn told(bench: &Bench) {
-    let problem = |subject: &str, told, gone| ToldProblem {
+async fn notifications(bench: &Bench) {
+    let problem = |subject: &str, reported, gone| ReportedProblem {
         code: "overdue".into(),
         subject: subject.into(),
         name: "é".into(),
         detail: Some("attached".into()),
         since: bench.now(),
         seen: bench.now(),
-        told,
+        reported,
         gone,
     };
     let now = Some(bench.now());
@@ -204,7 +205,7 @@ async fn told(bench: &Bench) {
         digests: vec![(Channel::Mail, "2026-11-22".into())],
         ..NotifyChange::default()
     };
-    bench.catalog.note_problems(&change).await.unwrap();
+    bench.catalog.record_problems(&change).await.unwrap();
     let first = bench.catalog.next_message(Channel::Mail).await.unwrap().unwrap();
     bench.catalog.message_failed(first.seq, "it answered 500", bench.now() + seconds(60)).await.unwrap();
 }

@@ -80,7 +80,7 @@ async fn a_year_of_five_thousand_writables_is_below_a_gibibyte() {
     for number in 0..COPIES {
         let job = NewJob {
             volume: Some(vol(&writable(number))),
-            ..NewJob::wanted(JobKind::Copy, Trigger::Schedule, "stackferry")
+            ..NewJob::requested(JobKind::Copy, Trigger::Schedule, "stackferry")
         };
         catalog.enqueue_job(&job).await.unwrap();
     }

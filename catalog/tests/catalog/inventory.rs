@@ -129,7 +129,7 @@ async fn a_datastore_that_does_not_answer_defers_its_volumes() {
 }
 
 #[tokio::test]
-async fn a_volume_without_a_location_is_gone_after_a_complete_round_only() {
+async fn a_volume_without_location_is_gone_after_a_complete_round() {
     let bench = Bench::new().await;
     let made = bench.now();
     bench
@@ -149,7 +149,7 @@ async fn a_volume_without_a_location_is_gone_after_a_complete_round_only() {
 }
 
 #[tokio::test]
-async fn a_volume_of_the_vault_lies_where_the_vault_saw_it_until_a_round_has_looked() {
+async fn a_vault_volume_keeps_its_locations_until_the_first_round() {
     let bench = Bench::new().await;
     let vault_volume = |id: &str, places: &[&str]| VaultVolume {
         locations: places
@@ -210,7 +210,7 @@ async fn a_new_generation_is_protected_by_nothing_of_the_former() {
 }
 
 #[tokio::test]
-async fn a_location_belongs_to_one_volume_and_a_round_names_each_thing_once() {
+async fn a_location_belongs_to_one_volume() {
     let bench = Bench::new().await;
     bench.round(vec![seen("appstack/A", &["nfs01"])], &[]).await;
     let mut other = seen("appstack/A@0a1b2c3d", &["nfs01"]);
@@ -229,7 +229,7 @@ async fn a_location_belongs_to_one_volume_and_a_round_names_each_thing_once() {
 }
 
 #[tokio::test]
-async fn a_number_that_does_not_fit_is_an_error_and_nothing_is_written() {
+async fn a_number_out_of_range_is_an_error_and_writes_nothing() {
     let bench = Bench::new().await;
     let mut huge = seen("appstack/B", &["nfs01"]);
     huge.size_bytes = Some(u64::MAX);
@@ -241,7 +241,7 @@ async fn a_number_that_does_not_fit_is_an_error_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_row_that_can_not_be_understood_is_an_error_that_names_the_column() {
+async fn an_unreadable_row_is_an_error_that_names_the_column() {
     let bench = Bench::new().await;
     bench.round(vec![seen("appstack/A", &["nfs01"])], &[]).await;
     bench.tamper("UPDATE volumes SET state = 'fine'").await;

@@ -15,7 +15,7 @@ fn planned(id: &str, host: Option<&str>, priority: Priority, last: Option<&str>)
         last_attempt: last.map(at),
         host: host.map(str::to_owned),
         datastore: host.map(|host| format!("dc1/{host}-ds")),
-        ..NewJob::wanted(JobKind::Copy, Trigger::Schedule, "service")
+        ..NewJob::requested(JobKind::Copy, Trigger::Schedule, "service")
     }
 }
 
@@ -24,7 +24,7 @@ fn due(id: &str, host: Option<&str>) -> NewJob {
 }
 
 fn wanted(id: &str) -> NewJob {
-    NewJob { volume: Some(vol(id)), ..NewJob::wanted(JobKind::Copy, Trigger::Command, "root") }
+    NewJob { volume: Some(vol(id)), ..NewJob::requested(JobKind::Copy, Trigger::Command, "root") }
 }
 
 fn claim(most: u32, per_host: u32) -> Claim<'static> {
@@ -55,24 +55,26 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn an_equal_copy_is_found_and_becomes_what_the_more_urgent_one_asks_for() {
+async fn an_equal_copy_takes_over_the_more_urgent_request() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
     let planned = catalog.enqueue_job(&due("appstack/A", Some("h1"))).await.unwrap();
     assert_eq!(catalog.enqueue_job(&due("appstack/A", Some("h1"))).await.unwrap(), planned);
     let known = catalog.newest_job().await.unwrap();
-    assert!(!catalog.is_copy_wanted_after(known).await.unwrap());
+    assert!(!catalog.is_copy_requested_after(known).await.unwrap());
     let by_hand = NewJob { detail: json!({"if_changed": false}), ..wanted("appstack/A") };
     let wish = catalog.enqueue_job(&by_hand).await.unwrap();
     assert!(wish > planned && catalog.job(planned).await.unwrap().is_none(), "it takes the planned one's place");
-    assert!(catalog.is_copy_wanted_after(known).await.unwrap() && !catalog.is_copy_wanted_after(wish).await.unwrap());
+    assert!(
+        catalog.is_copy_requested_after(known).await.unwrap() && !catalog.is_copy_requested_after(wish).await.unwrap()
+    );
     assert_eq!(catalog.enqueue_job(&due("appstack/A", None)).await.unwrap(), wish);
     // Who wants a version in any case gets one, whatever is asked for after him.
     let if_changed = json!({"if_changed": true});
     let api = NewJob { trigger: Trigger::Api, actor: "jo".into(), detail: if_changed, ..by_hand.clone() };
     assert_eq!(catalog.enqueue_job(&api).await.unwrap(), wish);
     let job = catalog.job(wish).await.unwrap().unwrap();
-    assert_eq!((job.trigger, job.priority, job.actor.as_str()), (Trigger::Api, Priority::WANTED, "jo"));
+    assert_eq!((job.trigger, job.priority, job.actor.as_str()), (Trigger::Api, Priority::REQUESTED, "jo"));
     assert_eq!((job.host.as_deref(), &job.detail), (Some("h1"), &by_hand.detail));
     catalog.place_job(wish, None, Some("dc1/x")).await.unwrap();
     let job = catalog.job(wish).await.unwrap().unwrap();
@@ -94,7 +96,7 @@ async fn an_equal_copy_is_found_and_becomes_what_the_more_urgent_one_asks_for() 
 }
 
 #[tokio::test]
-async fn the_more_urgent_goes_first_and_among_equals_whose_try_is_longest_ago() {
+async fn jobs_are_ordered_by_priority_then_by_oldest_attempt() {
     let bench = Bench::new().await;
     let jobs = [
         planned("appstack/changed", None, Priority::CHANGED, None),
@@ -129,7 +131,7 @@ async fn caps_hold_for_all_for_each_host_and_for_each_datastore() {
     assert_eq!(bench.claimed(&datastores(2)).await, ["appstack/f"]);
 
     // Other kinds have caps of their own.
-    bench.catalog.enqueue_job(&NewJob::wanted(JobKind::Verify, Trigger::Api, "jo")).await.unwrap();
+    bench.catalog.enqueue_job(&NewJob::requested(JobKind::Verify, Trigger::Api, "jo")).await.unwrap();
     let others = Claim { kinds: &[JobKind::Verify, JobKind::Restore], ..claim(1, 1) };
     let verify = bench.catalog.claim_job(&others).await.unwrap().unwrap();
     assert_eq!((verify.kind, verify.actor.as_str(), verify.state), (JobKind::Verify, "jo", JobState::Running));
@@ -152,8 +154,8 @@ async fn a_round_takes_out_what_is_not_due_any_more_and_keeps_delays() {
     let a = catalog.claim_job(&claim(2, 9)).await.unwrap().unwrap();
     assert_eq!((w.volume, a.volume), (Some(vol("appstack/w")), Some(vol("appstack/a"))));
     let later = bench.now() + seconds(60);
-    assert!(catalog.put_job_back(a.id, Some(&failed("unreachable")), Some(later)).await.unwrap());
-    assert!(catalog.put_job_back(w.id, None, None).await.unwrap());
+    assert!(catalog.requeue_job(a.id, Some(&failed("unreachable")), Some(later)).await.unwrap());
+    assert!(catalog.requeue_job(w.id, None, None).await.unwrap());
 
     let is_appstack = |id: &stackferry_volume::VolumeId| id.kind() == stackferry_volume::Kind::Appstack;
     let next = [planned("appstack/a", Some("h9"), Priority::OVERDUE, None), due("appstack/n", None)];
@@ -168,7 +170,7 @@ async fn a_round_takes_out_what_is_not_due_any_more_and_keeps_delays() {
     bench.pass(60);
     assert_eq!(bench.claimed(&claim(9, 9)).await, ["appstack/a"]);
     assert_eq!(catalog.plan_copies(&[due("appstack/a", None)], |_| true, |_| false).await.unwrap(), 0, "it runs");
-    assert!(catalog.put_job_back(a.id, None, None).await.unwrap());
+    assert!(catalog.requeue_job(a.id, None, None).await.unwrap());
     catalog.plan_copies(&[], |_| true, |_| true).await.unwrap();
     let job = catalog.job(a.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.tries), (JobState::Queued, 1), "a window or a pause does not make a failure forgotten");
@@ -178,14 +180,14 @@ async fn a_round_takes_out_what_is_not_due_any_more_and_keeps_delays() {
 }
 
 #[tokio::test]
-async fn delays_end_when_a_person_wants_it_or_the_configuration_changed() {
+async fn retry_delays_can_be_ended_for_all_jobs() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
     catalog.plan_copies(&[due("appstack/a", None), due("appstack/b", None)], |_| true, |_| false).await.unwrap();
     let later = bench.now() + seconds(3600);
     for _ in 0..2 {
         let job = catalog.claim_job(&claim(1, 1)).await.unwrap().unwrap();
-        catalog.put_job_back(job.id, Some(&failed("login_refused")), Some(later)).await.unwrap();
+        catalog.requeue_job(job.id, Some(&failed("login_refused")), Some(later)).await.unwrap();
     }
     assert_eq!(bench.claimed(&claim(9, 9)).await, [""; 0]);
     catalog.enqueue_job(&wanted("appstack/b")).await.unwrap();
@@ -216,7 +218,7 @@ async fn pauses_hold_what_the_schedule_brought() {
 }
 
 #[tokio::test]
-async fn what_a_person_wants_begins_when_the_sources_were_looked_at_since() {
+async fn a_requested_copy_waits_for_a_later_scan() {
     let bench = Bench::new().await;
     let known = Claim { known: Some(bench.catalog.newest_job().await.unwrap()), ..claim(9, 9) };
     let id = bench.catalog.enqueue_job(&wanted("appstack/w")).await.unwrap();
@@ -241,8 +243,8 @@ async fn other_jobs_are_equal_where_all_that_they_say_is() {
     let catalog = &bench.catalog;
     let verify = |id: &str, trigger| NewJob {
         volume: Some(vol(id)),
-        priority: if trigger == Trigger::Schedule { Priority::UPKEEP } else { Priority::WANTED },
-        ..NewJob::wanted(JobKind::Verify, trigger, "jo")
+        priority: if trigger == Trigger::Schedule { Priority::MAINTENANCE } else { Priority::REQUESTED },
+        ..NewJob::requested(JobKind::Verify, trigger, "jo")
     };
     let planned = catalog.enqueue_job(&verify("appstack/a", Trigger::Schedule)).await.unwrap();
     assert_eq!(catalog.enqueue_job(&verify("appstack/a", Trigger::Schedule)).await.unwrap(), planned);
@@ -279,9 +281,9 @@ async fn a_job_is_taken_back_at_once_or_asked_to_end() {
     assert_eq!(catalog.cancel_job(one).await.unwrap(), Some(Cancelled::Ended(JobState::Cancelled)));
     assert_eq!(bench.claimed(&claim(9, 9)).await, ["appstack/b"]);
     assert_eq!(catalog.jobs_to_cancel().await.unwrap(), []);
-    assert_eq!(catalog.cancel_job(two).await.unwrap(), Some(Cancelled::Asked));
+    assert_eq!(catalog.cancel_job(two).await.unwrap(), Some(Cancelled::Requested));
     assert_eq!(catalog.jobs_to_cancel().await.unwrap(), [two]);
-    assert!(catalog.put_job_back(two, None, None).await.unwrap());
+    assert!(catalog.requeue_job(two, None, None).await.unwrap());
     let job = catalog.job(two).await.unwrap().unwrap();
     assert_eq!((job.state, job.ended.is_some()), (JobState::Cancelled, true), "nobody begins it again");
     assert!(!catalog.finish_job(two, &ended(JobState::Done)).await.unwrap());
@@ -319,7 +321,7 @@ impl Drop for Other {
 }
 
 #[tokio::test]
-async fn jobs_of_dead_processes_are_queued_again_and_those_of_living_ones_are_not() {
+async fn only_jobs_of_dead_processes_are_requeued() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
     let mut ids = Vec::new();
@@ -331,7 +333,7 @@ async fn jobs_of_dead_processes_are_queued_again_and_those_of_living_ones_are_no
     bench.belongs(&[ids[0], ids[1]], &other.process()).await;
     let boot = other.process().replace(&Process::current().unwrap().boot_id, "another-boot");
     bench.belongs(&[ids[2]], &boot).await;
-    assert_eq!(catalog.cancel_job(ids[1]).await.unwrap(), Some(Cancelled::Asked));
+    assert_eq!(catalog.cancel_job(ids[1]).await.unwrap(), Some(Cancelled::Requested));
     assert!(!catalog.finish_job(ids[0], &ended(JobState::Done)).await.unwrap(), "it is another's");
     assert_eq!(catalog.requeue_abandoned_jobs().await.unwrap(), [ids[2]]);
     other.end();
@@ -357,7 +359,7 @@ async fn pages_are_newest_first_and_filtered() {
     for stem in ["a", "b", "c"] {
         catalog.enqueue_job(&wanted(&format!("appstack/{stem}"))).await.unwrap();
     }
-    catalog.enqueue_job(&NewJob::wanted(JobKind::Verify, Trigger::Api, "jo")).await.unwrap();
+    catalog.enqueue_job(&NewJob::requested(JobKind::Verify, Trigger::Api, "jo")).await.unwrap();
     let ids = |jobs: Vec<Job>| jobs.into_iter().map(|job| job.id.0).collect::<Vec<_>>();
     let list = async |filter: JobFilter, limit| ids(catalog.jobs(&filter, limit).await.unwrap());
     assert_eq!(list(JobFilter::default(), 2).await, [4, 3]);

@@ -40,7 +40,7 @@ async fn one_holds_it_and_the_other_is_told_who() {
 }
 
 #[tokio::test]
-async fn an_expired_lease_fails_the_fence_and_lives_on_only_if_no_one_took_it() {
+async fn an_expired_lease_is_renewed_only_if_no_one_took_it() {
     let bench = Bench::new().await;
     let mut lease = bench.catalog.acquire_lease("v", "copy").await.unwrap();
     bench.pass(29);

@@ -4,15 +4,15 @@ use stackferry_catalog::*;
 
 use crate::bench::*;
 
-fn problem(bench: &Bench, code: &str, subject: &str) -> ToldProblem {
-    ToldProblem {
+fn problem(bench: &Bench, code: &str, subject: &str) -> ReportedProblem {
+    ReportedProblem {
         code: code.to_owned(),
         subject: subject.to_owned(),
         name: "a 'name'\r\n".to_owned(),
         detail: None,
         since: at("2026-11-21T04:00:00Z"),
         seen: bench.now(),
-        told: None,
+        reported: None,
         gone: None,
     }
 }
@@ -26,9 +26,9 @@ async fn waiting(catalog: &Catalog, channel: Channel) -> Option<String> {
 }
 
 #[tokio::test]
-async fn problems_and_their_messages_are_written_together_and_read_by_another_process() {
+async fn problems_and_messages_are_written_in_one_transaction() {
     let bench = Bench::new().await;
-    let one = ToldProblem { told: Some(bench.now()), ..problem(&bench, "overdue", "appstack/A") };
+    let one = ReportedProblem { reported: Some(bench.now()), ..problem(&bench, "overdue", "appstack/A") };
     let two = problem(&bench, "overdue", "appstack/B");
     let change = NotifyChange {
         put: vec![one.clone(), two.clone()],
@@ -36,21 +36,21 @@ async fn problems_and_their_messages_are_written_together_and_read_by_another_pr
         messages: vec![message("m1", Channel::Webhook, "problem"), message("m1", Channel::Mail, "problem")],
         ..NotifyChange::default()
     };
-    bench.catalog.note_problems(&change).await.unwrap();
+    bench.catalog.record_problems(&change).await.unwrap();
     let other = bench.another().await;
-    assert_eq!(other.told_problems().await.unwrap(), [one.clone(), two.clone()]);
-    assert_eq!(other.told_codes().await.unwrap()["overdue"], bench.now());
+    assert_eq!(other.reported_problems().await.unwrap(), [one.clone(), two.clone()]);
+    assert_eq!(other.reported_codes().await.unwrap()["overdue"], bench.now());
     assert_eq!(other.waiting_messages().await.unwrap(), [("mail".to_owned(), 1), ("webhook".to_owned(), 1)].into());
 
     bench.pass(10);
-    let gone = ToldProblem { gone: Some(bench.now()), ..one };
+    let gone = ReportedProblem { gone: Some(bench.now()), ..one };
     let change = NotifyChange {
         put: vec![gone.clone()],
         forget: vec![("overdue".to_owned(), "appstack/B".to_owned())],
         ..NotifyChange::default()
     };
-    bench.catalog.note_problems(&change).await.unwrap();
-    assert_eq!(other.told_problems().await.unwrap(), [gone]);
+    bench.catalog.record_problems(&change).await.unwrap();
+    assert_eq!(other.reported_problems().await.unwrap(), [gone]);
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_message_waits_until_it_is_taken_and_keeps_its_turn() {
     let catalog = &bench.catalog;
     for id in ["m1", "m2"] {
         let messages = vec![message(id, Channel::Webhook, "problem")];
-        catalog.note_problems(&NotifyChange { messages, ..NotifyChange::default() }).await.unwrap();
+        catalog.record_problems(&NotifyChange { messages, ..NotifyChange::default() }).await.unwrap();
     }
     let first = catalog.next_message(Channel::Webhook).await.unwrap().unwrap();
     assert_eq!((first.message.id.as_str(), first.tries, first.not_before), ("m1", 0, None));
@@ -86,9 +86,9 @@ async fn a_digest_replaces_the_one_that_still_waits() {
         ..NotifyChange::default()
     };
     let problem = NotifyChange { messages: vec![message("p", Channel::Mail, "problem")], ..NotifyChange::default() };
-    catalog.note_problems(&digest("d1", "2026-11-22")).await.unwrap();
-    catalog.note_problems(&problem).await.unwrap();
-    catalog.note_problems(&digest("d2", "2026-11-23")).await.unwrap();
+    catalog.record_problems(&digest("d1", "2026-11-22")).await.unwrap();
+    catalog.record_problems(&problem).await.unwrap();
+    catalog.record_problems(&digest("d2", "2026-11-23")).await.unwrap();
     assert_eq!(catalog.last_digest(Channel::Mail).await.unwrap().as_deref(), Some("2026-11-23"));
     assert_eq!(catalog.last_digest(Channel::Webhook).await.unwrap(), None);
     let first = catalog.next_message(Channel::Mail).await.unwrap().unwrap();

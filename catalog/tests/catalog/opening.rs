@@ -62,7 +62,7 @@ async fn it_belongs_to_one_vault() {
     bench.catalog.bind_vault("one").await.unwrap();
     bench.catalog.bind_vault("one").await.unwrap();
     let error = bench.catalog.bind_vault("two").await.unwrap_err();
-    assert!(matches!(&error, CatalogError::OtherVault { known, told } if known == "one" && told == "two"), "{error}");
+    assert!(matches!(&error, CatalogError::OtherVault { known, other } if known == "one" && other == "two"), "{error}");
     assert_eq!(bench.another().await.vault_id().await.unwrap().as_deref(), Some("one"));
 }
 

@@ -194,20 +194,20 @@ async fn every_word_is_read_as_it_is_written() {
 async fn what_is_owed_is_kept_until_it_is_paid() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
-    let debt = Debt {
-        what: DebtKind::SshService,
+    let cleanup = Cleanup {
+        what: CleanupKind::SshService,
         system: "vc1".into(),
         subject: "esx1.example.com".into(),
         detail: json!({ "was": "stopped" }),
     };
-    let one = catalog.owe(&debt).await.unwrap();
-    let two = catalog.owe(&debt).await.unwrap();
-    let owed = catalog.owed().await.unwrap();
-    assert_eq!(owed.iter().map(|row| row.id).collect::<Vec<_>>(), [one, two]);
-    assert!(owed.iter().all(|row| row.debt == debt && row.since == bench.now() && !row.is_abandoned));
-    catalog.settle(one).await.unwrap();
-    catalog.settle(one).await.unwrap();
-    assert_eq!(catalog.owed().await.unwrap().len(), 1, "another copy still needs it");
+    let one = catalog.add_cleanup(&cleanup).await.unwrap();
+    let two = catalog.add_cleanup(&cleanup).await.unwrap();
+    let pending = catalog.pending_cleanups().await.unwrap();
+    assert_eq!(pending.iter().map(|row| row.id).collect::<Vec<_>>(), [one, two]);
+    assert!(pending.iter().all(|row| row.cleanup == cleanup && row.since == bench.now() && !row.is_abandoned));
+    catalog.end_cleanup(one).await.unwrap();
+    catalog.end_cleanup(one).await.unwrap();
+    assert_eq!(catalog.pending_cleanups().await.unwrap().len(), 1, "another copy still needs it");
     let lease = catalog.acquire_lease("volume/writable/jdoe", "service").await.unwrap();
     bench
         .tamper(
@@ -215,26 +215,26 @@ async fn what_is_owed_is_kept_until_it_is_paid() {
              UPDATE leases SET process = json_set(process, '$.pid_namespace', 'pid:[1]')",
         )
         .await;
-    assert!(!catalog.owed().await.unwrap()[0].is_abandoned, "somebody out of sight copies with it");
+    assert!(!catalog.pending_cleanups().await.unwrap()[0].is_abandoned, "somebody out of sight copies with it");
     catalog.release_lease(&lease).await.unwrap();
-    assert!(catalog.owed().await.unwrap()[0].is_abandoned, "nobody copies with it");
+    assert!(catalog.pending_cleanups().await.unwrap()[0].is_abandoned, "nobody copies with it");
     bench.tamper("UPDATE owed SET process = json_set(process, '$.boot_id', 'before the last power cut')").await;
-    assert!(catalog.owed().await.unwrap()[0].is_abandoned, "nobody else will pay it");
-    catalog.settle(two).await.unwrap();
-    assert_eq!(catalog.owed().await.unwrap(), []);
+    assert!(catalog.pending_cleanups().await.unwrap()[0].is_abandoned, "nobody else will pay it");
+    catalog.end_cleanup(two).await.unwrap();
+    assert_eq!(catalog.pending_cleanups().await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn a_note_is_kept_until_it_is_taken_away() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
-    assert_eq!(catalog.note("a").await.unwrap(), None);
-    catalog.set_note("a", Some("one")).await.unwrap();
-    catalog.set_note("a", Some("two")).await.unwrap();
-    assert_eq!(catalog.note("a").await.unwrap().as_deref(), Some("two"));
-    catalog.set_note("a", None).await.unwrap();
-    catalog.set_note("a", None).await.unwrap();
-    assert_eq!(catalog.note("a").await.unwrap(), None);
+    assert_eq!(catalog.marker("a").await.unwrap(), None);
+    catalog.set_marker("a", Some("one")).await.unwrap();
+    catalog.set_marker("a", Some("two")).await.unwrap();
+    assert_eq!(catalog.marker("a").await.unwrap().as_deref(), Some("two"));
+    catalog.set_marker("a", None).await.unwrap();
+    catalog.set_marker("a", None).await.unwrap();
+    assert_eq!(catalog.marker("a").await.unwrap(), None);
     assert!(!catalog.install_id().await.unwrap().is_empty(), "what the catalog knows of itself is no note");
 }
 

@@ -7,7 +7,7 @@ use crate::bench::*;
 
 const WHOLE: Page = Page { offset: 0, limit: 500 };
 
-async fn site(bench: &Bench) -> FreshKinds {
+async fn site(bench: &Bench) -> FreshnessByKind {
     let unprotectable = ObservedVolume {
         state: VolumeState::Unprotectable,
         protectable: false,
@@ -33,10 +33,13 @@ async fn site(bench: &Bench) -> FreshKinds {
     ] {
         catalog.add_version(&version(id, 1, created)).await.unwrap();
     }
-    FreshKinds { writable: Fresh { since: Some(bench.now() - day), by_look: false }, ..FreshKinds::default() }
+    FreshnessByKind {
+        writable: FreshnessLimit { since: Some(bench.now() - day), by_scan: false },
+        ..FreshnessByKind::default()
+    }
 }
 
-async fn ids(bench: &Bench, filter: VolumeFilter, before: &FreshKinds) -> Vec<String> {
+async fn ids(bench: &Bench, filter: VolumeFilter, before: &FreshnessByKind) -> Vec<String> {
     let found = bench.catalog.find_volumes(&filter, before, VolumeOrder::Id, WHOLE).await.unwrap();
     assert_eq!(found.total, found.rows.len() as u64);
     found.rows.into_iter().map(|(row, _)| row.id.to_string()).collect()
@@ -118,17 +121,17 @@ async fn standings_count_every_volume_once() {
     let waiting = counts.iter().find(|one| one.reason.as_deref() == Some("attached")).unwrap();
     assert_eq!((waiting.state, waiting.deferred_since), (VolumeState::Deferred, Some(bench.now())));
     // Without limits nothing is overdue.
-    let counts = bench.catalog.standings(&FreshKinds::default()).await.unwrap();
+    let counts = bench.catalog.standings(&FreshnessByKind::default()).await.unwrap();
     assert!(counts.iter().all(|count| count.standing != Standing::Overdue));
 
-    // Where a look is enough, what a round found unchanged is fresh; a writable's times of change prove nothing.
-    let limit = |by_look| Fresh { since: Some(bench.now()), by_look };
+    // Where a scan is enough, what a round found unchanged is fresh; a writable's times of change prove nothing.
+    let limit = |by_scan| FreshnessLimit { since: Some(bench.now()), by_scan };
     bench.pass(60);
     let volumes = [vol("appstack/Office"), vol("writable/CORP!5C!old")];
     bench.catalog.confirm(&volumes, bench.now()).await.unwrap();
-    let fresh = FreshKinds { appstack: limit(true), writable: limit(false), ..FreshKinds::default() };
+    let fresh = FreshnessByKind { appstack: limit(true), writable: limit(false), ..FreshnessByKind::default() };
     let overdue = VolumeFilter { standing: Some(Standing::Overdue), ..VolumeFilter::default() };
     assert_eq!(ids(&bench, overdue.clone(), &fresh).await, ["writable/CORP!5C!fresh", "writable/CORP!5C!old"]);
-    let fresh = FreshKinds { appstack: limit(false), ..FreshKinds::default() };
+    let fresh = FreshnessByKind { appstack: limit(false), ..FreshnessByKind::default() };
     assert_eq!(ids(&bench, overdue, &fresh).await, ["appstack/Office"]);
 }

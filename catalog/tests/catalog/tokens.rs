@@ -30,7 +30,7 @@ async fn a_token_is_known_by_its_digest_until_it_is_taken_back() {
     assert_eq!((row.role, row.digest, row.created), (Role::Viewer, grafana.digest, bench.now()));
     assert_eq!((row.last_used, row.revoked), (None, None));
     assert_eq!(catalog.token("ffffffff").await.unwrap(), None);
-    assert!(!serde_json::to_string(&row).unwrap().contains(&row.digest.to_string()), "the digest is told to nobody");
+    assert!(!serde_json::to_string(&row).unwrap().contains(&row.digest.to_string()), "the digest is never shown");
 
     for same in [new("11111111", "grafana", Role::Admin), new("0a1b2c3d", "other", Role::Admin)] {
         let error = catalog.add_token(&same, "root").await.unwrap_err();
@@ -54,10 +54,10 @@ async fn a_token_is_known_by_its_digest_until_it_is_taken_back() {
     assert_eq!(all, [("22222222".to_owned(), false), ("0a1b2c3d".to_owned(), true)]);
 
     let audit = catalog.audit_records(0, 10).await.unwrap();
-    let told: Vec<_> =
+    let actions: Vec<_> =
         audit.iter().map(|one| (one.action.as_str(), one.actor.as_str(), one.subject.as_str())).collect();
     let (made, taken) = (("token_created", "root", "grafana"), ("token_revoked", "root", "grafana"));
-    assert_eq!(told, [made, taken, made]);
+    assert_eq!(actions, [made, taken, made]);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn what_a_token_asked_for_ends_when_it_is_taken_back() {
     }
     let restore = |stem: &str, actor: &str| NewJob {
         volume: Some(vol(stem)),
-        ..NewJob::wanted(JobKind::Restore, Trigger::Api, actor)
+        ..NewJob::requested(JobKind::Restore, Trigger::Api, actor)
     };
     let actor = catalog.token(&lost.id).await.unwrap().unwrap().actor();
     let running = catalog.enqueue_job(&restore("appstack/a", &actor)).await.unwrap();
@@ -91,7 +91,7 @@ async fn what_a_token_asked_for_ends_when_it_is_taken_back() {
     catalog.revoke_token("lost", "root").await.unwrap();
     let state = async |id| {
         let job = catalog.job(id).await.unwrap().unwrap();
-        (job.state, job.cancel_wanted, job.ended.is_some())
+        (job.state, job.cancel_requested, job.ended.is_some())
     };
     assert_eq!(state(running).await, (JobState::Running, true, false));
     assert_eq!(state(waiting).await, (JobState::Cancelled, true, true));

@@ -115,12 +115,12 @@ async fn old_and_expected(from: &Path, to: &Path, number: i64) -> (PathBuf, Path
     (old, expected)
 }
 
-/// What a catalog tells by everything that reads.
-async fn told(catalog: &Catalog) -> String {
+/// Everything that can be read of a catalog.
+async fn contents(catalog: &Catalog) -> String {
     let volumes = catalog.volumes().await.unwrap();
-    let mut told = vec![
+    let mut texts = vec![
         format!("{:?} {:?}", catalog.install_id().await.unwrap(), catalog.vault_id().await.unwrap()),
-        format!("{:?}", catalog.note("retention").await.unwrap()),
+        format!("{:?}", catalog.marker("retention").await.unwrap()),
         format!("{volumes:#?}"),
         format!("{:#?}", catalog.all_versions().await.unwrap()),
         format!("{:#?}", catalog.incidents().await.unwrap()),
@@ -130,7 +130,7 @@ async fn told(catalog: &Catalog) -> String {
         format!("{:#?}", catalog.audit_records(0, 1000).await.unwrap()),
         format!("{:#?}", catalog.verify_audit().await.unwrap()),
         format!("{:#?}", catalog.cached_descriptors(&key("nfs01")).await.unwrap()),
-        format!("{:#?}", catalog.owed().await.unwrap()),
+        format!("{:#?}", catalog.pending_cleanups().await.unwrap()),
         format!("{:#?}", catalog.jobs(&JobFilter::default(), 1000).await.unwrap()),
         format!("{:#?}", catalog.job_counts().await.unwrap()),
         format!("{:#?}", catalog.pauses().await.unwrap()),
@@ -138,10 +138,10 @@ async fn told(catalog: &Catalog) -> String {
         format!("{:#?}", catalog.fleet().await.unwrap()),
     ];
     for volume in &volumes {
-        told.push(format!("{:#?}", catalog.baselines(&volume.id).await.unwrap()));
-        told.push(format!("{:#?}", catalog.attempts(&volume.id, 100).await.unwrap()));
+        texts.push(format!("{:#?}", catalog.baselines(&volume.id).await.unwrap()));
+        texts.push(format!("{:#?}", catalog.attempts(&volume.id, 100).await.unwrap()));
     }
-    told.join("\n")
+    texts.join("\n")
 }
 
 /// That nothing in a file is damaged, and no reference leads nowhere.
@@ -162,7 +162,7 @@ async fn goes_on(catalog: &Catalog) {
     let lease = catalog.acquire_lease("volume/appstack/gone", "copy").await.unwrap();
     assert_eq!(lease.fence, 2, "the number goes on");
     let newest = catalog.newest_job().await.unwrap();
-    let job = NewJob { volume: Some(vol("appstack/conflict")), ..NewJob::wanted(JobKind::Copy, Trigger::Api, "jo") };
+    let job = NewJob { volume: Some(vol("appstack/conflict")), ..NewJob::requested(JobKind::Copy, Trigger::Api, "jo") };
     assert!(catalog.enqueue_job(&job).await.unwrap() > newest);
     let row = version("appstack/ready", 99, catalog.clock().now());
     catalog.add_version(&row).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_catalog_of_every_earlier_schema_is_brought_along_whole() {
         }
         let catalog = Catalog::open(&old).await.unwrap();
         let model = Catalog::open(&expected).await.unwrap();
-        assert_eq!(told(&catalog).await, told(&model).await, "schema {number}");
+        assert_eq!(contents(&catalog).await, contents(&model).await, "schema {number}");
         assert_eq!(catalog.volumes().await.unwrap().len(), VolumeState::ALL.len() + 1);
         assert_eq!(rows(&old).await, rows(&expected).await, "schema {number}");
         assert_eq!(schema(&old).await, schema(&whole.path).await, "schema {number}");
@@ -230,7 +230,7 @@ async fn an_upgrade_that_is_cut_short_is_done_anew() {
                 Err(error) => panic!("schema {number}, cut at {end}: {error:?}"),
             }
             let catalog = Catalog::open(&path).await.unwrap();
-            assert_eq!(told(&catalog).await, told(&model).await, "schema {number}, cut at {end}");
+            assert_eq!(contents(&catalog).await, contents(&model).await, "schema {number}, cut at {end}");
             catalog.close().await;
             is_sound(&path).await;
         }
@@ -296,9 +296,9 @@ async fn a_catalog_of_a_newer_program_is_refused_and_left_as_it_is() {
         [Catalog::open(&bench.path).await.unwrap_err(), Catalog::open_read_only(&bench.path).await.unwrap_err()]
     {
         assert!(matches!(error, CatalogError::TooNew { schema: 9999, .. }), "{error:?}");
-        let told = format!("{error} {}", error.hint().unwrap());
+        let shown = format!("{error} {}", error.hint().unwrap());
         for word in ["catalog.sqlite", "9999", &newest().to_string(), "newer stackferry"] {
-            assert!(told.contains(word), "{told}");
+            assert!(shown.contains(word), "{shown}");
         }
     }
     assert!(std::fs::read(&bench.path).unwrap() == before);
@@ -330,7 +330,7 @@ async fn a_migration_that_was_edited_opens_no_catalog() {
         conn.close().await.unwrap();
         let error = Catalog::open(&path).await.unwrap_err();
         let why = format!("migration {number} ");
-        assert!(matches!(&error, CatalogError::Schema { why: told, .. } if told.contains(&why)), "{error:?}");
+        assert!(matches!(&error, CatalogError::Schema { why: found, .. } if found.contains(&why)), "{error:?}");
     }
     for (number, checksum) in FROZEN {
         let migration = MIGRATIONS.iter().find(|migration| migration.version == *number).unwrap();

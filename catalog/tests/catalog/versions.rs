@@ -1,4 +1,4 @@
-//! Versions, baselines, and making them anew from the vault.
+//! Versions, baselines, and rebuilding them from the vault.
 
 use std::collections::HashMap;
 
@@ -199,7 +199,7 @@ async fn reconciling_writes_all_that_differs_at_once() {
     let (catalog, volume) = (&bench.catalog, vol(OFFICE));
     catalog.set_baselines(&volume, &[baseline(OFFICE, "nfs02", &two)]).await.unwrap();
     catalog.mark_damaged(&volume, &one.version, "a bit fell over").await.unwrap();
-    catalog.keep_damage(&volume, &one.version, &json!({ "affected": [7] })).await.unwrap();
+    catalog.record_damage(&volume, &one.version, &json!({ "affected": [7] })).await.unwrap();
     let held = lease(catalog, OFFICE).await;
     let three = version(OFFICE, 3, bench.now());
     // An older baseline does not replace a newer one.
@@ -343,7 +343,7 @@ async fn the_fleet_is_counted_in_one_reading() {
     let mut old = version(OFFICE, 3, bench.now());
     old.damaged = Some("block 7".into());
     old.incident = Some("changed by no one's order".into());
-    let test = |at, ok| RestoreTest { at, ok, found: "as told".into(), content: None };
+    let test = |at, ok| RestoreTest { at, ok, found: "as expected".into(), content: None };
     bench.catalog.set_restore_tested(&vol(OFFICE), &one.version, &test(bench.now(), true)).await.unwrap();
     bench.catalog.set_restore_tested(&vol(OFFICE), &two.version, &test(bench.now(), false)).await.unwrap();
     bench.catalog.add_version(&old).await.unwrap();
@@ -365,11 +365,12 @@ async fn the_fleet_is_counted_in_one_reading() {
     for volume in &fleet.volumes {
         let row = bench.catalog.volume(&volume.id).await.unwrap().unwrap();
         let known = (row.versions, row.good_versions, row.last_success, row.last_attempt, row.first_seen);
-        let told = (volume.versions, volume.good_versions, volume.last_success, volume.last_attempt, volume.first_seen);
-        assert_eq!(told, known, "{}", volume.id);
+        let found =
+            (volume.versions, volume.good_versions, volume.last_success, volume.last_attempt, volume.first_seen);
+        assert_eq!(found, known, "{}", volume.id);
     }
 
-    // Another life of the volume: what was found of the former says nothing of it.
+    // Another generation of the volume: what was found of the previous one says nothing of it.
     let mut reborn = seen(OFFICE, &["nfs01"]);
     reborn.generation = Generation(2);
     bench.round(vec![reborn], &[]).await;
@@ -459,10 +460,10 @@ async fn what_is_counted_follows_every_change_whoever_makes_it() {
 async fn what_is_damaged_is_kept_until_the_version_is_whole_or_gone() {
     let (bench, one, two) = with_two_versions().await;
     let (volume, catalog) = (vol(OFFICE), &bench.catalog);
-    catalog.keep_damage(&volume, &one.version, &json!({ "block": 1 })).await.unwrap();
-    catalog.keep_damage(&volume, &one.version, &json!({ "block": 2 })).await.unwrap();
-    catalog.keep_damage(&volume, &two.version, &json!({ "block": 3 })).await.unwrap();
-    catalog.keep_damage(&volume, &version(OFFICE, 7, bench.now()).version, &json!({})).await.unwrap();
+    catalog.record_damage(&volume, &one.version, &json!({ "block": 1 })).await.unwrap();
+    catalog.record_damage(&volume, &one.version, &json!({ "block": 2 })).await.unwrap();
+    catalog.record_damage(&volume, &two.version, &json!({ "block": 3 })).await.unwrap();
+    catalog.record_damage(&volume, &version(OFFICE, 7, bench.now()).version, &json!({})).await.unwrap();
     let found = catalog.damages(&volume).await.unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!(found[&one.version], json!({ "block": 2 }));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
 
 use serde_json::json;
-use stackferry_catalog::{Catalog, CatalogError, Debt, DebtId, DebtKind, DebtRow};
+use stackferry_catalog::{Catalog, CatalogError, Cleanup, CleanupId, CleanupKind, PendingCleanup};
 use stackferry_transfer::TransferError;
 use stackferry_transfer::esxi::{CleanupLedger, HostCleanup};
 use tokio::runtime::Handle;
@@ -15,7 +15,7 @@ use tokio::sync::RwLock;
 /// with the copy on whose thread they were made.
 #[derive(Default)]
 pub(crate) struct Running {
-    debts: Mutex<HashMap<DebtId, Option<ThreadId>>>,
+    debts: Mutex<HashMap<CleanupId, Option<ThreadId>>>,
     /// Read while a debt is written and taken in here, so that who looks at all of them never meets one that is not.
     writing: RwLock<()>,
 }
@@ -25,13 +25,18 @@ impl Running {
     ///
     /// # Errors
     /// The catalog's: then the change must not be made.
-    pub(crate) async fn owe(&self, catalog: &Catalog, debt: &Debt) -> Result<DebtId, CatalogError> {
+    pub(crate) async fn owe(&self, catalog: &Catalog, debt: &Cleanup) -> Result<CleanupId, CatalogError> {
         self.owe_on(catalog, debt, None).await
     }
 
-    async fn owe_on(&self, catalog: &Catalog, debt: &Debt, thread: Option<ThreadId>) -> Result<DebtId, CatalogError> {
+    async fn owe_on(
+        &self,
+        catalog: &Catalog,
+        debt: &Cleanup,
+        thread: Option<ThreadId>,
+    ) -> Result<CleanupId, CatalogError> {
         let _writing = self.writing.read().await;
-        let id = catalog.owe(debt).await?;
+        let id = catalog.add_cleanup(debt).await?;
         self.lock().insert(id, thread);
         Ok(id)
     }
@@ -40,15 +45,18 @@ impl Running {
     ///
     /// # Errors
     /// The catalog's.
-    pub(crate) async fn owed(&self, catalog: &Catalog) -> Result<(Vec<DebtRow>, HashSet<DebtId>), CatalogError> {
+    pub(crate) async fn owed(
+        &self,
+        catalog: &Catalog,
+    ) -> Result<(Vec<PendingCleanup>, HashSet<CleanupId>), CatalogError> {
         let _nobody_writes = self.writing.write().await;
         // First: what is settled after this is one that was worked on.
         let at_work = self.lock().keys().copied().collect();
-        Ok((catalog.owed().await?, at_work))
+        Ok((catalog.pending_cleanups().await?, at_work))
     }
 
     /// Nobody works on a debt any more.
-    pub(crate) fn ended(&self, id: DebtId) {
+    pub(crate) fn ended(&self, id: CleanupId) {
         self.lock().remove(&id);
     }
 
@@ -58,7 +66,7 @@ impl Running {
         self.lock().retain(|_, own| *own != Some(thread));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<DebtId, Option<ThreadId>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CleanupId, Option<ThreadId>>> {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,8 +91,8 @@ impl CleanupLedger for CatalogLedger {
     }
 
     fn resolve(&self, number: u64) {
-        let Some(id) = DebtId::from_number(number) else { return };
-        if let Err(error) = self.runtime.block_on(self.catalog.settle(id)) {
+        let Some(id) = CleanupId::from_number(number) else { return };
+        if let Err(error) = self.runtime.block_on(self.catalog.end_cleanup(id)) {
             tracing::error!(error = %stackferry_transfer::describe(&error), "what was put back could not be recorded");
         }
         // Not before: the janitor would put it back once more, under who needs it next.
@@ -92,16 +100,16 @@ impl CleanupLedger for CatalogLedger {
     }
 }
 
-fn debt(cleanup: &HostCleanup) -> Debt {
+fn debt(cleanup: &HostCleanup) -> Cleanup {
     match cleanup {
-        HostCleanup::Account { system, host_id, host_name, name } => Debt {
-            what: DebtKind::Account,
+        HostCleanup::Account { system, host_id, host_name, name } => Cleanup {
+            what: CleanupKind::Account,
             system: system.clone(),
             subject: format!("{host_name} {name}"),
             detail: json!({ "host_id": host_id, "host_name": host_name, "name": name }),
         },
-        HostCleanup::SshService { system, host_id, host_name } => Debt {
-            what: DebtKind::SshService,
+        HostCleanup::SshService { system, host_id, host_name } => Cleanup {
+            what: CleanupKind::SshService,
             system: system.clone(),
             subject: host_name.clone(),
             detail: json!({ "host_id": host_id, "host_name": host_name }),
@@ -110,12 +118,12 @@ fn debt(cleanup: &HostCleanup) -> Debt {
 }
 
 /// What the catalog holds of a debt at a host, as the route knows it; none if it names no host.
-pub(super) fn owed(debt: &Debt) -> Option<HostCleanup> {
+pub(super) fn owed(debt: &Cleanup) -> Option<HostCleanup> {
     let text = |key: &str| debt.detail.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
     let (system, host_id, host_name) = (debt.system.clone(), text("host_id")?, text("host_name")?);
     match debt.what {
-        DebtKind::Account => Some(HostCleanup::Account { system, host_id, host_name, name: text("name")? }),
-        DebtKind::SshService => Some(HostCleanup::SshService { system, host_id, host_name }),
+        CleanupKind::Account => Some(HostCleanup::Account { system, host_id, host_name, name: text("name")? }),
+        CleanupKind::SshService => Some(HostCleanup::SshService { system, host_id, host_name }),
         _ => None,
     }
 }

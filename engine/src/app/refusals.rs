@@ -40,7 +40,7 @@ impl Refusals {
         for (table, name, user, password) in managers.chain(vspheres) {
             let key = key(table, name.as_str());
             let made_of = made_of(user.as_str(), password);
-            let note = catalog.note(&key).await?.and_then(|text| serde_json::from_str::<Note>(&text).ok());
+            let note = catalog.marker(&key).await?.and_then(|text| serde_json::from_str::<Note>(&text).ok());
             let holds = |note: &Note| {
                 let age = Timestamp::now().duration_since(note.at);
                 note.made_of == made_of && !age.is_negative() && age < FOR
@@ -76,12 +76,12 @@ impl Refusals {
             let made_of = self.made_of.get(&key).cloned().unwrap_or_default();
             let note = serde_json::to_string(&Note { at: Timestamp::now(), made_of }).unwrap_or_default();
             self.lock().insert(key.clone(), ());
-            return catalog.set_note(&key, Some(&note)).await;
+            return catalog.set_marker(&key, Some(&note)).await;
         }
         if !refused {
             self.lock().remove(&key);
-            if catalog.note(&key).await?.is_some() {
-                return catalog.set_note(&key, None).await;
+            if catalog.marker(&key).await?.is_some() {
+                return catalog.set_marker(&key, None).await;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use stackferry_catalog::Debt;
+use stackferry_catalog::Cleanup;
 use stackferry_config::{AppVolumes, Config, DatastoreConfig};
 use stackferry_discover::align::ConfiguredNames;
 use stackferry_discover::app_volumes::{Manager, Report, RequestTimeouts};
@@ -271,7 +271,7 @@ impl App {
     ///
     /// # Errors
     /// The record can't be read, or vSphere's: then it is still owed.
-    pub async fn undo_at_host(&self, debt: &Debt) -> Result<(), Problem> {
+    pub async fn undo_at_host(&self, debt: &Cleanup) -> Result<(), Problem> {
         let owed = ledger::owed(debt).ok_or_else(|| {
             Problem::new(Code::CatalogDamaged, format!("what is owed to {} names no host", debt.subject))
         })?;

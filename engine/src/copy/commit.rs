@@ -58,7 +58,7 @@ impl CopyRun<'_> {
         let lock = settings.lock.and_then(|lock| ended.checked_add(lock.duration()).ok());
         // A vault that was set back to an earlier state has forgotten numbers that the catalog knows.
         let known = self.catalog(self.app.catalog().versions(&self.volume.id))?;
-        incoming.number_from(known.first().map_or(1, |row| row.version.seq().saturating_add(1)));
+        incoming.start_numbers_at(known.first().map_or(1, |row| row.version.seq().saturating_add(1)));
         let version = incoming.allocate(ended, lock)?;
         let read_back = settings.read_back;
         let verify_method = if read_back { VerifyMethod::ReadBack } else { VerifyMethod::Arrival };

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use stackferry_catalog::{CredentialEnding, DebtRow, Direction, NewCredential};
+use stackferry_catalog::{CredentialEnding, Direction, NewCredential, PendingCleanup};
 use stackferry_discover::{VolumeFile, VolumeLocation};
 use stackferry_transfer::resume::resume;
 use stackferry_transfer::{CopyContext, FileCopy, FileOutcome, OnUse, TransferError};
@@ -168,8 +168,9 @@ impl FileCopier<'_> {
     fn note_removed(&self, name: &str) {
         let catalog = self.app.catalog();
         let written = self.app.runtime().block_on(async {
-            let still = |row: &DebtRow| row.debt.detail.get("name").and_then(|own| own.as_str()) == Some(name);
-            if !catalog.owed().await?.iter().any(still) {
+            let still =
+                |row: &PendingCleanup| row.cleanup.detail.get("name").and_then(|own| own.as_str()) == Some(name);
+            if !catalog.pending_cleanups().await?.iter().any(still) {
                 self.end_revoked(name).await?;
             }
             Ok::<_, stackferry_catalog::CatalogError>(())

@@ -29,14 +29,14 @@ pub struct RestoreDetail {
 /// A copy that a person or a script wants.
 #[must_use]
 pub fn copy(volume: &VolumeId, if_changed: bool, trigger: Trigger, actor: &str) -> NewJob {
-    let job = NewJob::wanted(JobKind::Copy, trigger, actor);
+    let job = NewJob::requested(JobKind::Copy, trigger, actor);
     NewJob { volume: Some(volume.clone()), detail: value(&CopyDetail { if_changed }), ..job }
 }
 
 /// Reading versions back: all, those of one volume, or one.
 #[must_use]
 pub fn verify(volume: Option<&VolumeId>, version: Option<&VersionId>, trigger: Trigger, actor: &str) -> NewJob {
-    let job = NewJob::wanted(JobKind::Verify, trigger, actor);
+    let job = NewJob::requested(JobKind::Verify, trigger, actor);
     NewJob { volume: volume.cloned(), version: version.cloned(), ..job }
 }
 
@@ -50,7 +50,7 @@ pub fn restore(
     trigger: Trigger,
     actor: &str,
 ) -> NewJob {
-    let job = NewJob::wanted(JobKind::Restore, trigger, actor);
+    let job = NewJob::requested(JobKind::Restore, trigger, actor);
     let detail = value(&RestoreDetail { to: to.to_path_buf(), overwrite });
     NewJob { volume: Some(volume.clone()), version: version.cloned(), detail, ..job }
 }
@@ -58,7 +58,7 @@ pub fn restore(
 /// Deleting what retention says.
 #[must_use]
 pub fn prune(trigger: Trigger, actor: &str) -> NewJob {
-    NewJob::wanted(JobKind::Prune, trigger, actor)
+    NewJob::requested(JobKind::Prune, trigger, actor)
 }
 
 /// These types can always be written; where that should fail, the defaults hold.

@@ -31,7 +31,7 @@ impl Jobs {
         }
         let frozen = PruneFrozen { since: Timestamp::now(), why: why.to_owned() };
         let text = serde_json::to_string(&frozen).map_err(|error| Problem::internal(error.to_string()))?;
-        self.0.catalog.set_note(NOTE, Some(&text)).await?;
+        self.0.catalog.set_marker(NOTE, Some(&text)).await?;
         self.0.catalog.audit(AuditAction::PruneFrozen, PROGRAM, "retention", &json!({ "why": why })).await?;
         Ok(())
     }
@@ -41,7 +41,7 @@ impl Jobs {
     /// # Errors
     /// `catalog_damaged` where the note can't be read: then nothing may be deleted; the catalog's.
     pub async fn prune_frozen(&self) -> Result<Option<PruneFrozen>, Problem> {
-        let Some(text) = self.0.catalog.note(NOTE).await? else { return Ok(None) };
+        let Some(text) = self.0.catalog.marker(NOTE).await? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|error| {
             Problem::new(Code::CatalogDamaged, format!("the note why nothing is deleted can't be read: {error}"))
                 .hint("look at the machine's clock, then run `stackferry prune --confirm-clock`")
@@ -53,11 +53,11 @@ impl Jobs {
     /// # Errors
     /// The catalog's.
     pub async fn confirm_clock(&self, actor: &str) -> Result<bool, Problem> {
-        let was = self.0.catalog.note(NOTE).await?;
+        let was = self.0.catalog.marker(NOTE).await?;
         if was.is_none() {
             return Ok(false);
         }
-        self.0.catalog.set_note(NOTE, None).await?;
+        self.0.catalog.set_marker(NOTE, None).await?;
         self.0.catalog.audit(AuditAction::ClockConfirmed, actor, "retention", &json!({})).await?;
         Ok(true)
     }

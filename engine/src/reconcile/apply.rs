@@ -34,7 +34,7 @@ pub(super) async fn under_lease(
     let mut outline = read_outline(vault, volume).await?;
     let mut known = rows_of(app, volume).await?;
     if outline.as_ref().is_some_and(|outline| outline.record.rebuilt.is_some()) {
-        put_marks_back(app, vault, volume, &known, done).await?;
+        restore_marks(app, vault, volume, &known, done).await?;
         outline = read_outline(vault, volume).await?;
         known = rows_of(app, volume).await?;
     }
@@ -72,7 +72,7 @@ async fn read_outline(vault: &Vault, volume: &VolumeId) -> Result<Option<Outline
 }
 
 /// Gives a record that was made anew what only the catalog still knows. Until that is done the vault deletes nothing of it.
-async fn put_marks_back(
+async fn restore_marks(
     app: &App,
     vault: &Vault,
     volume: &VolumeId,
@@ -97,7 +97,7 @@ async fn put_marks_back(
             let until = |version: &VersionId| version.created()?.checked_add(lock.duration()).ok();
             marks.locks = names.filter_map(|version| Some((version.clone(), until(&version)?))).collect();
         }
-        changing.put_marks_back(&id, &marks)
+        changing.restore_marks(&id, &marks)
     });
     if let Some(why) = put_back.await?? {
         tracing::error!(%volume, why, "a volume's record in the vault was lost; it is made anew from its versions, with pins and marks as the catalog knows them");
@@ -116,7 +116,7 @@ async fn keep_numbers(
     let next = rows.iter().map(|row| row.version.seq().saturating_add(1)).max().unwrap_or(0);
     if next > record.next_seq {
         let (vault, volume) = (vault.clone(), volume.clone());
-        blocking(move || vault.number_from(&volume, next)).await??;
+        blocking(move || vault.start_numbers_at(&volume, next)).await??;
     }
     Ok(())
 }

@@ -91,7 +91,7 @@ impl JobView {
             ended: job.ended,
             not_before: job.not_before,
             tries: job.tries,
-            cancel_wanted: job.cancel_wanted,
+            cancel_wanted: job.cancel_requested,
             outcome: job.outcome,
             error: job.error.map(JobErrorView::from),
             progress,
@@ -153,7 +153,7 @@ impl CancelView {
     pub fn new(id: JobId, cancelled: Cancelled) -> Self {
         let was = match cancelled {
             Cancelled::AtOnce => JobState::Queued,
-            Cancelled::Asked => JobState::Running,
+            Cancelled::Requested => JobState::Running,
             Cancelled::Ended(state) => state,
         };
         Self { id, was }

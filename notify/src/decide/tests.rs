@@ -5,7 +5,7 @@ use super::*;
 /// A notifier with its memory and its clock.
 struct Bench {
     settings: Notify,
-    rows: BTreeMap<(String, String), ToldProblem>,
+    rows: BTreeMap<(String, String), ReportedProblem>,
     told: BTreeMap<String, Timestamp>,
     now: Timestamp,
 }

@@ -11,15 +11,15 @@ fn at() -> Timestamp {
     AT.parse().unwrap()
 }
 
-fn row(trouble: Trouble, subject: &str, name: &str, detail: Option<&str>) -> ToldProblem {
-    ToldProblem {
+fn row(trouble: Trouble, subject: &str, name: &str, detail: Option<&str>) -> ReportedProblem {
+    ReportedProblem {
         code: trouble.row().word.to_owned(),
         subject: subject.to_owned(),
         name: name.to_owned(),
         detail: detail.map(str::to_owned),
         since: at(),
         seen: at(),
-        told: Some(at()),
+        reported: Some(at()),
         gone: None,
     }
 }

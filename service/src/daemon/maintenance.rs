@@ -85,5 +85,5 @@ impl Maintenance {
 }
 
 fn planned(kind: JobKind) -> NewJob {
-    NewJob { priority: Priority::UPKEEP, ..NewJob::wanted(kind, Trigger::Schedule, PROGRAM) }
+    NewJob { priority: Priority::MAINTENANCE, ..NewJob::requested(kind, Trigger::Schedule, PROGRAM) }
 }

@@ -240,7 +240,7 @@ impl Looker {
             last_attempt: row.and_then(|row| row.last_attempt),
             host,
             datastore,
-            ..NewJob::wanted(JobKind::Copy, Trigger::Schedule, "schedule")
+            ..NewJob::requested(JobKind::Copy, Trigger::Schedule, "schedule")
         })
     }
 
@@ -255,7 +255,7 @@ impl Looker {
     /// Who asks for a copy need not know where the volume lies; now it is known.
     async fn place_wanted(&self, round: &Round) -> Result<(), Problem> {
         let filter = JobFilter { states: vec![JobState::Queued], kinds: vec![JobKind::Copy], ..JobFilter::default() };
-        let wanted = JobFilter { wanted: true, ..filter };
+        let wanted = JobFilter { requested: true, ..filter };
         for job in self.app.catalog().jobs(&wanted, MOST_PLACED).await? {
             let volume = round.inventory.volumes.iter().find(|volume| Some(&volume.id) == job.volume.as_ref());
             if let Some(volume) = volume {

@@ -133,13 +133,13 @@ async fn all_sorts(app: &App, seen: Timestamp) -> RunningGuard {
     app.catalog().add_version(&version_row(id("appstack/Office"), version.clone(), seen)).await.unwrap();
     let test = RestoreTest { at: seen, ok: true, found: "NTFS".into(), content: None };
     app.catalog().set_restore_tested(&id("appstack/Office"), &version, &test).await.unwrap();
-    let debt = stackferry_catalog::Debt {
-        what: stackferry_catalog::DebtKind::Account,
+    let debt = stackferry_catalog::Cleanup {
+        what: stackferry_catalog::CleanupKind::Account,
         system: "vc1".into(),
         subject: "esx1 sf-000000-00000000".into(),
         detail: serde_json::json!({ "host_id": "host-1", "host_name": "esx1", "name": "sf-000000-00000000" }),
     };
-    app.catalog().owe(&debt).await.unwrap();
+    app.catalog().add_cleanup(&debt).await.unwrap();
     let now = Timestamp::now();
     let credential = stackferry_catalog::NewCredential {
         name: "sf-000000-00000000".into(),

@@ -150,7 +150,7 @@ async fn nobody_is_told_before_the_configuration_says_so() {
     let program = Program::start(command(&bench, port, &off));
     program.logs("a round has ended").await;
     let catalog = bench.catalog().await;
-    assert_eq!(catalog.told_problems().await.unwrap(), []);
+    assert_eq!(catalog.reported_problems().await.unwrap(), []);
     assert!(catalog.waiting_messages().await.unwrap().is_empty() && hook.requests().is_empty());
     // A round more, with the section.
     bench.config_file(port, &format!("{}{}", away.section(), hook.section("")));

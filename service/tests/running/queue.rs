@@ -133,7 +133,7 @@ async fn a_job_is_taken_back_and_what_it_copied_is_kept() {
 
     // By another process, as the command line does it.
     let other = bench.catalog().await;
-    assert_eq!(other.cancel_job(planned.id).await.unwrap(), Some(Cancelled::Asked));
+    assert_eq!(other.cancel_job(planned.id).await.unwrap(), Some(Cancelled::Requested));
     let asked = Instant::now();
     assert_eq!(ends(&catalog, planned.id).await.state, JobState::Cancelled);
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());

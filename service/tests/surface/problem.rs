@@ -188,7 +188,7 @@ fn catalog() {
                 field: "detail",
                 source: json,
             },
-            CatalogError::OtherVault { known: "one".into(), told: "other".into() },
+            CatalogError::OtherVault { known: "one".into(), other: "other".into() },
             CatalogError::NoSuchVolume(office()),
             CatalogError::NoSuchVersion { volume: office(), version: version() },
             CatalogError::VersionExists { volume: office(), version: version() },

@@ -42,12 +42,12 @@ pub(super) struct Journal {
     header: JournalRecord,
     /// How many records are believed, the header among them.
     count: u64,
-    /// The length of the file that it tells of, in bytes.
+    /// The length of the file that it belongs to, in bytes.
     bytes: u64,
 }
 
 impl Journal {
-    /// Opens the journal of a file of `bytes`, or begins one. Also gives what it tells.
+    /// Opens the journal of a file of `bytes`, or begins one. Also returns the blocks it records.
     pub(super) fn open(
         dir: &Dir,
         name: &FileName,
@@ -95,7 +95,7 @@ impl Journal {
         Ok((count, map))
     }
 
-    /// Notes a record in the map; false if it does not pass.
+    /// Applies a record to the map; false if it does not pass.
     fn apply(&self, record: &JournalRecord, place: u64, map: &mut BlockMap) -> bool {
         let Some((body, check)) = record.split_at_checked(CHECKED) else { return false };
         if check != check_of(&self.header, place, body) {

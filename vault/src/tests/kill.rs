@@ -37,7 +37,7 @@ fn kept(vault: &Vault) -> usize {
     }
 }
 
-/// What the killed process does. By itself it does some rounds and looks at the outcome.
+/// What the killed process does. By itself it does some rounds and checks the outcome.
 #[test]
 fn work_goes_on_round_after_round() {
     match std::env::var_os(VAULT) {

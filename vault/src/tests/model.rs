@@ -97,7 +97,7 @@ impl World {
         self.transfers
     }
 
-    /// Notes a version that came to be, be it said or found.
+    /// Records a version that was made, whether reported or found.
     fn came(&mut self, volume: usize, version: VersionId, generation: u32, seed: u8) {
         assert!(version.seq() > self.highest[volume], "a number was given twice");
         self.highest[volume] = version.seq();

@@ -7,7 +7,7 @@ fn open(path: &Path, expect: Option<VaultId>, allow_create: bool) -> Result<Vaul
 }
 
 #[test]
-fn an_empty_or_missing_folder_becomes_a_vault_only_if_none_is_known() {
+fn an_empty_folder_becomes_a_vault_only_if_none_is_known() {
     let home = tempfile::tempdir().unwrap();
     let known: VaultId = "6f1f3a52-2b38-4e0e-a3d5-0d6a5fbc0a11".parse().unwrap();
     let (empty, missing) = (home.path().join("empty"), home.path().join("a/b/missing"));

@@ -28,10 +28,10 @@ fn a_version_is_restored_as_it_was() {
     let disk = disk(1);
     let (bench, id, version) = one(&disk);
     let to = bench.path.parent().unwrap().join("restored/here");
-    let mut told = Vec::new();
-    let report = version.restore(&to, false, &mut |bytes| told.push(bytes), &Cancel::default()).unwrap();
+    let mut reported = Vec::new();
+    let report = version.restore(&to, false, &mut |bytes| reported.push(bytes), &Cancel::default()).unwrap();
     assert_eq!((report.files, report.bytes), (2, version.manifest().logical_bytes()));
-    assert!(told.is_sorted() && *told.last().unwrap() == report.bytes);
+    assert!(reported.is_sorted() && *reported.last().unwrap() == report.bytes);
     assert_eq!(names(&to), [EXTENT, DESCRIPTOR]);
     assert!(std::fs::read(to.join(EXTENT)).unwrap() == disk);
     let (back, source) =

@@ -27,16 +27,16 @@ fn an_interrupted_copy_goes_on_where_it_was() {
     // Written, and not recorded: it is not there any more when the copy goes on.
     file.write_at(BlockIndex(2).offset(), block(&disk, 2)).unwrap();
     let vault = bench.vault.clone();
-    let look = || vault.resumable(&volume(), &fingerprint(), now()).unwrap();
-    assert!(look().is_none(), "it is being written");
+    let resumable = || vault.resumable(&volume(), &fingerprint(), now()).unwrap();
+    assert!(resumable().is_none(), "it is being written");
     drop(incoming);
-    assert!(look().is_none(), "an open file holds it too");
+    assert!(resumable().is_none(), "an open file holds it too");
     drop(file);
     bench.reopen();
     assert!(vault.resumable(&volume(), &Digest::of(b"other"), now()).unwrap().is_none());
     assert!(vault.resumable(&"appstack/Other".parse().unwrap(), &fingerprint(), now()).unwrap().is_none());
 
-    let mut incoming = look().unwrap();
+    let mut incoming = resumable().unwrap();
     assert!(incoming.is_resumed() && incoming.transfer() == TransferId::new(1));
     let file = incoming.file(&extent(), disk.len() as u64).unwrap();
     let recorded = file.recorded().unwrap();

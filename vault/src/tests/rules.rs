@@ -185,20 +185,20 @@ fn who_reads_a_version_keeps_it() {
 fn a_volume_is_known_by_what_was_first_told_of_it() {
     let bench = bench();
     let vault = &bench.vault;
-    let mut told = spec(&volume(), 1);
-    told.generation.guid = None;
-    let first = vault.ensure_volume(&told).unwrap();
+    let mut seen = spec(&volume(), 1);
+    seen.generation.guid = None;
+    let first = vault.ensure_volume(&seen).unwrap();
     assert_eq!((first.next_seq, first.generations.len()), (1, 1));
-    assert_eq!(vault.ensure_volume(&told).unwrap(), first);
-    told.generation.guid = Some("g1".into());
-    told.location.datastore = "nfs02".into();
-    let learned = vault.ensure_volume(&told).unwrap();
+    assert_eq!(vault.ensure_volume(&seen).unwrap(), first);
+    seen.generation.guid = Some("g1".into());
+    seen.location.datastore = "nfs02".into();
+    let learned = vault.ensure_volume(&seen).unwrap();
     assert_eq!((learned.locations.len(), learned.generations[0].guid.as_deref()), (2, Some("g1")));
     assert_eq!(vault.ensure_volume(&spec(&volume(), 2)).unwrap().generations.len(), 2);
-    let mut other = told.clone();
+    let mut other = seen.clone();
     other.generation.guid = Some("g2".into());
     assert!(matches!(vault.ensure_volume(&other), Err(VaultError::Conflict { .. })));
-    let mut other = told.clone();
+    let mut other = seen.clone();
     other.stem = FileName::stem("office").unwrap();
     assert!(matches!(vault.ensure_volume(&other), Err(VaultError::Conflict { .. })));
     assert_eq!(vault.volumes().unwrap().volumes, [vault.volume(&volume()).unwrap()]);
@@ -380,10 +380,10 @@ fn a_lost_record_is_made_anew_from_the_manifests() {
         assert_eq!(same(&read), same(&before), "{what}");
         assert_whole(&reader.version(&volume(), &versions[2]).unwrap(), &disk(1));
         assert_eq!(reader.volumes().unwrap().problems.len(), 1, "{what}");
-        assert!(matches!(reader.put_marks_back(&volume(), &Marks::default()), Err(VaultError::ReadOnly { .. })));
+        assert!(matches!(reader.restore_marks(&volume(), &Marks::default()), Err(VaultError::ReadOnly { .. })));
         assert_eq!(record(&bench).exists(), what != "missing", "{what}");
 
-        // Nothing is deleted before pins and locks were put back, whoever writes the record first.
+        // Nothing is deleted before pins and locks are restored, whoever writes the record first.
         let refused = bench.vault.delete(&volume(), &versions[0], now()).unwrap_err();
         assert!(refused.is_damaged(), "{what}: {refused}");
         bench.vault.ensure_volume(&spec(&volume(), 2)).unwrap();
@@ -396,8 +396,8 @@ fn a_lost_record_is_made_anew_from_the_manifests() {
             locks: [(versions[1].clone(), now() + MAX_AGE)].into(),
             ..Marks::default()
         };
-        assert!(bench.vault.put_marks_back(&volume(), &marks).unwrap().is_some(), "{what}");
-        assert_eq!(bench.vault.put_marks_back(&volume(), &marks).unwrap(), None, "{what}");
+        assert!(bench.vault.restore_marks(&volume(), &marks).unwrap().is_some(), "{what}");
+        assert_eq!(bench.vault.restore_marks(&volume(), &marks).unwrap(), None, "{what}");
         let after = bench.vault.volume(&volume()).unwrap();
         assert_eq!((same(&after), after.rebuilt.as_ref()), (same(&before), None), "{what}");
         assert_eq!((after.pins.len(), after.locks.len()), (1, 1), "{what}");
@@ -428,7 +428,7 @@ fn numbers_go_on_after_those_that_are_known_elsewhere() {
     let bench = bench();
     bench.vault.ensure_volume(&spec(&volume(), 1)).unwrap();
     let mut incoming = bench.vault.begin(&incoming_spec(&volume(), 1), now()).unwrap();
-    incoming.number_from(7);
+    incoming.start_numbers_at(7);
     assert_eq!(incoming.allocate(now(), None).unwrap().seq(), 7);
     assert_eq!(incoming.allocate(now(), None).unwrap().seq(), 8);
 }

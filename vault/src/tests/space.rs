@@ -41,7 +41,7 @@ fn a_full_vault_says_so_keeps_what_it_has_and_can_be_freed() {
     let error = full.unwrap();
     assert!(error.is_no_space() && error.hint().is_some(), "{error:?}");
     assert!(vault.check_space(1 << 20).unwrap_err().is_no_space());
-    // Nothing can be noted any more, and what is noted stays as it is.
+    // Nothing can be recorded any more, and the record stays as it is.
     assert!(vault.pin(&volume(), &one, &"x".repeat(1 << 20), now()).unwrap_err().is_no_space());
     assert!(vault.volume(&volume()).unwrap().pins.is_empty());
     // Where space is needed most nothing is written before space is freed.

@@ -85,7 +85,7 @@ impl BlockMap {
         page.and_then(|page| page.get(at % PAGE_BLOCKS)).map_or(BlockState::Unknown, |digest| BlockState::Data(*digest))
     }
 
-    /// Notes what a block is. Beyond the end nothing is noted.
+    /// Records what a block is. Beyond the end nothing is recorded.
     pub fn set(&mut self, block: BlockIndex, state: BlockState) {
         let Ok(at) = usize::try_from(block.0) else { return };
         if block.0 >= self.blocks() {
@@ -102,7 +102,7 @@ impl BlockMap {
         }
     }
 
-    /// Notes `count` blocks from `first` as zero.
+    /// Records `count` blocks from `first` as zero.
     pub fn set_zero(&mut self, first: BlockIndex, count: u64) {
         for block in first.0..first.0.saturating_add(count).min(self.blocks()) {
             self.set(BlockIndex(block), BlockState::Zero);
@@ -260,7 +260,7 @@ impl fmt::Debug for BlockMap {
     }
 }
 
-/// As it lies in a manifest: the length, and the blocks as texts: 64 hexadecimal digits for a data block, `z<count>`
+/// As it is in a manifest: the length, and the blocks as texts: 64 hexadecimal digits for a data block, `z<count>`
 /// for zero blocks, `u<count>` for unknown ones.
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -306,7 +306,7 @@ impl<'de> Deserialize<'de> for BlockMap {
             next += count;
         }
         if next != map.blocks() {
-            return Err(D::Error::custom(format!("{next} blocks told of {}", map.blocks())));
+            return Err(D::Error::custom(format!("{next} blocks described of {}", map.blocks())));
         }
         Ok(map)
     }

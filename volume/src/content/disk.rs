@@ -11,7 +11,7 @@ use crate::reason::shown;
 
 /// One extent.
 struct Piece<S> {
-    /// Where it lies on the disk, in bytes.
+    /// Where it is on the disk, in bytes.
     on_disk: Range<u64>,
     /// Its file and where in it; none for zeros.
     file: Option<(S, u64)>,

@@ -41,7 +41,7 @@ pub enum FileSystem {
     },
     /// An NTFS that contradicts itself: why.
     DamagedNtfs(String),
-    /// One that is recognised, and that this reader does not look into, or not to the end.
+    /// One that is recognised, and that this reader does not inspect, or not to the end.
     NotInspected {
         /// Its name.
         name: &'static str,
@@ -54,7 +54,7 @@ pub enum FileSystem {
     Reserved,
 }
 
-/// The most entries of a root folder that are read.
+/// The maximum number of entries of a root folder that are read.
 pub const MAX_ENTRIES: u64 = 1000;
 
 impl Content {

@@ -56,7 +56,7 @@ fn damaged<T>(why: impl Into<String>) -> Result<T, NtfsError> {
 
 /// Reads the file system in these bytes of a disk.
 pub(super) fn read<S: Source>(disk: &Disk<S>, bytes: Range<u64>) -> io::Result<FileSystem> {
-    match look(disk, bytes) {
+    match inspect(disk, bytes) {
         Ok(system) => Ok(system),
         Err(NtfsError::Damaged(why)) => Ok(FileSystem::DamagedNtfs(why)),
         Err(NtfsError::Limit(why)) => Ok(FileSystem::NotInspected { name: "NTFS", why }),
@@ -64,7 +64,7 @@ pub(super) fn read<S: Source>(disk: &Disk<S>, bytes: Range<u64>) -> io::Result<F
     }
 }
 
-fn look<S: Source>(disk: &Disk<S>, bytes: Range<u64>) -> Result<FileSystem, NtfsError> {
+fn inspect<S: Source>(disk: &Disk<S>, bytes: Range<u64>) -> Result<FileSystem, NtfsError> {
     let mut ntfs = Ntfs::open(disk, bytes)?;
     for record in 0..OWN_RECORDS {
         ntfs.record(record)?;
@@ -115,7 +115,7 @@ impl<'d, S: Source> Ntfs<'d, S> {
         let mut sector = [0; 512];
         disk.read_at(bytes.start, &mut sector)?;
         let geometry = Geometry::read(&sector, bytes.end - bytes.start)?;
-        // Before the table says where it lies, only its start is known; it is long enough for its first record.
+        // Before the table says where it is, only its start is known; it is long enough for its first record.
         let clusters = geometry.record.div_ceil(geometry.cluster);
         let table = ClusterRuns::one(geometry.table, clusters);
         let mut ntfs = Self { disk, bytes, geometry, table, left: Cell::new(BUDGET) };
@@ -126,8 +126,8 @@ impl<'d, S: Source> Ntfs<'d, S> {
         Ok(ntfs)
     }
 
-    /// Completes the table's place where its own record has no room for all of it: an attribute list names the records that
-    /// hold the rest, each of which lies in what is known by then.
+    /// Completes the table's place where its own record can't hold all of it: an attribute list names the records that
+    /// hold the rest, each of which is in what is known by then.
     fn read_table(&mut self) -> Result<(), NtfsError> {
         let first = self.record(0)?;
         let mut parts = self.parts(&first, AttributeKind::Data, "")?;
@@ -162,7 +162,7 @@ impl<'d, S: Source> Ntfs<'d, S> {
         Ok(self.disk.read_at(at, buf)?)
     }
 
-    /// Bytes of what lies in runs; none where they do not reach.
+    /// Bytes of what is in runs; none where they do not reach.
     fn read_runs(&self, runs: &ClusterRuns, offset: u64, buf: &mut [u8]) -> Result<Option<()>, NtfsError> {
         let (mut offset, mut buf) = (offset, buf);
         while !buf.is_empty() {
@@ -294,10 +294,10 @@ impl<'d, S: Source> Ntfs<'d, S> {
         let Some(Value::Resident(index)) = self.attribute(&root, AttributeKind::IndexRoot, INDEX)? else {
             return Err(wrong("it has no index"));
         };
-        let mut seen = IndexProgress::default();
+        let mut progress = IndexProgress::default();
         let block = u64::from(u32_at(&index, 8));
         let node = index.get(16..).ok_or_else(|| wrong("its index is cut"))?;
-        self.entries(node, &mut seen).map_err(in_root)?;
+        self.entries(node, &mut progress).map_err(in_root)?;
         if let Some(Value::Elsewhere { runs, bytes }) = self.attribute(&root, AttributeKind::IndexAllocation, INDEX)? {
             if !(512..=64 << 10).contains(&block) || !block.is_power_of_two() {
                 return Err(NtfsError::Limit(format!("its root folder has blocks of {block} bytes")));
@@ -308,21 +308,21 @@ impl<'d, S: Source> Ntfs<'d, S> {
                 None => return Err(wrong("nothing says which parts of its index are in use")),
             };
             for at in 0..bytes / block {
-                if seen.entries >= MAX_ENTRIES {
+                if progress.entries >= MAX_ENTRIES {
                     break;
                 }
                 let byte = usize::try_from(at / 8).ok().and_then(|byte| used.get(byte)).copied().unwrap_or_default();
                 if byte >> (at % 8) & 1 == 1 {
-                    self.index_block(&runs, at * block, block, &mut seen).map_err(in_root)?;
+                    self.index_block(&runs, at * block, block, &mut progress).map_err(in_root)?;
                 }
             }
         }
         // Even an empty one lists the table and the other files of its own.
-        if seen.entries < OWN_RECORDS - 1 {
-            return Err(wrong(&format!("it has only {} entries", seen.entries)));
+        if progress.entries < OWN_RECORDS - 1 {
+            return Err(wrong(&format!("it has only {} entries", progress.entries)));
         }
-        match seen.beyond {
-            None => Ok((seen.entries, seen.records)),
+        match progress.beyond {
+            None => Ok((progress.entries, progress.records)),
             Some(why) => Err(NtfsError::Limit(why)),
         }
     }
@@ -332,7 +332,7 @@ impl<'d, S: Source> Ntfs<'d, S> {
         runs: &ClusterRuns,
         offset: u64,
         length: u64,
-        seen: &mut IndexProgress,
+        progress: &mut IndexProgress,
     ) -> Result<(), NtfsError> {
         let mut block = vec![0; usize::try_from(length).unwrap_or_default()];
         if self.read_runs(runs, offset, &mut block)?.is_none() {
@@ -344,14 +344,14 @@ impl<'d, S: Source> Ntfs<'d, S> {
         if put_right(&mut block).is_err() {
             return damaged("a part of its index was not written whole");
         }
-        self.entries(block.get(24..).unwrap_or_default(), seen)
+        self.entries(block.get(24..).unwrap_or_default(), progress)
     }
 
     /// The entries of one node: its header says where they begin and end.
-    fn entries(&self, node: &[u8], seen: &mut IndexProgress) -> Result<(), NtfsError> {
+    fn entries(&self, node: &[u8], progress: &mut IndexProgress) -> Result<(), NtfsError> {
         let (mut at, end) = (size_at(node, 0), size_at(node, 4));
         let Some(node) = node.get(..end) else { return damaged("an index is longer than its place") };
-        while seen.entries < MAX_ENTRIES {
+        while progress.entries < MAX_ENTRIES {
             let Some(entry) = node.get(at..).filter(|rest| rest.len() >= 16) else {
                 return damaged("an index ends within an entry");
             };
@@ -362,12 +362,12 @@ impl<'d, S: Source> Ntfs<'d, S> {
             if length < 16 {
                 return damaged("an index has an entry without length");
             }
-            seen.entries += 1;
+            progress.entries += 1;
             let record = u64_at(entry, 0) & 0xffff_ffff_ffff;
             if record >= OWN_RECORDS {
                 match self.record(record) {
-                    Ok(_) => seen.records += 1,
-                    Err(NtfsError::Limit(why)) => seen.beyond = Some(why),
+                    Ok(_) => progress.records += 1,
+                    Err(NtfsError::Limit(why)) => progress.beyond = Some(why),
                     Err(fault) => return Err(fault),
                 }
             }

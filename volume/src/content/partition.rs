@@ -9,7 +9,7 @@ use super::disk::Disk;
 use crate::descriptor::SECTOR_BYTES;
 use crate::io::Source;
 
-/// The most entries of a GPT that are read; the format's usual number is 128.
+/// The maximum number of entries of a GPT that are read; the format's usual number is 128.
 const MOST_ENTRIES: u32 = 128;
 /// The length of one of them, in bytes; others are not read.
 const ENTRY_BYTES: u32 = 128;
@@ -17,7 +17,7 @@ const ENTRY_BYTES: u32 = 128;
 const PROTECTIVE: u8 = 0xee;
 /// The type of NTFS, exFAT and Windows' other own file systems in an MBR.
 const WINDOWS: u8 = 0x07;
-/// `EBD0A0A2-B9E5-4433-87C0-68B6B72699C7`, as it lies on the disk: a basic data partition of Windows.
+/// `EBD0A0A2-B9E5-4433-87C0-68B6B72699C7`, as it is on the disk: a basic data partition of Windows.
 const BASIC_DATA: [u8; 16] =
     [0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7];
 
@@ -38,7 +38,7 @@ const fn sectors(count: u64) -> Option<u64> {
 pub(super) struct Partition {
     /// Its number, from 1; 0 for a whole disk.
     pub(super) number: u32,
-    /// Where it lies on the disk, in bytes.
+    /// Where it is on the disk, in bytes.
     pub(super) bytes: Range<u64>,
     /// Whether it holds no file system by its type.
     pub(super) is_reserved: bool,

@@ -214,7 +214,7 @@ mod any {
     use super::*;
 
     proptest! {
-        /// Whatever lies on the disk is told of, and never ends the program.
+        /// Whatever is on the disk is told of, and never ends the program.
         #[test]
         fn content_is_survived(
             seed in prop::collection::vec(any::<u8>(), 512..4096),

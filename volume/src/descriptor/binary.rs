@@ -1,4 +1,4 @@
-//! Disks that are one binary file instead of a text: told by their first bytes, so that a person reads what the file is
+//! Disks that are one binary file instead of a text: recognised by their first bytes, so that a person reads what the file is
 //! and not that it is a bad descriptor.
 
 use std::fmt;
@@ -38,7 +38,7 @@ pub(super) fn detect(head: &[u8]) -> Option<BinaryFormat> {
     }
 }
 
-/// The `createType` in the text that a hosted sparse disk holds, if that text lies in these first bytes.
+/// The `createType` in the text that a hosted sparse disk holds, if that text is in these first bytes.
 ///
 /// The header is that of "Virtual Disk Format 1.1": the text's offset at byte 28 and its length at byte 36, both in
 /// sectors, 64 bits, little-endian.

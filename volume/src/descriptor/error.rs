@@ -34,7 +34,7 @@ pub enum Flaw {
     Binary {
         /// Which format.
         format: BinaryFormat,
-        /// The type that the text inside it tells, if it could be read.
+        /// The type that the text inside it names, if it could be read.
         create_type: Option<String>,
     },
     /// UTF-16, which no host writes.
@@ -164,7 +164,7 @@ impl DescriptorError {
                 plain().remedy("If the disk is being copied or extended, wait; else the disk is cut and needs repair.")
             }
             _ => plain()
-                .remedy("Look at the file. A damaged descriptor can be made anew for its extent, as VMware describes."),
+                .remedy("Look at the file. A damaged descriptor can be recreated for its extent, as VMware describes."),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From bytes to a [`Descriptor`]. Each line is looked at twice: first what the disk is, then, knowing that, its extents.
+//! From bytes to a [`Descriptor`]. Each line is read twice: first what the disk is, then, knowing that, its extents.
 //!
 //! Only what is needed to find the extents is required. ESXi and QEMU open descriptors of many hands: what they read
 //! over is read over here, and of what is there twice the first counts. A line that could be an extent and can't be
@@ -36,7 +36,7 @@ pub(super) fn parse(head: &[u8], file_bytes: u64, file: &FileName) -> Result<Des
 }
 
 /// The text of these bytes. The encoding that it names itself is believed if the bytes are of it; else they are UTF-8 or, if
-/// they are not, Windows' western one, which any bytes are. Whether the names in it are right, the folder tells.
+/// they are not, Windows' western one, which any bytes are. The folder shows whether the names in it are right.
 fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Flaw> {
     if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         return Err(Flaw::Utf16);
@@ -91,7 +91,7 @@ struct Lines<'a> {
     ddb: BTreeMap<String, String>,
     /// Extents, each with its line's number from 1.
     extents: Vec<(usize, &'a str)>,
-    /// Whether any line tells of a parent disk.
+    /// Whether any line names a parent disk.
     has_parent: bool,
 }
 

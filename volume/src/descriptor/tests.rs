@@ -276,7 +276,7 @@ fn hosted(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn disks_that_are_not_files_byte_for_byte_are_named_with_a_remedy() {
+fn unsupported_disks_are_named_with_a_remedy() {
     let typed = |kind: &str, extent: &str| {
         ESXI.replace("createType=\"vmfs\"", &format!("createType=\"{kind}\""))
             .replace("RW 41943040 VMFS \"Office-flat.vmdk\"", extent)

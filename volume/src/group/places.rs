@@ -128,7 +128,7 @@ impl<'a> FolderIndex<'a> {
         self.names.find(name.as_str()).map_or(name.as_str(), |entry| entry.name.as_str())
     }
 
-    /// Which candidate each named extent belongs to. Who names what is not his gets a problem instead.
+    /// Which candidate each named extent belongs to. Who names what is not theirs gets a problem instead.
     pub(super) fn extent_owners(&self, problems: &mut [Option<Unprotectable>]) -> HashMap<&'a str, usize> {
         let mut claims: BTreeMap<&'a str, Vec<usize>> = BTreeMap::new();
         for (at, reading) in self.read.iter().enumerate() {
@@ -165,7 +165,7 @@ impl<'a> FolderIndex<'a> {
             }
             for at in claimants {
                 let Some(problem) = problems.get_mut(at).filter(|_| owner != Ok(at)) else { continue };
-                // A sparse disk is its own descriptor; that is told elsewhere.
+                // A sparse disk is its own descriptor; that is reported elsewhere.
                 if owner == Err(Some(at)) {
                     continue;
                 }

@@ -69,7 +69,7 @@ fn lines(entries: &[Entry], descriptors: &[Descriptor]) -> Vec<String> {
 }
 
 #[test]
-fn a_volume_is_its_descriptor_its_extents_and_what_shares_its_stem() {
+fn a_volume_is_descriptor_extents_and_files_of_its_stem() {
     let entries = files(&[
         "Office.vmdk.metadata",
         "Office-update-flat.vmdk",

@@ -11,7 +11,7 @@ use rustix::fs::{Gid, Uid};
 /// then what is made is the maker's own.
 ///
 /// # Errors
-/// The folder can't be looked at.
+/// The folder can't be read.
 pub fn owner_of(folder: &Path) -> io::Result<Option<(Uid, Gid)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -20,7 +20,7 @@ pub fn owner_of(folder: &Path) -> io::Result<Option<(Uid, Gid)>> {
     Ok((about.uid() != 0).then(|| (Uid::from_raw(about.uid()), Gid::from_raw(about.gid()))))
 }
 
-/// Gives a file or folder that was just made below `folder` to the owner of that.
+/// Returns a file or folder that was just made below `folder` to the owner of that.
 ///
 /// # Errors
 /// The system's.

@@ -30,9 +30,9 @@ use crate::name::FileName;
 pub const RESTORE_PREFIX: &str = ".stackferry-restore-";
 /// Restored disks are a user's own data: only who restores them may read them, until he decides otherwise.
 const MODE: u32 = 0o600;
-/// The most bytes of a temporary name that are taken from the file's own.
+/// The maximum number of bytes of a temporary name that are taken from the file's own.
 const MAX_TAIL: usize = 180;
-/// How long another restore's lock of the folder is waited for, and how often it is looked for.
+/// How long another restore's lock of the folder is waited for, and how often it is tried.
 const LOCK_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5000 });
 const LOCK_LOOK: Duration = Duration::from_millis(20);
 
@@ -85,7 +85,7 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Makes a file of `bytes`, all hole, that is to be called `name` in this folder. `tag` tells this restore's temporary
+    /// Makes a file of `bytes`, all hole, that is to be called `name` in this folder. `tag` distinguishes this restore's temporary
     /// files from others': 16 random hexadecimal digits.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl NewFile {
         &self.file
     }
 
-    /// The bytes that are free for this user on its file system; the most there can be where the file system does not tell.
+    /// The bytes that are free for this user on its file system; the most there can be where the file system does not report it.
     ///
     /// # Errors
     /// The system's.
@@ -138,7 +138,7 @@ impl NewFile {
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    /// Gives the file its time, and waits until it is on the disk. Gives why it could not have its time, where the file
+    /// Returns the file its time, and waits until it is on the disk. Returns why it could not have its time, where the file
     /// system or the user's rights do not allow it: that makes the file no worse.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl NewFile {
         Ok(timed.err())
     }
 
-    /// Gives the file its name, and waits until that is on the disk.
+    /// Returns the file its name, and waits until that is on the disk.
     ///
     /// # Errors
     /// `AlreadyExists` where something took the name meanwhile; else the system's.
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_is_removed_and_what_is_being_written_is_not() {
+    fn a_sweep_removes_leftovers_but_no_running_transfer() {
         let home = tempfile::tempdir().unwrap();
         let root = LocalFolder::open(home.path()).unwrap();
         let left = ".stackferry-restore-00000000000000aa-x";

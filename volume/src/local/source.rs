@@ -91,8 +91,8 @@ impl LocalSource {
         let allocated = self.stamp().map_err(|_| FAILED)?.1;
         let compressed = self.pulse.call(|| rustix::fs::fstatfs(&self.file)).is_ok_and(|stat| stat.f_type == BTRFS);
         let tolerance = Tolerance { compressed, ..Tolerance::STRICT };
-        let told = builder.finish(self.bytes, allocated, tolerance);
-        match told {
+        let map = builder.finish(self.bytes, allocated, tolerance);
+        match map {
             Ok(map) if self.are_zero(&map) => Ok(Some(map)),
             Ok(_) => Err("data is called a hole"),
             // Where a file system knows no `SEEK_HOLE`, Linux calls the whole file data.
@@ -171,7 +171,7 @@ pub(super) fn next_data(file: &File, bytes: u64, from: u64) -> io::Result<Option
     let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
         Ok(end) => end.min(bytes),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => bytes,
-        // The file was cut meanwhile: reading will tell.
+        // The file was cut meanwhile: reading will show it.
         Err(Errno::NXIO) => bytes,
         Err(errno) => return Err(errno.into()),
     };

@@ -5,7 +5,7 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stackferry_catalog::{
-    Attempt, Fresh, FreshKinds, Page, Standing, VolumeFilter, VolumeOrder, VolumeRow, VolumeState,
+    Attempt, FreshnessByKind, FreshnessLimit, Page, Standing, VolumeFilter, VolumeOrder, VolumeRow, VolumeState,
 };
 use stackferry_volume::{Kind, VolumeId};
 use utoipa::IntoParams;
@@ -236,12 +236,12 @@ pub(super) async fn attempts(
 }
 
 /// What counts as fresh now: the rule of `engine::fresh`, as the database applies it.
-pub(crate) fn fresh_kinds(app: &App, now: Timestamp) -> FreshKinds {
-    let of = |kind| Fresh {
-        since: now.checked_sub(freshness::expected_interval(app.config(), kind).saturating_mul(2)).ok(),
-        by_look: attached_too_long::age(app.config(), kind).is_none(),
+pub(crate) fn fresh_kinds(app: &App, now: Timestamp) -> FreshnessByKind {
+    let of = |kind| FreshnessLimit {
+        since: now.checked_sub(fresh::expected_interval(app.config(), kind).saturating_mul(2)).ok(),
+        by_scan: held::age(app.config(), kind).is_none(),
     };
-    FreshKinds {
+    FreshnessByKind {
         appstack: of(Kind::Appstack),
         package: of(Kind::Package),
         writable: of(Kind::Writable),

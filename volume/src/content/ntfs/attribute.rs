@@ -32,7 +32,7 @@ impl<'r> Attribute<'r> {
         self.0.get(8) == Some(&0)
     }
 
-    /// Its value, where it lies in the record.
+    /// Its value, where it is in the record.
     pub(super) fn resident(&self) -> Option<&'r [u8]> {
         let rest = self.0.get(usize::from(u16_at(self.0, 20))..)?;
         rest.get(..size_at(self.0, 16)).filter(|_| self.is_resident())
@@ -73,7 +73,7 @@ pub(super) fn list(record: &[u8], mut at: usize) -> Result<Vec<Attribute<'_>>, &
     }
 }
 
-/// What an attribute list says of one attribute: the cluster that each part begins with, and the record it lies in.
+/// What an attribute list says of one attribute: the cluster that each part begins with, and the record it is in.
 pub(super) fn listed(list: &[u8], kind: AttributeKind, name: &str) -> Vec<(u64, u64)> {
     let (mut parts, mut rest) = (Vec::new(), list);
     while rest.len() >= 26 {

@@ -1,9 +1,9 @@
-//! Where the content of a file lies: runs of clusters.
+//! Where the content of a file is: runs of clusters.
 
-/// The most runs of one part of a file: a record of 64 KiB has room for fewer.
+/// The maximum number of runs of one part of a file: a record of 64 KiB holds fewer.
 const MAX_RUNS: usize = 64 << 10;
 
-/// The most runs of a file that are kept: some hundred thousand pieces are the worst that is known of real disks.
+/// The maximum number of runs of a file that are kept: some hundred thousand pieces are the worst that is known of real disks.
 const MAX_ALL_RUNS: usize = 512 << 10;
 
 /// ClusterRuns of clusters, by the cluster of the file that each begins with.
@@ -51,7 +51,7 @@ impl ClusterRuns {
                 }
             };
             if runs.len() == MAX_RUNS {
-                return Err("it has more runs than a record has room for");
+                return Err("it has more runs than a record can hold");
             }
             runs.push(ClusterRun { start, clusters, place: at });
             start = start.checked_add(clusters).ok_or("it is longer than a file can be")?;

@@ -1,10 +1,10 @@
-//! What was changed at other systems for the time of a copy, and has to be put back there.
+//! Pending cleanups: what was changed at other systems for the time of a copy, and has to be undone there.
 //!
-//! 1. The debt is written, durably, before the change is made at the other system.
+//! 1. The cleanup is recorded, durably, before the change is made at the other system.
 //! 2. The change is made; the copy runs; the change is undone.
-//! 3. The debt is deleted.
+//! 3. The record is deleted.
 //!
-//! A crash after 1 leaves a debt that the next start pays: what may not have been changed is then undone for nothing,
+//! A crash after 1 leaves a record, and the next start cleans up: what may not have been changed is then undone for nothing,
 //! which does no harm; what was changed is never forgotten.
 
 use jiff::Timestamp;
@@ -16,8 +16,8 @@ use crate::pool::Catalog;
 use crate::process::{Liveness, Process};
 
 words! {
-    /// What has to be put back.
-    DebtKind ("debt") {
+    /// What has to be undone.
+    CleanupKind ("kind of cleanup") {
         /// A local account on a host has to be removed.
         Account = "account",
         /// A host's SSH service has to be stopped.
@@ -27,11 +27,11 @@ words! {
     }
 }
 
-/// What has to be put back, and where.
+/// What has to be undone, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Debt {
+pub struct Cleanup {
     /// What.
-    pub what: DebtKind,
+    pub what: CleanupKind,
     /// At which system: its name in the configuration.
     pub system: String,
     /// What of that system: a host and an account, a host, a volume's number.
@@ -40,34 +40,34 @@ pub struct Debt {
     pub detail: Value,
 }
 
-/// A debt that was written.
+/// A recorded cleanup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DebtId(pub(crate) i64);
+pub struct CleanupId(pub(crate) i64);
 
-impl DebtId {
+impl CleanupId {
     /// Its number.
     #[must_use]
     pub fn number(self) -> u64 {
         self.0.unsigned_abs()
     }
 
-    /// The debt of this number; none where it can't be one.
+    /// The cleanup of this number; none where it can't be one.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
         i64::try_from(number).ok().map(Self)
     }
 }
 
-/// A debt as it stands.
+/// A cleanup as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DebtRow {
+pub struct PendingCleanup {
     /// Its number.
-    pub id: DebtId,
-    /// What has to be put back.
-    pub debt: Debt,
+    pub id: CleanupId,
+    /// What has to be undone.
+    pub cleanup: Cleanup,
     /// Since when.
     pub since: Timestamp,
-    /// Whether the process that made it is gone, so that nobody else will pay it: it is certainly dead, or it is out of
+    /// Whether the process that made it is gone, so that nobody else will clean up: it is certainly dead, or it is out of
     /// sight (in another container) and holds no lease any more.
     pub is_abandoned: bool,
     /// Whether this process made it.
@@ -75,70 +75,70 @@ pub struct DebtRow {
 }
 
 impl Catalog {
-    /// Writes a debt, before what it is for is done. One durable transaction.
+    /// Records a cleanup, before what it is for is done. One durable transaction.
     ///
     /// # Errors
     /// `Process`, or `Database`: then the change must not be made.
-    pub async fn owe(&self, debt: &Debt) -> Result<DebtId, CatalogError> {
+    pub async fn add_cleanup(&self, cleanup: &Cleanup) -> Result<CleanupId, CatalogError> {
         let process = Process::current()?;
         let now = self.clock().now();
-        let mut tx =
-            self.write("recording what has to be put back", format!("{} {}", debt.system, debt.subject)).await?;
+        let mut tx = self.write("recording a cleanup", format!("{} {}", cleanup.system, cleanup.subject)).await?;
         let query = sqlx::query(
             "INSERT INTO owed (what, system, subject, detail, process, since) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
         )
-        .bind(debt.what.as_str())
-        .bind(&debt.system)
-        .bind(&debt.subject)
-        .bind(tx.json("detail", &debt.detail)?)
+        .bind(cleanup.what.as_str())
+        .bind(&cleanup.system)
+        .bind(&cleanup.subject)
+        .bind(tx.json("detail", &cleanup.detail)?)
         .bind(tx.json("process", &process)?)
         .bind(stamp(now));
-        let id = tx.one(query, |row| Ok(DebtId(row.signed("id")?))).await?;
+        let id = tx.one(query, |row| Ok(CleanupId(row.signed("id")?))).await?;
         tx.commit().await?;
         Ok(id)
     }
 
-    /// Deletes a debt that was paid. One durable transaction.
+    /// Deletes the record of a cleanup that was done. One durable transaction.
     ///
     /// # Errors
     /// `Database`.
-    pub async fn settle(&self, id: DebtId) -> Result<(), CatalogError> {
-        let mut tx = self.write("recording what was put back", id.0.to_string()).await?;
+    pub async fn end_cleanup(&self, id: CleanupId) -> Result<(), CatalogError> {
+        let mut tx = self.write("recording a finished cleanup", id.0.to_string()).await?;
         let statement = sqlx::query("DELETE FROM owed WHERE id = $1").bind(id.0);
         tx.execute(statement).await?;
         tx.commit().await
     }
 
-    /// All that has to be put back, oldest first.
+    /// All pending cleanups, oldest first.
     ///
     /// # Errors
     /// `Row`, `Process`, or `Database`.
-    pub async fn owed(&self) -> Result<Vec<DebtRow>, CatalogError> {
-        let mut session = self.session("reading what has to be put back", "the catalog").await?;
+    pub async fn pending_cleanups(&self) -> Result<Vec<PendingCleanup>, CatalogError> {
+        let mut session = self.session("reading pending cleanups", "the catalog").await?;
         let here = Process::current()?;
-        let mut owed = session.all(sqlx::query("SELECT * FROM owed ORDER BY id"), |row| debt(row, &here)).await?;
+        let mut pending = session.all(sqlx::query("SELECT * FROM owed ORDER BY id"), |row| pending(row, &here)).await?;
         drop(session);
         // Of a process in another container nothing can be seen, but whoever copies holds a lease and renews it.
-        if owed.iter().any(|(_, process)| process.liveness(&here) == Liveness::Unseen) {
+        if pending.iter().any(|(_, process)| process.liveness(&here) == Liveness::Unseen) {
             let now = self.clock().now();
             let mut leases = self.leases().await?;
             leases.retain(|lease| !lease.released && now < lease.expires);
-            for (row, process) in owed.iter_mut().filter(|(_, process)| process.liveness(&here) == Liveness::Unseen) {
+            for (row, process) in pending.iter_mut().filter(|(_, process)| process.liveness(&here) == Liveness::Unseen)
+            {
                 row.is_abandoned = !leases.iter().any(|lease| lease.process == *process);
             }
         }
-        Ok(owed.into_iter().map(|(row, _)| row).collect())
+        Ok(pending.into_iter().map(|(row, _)| row).collect())
     }
 }
 
-fn debt(row: &Row<'_>, here: &Process) -> Result<(DebtRow, Process), CatalogError> {
+fn pending(row: &Row<'_>, here: &Process) -> Result<(PendingCleanup, Process), CatalogError> {
     let process: Process = row.json("process")?;
     let is_own = process == *here;
     // Another boot of this machine is over. That the catalog's file is used from two machines is not foreseen.
     let is_abandoned = matches!(process.liveness(here), Liveness::Dead | Liveness::OtherBoot);
-    let debt = DebtRow {
-        id: DebtId(row.signed("id")?),
-        debt: Debt {
+    let pending = PendingCleanup {
+        id: CleanupId(row.signed("id")?),
+        cleanup: Cleanup {
             what: row.parsed("what")?,
             system: row.text("system")?,
             subject: row.text("subject")?,
@@ -148,5 +148,5 @@ fn debt(row: &Row<'_>, here: &Process) -> Result<(DebtRow, Process), CatalogErro
         is_abandoned,
         is_own,
     };
-    Ok((debt, process))
+    Ok((pending, process))
 }
