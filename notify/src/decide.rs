@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use stackferry_catalog::ReportedProblem;
 use stackferry_config::Notify;
 
-use super::snapshot::{FoundProblem, Snapshot};
+use super::snapshot::{FoundProblem, SiteSnapshot};
 use super::trouble::{ReportWhen, Trouble};
 
 /// Problems of one kind.
@@ -41,7 +41,7 @@ impl Decided {
 /// Decides. `rows` is what was written before, `told` when each kind was last told of.
 pub(super) fn decide(
     settings: &Notify,
-    look: &Snapshot,
+    look: &SiteSnapshot,
     rows: Vec<ReportedProblem>,
     told: &BTreeMap<String, Timestamp>,
     now: Timestamp,

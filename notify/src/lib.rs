@@ -30,7 +30,7 @@ use tokio::time::MissedTickBehavior;
 use decide::decide;
 use message::Event;
 use outbox::Outbox;
-use snapshot::{Snapshot, look};
+use snapshot::{SiteSnapshot, look};
 use stackferry_engine::app::{App, Room};
 use stackferry_engine::health::{Health, shortest_interval};
 use stackferry_problem::Problem;
@@ -139,7 +139,7 @@ impl Teller {
     }
 
     /// Adds the digests that are due.
-    async fn digests(&self, app: &App, look: &Snapshot, change: &mut NotifyChange) -> Result<(), Problem> {
+    async fn digests(&self, app: &App, look: &SiteSnapshot, change: &mut NotifyChange) -> Result<(), Problem> {
         let settings = &app.config().notify;
         let now = app.now().to_zoned(TimeZone::system());
         for channel in channels(settings) {

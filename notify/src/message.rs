@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use stackferry_catalog::ReportedProblem;
 
 use super::decide::Kinds;
-use super::snapshot::Snapshot;
+use super::snapshot::SiteSnapshot;
 use super::standing::VolumeCounts;
 use super::trouble::{ProblemSeverity, Trouble};
 use stackferry_engine::about::PROGRAM;
@@ -159,7 +159,7 @@ impl Sender {
     }
 
     /// A message of how everything stands.
-    pub(super) fn digest(&self, look: &Snapshot, at: Timestamp) -> Message {
+    pub(super) fn digest(&self, look: &SiteSnapshot, at: Timestamp) -> Message {
         let mut kinds: std::collections::BTreeMap<Trouble, Vec<Subject>> = std::collections::BTreeMap::new();
         let mut counts: std::collections::BTreeMap<Trouble, usize> = std::collections::BTreeMap::new();
         for found in &look.found {

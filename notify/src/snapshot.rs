@@ -42,7 +42,7 @@ pub(super) struct FoundProblem {
 
 /// Everything that is wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Snapshot {
+pub(super) struct SiteSnapshot {
     pub(super) found: Vec<FoundProblem>,
     /// What stays as it was, by trouble and subject.
     pub(super) unknown: HashSet<(Trouble, String)>,
@@ -50,7 +50,7 @@ pub(super) struct Snapshot {
     pub(super) volumes: VolumeCounts,
 }
 
-impl Snapshot {
+impl SiteSnapshot {
     fn add(&mut self, trouble: Trouble, subject: &str, since: Option<Timestamp>, detail: Option<String>) {
         self.put(trouble, subject, subject, since, detail);
     }
@@ -72,8 +72,8 @@ pub(super) async fn look(
     (health, is_new): (&Health, bool),
     room: &Room,
     now: Timestamp,
-) -> Result<Snapshot, Problem> {
-    let mut look = Snapshot::default();
+) -> Result<SiteSnapshot, Problem> {
+    let mut look = SiteSnapshot::default();
     let away = sources(&mut look, &app.metrics().sources().status(app.config()));
     let fleet = app.catalog().fleet().await?;
     volumes(&mut look, app.config(), &fleet, &away, now);
@@ -108,7 +108,7 @@ pub(super) async fn look(
 }
 
 /// Datastores and systems. Gives the names of the datastores that can't be looked at.
-fn sources(look: &mut Snapshot, standing: &[SourceStatus]) -> HashSet<String> {
+fn sources(look: &mut SiteSnapshot, standing: &[SourceStatus]) -> HashSet<String> {
     let mut away = HashSet::new();
     for one in standing {
         let (trouble, subject, detail) = match one.what {
@@ -137,11 +137,12 @@ fn sources(look: &mut Snapshot, standing: &[SourceStatus]) -> HashSet<String> {
 
 /// What is wrong with volumes. What keeps those of a datastore that is away from being copied is that datastore: they are
 /// counted there, and are no troubles of their own.
-fn volumes(look: &mut Snapshot, config: &Config, fleet: &Fleet, away: &HashSet<String>, now: Timestamp) {
+fn volumes(look: &mut SiteSnapshot, config: &Config, fleet: &Fleet, away: &HashSet<String>, now: Timestamp) {
     let mut there: BTreeMap<&str, u64> = BTreeMap::new();
     for volume in &fleet.volumes {
         let id = volume.id.to_string();
-        let wrong = |look: &mut Snapshot, trouble, since, detail| look.put(trouble, &id, &volume.name, since, detail);
+        let wrong =
+            |look: &mut SiteSnapshot, trouble, since, detail| look.put(trouble, &id, &volume.name, since, detail);
         if volume.damaged_versions > 0 {
             wrong(look, Trouble::VersionDamaged, None, Some(versions(volume.damaged_versions)));
         }
@@ -214,7 +215,7 @@ fn versions(count: u64) -> String {
     if count == 1 { "1 version".to_owned() } else { format!("{count} versions") }
 }
 
-async fn vault(look: &mut Snapshot, app: &App, (health, is_new): (&Health, bool), room: &Room) {
+async fn vault(look: &mut SiteSnapshot, app: &App, (health, is_new): (&Health, bool), room: &Room) {
     let rooms = [Trouble::VaultFull, Trouble::VaultNearlyFull].map(|trouble| (trouble, VAULT.to_owned()));
     let space = match room.space(app).await {
         Ok(Some(space)) => space,
@@ -255,7 +256,7 @@ fn near(kept: u64) -> u64 {
 }
 
 /// What copies changed elsewhere and nobody puts back any more.
-async fn left_behind(look: &mut Snapshot, app: &App, now: Timestamp) -> Result<(), Problem> {
+async fn left_behind(look: &mut SiteSnapshot, app: &App, now: Timestamp) -> Result<(), Problem> {
     let (_, unpaid) = cleanups::standing(app).await?;
     for row in unpaid {
         let trouble = match row.cleanup.what {
@@ -307,8 +308,8 @@ mod tests {
         }
     }
 
-    fn seen(volumes: Vec<FleetVolume>, standing: &[SourceStatus]) -> Snapshot {
-        let mut look = Snapshot::default();
+    fn seen(volumes: Vec<FleetVolume>, standing: &[SourceStatus]) -> SiteSnapshot {
+        let mut look = SiteSnapshot::default();
         let away = sources(&mut look, standing);
         let config: Config = "state_dir = \"/s\"".parse().unwrap();
         let fleet = Fleet { volumes, ..Fleet::default() };

@@ -5,13 +5,13 @@ use stackferry_https::Response;
 use super::error::ManagerError;
 use super::list::{self, ResponseFault};
 use super::requests::ManagerRequest;
-use super::session::{ManagerSession, Operation};
+use super::session::{ManagerOperation, ManagerSession};
 use super::value::Fields;
 
 /// Asks, and reads what comes.
 pub(super) struct ManagerApi<'a> {
     pub(super) session: &'a ManagerSession,
-    pub(super) run: Operation,
+    pub(super) run: ManagerOperation,
 }
 
 impl ManagerApi<'_> {

@@ -3,12 +3,12 @@
 
 use super::error::ManagerError;
 use super::list::said_in;
-use super::session::{ManagerSession, Operation};
+use super::session::{ManagerOperation, ManagerSession};
 
 /// Posts one request for each volume, so that each has its own result and none can bring in another.
 pub(super) async fn act(
     session: &ManagerSession,
-    run: &Operation,
+    run: &ManagerOperation,
     path: &'static str,
     ids: &[u64],
 ) -> Vec<(u64, Result<(), ManagerError>)> {
@@ -28,7 +28,12 @@ pub(super) async fn act(
     results
 }
 
-async fn one(session: &ManagerSession, run: &Operation, path: &'static str, id: u64) -> Result<(), ManagerError> {
+async fn one(
+    session: &ManagerSession,
+    run: &ManagerOperation,
+    path: &'static str,
+    id: u64,
+) -> Result<(), ManagerError> {
     let answer = session.post(run, path, &format!("?volumes%5B%5D={id}")).await?;
     // An answer of success may tell that nothing was done: `{"successes":[],"warnings":[],"errors":["…"]}`.
     match said_in(answer.body()) {

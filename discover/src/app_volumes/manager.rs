@@ -17,7 +17,7 @@ use super::detail_cache::DetailCache;
 use super::error::ManagerError;
 use super::report::{ManagedVolume, Report, VolumeFamily};
 use super::requests::{DISABLE, ENABLE, ManagerRequest};
-use super::session::{ManagerSession, Operation};
+use super::session::{ManagerOperation, ManagerSession};
 use super::value::Fields;
 use super::volumes::listed_volume;
 
@@ -99,7 +99,10 @@ impl Manager {
     /// missing, and single details too: the report's problems tell so.
     pub async fn look(&self, now: Timestamp) -> Result<Report, ManagerError> {
         let mut details = self.details.lock().await;
-        let api = ManagerApi { session: &self.session, run: Operation::new(self.timeouts.request, self.timeouts.scan) };
+        let api = ManagerApi {
+            session: &self.session,
+            run: ManagerOperation::new(self.timeouts.request, self.timeouts.scan),
+        };
         ReportBuilder::new(&api, &mut details, now).make(&self.name, &self.site).await
     }
 
@@ -109,8 +112,10 @@ impl Manager {
     /// # Errors
     /// As [`look`](Self::look).
     pub async fn writable(&self, id: u64) -> Result<Option<ManagedVolume>, ManagerError> {
-        let api =
-            ManagerApi { session: &self.session, run: Operation::new(self.timeouts.request, self.timeouts.request) };
+        let api = ManagerApi {
+            session: &self.session,
+            run: ManagerOperation::new(self.timeouts.request, self.timeouts.request),
+        };
         let keys = ["writable", "data"];
         let read = |told: Fields<'_>| listed_volume(VolumeFamily::Writable, told).map(|one| one.volume);
         // A manager of 2.x does not know the newer address, whatever it says to it.
@@ -139,7 +144,8 @@ impl Manager {
     }
 
     async fn act(&self, path: &'static str, ids: &[u64]) -> Vec<(u64, Result<(), ManagerError>)> {
-        super::guard::act(&self.session, &Operation::new(self.timeouts.request, self.timeouts.scan), path, ids).await
+        super::guard::act(&self.session, &ManagerOperation::new(self.timeouts.request, self.timeouts.scan), path, ids)
+            .await
     }
 
     /// Takes another password, and forgets that one was refused: the next look tries it.
@@ -157,6 +163,6 @@ impl Manager {
     /// # Errors
     /// The manager did not take it; it will end by itself.
     pub async fn logout(&self) -> Result<(), ManagerError> {
-        self.session.logout(&Operation::new(self.timeouts.request, self.timeouts.request)).await
+        self.session.logout(&ManagerOperation::new(self.timeouts.request, self.timeouts.request)).await
     }
 }

@@ -40,7 +40,7 @@ struct ManagerSessionState {
 }
 
 /// Something that is done at one go: a look, or a call of the guard.
-pub(super) struct Operation {
+pub(super) struct ManagerOperation {
     /// The longest that one answer may take.
     request: Duration,
     /// The longest that all of it may take.
@@ -51,7 +51,7 @@ pub(super) struct Operation {
     login_failed: OnceLock<ManagerError>,
 }
 
-impl Operation {
+impl ManagerOperation {
     pub(super) fn new(request: Duration, whole: Duration) -> Self {
         Self {
             request,
@@ -102,14 +102,14 @@ impl ManagerSession {
     }
 
     /// Logs in, unless there is a session.
-    pub(super) async fn open(&self, run: &Operation) -> Result<(), ManagerError> {
+    pub(super) async fn open(&self, run: &ManagerOperation) -> Result<(), ManagerError> {
         self.cookie(run, None).await.map(|_| ())
     }
 
     /// Asks without a login, which `…/version` does not need.
     pub(super) async fn get_without_login(
         &self,
-        run: &Operation,
+        run: &ManagerOperation,
         ask: ManagerRequest,
     ) -> Result<Response, ManagerError> {
         let request = Request::get(ask.path()).limit(ask.limit());
@@ -118,14 +118,14 @@ impl ManagerSession {
     }
 
     /// Asks for something.
-    pub(super) async fn get(&self, run: &Operation, ask: ManagerRequest) -> Result<Response, ManagerError> {
+    pub(super) async fn get(&self, run: &ManagerOperation, ask: ManagerRequest) -> Result<Response, ManagerError> {
         self.call(run, ask.template(), &|| Request::get(ask.path()).limit(ask.limit())).await
     }
 
     /// Posts something that has no body; `query` begins with `?`.
     pub(super) async fn post(
         &self,
-        run: &Operation,
+        run: &ManagerOperation,
         path: &'static str,
         query: &str,
     ) -> Result<Response, ManagerError> {
@@ -133,7 +133,7 @@ impl ManagerSession {
     }
 
     /// Ends the session at the manager, if there is one. Without a session there is nothing to do.
-    pub(super) async fn logout(&self, run: &Operation) -> Result<(), ManagerError> {
+    pub(super) async fn logout(&self, run: &ManagerOperation) -> Result<(), ManagerError> {
         let Some(cookie) = self.state.lock().await.cookie.take() else { return Ok(()) };
         let request = Request::new(Method::DELETE, SESSIONS).header("cookie", cookie.expose());
         let answer = self.send(run, request, SESSIONS).await?;
@@ -143,7 +143,7 @@ impl ManagerSession {
 
     async fn call(
         &self,
-        run: &Operation,
+        run: &ManagerOperation,
         path: &'static str,
         request: &(dyn Fn() -> Request + Sync),
     ) -> Result<Response, ManagerError> {
@@ -174,7 +174,7 @@ impl ManagerSession {
 
     /// The session's cookie, and which login it is of. With `ended`, the login whose session the manager does not know any
     /// more: then there is a new one, unless this run had its new login already, which gives back the old.
-    async fn cookie(&self, run: &Operation, ended: Option<u64>) -> Result<(Secret, u64), ManagerError> {
+    async fn cookie(&self, run: &ManagerOperation, ended: Option<u64>) -> Result<(Secret, u64), ManagerError> {
         // SkipReason during the login: whoever comes meanwhile takes its cookie.
         let mut state = self.state.lock().await;
         if let Some(cookie) = &state.cookie {
@@ -196,7 +196,7 @@ impl ManagerSession {
         Ok((cookie, state.login))
     }
 
-    async fn login(&self, run: &Operation, state: &mut ManagerSessionState) -> Result<Secret, ManagerError> {
+    async fn login(&self, run: &ManagerOperation, state: &mut ManagerSessionState) -> Result<Secret, ManagerError> {
         let refused = |said: &str| ManagerError::LoginRefused {
             system: self.system().to_owned(),
             username: self.username.clone(),
@@ -237,7 +237,12 @@ impl ManagerSession {
         })
     }
 
-    async fn send(&self, run: &Operation, request: Request, path: &'static str) -> Result<Response, ManagerError> {
+    async fn send(
+        &self,
+        run: &ManagerOperation,
+        request: Request,
+        path: &'static str,
+    ) -> Result<Response, ManagerError> {
         let too_slow = || ManagerError::Timeout { system: self.system().to_owned(), seconds: run.whole.as_secs() };
         let left = run.whole.checked_sub(run.began.elapsed()).filter(|left| !left.is_zero()).ok_or_else(too_slow)?;
         match self.https.send(request.timeout(run.request.min(left))).await {

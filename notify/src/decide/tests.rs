@@ -33,10 +33,10 @@ impl Bench {
             since: None,
             detail: None,
         };
-        let look = Snapshot {
+        let look = SiteSnapshot {
             found: found.iter().map(one).collect(),
             unknown: unknown.iter().map(|(trouble, subject)| (*trouble, (*subject).to_owned())).collect(),
-            ..Snapshot::default()
+            ..SiteSnapshot::default()
         };
         // The memory is what a restarted program would read.
         let rows = self.rows.values().cloned().collect();

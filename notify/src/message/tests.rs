@@ -99,7 +99,7 @@ fn a_digest_says_at_a_glance_whether_all_is_safe() {
     };
     let volumes = |total, not_safe| VolumeCounts { total, not_safe, ..VolumeCounts::default() };
     let line = |found: Vec<FoundProblem>, volumes| {
-        sender().digest(&Snapshot { found, volumes, ..Snapshot::default() }, at()).headline()
+        sender().digest(&SiteSnapshot { found, volumes, ..SiteSnapshot::default() }, at()).headline()
     };
     assert_eq!(line(Vec::new(), volumes(0, 0)), "no volume is known yet");
     assert_eq!(line(Vec::new(), volumes(1, 0)), "the only volume is safe");
@@ -107,17 +107,17 @@ fn a_digest_says_at_a_glance_whether_all_is_safe() {
     assert_eq!(line(vec![found(Trouble::Overdue, "appstack/A")], volumes(241, 1)), "1 of 241 volumes is not safe");
     let full = line(vec![found(Trouble::VaultFull, "vault"), found(Trouble::Held, "appstack/A")], volumes(241, 3));
     assert_eq!(full, "3 of 241 volumes are not safe; the vault is full");
-    let look = Snapshot {
+    let look = SiteSnapshot {
         found: vec![found(Trouble::VersionDamaged, "appstack/Office")],
         volumes: VolumeCounts { new: 2, vault_free: Some(1 << 40), vault_size: Some(4 << 40), ..volumes(241, 0) },
-        ..Snapshot::default()
+        ..SiteSnapshot::default()
     };
     let mut message = sender().digest(&look, at());
     message.program = "stackferry 0.1.0".to_owned();
     assert_eq!(
         message.mail(&TimeZone::UTC),
         "All 241 volumes are safe.\n2 just found and wait for their first copy.\nFree in the vault: 1.0 TiB of 4.0 TiB.\n\n\
-         CRITICAL: 1 volume has a damaged version\n  - appstack/Office, since 2026-11-22 06:00\n  What to do: Snapshot for failing \
+         CRITICAL: 1 volume has a damaged version\n  - appstack/Office, since 2026-11-22 06:00\n  What to do: SiteSnapshot for failing \
          disks below the vault. `stackferry verify VOLUME` tells which blocks; where no other version is good the volume \
          is copied again.\n\n-- \nstackferry 0.1.0 on backup1, installation a1b2c3, 2026-11-22 06:00 UTC\n"
     );

@@ -235,11 +235,11 @@ pub(super) async fn attempts(
     Ok(Json(attempts.into_iter().map(AttemptBody::from).collect()))
 }
 
-/// What counts as fresh now: the rule of `engine::fresh`, as the database applies it.
+/// What counts as fresh now: the rule of `engine::freshness`, as the database applies it.
 pub(crate) fn fresh_kinds(app: &App, now: Timestamp) -> FreshnessByKind {
     let of = |kind| FreshnessLimit {
-        since: now.checked_sub(fresh::expected_interval(app.config(), kind).saturating_mul(2)).ok(),
-        by_scan: held::age(app.config(), kind).is_none(),
+        since: now.checked_sub(freshness::expected_interval(app.config(), kind).saturating_mul(2)).ok(),
+        by_scan: attached_too_long::age(app.config(), kind).is_none(),
     };
     FreshnessByKind {
         appstack: of(Kind::Appstack),
