@@ -35,6 +35,7 @@ mod index;
 mod jobs;
 mod leases;
 mod meta;
+mod migrations;
 mod notify;
 mod pool;
 mod process;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::{Migrate as _, MigrateError, Migration, Migrator};
+use sqlx::migrate::{Migrate as _, MigrateError, Migration};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::Mutex;
@@ -19,10 +19,9 @@ use crate::clock::Clock;
 use crate::convert::Operation;
 use crate::error::{CatalogError, DatabaseCause, is_corrupt};
 use crate::file::{BUSY_WAIT, create, options};
+use crate::migrations::MIGRATIONS;
 use crate::scratch::Scratch;
 use crate::session::{DbSession, Link};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How long a task waits for a connection of the pool: longer than a write may wait for its lock.
 const POOL_WAIT: Duration = Duration::from_secs(30);

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde_json::json;
-use sqlx::migrate::{Migrate as _, Migrator};
+use sqlx::migrate::{Migrate as _, Migrator, resolve_blocking};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, Row as _, SqlSafeStr as _, SqliteConnection};
 use stackferry_catalog::*;
@@ -13,7 +14,11 @@ use stackferry_catalog::*;
 use crate::bench::*;
 use crate::full::full;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The migrations of the folder.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let files = resolve_blocking(Path::new("migrations")).unwrap();
+    Migrator::with_migrations(files.into_iter().map(|(migration, _)| migration).collect())
+});
 
 /// Migrations that a released program may have applied: their files are never changed, since no catalog that has them would
 /// be opened any more. One that is released is added here.
