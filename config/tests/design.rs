@@ -180,7 +180,7 @@ fn notify() -> Notify {
 }
 
 #[test]
-fn a_mail_server_has_the_usual_port_and_a_minimal_section_the_defaults() {
+fn a_minimal_mail_section_has_the_defaults() {
     let text = "[notify.mail]\nserver = \"mail.example.com\"\nfrom = \"a@b\"\nto = [\"c@d\"]";
     for (more, port) in [("", 587), ("tls = \"starttls\"", 587), ("tls = \"tls\"", 465)] {
         let config: Config = format!("{text}\n{more}").parse().unwrap();

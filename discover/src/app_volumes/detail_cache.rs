@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_is_asked_again_when_something_changed_and_not_before() {
+    fn a_detail_is_requested_again_only_after_a_change() {
         let now = Timestamp::UNIX_EPOCH;
         let details = details(true, now);
         assert!(!details.is_due(AT, GROUND, now));

@@ -81,7 +81,7 @@ fn a_writable_is_overdue_after_its_age() {
 }
 
 #[test]
-fn a_clock_that_was_put_back_makes_nothing_due_and_a_wrong_stamp_puts_nothing_off_for_long() {
+fn a_clock_set_back_makes_nothing_due_and_postpones_little() {
     let own = place("nfs01");
     let baselines = [baseline(&own)];
     let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();

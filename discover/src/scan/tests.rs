@@ -164,7 +164,7 @@ fn a_flood_of_files_or_of_text_drowns_only_what_it_is_in() {
 }
 
 #[test]
-fn folders_within_folders_are_looked_at_once_and_keep_their_kinds() {
+fn nested_folders_are_scanned_once_and_keep_their_kinds() {
     let folder = Arc::new(FakeFolder::default());
     folder.volume("x/Office", 1);
     folder.volume("x/y/Zip", 2);

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_tried_soon_and_what_does_not_is_not_hammered_at() {
+    fn retries_come_soon_only_for_what_passes_by_itself() {
         assert_eq!(waits(Code::Unreachable), [5, 10, 20, 900, 900]);
         assert_eq!(waits(Code::SourceChanged), [5, 10, 20, 900, 900]);
         assert_eq!(waits(Code::Busy), [5, 10, 20, 300, 300]);

@@ -72,7 +72,7 @@ fn a_nightly_copy_thins_out_with_its_age() {
 }
 
 #[test]
-fn a_day_is_one_of_the_machines_zone_also_when_it_has_23_or_25_hours() {
+fn a_day_is_local_also_with_23_or_25_hours() {
     // 23:30 and 00:30 of local time are two days, though UTC calls them one; also across the days of the change.
     for (one, other) in [
         ("2026-03-28T23:30:00", "2026-03-29T00:30:00"),

@@ -58,7 +58,7 @@ async fn a_server_that_never_ends_its_answer_is_left() {
 }
 
 #[tokio::test]
-async fn what_is_slipped_in_behind_the_answer_to_starttls_is_not_taken_for_the_servers() {
+async fn bytes_injected_before_starttls_are_discarded() {
     let says: Vec<&[u8]> = vec![b"220 mail\r\n", b"250-mail\r\n250 STARTTLS\r\n", b"220 go on\r\n250 AUTH PLAIN\r\n"];
     let (problem, heard) = met(says, LATE).await;
     assert!(

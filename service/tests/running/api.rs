@@ -19,7 +19,7 @@ fn filled(path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_is_closed_to_strangers_and_to_roles_that_are_too_low() {
+async fn every_route_refuses_strangers_and_lower_roles() {
     let bench = Bench::new();
     let service = Service::start(&bench, "").await;
     let viewer = token(&service, Role::Viewer).await;
@@ -143,7 +143,7 @@ async fn the_socket_knows_root_without_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn volumes_are_found_paged_and_told_as_the_command_line_tells_them() {
+async fn volumes_are_searched_paged_and_shown_as_by_commands() {
     let bench = Bench::new();
     for stem in ["Office", "Visio", "Weird%20!21!@x"] {
         bench.appstack(stem, 1 << 20);
@@ -208,7 +208,7 @@ async fn settings_show_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_makes_a_browser_careful_and_no_other_origin_may_read_it() {
+async fn every_answer_has_the_headers_against_other_origins() {
     let bench = Bench::new();
     let service = Service::start(&bench, "").await;
     let viewer = token(&service, Role::Viewer).await;

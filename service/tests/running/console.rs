@@ -178,7 +178,7 @@ fn attached(id: &str, owner: &str, reason: &str) -> ObservedVolume {
 
 /// A user who never logs off is never backed up: somebody has to be told, and what he can do.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writable_that_is_never_free_is_told_with_what_to_do_and_its_last_version() {
+async fn a_writable_that_stays_attached_is_shown_with_its_remedy() {
     let bench = Bench::new();
     let (app, address) = telling(&bench, "").await;
     let catalog = app.catalog();

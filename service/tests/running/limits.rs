@@ -25,7 +25,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn a_file_that_may_not_be_so_long_is_an_error_and_leaves_nothing() {
+fn a_file_that_is_too_long_is_an_error_and_leaves_nothing() {
     let bench = Bench::new();
     bench.appstack("Office", 8 << 20);
     let config = bench.config_file(0, "");

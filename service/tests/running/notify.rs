@@ -171,7 +171,7 @@ async fn nobody_is_told_before_the_configuration_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_in_trouble_gets_the_message_later_and_holds_nothing_up() {
+async fn a_failing_receiver_gets_the_message_later() {
     let bench = Bench::new();
     let hook = Receiver::start(bench.dir.path()).await;
     let elsewhere = Receiver::start(&bench.dir.path().join("nfs01")).await;

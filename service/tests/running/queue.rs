@@ -54,7 +54,7 @@ fn ask(bench: &Bench, port: u16, arguments: &[&str]) -> (Option<i32>, Value, Str
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_person_wants_is_copied_as_it_is_now_and_told_as_it_goes() {
+async fn a_requested_copy_is_current_and_shows_progress() {
     let bench = Bench::new();
     let office = bench.appstack("Office", 1 << 20);
     let service = Service::start(&bench, &format!("{SELDOM}[limits]\nbandwidth = \"4MB/s\"\n")).await;
@@ -229,7 +229,7 @@ async fn a_failure_waits_for_its_next_try_whatever_the_rounds_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_has_the_running_service_copy_and_prints_what_came_of_it() {
+async fn a_command_lets_the_running_service_copy_and_prints_it() {
     let bench = Bench::new();
     let office = bench.appstack("Office", 4 << 20);
     let port = free_port();

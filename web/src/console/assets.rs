@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_loaded_from_elsewhere_and_no_page_has_a_style_or_a_script_of_its_own() {
+    fn pages_load_nothing_from_elsewhere_and_have_no_inline_code() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/templates");
         let mut pages = 0;
         for entry in std::fs::read_dir(folder).unwrap() {

@@ -26,7 +26,7 @@ fn writable(change: Value) -> ManagedVolume {
 }
 
 #[test]
-fn an_appstacks_list_leaves_out_its_file_and_the_detail_tells_it() {
+fn the_file_of_an_appstack_comes_from_its_detail() {
     let index = json!({
         "id": "3", "name": "Zip &amp; more", "name_html": "<a href=\"#\">Zip</a>", "path": "cloudvolumes/apps",
         "datastore_name": "data.1", "status": "Enabled", "created_at": "2016-11-23 13:10:13 -0800", "mounted_at": null,

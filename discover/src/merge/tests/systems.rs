@@ -122,7 +122,7 @@ fn writable(site: &str, name: &str, cid: &str) -> Scan {
 }
 
 #[test]
-fn an_appstack_on_three_datastores_is_one_volume_copied_from_where_it_has_files() {
+fn an_appstack_on_three_datastores_is_one_volume() {
     let mut away = datastore("dc1", "nfs02", 1);
     away.reachable = false;
     away.complete = false;
@@ -177,7 +177,7 @@ fn one_id_makes_one_volume_and_sites_never_merge() {
 }
 
 #[test]
-fn two_people_are_two_volumes_also_where_their_disks_have_one_id() {
+fn writables_of_two_people_with_one_disk_id_are_two_volumes() {
     let other = "cloudvolumes/writable/CORP!5C!asmith";
     let scans =
         [with(datastore("dc1", "nfs01", 0), &[(Kind::Writable, JDOE, 4096, "1"), (Kind::Writable, other, 4096, "1")])];
@@ -223,7 +223,7 @@ fn a_new_id_under_an_old_name_is_a_new_generation() {
 }
 
 #[test]
-fn a_volume_that_is_first_seen_in_a_folder_keeps_its_id_and_life_when_app_volumes_names_it() {
+fn a_volume_found_in_a_folder_keeps_its_id_once_reported() {
     let alone = look(&[writable("dc1", "nfs01", "1")], &[], &[], &[]);
     let place = format!("nfs01:{JDOE}");
     let manager = manager("dc1", "avm1", vec![told(Kind::Writable, 1, "g1", &[&place])]);
@@ -234,7 +234,7 @@ fn a_volume_that_is_first_seen_in_a_folder_keeps_its_id_and_life_when_app_volume
 }
 
 #[test]
-fn a_writable_that_was_moved_is_known_by_its_id_and_what_it_left_behind_is_not_it() {
+fn a_moved_writable_is_known_by_its_guid() {
     let at = |datastore: &str| {
         manager("dc1", "avm1", vec![told(Kind::Writable, 1, "g1", &[&format!("{datastore}:{JDOE}")])])
     };
@@ -273,7 +273,7 @@ fn attachment_comes_from_either_system_and_holds_writables_only() {
 }
 
 #[test]
-fn while_nobody_can_tell_whether_a_writable_is_attached_it_waits() {
+fn a_writable_of_unknown_attachment_waits() {
     let away = ManagerView {
         name: "avm1".to_owned(),
         site: SiteName("dc1".to_owned()),
@@ -293,7 +293,7 @@ fn while_nobody_can_tell_whether_a_writable_is_attached_it_waits() {
 }
 
 #[test]
-fn a_writable_is_copied_only_if_a_system_says_that_it_is_detached() {
+fn a_writable_is_copied_only_when_reported_as_detached() {
     let scans = [writable("dc1", "nfs01", "1")];
     let listed = |attached, word: Option<&str>| {
         let mut volume = told(Kind::Writable, 1, "g1", &[&format!("nfs01:{JDOE}")]);
@@ -341,7 +341,7 @@ fn a_place_in_another_spelling_is_the_same_place() {
 }
 
 #[test]
-fn names_that_differ_in_case_only_are_two_volumes_where_both_are_there() {
+fn names_that_differ_in_case_are_two_volumes_if_both_exist() {
     let other = "cloudvolumes/writable/corp!5C!JDoe";
     let scans =
         [with(datastore("dc1", "nfs01", 0), &[(Kind::Writable, JDOE, 4096, "1"), (Kind::Writable, other, 4096, "2")])];
@@ -380,7 +380,7 @@ fn what_one_source_knows_and_the_other_does_not_is_shown() {
 }
 
 #[test]
-fn a_volume_on_a_datastore_without_a_route_says_which_one_to_add() {
+fn a_datastore_without_a_route_is_named_with_what_to_add() {
     let manager = manager("dc1", "avm1", vec![told(Kind::Package, 1, "g1", &["vmfs09:appvolumes/packages/Zip"])]);
     let inventory = look(&[], &[manager], &[], &[]);
     let volume = &inventory.volumes[0];
@@ -389,7 +389,7 @@ fn a_volume_on_a_datastore_without_a_route_says_which_one_to_add() {
 }
 
 #[test]
-fn what_was_only_told_is_gone_once_it_is_told_no_more_and_no_silence_brings_it_back() {
+fn a_volume_known_by_report_only_is_gone_with_the_report() {
     let zip = told(Kind::Package, 1, "g1", &["vsan01:appvolumes/packages/Zip"]);
     let first = look(&[], &[manager("dc1", "avm1", vec![zip])], &[], &[]);
     let away = ManagerView {
@@ -415,7 +415,7 @@ fn what_was_only_told_is_gone_once_it_is_told_no_more_and_no_silence_brings_it_b
 }
 
 #[test]
-fn a_replica_that_app_volumes_does_not_know_yet_joins_its_volume() {
+fn a_replica_unknown_to_app_volumes_joins_its_volume() {
     let path = "nfs01:cloudvolumes/apps/Office";
     let scans = [office("dc1", "nfs01", 0, "1"), office("dc1", "nfs02", 1, "1")];
     let mut view = manager("dc1", "avm1", vec![told(Kind::Appstack, 1, "g1", &[path])]);
@@ -428,7 +428,7 @@ fn a_replica_that_app_volumes_does_not_know_yet_joins_its_volume() {
 }
 
 #[test]
-fn replicas_with_content_ids_of_their_own_are_one_volume_unless_their_sizes_differ() {
+fn replicas_with_own_content_ids_of_equal_size_are_one_volume() {
     let path = "cloudvolumes/apps/Office";
     let places = [format!("nfs01:{path}"), format!("nfs02:{path}")];
     let places: Vec<&str> = places.iter().map(String::as_str).collect();
