@@ -110,7 +110,7 @@ pub struct VolumeLocation {
 }
 
 impl VolumeLocation {
-    /// What tells the disk here from another; none where its descriptor can't be believed.
+    /// What tells the disk here from another; none where its descriptor is invalid.
     #[must_use]
     pub fn content(&self) -> Option<ContentKey> {
         let is_object = match &self.skip {

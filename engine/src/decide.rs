@@ -35,7 +35,7 @@ pub enum RoundOutcome {
     Copied,
     /// It equals a committed version, by its fingerprint or by its digests.
     Unchanged,
-    /// It is left alone for now.
+    /// It is postponed.
     Deferred,
     /// Its copy failed.
     Failed,

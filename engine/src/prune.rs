@@ -302,7 +302,7 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
         // Pins and locks may be lost with it, until it was brought in line with the catalog.
         Ok(record) => {
             let why = record.rebuilt.unwrap_or_default();
-            tracing::error!(%volume, why, "nothing of it is deleted: its record in the vault was lost");
+            tracing::error!(%volume, why, "retention skipped this volume: its record in the vault was lost");
             reconcile::volume(app, vault, volume).await;
             let stays = |row: VersionRow| judged(row, Fate::Kept(Vec::new()));
             return Ok(Some(PrunePlan { judged: rows.into_iter().map(stays).collect(), damaged: BTreeSet::new() }));
@@ -311,7 +311,7 @@ async fn plan(app: &App, vault: &Vault, known: &VolumeRow, keep: Keep) -> Result
         Err(error) => {
             let why = format!("its volume.json can't be read: {}", stackferry_transfer::describe(&error));
             let stays = |row: VersionRow| judged(row, Fate::Kept(Vec::new()));
-            tracing::error!(%volume, why, "nothing of it is deleted");
+            tracing::error!(%volume, why, "retention skipped this volume");
             return Ok(Some(PrunePlan { judged: rows.into_iter().map(stays).collect(), damaged: BTreeSet::new() }));
         }
     };

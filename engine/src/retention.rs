@@ -69,7 +69,7 @@ impl fmt::Display for KeepReason {
             KeepReason::Yearly => f.write_str("yearly"),
             KeepReason::Pinned => f.write_str("pinned"),
             KeepReason::Locked(until) => write!(f, "locked until {until:.0}"),
-            KeepReason::Newest => f.write_str("newest good one of its life"),
+            KeepReason::Newest => f.write_str("latest good version of its generation"),
         }
     }
 }

@@ -125,7 +125,7 @@ troubles! {
         ["1 volume is no longer held up", "# volumes are no longer held up"]
         "It is attached, locked or out of reach whenever it is to be copied. Ask its user to log off; see that its hosts answer.";
     Unprotectable "unprotectable" Warning Settled
-        ["1 volume can't be protected as it is", "# volumes can't be protected as they are"]
+        ["1 volume is not supported: action needed", "# volumes are not supported: action needed"]
         ["1 volume is no longer unprotectable", "# volumes are no longer unprotectable"]
         "Its reason says what has to be changed; `stackferry discover` lists reasons and remedies.";
     Conflict "conflict" Warning Settled

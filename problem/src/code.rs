@@ -213,7 +213,7 @@ codes! {
         "The volume can't be copied as it is: a disk that is no file, a descriptor that can't be believed, a name that can't be stored."
         "The hint says what to change at the source; `stackferry discover` shows the same for all volumes.";
     Deferred "deferred" Partly Transient
-        "The volume is left alone for now: attached, locked, moving, or outside the window."
+        "The volume is postponed: attached, locked, moving, or outside the window."
         "Nothing: it is tried again in the next round. `stackferry discover` shows since when and why.";
     Busy "busy" Busy Busy
         "Somebody else works on the same thing; the message names who, where and until when."

@@ -137,10 +137,10 @@ impl Problem {
         Self::new(Code::NotProtectable, format!("{volume} can't be copied: {reason}")).subject(volume).hint(remedy)
     }
 
-    /// The volume is left alone for now.
+    /// The volume is postponed.
     #[must_use]
     pub fn deferred(volume: &VolumeId, reason: &str) -> Self {
-        Self::new(Code::Deferred, format!("{volume} is left alone for now: {reason}"))
+        Self::new(Code::Deferred, format!("{volume} is postponed: {reason}"))
             .subject(volume)
             .hint("the reason passes by itself: try again later")
     }

@@ -124,7 +124,7 @@ Examples:
   stackferry copy appstack/Office
   stackferry copy 'CORP\\jdoe' --if-changed --wait 10m
 
-Exits 3 if the volume is left alone for now, 11 if somebody else works on it for longer than --wait.")]
+Exits 3 if the volume is postponed, 11 if somebody else works on it for longer than --wait.")]
     Copy {
         /// Which volume: an id, or a name, owner or GUID that fits one
         #[arg(value_parser = args::volume)]
@@ -160,7 +160,7 @@ Examples:
 
 Exits 14 if something is damaged.")]
     Verify {
-        /// Which volume or version; all if left away
+        /// Which volume or version; default: all
         #[arg(value_name = "VOLUME[@VERSION]")]
         target: Option<Target>,
     },
@@ -218,7 +218,7 @@ Examples:
 The service does this by itself once an hour. The newest good version of each life of a volume,
 what is pinned and what is locked are never deleted. Exits 3 if some version could not be deleted.")]
     Prune {
-        /// Which volume: an id, or a name, owner or GUID that fits one; all if left away
+        /// Which volume: an id, or a name, owner or GUID that fits one; default: all
         #[arg(value_parser = args::volume)]
         volume: Option<String>,
         /// Delete nothing, only tell
@@ -245,13 +245,13 @@ Examples:
         #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         last: u32,
     },
-    /// Take a job back; one that runs ends, and what it copied so far is kept
+    /// Cancel a job; one that runs ends, and what it copied so far is kept
     Cancel {
         /// Its number, as `jobs` lists it
         #[arg(value_name = "JOB")]
         id: stackferry_catalog::JobId,
     },
-    /// Let the service begin no planned copies, of one volume or of all; those that run go on
+    /// Pause scheduled copies, of one volume or of all; those that run go on
     #[command(after_help = "\
 Examples:
   stackferry pause                      for work at the storage; `stackferry resume` ends it
@@ -259,13 +259,13 @@ Examples:
 
 What a person asks for (`copy`) is done all the same. It lasts over restarts.")]
     Pause {
-        /// Which volume: an id, or a name, owner or GUID that fits one; all if left away
+        /// Which volume: an id, or a name, owner or GUID that fits one; default: all
         #[arg(value_parser = args::volume)]
         volume: Option<String>,
     },
     /// End a pause
     Resume {
-        /// Which volume: an id, or a name, owner or GUID that fits one; all if left away
+        /// Which volume: an id, or a name, owner or GUID that fits one; default: all
         #[arg(value_parser = args::volume)]
         volume: Option<String>,
     },
@@ -293,7 +293,7 @@ Examples:
     /// Give and take back tokens for the API and the console
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Try whether those are reached who are told when something is wrong
+    /// Send a test notification
     #[command(subcommand)]
     Notify(NotifyCommand),
     /// Show the configuration in force, or its JSON Schema

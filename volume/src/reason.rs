@@ -106,7 +106,7 @@ pub enum ReasonCode {
     VsanOnly,
     /// Its disk format is not one that can be copied file by file.
     UnsupportedDisk,
-    /// Its descriptor can't be believed.
+    /// Invalid VMDK descriptor.
     BadDescriptor,
     /// Its name can't be a name in the vault.
     BadName,

@@ -130,7 +130,7 @@ fn pins_and_locks_keep_and_say_so() {
     let told: Vec<String> = why.values().flatten().map(ToString::to_string).collect();
     assert_eq!(told[0], "pinned");
     assert!(told[1].starts_with("locked until 2026-11-10"), "{told:?}");
-    assert_eq!(&told[2..], ["last", "newest good one of its life"]);
+    assert_eq!(&told[2..], ["last", "latest good version of its generation"]);
     assert_eq!(kept(&versions, keep(1, 0, 0, 0, 0), day(10)), [1, 4], "at its end a lock is over");
 }
 

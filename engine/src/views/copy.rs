@@ -175,7 +175,7 @@ pub enum RunOutcome {
     Copied,
     /// Nothing changed.
     Unchanged,
-    /// It was left alone for now.
+    /// It was postponed.
     Deferred,
     /// It went wrong.
     Failed,
@@ -220,7 +220,7 @@ pub struct RunView {
     pub copied: u64,
     /// Volumes that had not changed.
     pub unchanged: u64,
-    /// Volumes that were left alone for now.
+    /// Volumes that were postponed.
     pub deferred: u64,
     /// Volumes whose copy failed.
     pub failed: u64,

@@ -1,4 +1,4 @@
-//! Why a descriptor can't be believed.
+//! Why a descriptor is invalid.
 
 use super::binary::BinaryFormat;
 use super::{snapshot, sparse};

@@ -57,7 +57,7 @@ reasons! {
         "Let App Volumes replicate it to an NFS or VMFS datastore, or move it there.";
     UnsupportedDisk "Its disk format is not one that can be copied file by file."
         "Convert it to a flat or thin disk (vmkfstools -i).";
-    BadDescriptor "Its descriptor can't be believed."
+    BadDescriptor "Invalid VMDK descriptor."
         "Look at the file; the reason says what is wrong with it.";
     BadName "Its name can't be a name in the vault."
         "Rename the disk in App Volumes.";

@@ -37,7 +37,7 @@ pub(crate) struct Counts {
     pub(crate) unprotectable: u64,
     /// That are no longer at their source.
     pub(crate) gone: u64,
-    /// That are left alone for now, whatever versions they have.
+    /// That are postponed, whatever versions they have.
     pub(crate) deferred: u64,
     /// Whose last attempt failed.
     pub(crate) failing: u64,

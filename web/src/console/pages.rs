@@ -68,7 +68,7 @@ struct TroublePage<'a> {
 /// A page that tells a problem.
 pub(super) fn trouble(user: Option<&User>, problem: &Problem) -> Response {
     let status = crate::http::status(problem.code);
-    let shell = user.map(|user| Shell::new(user, "", "It could not be done"));
+    let shell = user.map(|user| Shell::new(user, "", "Request failed"));
     show(status, &TroublePage { shell, problem, program: PROGRAM })
 }
 

@@ -231,7 +231,7 @@ fn verdict(status: &StatusBody) -> (String, &'static str) {
     }
     let unprotectable = counts.unprotectable.saturating_sub(backups(status));
     if unprotectable > 0 {
-        parts.push(are(unprotectable, "can't be protected as it is", "can't be protected as they are"));
+        parts.push(are(unprotectable, "is not supported: action needed", "are not supported: action needed"));
     }
     let bad = counts.incidents > 0 || counts.damaged > 0 || counts.never_copied > 0 || unprotectable > 0;
     let down = status.vault_problem.is_some()
@@ -321,7 +321,7 @@ fn cards(status: &StatusBody) -> Vec<Card> {
         card(
             "Deferred",
             counts.deferred,
-            "left alone for now, with a reason",
+            "postponed, with a reason",
             "/volumes?state=deferred&order=oldest",
             "warn",
         ),
