@@ -1,6 +1,6 @@
 //! What to tell of a disk that somebody has attached whenever it is looked at: waiting does not help, a person has to act.
 //!
-//! Words only. Nobody is logged off from here: what a user has open is his.
+//! Words only. Nobody is logged off from here: users decide about what they have open.
 
 use jiff::{SignedDuration, Timestamp};
 use stackferry_catalog::{PostponedVolume, VolumeRow};

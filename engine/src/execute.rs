@@ -100,7 +100,7 @@ pub async fn run(app: &App, job: &Job, live: &Arc<Live>, known: Option<&LatestSc
     match result {
         Ok(ended) => ended,
         Err(_) if app.cancel().is_cancelled() => Ended::Back,
-        // What a person waits for is told to him; only somebody else's turn is waited for.
+        // A person who waits gets the error at once; only a busy volume is waited for.
         // What is due for versions is planned anew by itself.
         Err(problem) if job.trigger == Trigger::Schedule && job.kind == JobKind::Copy => Ended::Again(problem),
         Err(problem) if matches!(problem.code, Code::Busy | Code::LeaseLost) => Ended::Again(problem),

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Has the running service do a job, and waits until it ended. None where there is no service, or where it went away before it
-/// began: then the job is not in the queue, and the caller does the work himself. `wait` is how long to wait while somebody
+/// began: then the job is not in the queue, and the caller does the work in its own process. `wait` is how long to wait while somebody
 /// else works on the volume.
 ///
 /// # Errors

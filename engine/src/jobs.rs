@@ -27,7 +27,7 @@ pub use prune_freeze::PruneFrozen;
 /// The lease that a running service holds: by it commands see that there is one.
 pub const SERVICE_LEASE: &str = "service";
 
-/// Events that one who is slow to read may be behind; then he is told that he missed some, and reads the list anew.
+/// Events that a slow reader may be behind; then it is told that some were missed, and reads the list again.
 const BACKLOG: usize = 1024;
 
 /// How long a job that failed is shown, unless the same was done since.
@@ -45,7 +45,7 @@ pub async fn failed(catalog: &Catalog, now: Timestamp) -> Result<Vec<Job>, Probl
     Ok(catalog.failed_jobs(since, MAX_FAILED).await?)
 }
 
-/// Something happened to a job. What a reader needs beside this he reads from the catalog.
+/// Something happened to a job. What a reader needs beside this is in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobEvent {
     /// The job.

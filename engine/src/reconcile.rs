@@ -231,7 +231,7 @@ async fn one(
 ) -> Result<(), ReconcileError> {
     let lease = match app.catalog().hold_lease(&format!("volume/{volume}"), PROGRAM, wait).await {
         Ok(lease) => lease,
-        // Who works on it brings it in line before he begins, and adds the row of what he makes.
+        // Whoever works on it brings it in line before they begin, and adds the row of what they make.
         Err(CatalogError::LeaseBusy(_)) => {
             done.busy.push(volume.clone());
             return Ok(());

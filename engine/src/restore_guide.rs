@@ -2,7 +2,7 @@
 //! import brings neither assignments nor the `CURRENT` marker back.
 //!
 //! Only words: nothing here asks or changes App Volumes. The calls that would do it are documented for packages of 4.x
-//! only, and nobody should find an application assigned anew that he did not ask for.
+//! only, and nobody should find an application assigned again that they did not ask for.
 
 use stackferry_discover::app_volumes::StorageGroup;
 use stackferry_volume::{Kind, Manifest};

@@ -192,7 +192,7 @@ codes! {
         "Who calls the API did not show a token that is in use."
         "Send `Authorization: Bearer TOKEN`. An administrator makes one with `stackferry token create`; it is shown once.";
     Forbidden "forbidden" LoginRefused Permanent
-        "The caller's role may not do this, whether what he named exists or not."
+        "The caller's role may not do this, whether the named object exists or not."
         "Ask an administrator for a token with the role that the message names. See docs/api.md.";
     NoSuchPage "no_such_page" NotFound Permanent
         "The service has nothing at this address."

@@ -192,7 +192,7 @@ fn a_viewer_sees_everything_and_changes_nothing() {
     for selector in ["#copy", "#verify", "main form"] {
         assert!(!page.has(selector).unwrap(), "{selector}");
     }
-    // A form that he makes himself is refused.
+    // A form that a viewer makes up is refused.
     let versions = setup.lab.versions("appstack/Office").unwrap();
     let forged = "(async () => { const word = document.querySelector('input[name=word]').value; \
                   const body = new URLSearchParams({ word }); \
@@ -207,7 +207,7 @@ fn a_viewer_sees_everything_and_changes_nothing() {
     page.press("Tab").unwrap();
     assert_eq!(page.evaluate("document.activeElement.className").unwrap(), "skip");
     let outline = "getComputedStyle(document.activeElement).outlineStyle";
-    assert_eq!(page.evaluate(outline).unwrap(), "solid", "who is at the keyboard sees where he is");
+    assert_eq!(page.evaluate(outline).unwrap(), "solid", "the focus is visible");
     page.press("Enter").unwrap();
     page.wait("the content has the focus", "document.activeElement.id === 'main'").unwrap();
 

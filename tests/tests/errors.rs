@@ -399,7 +399,7 @@ fn a_busy_volume_names_the_process_that_holds_it() {
     let round = lab.run(&["run", "--once"]).unwrap().expect_code(3).unwrap().json().unwrap();
     assert_eq!((&round["deferred"], &round["failed"]), (&Value::from(1), &Value::from(0)), "{round}");
 
-    // Whoever waits gets his turn.
+    // Whoever waits gets their turn.
     let waiting = lab.spawn(&["copy", OFFICE, "--wait", "60s"]).unwrap();
     proxy.set(Faults::default());
     copy.wait(LIMIT).unwrap().json_ok().unwrap();

@@ -63,7 +63,7 @@ fn two_users_of_one_name_each_get_their_own_volume_back() {
     for id in &ids {
         assert!(error["hint"].as_str().unwrap().contains(id), "{error}");
     }
-    // Ids are for ever: the first one's disk goes, and the second one stays who he was. A datastore on which nothing at all
+    // Ids are for ever: the first one's disk goes, and the second one keeps its id. A datastore on which nothing at all
     // is left would count as one that is not mounted.
     TestDisk::build(&lab.folder("nfs01", folder).unwrap(), spec("CORP!5C!asmith", 3)).unwrap();
     for file in one.files() {

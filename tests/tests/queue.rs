@@ -141,7 +141,7 @@ fn service_and_command_report_the_same_errors() {
     assert_eq!((&done["outcome"], &done["route"]), (&"copied".into(), &"endpoint".into()));
     assert_eq!(versions(&lab, "appstack/Office"), 2);
 
-    // Who waits and is interrupted takes his job back.
+    // A waiting command that is interrupted cancels its job.
     let rounds = |log: String| log.matches("a round has ended").count();
     lab.config.set("limits.bandwidth", "300kB/s");
     lab.write_config().unwrap();

@@ -69,7 +69,7 @@ async fn an_equal_copy_takes_over_the_more_urgent_request() {
         catalog.is_copy_requested_after(known).await.unwrap() && !catalog.is_copy_requested_after(wish).await.unwrap()
     );
     assert_eq!(catalog.enqueue_job(&due("appstack/A", None)).await.unwrap(), wish);
-    // Who wants a version in any case gets one, whatever is asked for after him.
+    // Who wants a version in any case gets one, whatever is asked for later.
     let if_changed = json!({"if_changed": true});
     let api = NewJob { trigger: Trigger::Api, actor: "jo".into(), detail: if_changed, ..by_hand.clone() };
     assert_eq!(catalog.enqueue_job(&api).await.unwrap(), wish);

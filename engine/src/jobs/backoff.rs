@@ -15,7 +15,7 @@ struct Waits {
     last: Duration,
 }
 
-/// Somebody else works on it: he is soon done.
+/// Another process works on it, and is soon done.
 const BUSY: Waits = Waits { first: seconds(5), last: seconds(5 * 60) };
 /// A broken connection, a host that restarts, a source that changed meanwhile.
 const SHORT: Waits = Waits { first: seconds(5), last: seconds(15 * 60) };

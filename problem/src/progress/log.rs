@@ -1,7 +1,7 @@
 //! The log: lines on stderr, for people or as JSON.
 //!
 //! The libraries below us that see passwords and keys write them into their traces. They are never logged below `info`,
-//! whatever the user sets: that cap stands beside his filter, not in it.
+//! whatever the user sets: that cap stands beside the user's filter, not in it.
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -84,7 +84,7 @@ async fn a_browser_logs_in_with_a_token_and_out_again() {
     assert_eq!(browser.post("/logout", &body).await.status, 303);
     assert_eq!(browser.get("/").await.header("location"), Some("/login"));
 
-    // Who loses his token is out.
+    // A revoked token ends its sessions.
     let browser = Browser::login(service.address, &viewer).await;
     service.app.catalog().revoke_token("viewer", "test").await.unwrap();
     assert_eq!(browser.get("/").await.header("location"), Some("/login"));
@@ -176,7 +176,7 @@ fn attached(id: &str, owner: &str, reason: &str) -> ObservedVolume {
     }
 }
 
-/// A user who never logs off is never backed up: somebody has to be told, and what he can do.
+/// A user who never logs off is never backed up: the overview says so, and what to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writable_that_stays_attached_is_shown_with_its_remedy() {
     let bench = Bench::new();

@@ -49,7 +49,7 @@ async fn what_is_asked_for_is_done_by_jobs_in_the_name_of_who_asked() {
 
     let audit = call(&service, &viewer, "GET", "/api/v1/audit?action=copied", "").await.json();
     let actors: Vec<_> = audit.as_array().unwrap().iter().map(|record| &record["actor"]).collect();
-    assert!(actors.contains(&&json!("token operator")), "a person's copy is his: {audit}");
+    assert!(actors.contains(&&json!("token operator")), "a person's copy has their name: {audit}");
 
     let verify = call(&service, &operator, "POST", &format!("{office}/versions/{version}/verify"), "").await.json();
     let verify = ended(&service, &viewer, &verify).await;

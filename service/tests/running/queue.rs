@@ -158,7 +158,7 @@ async fn a_pause_holds_what_is_planned_and_lasts_over_a_restart() {
     until("planned copies are held", async || service.sample(skipped).await >= Some(4.0)).await;
     assert_eq!(versions(&catalog, &office).await + versions(&catalog, &visio).await, 0);
     let id = queue.enqueue(jobs::copy(&visio, false, Trigger::Command, "root")).await.unwrap();
-    assert_eq!(ends(&catalog, id).await.state, JobState::Done, "a person gets what he asks for");
+    assert_eq!(ends(&catalog, id).await.state, JobState::Done, "a person gets what they ask for");
     service.end().await;
 
     let service = Service::start(&bench, OFTEN).await;

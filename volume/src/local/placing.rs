@@ -28,7 +28,7 @@ use crate::name::FileName;
 
 /// How the names of files begin that are being restored. A volume's own file is never called so.
 pub const RESTORE_PREFIX: &str = ".stackferry-restore-";
-/// Restored disks are a user's own data: only who restores them may read them, until he decides otherwise.
+/// Restored disks are a user's own data: only who restores them may read them, until they decide otherwise.
 const MODE: u32 = 0o600;
 /// The maximum number of bytes of a temporary name that are taken from the file's own.
 const MAX_TAIL: usize = 180;

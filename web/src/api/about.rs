@@ -14,13 +14,13 @@ use stackferry_problem::{PROBLEMS, Problem};
 /// Who calls.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct WhoBody {
-    /// What he is called in the audit.
+    /// The name in the audit.
     name: String,
-    /// What he may do: `viewer`, `operator` or `admin`.
+    /// The role: `viewer`, `operator` or `admin`.
     role: String,
 }
 
-/// Who calls, as the service knows him
+/// Who calls, as the service knows them
 #[utoipa::path(get, path = "/api/v1/whoami", tag = "service", responses((status = 200, body = WhoBody)))]
 pub(super) async fn whoami(Extension(caller): Extension<Caller>) -> Json<WhoBody> {
     Json(WhoBody { name: caller.name, role: caller.role.to_string() })

@@ -1,4 +1,4 @@
-//! Stands before every route of the API: who calls, and may he?
+//! Stands before every route of the API: who calls, and may they?
 
 use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};

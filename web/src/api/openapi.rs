@@ -59,7 +59,7 @@ pub fn document() -> Result<Value, Problem> {
             let refusals = [
                 ("400", "The request can't be understood"),
                 ("401", "No token that is in use was shown"),
-                ("403", "The caller's role is too low, whether what he named exists or not"),
+                ("403", "The caller's role is too low, whether the named object exists or not"),
                 ("default", "Any other problem"),
             ];
             for (status, description) in refusals {

@@ -1,4 +1,4 @@
-//! Stands before every page: whose session is it, and does a request that changes something come from a form of his?
+//! Stands before every page: whose session is it, and does a request that changes something come from a form of that session?
 
 use std::collections::HashMap;
 

@@ -8,7 +8,7 @@ use crate::http::Caller;
 #[derive(Clone)]
 pub(super) struct User {
     pub(super) caller: Caller,
-    /// What every form of his carries.
+    /// What every form of the session carries.
     pub(super) word: String,
 }
 

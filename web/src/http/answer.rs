@@ -115,7 +115,7 @@ pub(crate) async fn harden(request: Request, next: Next) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    // What a caller is told is for him; assets that never change say otherwise themselves.
+    // An answer is for its caller; assets that never change say otherwise themselves.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

@@ -1,4 +1,4 @@
-//! Who calls, and what he may do: a bearer of a token, or somebody on this machine whom the kernel vouches for.
+//! Who calls, and what they may do: a bearer of a token, or somebody on this machine whom the kernel vouches for.
 //!
 //! A token is looked up by its public id; its secret is compared by digest, in constant time. What is refused is audited,
 //! but not more often than every few seconds: a stranger must not be able to fill the disk with records.
@@ -55,16 +55,16 @@ impl Peer {
 /// Somebody who may do something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// What he is called in the audit: `token NAME`, `root`, `user 991`.
+    /// The name in the audit: `token NAME`, `root`, `user 991`.
     pub name: String,
-    /// What he may do.
+    /// The role.
     pub role: Role,
-    /// The public id of his token; none for one whom the kernel vouches for.
+    /// The public id of the token; none for one whom the kernel vouches for.
     pub token: Option<String>,
 }
 
 impl Caller {
-    /// That his role is at least this.
+    /// That the role is at least this.
     ///
     /// # Errors
     /// `forbidden`.
@@ -180,7 +180,7 @@ impl Auth {
         };
         let actor = who.map_or_else(|| peer.place(), |who| who.name.clone());
         let detail = json!({ "from": peer.place(), "others_not_told": before });
-        // A stranger chooses what he asks for, and no record is ever deleted.
+        // A stranger chooses what they ask for, and no record is ever deleted.
         let what: String = what.chars().take(MOST_SUBJECT).collect();
         audit::record(&self.catalog, AuditAction::AccessDenied, &actor, &what, &detail).await;
     }

@@ -222,7 +222,7 @@ impl Hall {
 
     async fn talk(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let service = TowerToHyperService::new(self.router.layer(Extension(peer)));
-        // Who takes nothing of what he is sent is left: his place is another's.
+        // A client that reads nothing is disconnected: its place is another's.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(STALL));
         let stream = Box::pin(stream);

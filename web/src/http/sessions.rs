@@ -16,7 +16,7 @@ pub(crate) const LIFE: Duration = Duration::from_secs(12 * 3600);
 const IDLE: Duration = Duration::from_secs(3600);
 /// How many there are at once; the one that was used longest ago makes room.
 const MOST: usize = 256;
-/// Of these, so many by one token: whoever logs in again and again logs out himself, and nobody else.
+/// Of these, so many by one token: whoever logs in again and again logs out themselves, and nobody else.
 const OF_ONE_TOKEN: usize = 8;
 
 /// The sessions that there are.
