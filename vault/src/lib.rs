@@ -20,9 +20,11 @@
 
 mod access;
 mod commit;
+mod damage;
 mod delete;
 mod dir;
 mod error;
+mod id;
 mod incoming;
 mod list;
 mod open;
@@ -44,11 +46,13 @@ mod whole;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
+pub use damage::{Damage, MAX_DAMAGE};
 pub use delete::{DeleteOutcome, DeleteRequest, FoundVersion};
 pub use error::{Cause, VaultError};
+pub use id::VaultId;
 pub use incoming::{Incoming, IncomingSpec, MAX_AGE, VaultFile};
 pub use list::{VersionEntry, VersionSummary};
-pub use open::{VaultId, VaultOptions};
+pub use open::VaultOptions;
 pub use outline::{FolderStamp, Outline, Stamps};
 pub use rebuilt::Marks;
 pub use record::{DamageMark, FolderLocation, GenerationRecord, Pin, VolumeRecord, VolumeSpec};
@@ -56,7 +60,6 @@ pub use restore::RestoreReport;
 pub use sweep::Swept;
 pub use version::{Version, VersionFile};
 pub use volumes::{VaultProblem, Volumes};
-pub use walk::{Damage, MAX_DAMAGE};
 
 use access::Permissions;
 use dir::Dir;

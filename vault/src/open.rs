@@ -10,9 +10,7 @@
 //! A crash before the rename leaves empty folders and perhaps a temporary marker. Such a folder still counts as
 //! empty, so the next start begins again. After the rename the vault is whole.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -23,6 +21,7 @@ use uuid::Uuid;
 
 use crate::access::Permissions;
 use crate::dir::Dir;
+use crate::id::VaultId;
 use crate::seal::format_of;
 use crate::{Reserve, Vault, VaultError, VaultInner, Writable};
 
@@ -34,24 +33,6 @@ const MAX_MARKER_BYTES: u64 = 64 << 10;
 const PARTS: [&str; 3] = ["volumes", "incoming", "trash"];
 /// What a fresh file system holds by itself: ext4 makes this folder for fsck.
 const LOST_AND_FOUND: &str = "lost+found";
-
-/// Which vault it is: a random UUID, made with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct VaultId(Uuid);
-
-impl fmt::Display for VaultId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for VaultId {
-    type Err = uuid::Error;
-    fn from_str(text: &str) -> Result<Self, uuid::Error> {
-        Uuid::parse_str(text).map(Self)
-    }
-}
 
 /// How a vault is opened.
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,6 @@
 //! Memory: one block for each thread, and the digests that the manifest holds anyway. Holes are not read: where the
 //! file system says there is no data, the bytes are zero.
 
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -16,33 +15,12 @@ use stackferry_volume::manifest::FileRecord;
 use stackferry_volume::{BlockIndex, BlockState, Digest};
 
 use crate::VaultError;
+use crate::damage::{Damage, MAX_DAMAGE};
 
-/// The maximum number of damages reported of one version. A disk that fails altogether would report every block.
-pub const MAX_DAMAGE: usize = 10_000;
 /// The maximum number of threads that read one version.
 const MAX_THREADS: usize = 64;
 /// How many runs of blocks one thread takes at a time, so that each reads some way in sequence.
 const BATCH: usize = 8;
-
-/// Something in a version that is not what its manifest says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// The file's name.
-    pub file: String,
-    /// The block's number in it; none where the whole file is meant.
-    pub block: Option<u64>,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.block {
-            Some(block) => write!(f, "{}, block {block}: {}", self.file, self.why),
-            None => write!(f, "{}: {}", self.file, self.why),
-        }
-    }
-}
 
 /// A file of a version, opened.
 pub(crate) struct OpenedFile<'a> {

@@ -117,7 +117,7 @@ fn a_digest_says_at_a_glance_whether_all_is_safe() {
     assert_eq!(
         message.mail(&TimeZone::UTC),
         "All 241 volumes are safe.\n2 just found and wait for their first copy.\nFree in the vault: 1.0 TiB of 4.0 TiB.\n\n\
-         CRITICAL: 1 volume has a damaged version\n  - appstack/Office, since 2026-11-22 06:00\n  What to do: SiteSnapshot for failing \
+         CRITICAL: 1 volume has a damaged version\n  - appstack/Office, since 2026-11-22 06:00\n  What to do: Look for failing \
          disks below the vault. `stackferry verify VOLUME` tells which blocks; where no other version is good the volume \
          is copied again.\n\n-- \nstackferry 0.1.0 on backup1, installation a1b2c3, 2026-11-22 06:00 UTC\n"
     );
