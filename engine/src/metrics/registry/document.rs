@@ -45,7 +45,7 @@ static NAMES: &[(&str, &[&Family], &str)] = &[
 #[must_use]
 pub fn document() -> String {
     let mut text = String::from(
-        "# Counters\n\n\
+        "# Metrics\n\n\
          `stackferry run` serves them at `/metrics` of `[http] listen` (default `http://127.0.0.1:9812/metrics`), in\n\
          Prometheus' text format. Beside it, `/healthz` answers 200 while the process lives, and `/readyz` answers 200 while\n\
          the catalog answers, the vault is open and a datastore was looked at within three times `schedule.every`, else 503\n\
