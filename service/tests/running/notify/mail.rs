@@ -213,7 +213,7 @@ async fn a_name_is_never_more_than_text() {
     let letter = &letters[0];
     assert_eq!(letter.0["to"], json!(["vdi@example.com"]));
     assert_eq!((letter.headers("bcc").len(), letter.headers("to")), (0, vec!["vdi@example.com"]));
-    assert_eq!(letter.subject(), "[stackferry] 2 volumes can't be protected as they are");
+    assert_eq!(letter.subject(), "[stackferry] 2 volumes are not supported: action needed");
     let line = letter.body().lines().find(|line| line.contains("Evil")).unwrap();
     assert!(line.contains("Bcc: victim@example.com") && line.contains("<b>"), "{line}");
     assert!(letter.body().contains("appstack/Büro"), "{}", letter.body());
