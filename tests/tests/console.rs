@@ -117,7 +117,11 @@ fn the_console_finds_copies_verifies_pins_and_restores() {
     let setup = Setup::new();
     let mut page = setup.login("admin");
     assert!(page.text(".cards").unwrap().contains("Protected"));
-    assert!(page.text(".verdict").unwrap().contains("not supported: action needed"), "{}", page.text(".verdict").unwrap());
+    assert!(
+        page.text(".verdict").unwrap().contains("not supported: action needed"),
+        "{}",
+        page.text(".verdict").unwrap()
+    );
 
     // From the overview to a volume that is left alone, and why.
     page.follow(".cards a[href*='state=deferred']").unwrap();
