@@ -123,7 +123,7 @@ impl Catalog {
     }
 
     /// Makes a lease last 30 s from now. False if it was given to another, or released: then it is lost for ever. One
-    /// that had expired and was taken by no one stays valid: nobody else can have worked under it. One durable
+    /// that had expired and was not acquired by anybody else stays valid: nobody else can have worked under it. One durable
     /// transaction.
     ///
     /// # Errors

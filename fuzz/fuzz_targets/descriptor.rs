@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
             return;
         }
     };
-    let _ = (disk.summary(), disk.adapter_type(), disk.thin());
+    let _ = (disk.summary(), disk.thin());
     if disk.protectable().is_ok() {
         let sum: u64 = disk.extents.iter().map(|extent| extent.sectors * SECTOR_BYTES).sum();
         assert_eq!(sum, disk.logical_bytes());

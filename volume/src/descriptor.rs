@@ -258,12 +258,6 @@ impl Descriptor {
         (digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
     }
 
-    /// The adapter that the disk was made for (`ddb.adapterType`): `lsilogic`, `buslogic`, `ide`, …
-    #[must_use]
-    pub fn adapter_type(&self) -> Option<&str> {
-        self.ddb.get("adapterType").map(String::as_str)
-    }
-
     /// Whether the disk was made thin (`ddb.thinProvisioned`); none where the descriptor does not say.
     #[must_use]
     pub fn thin(&self) -> Option<bool> {

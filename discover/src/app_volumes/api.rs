@@ -42,7 +42,7 @@ impl ManagerApi<'_> {
         self.read_one(ask, &answer, keys, sign, read)
     }
 
-    /// As [`one`](Self::one), without a login.
+    /// As [`object`](Self::object), without a login.
     pub(super) async fn object_without_login<T>(
         &self,
         ask: ManagerRequest,

@@ -60,7 +60,6 @@ fn what_esxi_writes_is_understood() {
     assert_eq!(disk.create_type, "vmfs");
     assert_eq!(disk.encoding.as_deref(), Some("UTF-8"));
     assert_eq!(disk.uuid().as_deref(), Some("6000c29e8f2b4d6a1122334455667788"));
-    assert_eq!(disk.adapter_type(), Some("lsilogic"));
     assert_eq!(disk.thin(), Some(true));
     assert_eq!(disk.logical_bytes(), 20 << 30);
     assert_eq!(disk.extent_files(), [&name("Office-flat.vmdk")]);
