@@ -100,6 +100,27 @@ fn every_type_name_is_defined_once() {
 }
 
 #[test]
+fn modules_of_the_engine_stand_as_documented() {
+    let text = fs::read_to_string(workspace().workspace_root.join("ARCHITECTURE.md")).unwrap();
+    let table = text.split("## Inside `engine`").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let mut levels: BTreeMap<&str, usize> = BTreeMap::new();
+    for (level, row) in rows.enumerate() {
+        let names = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        levels.extend(names.map(|name| (name, level)));
+    }
+    let (_, found) = sources().into_iter().find(|(name, _)| name == "engine").unwrap();
+    let top: BTreeSet<&str> = found.keys().filter_map(|path| path.first()).map(String::as_str).collect();
+    assert_eq!(levels.keys().copied().collect::<BTreeSet<_>>(), top, "the modules in ARCHITECTURE.md");
+    for (from, used) in modules::imports(&found) {
+        for to in used {
+            let (from, to) = (from[0].as_str(), to[0].as_str());
+            assert!(levels[to] <= levels[from], "{from} uses {to}, which ARCHITECTURE.md has above it");
+        }
+    }
+}
+
+#[test]
 fn a_circle_of_modules_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let files = [
